@@ -1,0 +1,305 @@
+"""Frozen records of tasks, events, views, episodes and scores, all of which round-trip through JSON.
+
+Every other part of the house speaks in these types. Token ids are ints of the policy's own vocabulary,
+costs are in tokens, log-probs in nats. `Record.model_dump_json()` and `model_validate_json()` are the
+file format; `SCHEMA_VERSION` changes when the meaning of a field does.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Split = Literal["train", "dev", "test"]
+Strategy = Literal["full_history", "learned"]
+Ids = tuple[int, ...]
+JsonValue = Any  # plain data: None, bool, int, float, str, list, tuple, dict
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StopReason(StrEnum):
+    """Why an episode ended. Only the last two are failures of the infrastructure."""
+
+    SUBMITTED = "submitted"
+    TURN_LIMIT = "turn_limit"
+    TOKEN_LIMIT = "token_limit"
+    CONTEXT_OVERFLOW = "context_overflow"
+    NO_TOOL_CALL = "no_tool_call"
+    TIMEOUT = "timeout"
+    ENVIRONMENT_ERROR = "environment_error"
+
+
+class Span(Record):
+    """Lines `start` to `end` of `path`, 1-based, both included."""
+
+    path: str
+    start: int
+    end: int
+
+
+class Edit(Record):
+    """Replace lines `start` to `end` of `path` by `text`; `end = start - 1` inserts."""
+
+    path: str
+    start: int
+    end: int
+    text: str
+
+
+class IoCase(Record):
+    """One call whose result is compared by exact type: `function` is `module:name`, `args` plain data.
+
+    `expected` is the canonical encoding of `envs.grading.encode_value`, so 1, 1.0 and True differ.
+    """
+
+    id: str
+    function: str
+    args: tuple[JsonValue, ...]
+    expected: str
+
+
+class Difficulty(Record):
+    """What makes a task hard: number of mutated sites, files that hold them, and lines in the workspace."""
+
+    sites: int
+    files: int
+    lines: int
+    failing_tests: int
+
+
+class Provenance(Record):
+    """Where a task comes from, enough to build it again."""
+
+    source: Literal["synthetic", "projects", "path"]
+    origin: str
+    licence: str
+    sha256: str
+    generator: str
+    seed: int
+
+
+class RepairTask(Record):
+    """The public half of a task: all that an agent may learn."""
+
+    id: str
+    project: str
+    split: Split
+    statement: str
+    workspace_sha: str
+    editable: tuple[str, ...]
+    visible_tests: tuple[str, ...]
+    visible_cases: tuple[IoCase, ...] = ()
+    difficulty: Difficulty
+    provenance: Provenance
+
+
+class HiddenTask(Record):
+    """The private half: never written to a workspace, never sent to a candidate's process."""
+
+    task_id: str
+    grader: Literal["io", "pytest"]
+    fail_to_pass: tuple[str, ...]
+    pass_to_pass: tuple[str, ...]
+    unseen_tests: tuple[str, ...]
+    cases: tuple[IoCase, ...] = ()
+    tests_sha: str = ""
+    operators: tuple[str, ...]
+    gold_edits: tuple[Edit, ...]
+    gold_patch: str
+    gold_spans: tuple[Span, ...]
+    limit_s: float = 10.0
+
+
+class ToolCall(Record):
+    """One parsed call. `error` says what was expected when the text was malformed (then `name` may be '')."""
+
+    name: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    format: Literal["hermes", "xml", "fenced", "bare", "none"] = "hermes"
+    error: str | None = None
+
+
+class Observation(Record):
+    """One tool result as the model reads it; `num_tokens` counts its body, `spans` the source lines shown."""
+
+    id: str
+    text: str
+    spans: tuple[Span, ...] = ()
+    num_tokens: int
+    remaining_tokens: int
+
+
+class Opened(Record):
+    """First event: the frozen ids of system prompt, task and generation prompt."""
+
+    kind: Literal["opened"] = "opened"
+    prefix_ids: Ids
+
+
+class Sampled(Record):
+    """One model call. `closing_ids` is the unsampled end-of-turn of a sample cut at its limit (mask 0)."""
+
+    kind: Literal["sampled"] = "sampled"
+    token_ids: Ids
+    sampling_logps: tuple[float, ...]
+    closing_ids: Ids = ()
+    finish: Literal["stop", "length"]
+
+
+class Observed(Record):
+    """All results of one turn: `head` + pieces joined by `separator` + `tail`, one piece per observation."""
+
+    kind: Literal["observed"] = "observed"
+    observations: tuple[Observation, ...]
+    piece_ids: tuple[Ids, ...]
+    head_ids: Ids
+    separator_ids: Ids
+    tail_ids: Ids
+
+
+class Noted(Record):
+    """A note with its pointer, as it was when made."""
+
+    kind: Literal["noted"] = "noted"
+    path: str
+    start: int
+    end: int
+    facts: str
+
+
+class Evicted(Record):
+    """Observations that became one-line stubs; the prefix is rendered anew with all notes."""
+
+    kind: Literal["evicted"] = "evicted"
+    stub_ids: dict[str, Ids]
+    prefix_ids: Ids
+
+
+class Compacted(Record):
+    """The whole history replaced by a summary, inside a prefix rendered anew."""
+
+    kind: Literal["compacted"] = "compacted"
+    summary: str
+    prefix_ids: Ids
+
+
+Event = Annotated[
+    Opened | Sampled | Observed | Noted | Evicted | Compacted, Field(discriminator="kind")
+]
+
+
+class View(Record):
+    """Exactly what the model sees at one turn. `num_cached` ids are shared with the view before."""
+
+    prompt_ids: Ids
+    observations: tuple[Observation, ...]
+    num_cached: int
+    num_rewrites: int
+
+
+class Sample(Record):
+    """What a policy returns: the sampled ids, end-of-turn included if sampled, and their log-probs (nats)."""
+
+    token_ids: Ids
+    sampling_logps: tuple[float, ...]
+    finish: Literal["stop", "length"]
+
+
+class Turn(Record):
+    """Offsets of one turn in its segment: prompt is `[:prompt_end]`, sample `[prompt_end:sample_end]`."""
+
+    segment: int
+    prompt_end: int
+    sample_end: int
+    num_cached: int
+    calls: tuple[ToolCall, ...]
+    observation_ids: tuple[str, ...]
+
+
+class Outcome(Record):
+    """What the grader found. Rates are over hidden tests, in [0, 1]; `unscorable` is an infrastructure cause."""
+
+    fail_to_pass_rate: float
+    pass_to_pass_rate: float
+    tampered: bool = False
+    unscorable: str | None = None
+    sandbox_level: str
+
+
+class Episode(Record):
+    """The append-only record of one rollout, enough to score, train and show it without anything else."""
+
+    schema_version: int = SCHEMA_VERSION
+    task_id: str
+    group_id: str
+    sample_index: int
+    seed: int
+    policy: str
+    policy_version: int
+    window_tokens: int
+    forced: bool
+    strategy: Strategy
+    reference_cost: float
+    events: tuple[Event, ...]
+    segment_ids: tuple[Ids, ...]
+    turns: tuple[Turn, ...]
+    outcome: Outcome | None
+    stop_reason: StopReason
+
+
+class Score(Record):
+    """What `rewards` makes of one episode: outcome in [0, 1], cost in tokens, advantage without unit."""
+
+    outcome: float
+    solved: bool
+    scorable: bool
+    cost: float
+    advantage: float
+    components: dict[str, float]
+
+
+class Segment(Record):
+    """One training row. All per-token tuples have length T; `loss_mask_T` is 1 on sampled tokens only."""
+
+    episode_id: str
+    token_ids_T: Ids  # noqa: N815 (shape suffix)
+    loss_mask_T: tuple[int, ...]  # noqa: N815
+    sampling_logps_T: tuple[float, ...]  # noqa: N815
+    advantage: float
+
+
+class Policy(Protocol):
+    """Anything that can take a turn: a model behind a batcher, or a script."""
+
+    async def act(self, view: View) -> Sample:
+        """Return the next sample under exactly `view.prompt_ids`."""
+        ...
+
+
+class TestReport(Record):
+    """Result of the visible tests: ids that failed with one trimmed message each."""
+
+    __test__ = False  # not a test class for pytest
+
+    num_passed: int
+    failures: tuple[tuple[str, str], ...]
+    unscorable: str | None = None
+
+
+class Grader(Protocol):
+    """Runs tests of one kind of task in the sandbox."""
+
+    def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
+        """Grade submitted `files` (path to text) in a fresh copy from pristine tests."""
+        ...
+
+    def run_visible(self, task: RepairTask, files: dict[str, str], selector: str) -> TestReport:
+        """Run the visible tests whose id contains `selector` ('' for all)."""
+        ...

@@ -1,0 +1,225 @@
+"""Task sets on disk: public tasks, private answers apart, content-addressed trees, a checksum for every file.
+
+    tasks.jsonl           one RepairTask a line
+    private/hidden.jsonl  one HiddenTask a line
+    workspaces/SHA.json   {path: text} of a broken workspace, named by the sha256 of its canonical JSON
+    private/tests/SHA.json  {path: text} of the pristine tree that submitted files are put on (pytest grader)
+    manifest.json         format version, source, seed, counts, licence, rejects, sha256 of all of the above
+
+A set is written beside its place and renamed when whole, so a folder with a manifest is complete. Nothing
+that depends on the clock is written: the same seed gives the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+
+from envs.errors import UserError
+from envs.records import HiddenTask, JsonValue, Record, RepairTask, Split
+
+FORMAT_VERSION = 1
+BUILD_REMEDY = "run `tightrope tasks build --config FILE`"
+
+Files = dict[str, str]
+_R = TypeVar("_R", bound=Record)
+
+
+class Manifest(Record):
+    """What a task set is and what it is made of; `files` is filled in when the set is written."""
+
+    format_version: int = FORMAT_VERSION
+    source: str
+    seed: int
+    licence: str
+    counts: dict[str, int] = Field(default_factory=dict)
+    rejects: dict[str, int] = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    journal: tuple[str, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuiltTask:
+    """One task as a source makes it: both halves and the trees that they name."""
+
+    public: RepairTask
+    hidden: HiddenTask
+    workspace: Files
+    tests: Files = field(default_factory=dict)
+
+
+def content_sha(files: Mapping[str, str]) -> str:
+    """Return the name of a tree: sha256 of its canonical JSON."""
+    return hashlib.sha256(_canonical(files)).hexdigest()
+
+
+class TaskStore:
+    """Reads a task set; trees are loaded when asked for and kept."""
+
+    def __init__(self, folder: Path, *, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.public = {task.id: task for task in _read(folder / "tasks.jsonl", RepairTask)}
+        self.hidden = {task.task_id: task for task in _read(_hidden_path(folder), HiddenTask)}
+        self._trees: dict[Path, Files] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> "TaskStore":
+        """Open a task set after checking its format and every file's sha256.
+
+        Raises:
+            UserError: There is no task set, it has another format, or a file is damaged (named).
+        """
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise UserError("no task set", got=str(folder), remedy=BUILD_REMEDY)
+        try:
+            manifest = Manifest.model_validate_json(path.read_text("utf-8"))
+        except ValidationError as error:
+            raise UserError(
+                "the task set's manifest is damaged",
+                got=f"{path}: {error.errors()[0]['msg']}",
+                remedy=BUILD_REMEDY,
+            ) from error
+        if manifest.format_version != FORMAT_VERSION:
+            raise UserError(
+                f"the task set is not of format {FORMAT_VERSION}",
+                got=f"{path}: format {manifest.format_version}",
+                remedy=BUILD_REMEDY,
+            )
+        for name, sha in manifest.files.items():
+            if not (folder / name).is_file() or _sha_of(folder / name) != sha:
+                raise UserError(
+                    "a file of the task set is damaged or missing",
+                    got=str(folder / name),
+                    remedy=BUILD_REMEDY,
+                )
+        return cls(folder, manifest=manifest)
+
+    def split(self, name: Split) -> list[RepairTask]:
+        """Return the tasks of a split in the order in which they were built."""
+        return [task for task in self.public.values() if task.split == name]
+
+    def workspace(self, task: RepairTask) -> Files:
+        """Return a copy of the broken workspace of `task`, path to text."""
+        return self._tree(self.folder / "workspaces" / f"{task.workspace_sha}.json")
+
+    def tests(self, hidden: HiddenTask) -> Files:
+        """Return a copy of the pristine tree of a pytest-graded task ({} for io-graded ones)."""
+        if not hidden.tests_sha:
+            return {}
+        return self._tree(self.folder / "private" / "tests" / f"{hidden.tests_sha}.json")
+
+    def _tree(self, path: Path) -> Files:
+        if path not in self._trees:
+            self._trees[path] = json.loads(path.read_text("utf-8"))
+        return dict(self._trees[path])
+
+
+def write_task_set(
+    folder: Path,
+    *,
+    tasks: Iterable[tuple[RepairTask, HiddenTask]],
+    workspaces: Mapping[str, Mapping[str, str]],
+    tests: Mapping[str, Mapping[str, str]],
+    manifest: Manifest,
+) -> Manifest:
+    """Write a task set whole or not at all, replacing one that is there.
+
+    Raises:
+        UserError: `folder` holds something that is not a task set.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        raise UserError(
+            "the folder is not empty and not a task set",
+            got=str(folder),
+            remedy="name another folder in tasks.dir",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        whole = _write_draft(draft, tasks, workspaces, tests, manifest)
+        _swap_in(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return whole
+
+
+def write_built(folder: Path, *, tasks: Iterable[BuiltTask], manifest: Manifest) -> Manifest:
+    """Write tasks as a source makes them; see `write_task_set`."""
+    tasks = list(tasks)
+    return write_task_set(
+        folder,
+        tasks=[(task.public, task.hidden) for task in tasks],
+        workspaces={task.public.workspace_sha: task.workspace for task in tasks},
+        tests={task.hidden.tests_sha: task.tests for task in tasks if task.hidden.tests_sha},
+        manifest=manifest,
+    )
+
+
+def _write_draft(
+    draft: Path,
+    tasks: Iterable[tuple[RepairTask, HiddenTask]],
+    workspaces: Mapping[str, Mapping[str, str]],
+    tests: Mapping[str, Mapping[str, str]],
+    manifest: Manifest,
+) -> Manifest:
+    tasks = list(tasks)
+    contents = {
+        "tasks.jsonl": _lines(public for public, _ in tasks),
+        "private/hidden.jsonl": _lines(hidden for _, hidden in tasks),
+    }
+    for place, trees in (("workspaces", workspaces), ("private/tests", tests)):
+        contents |= {f"{place}/{sha}.json": _canonical(trees[sha]) for sha in sorted(trees)}
+    (draft / "private" / "tests").mkdir(parents=True, mode=0o700)
+    (draft / "workspaces").mkdir()
+    for name, content in contents.items():
+        (draft / name).write_bytes(content)
+    counts = Counter(public.split for public, _ in tasks)
+    whole = manifest.model_copy(
+        update={
+            "counts": {split: counts[split] for split in ("train", "dev", "test")},
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+        }
+    )
+    (draft / "manifest.json").write_text(whole.model_dump_json(indent=1) + "\n", "utf-8")
+    draft.chmod(0o755)
+    return whole
+
+
+def _swap_in(draft: Path, folder: Path) -> None:
+    """Put `draft` at `folder`; a set that was there is moved away first, then deleted."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-old-", dir=folder.parent) as old:
+        folder.rename(Path(old) / "set")
+        draft.rename(folder)
+
+
+def _canonical(files: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _lines(records: Iterable[Record]) -> bytes:
+    return "".join(record.model_dump_json() + "\n" for record in records).encode("utf-8")
+
+
+def _read(path: Path, kind: type[_R]) -> list[_R]:
+    with path.open(encoding="utf-8") as lines:
+        return [kind.model_validate_json(line) for line in lines]
+
+
+def _sha_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _hidden_path(folder: Path) -> Path:
+    return folder / "private" / "hidden.jsonl"

@@ -1,0 +1,288 @@
+"""The agent's world: eleven tools over one workspace. The docstrings are what the model reads.
+
+A tool never raises for what the model did: it answers with a short text that says what was expected. Rewrites
+of the context (`evict`, `compact`) and `submit` only state an intention; `envs/episode.py` carries it out.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envs.records import JsonValue, Span, TestReport, ToolCall
+from envs.workspace import Workspace
+
+NAMES = (
+    "list_files",
+    "search",
+    "outline",
+    "read_lines",
+    "read_file",
+    "edit_lines",
+    "run_tests",
+    "note",
+    "evict",
+    "compact",
+    "submit",
+)
+REWRITES = ("evict", "compact")
+_MAX_HITS = 20
+_CONTEXT_LINES = 1
+
+
+class ToolError(Exception):
+    """A call the tool cannot carry out; the text is shown to the model."""
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool says: text for the model, and the source lines it showed."""
+
+    text: str
+    spans: tuple[Span, ...] = ()
+
+
+class Toolbox:
+    """The tools of one episode.
+
+    Args:
+        workspace: The files the tools work on.
+        run_visible: Runs the visible tests whose id contains a selector on given files.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        run_visible: Callable[[dict[str, str], str], TestReport],
+    ) -> None:
+        self.workspace = workspace
+        self._run_visible = run_visible
+
+    def list_files(self) -> ToolResult:
+        """List all files with their number of lines."""
+        files = self.workspace.files
+        rows = (f"{path} {len(self.workspace.lines(path))} lines" for path in sorted(files))
+        return ToolResult("\n".join(rows))
+
+    def search(self, pattern: str) -> ToolResult:
+        """Find lines that contain a text, in all files.
+
+        Args:
+            pattern: Plain text.
+        """
+        # Plain text on purpose: a regular expression of the model's could run for ever in the trainer.
+        hits = [
+            (path, number, line)
+            for path in sorted(self.workspace.files)
+            for number, line in enumerate(self.workspace.lines(path), start=1)
+            if pattern in line
+        ]
+        rows = [f"{path}:{number}: {line}" for path, number, line in hits[:_MAX_HITS]]
+        if len(hits) > _MAX_HITS:
+            rows.append(f"and {len(hits) - _MAX_HITS} more: search for a longer text")
+        spans = [Span(path=path, start=number, end=number) for path, number, _ in hits[:_MAX_HITS]]
+        return self._shown("\n".join(rows) or "no match", *spans)
+
+    def outline(self, path: str) -> ToolResult:
+        """Show functions and classes of a file with their line ranges.
+
+        Args:
+            path: The file.
+        """
+        self._require(path)
+        try:
+            tree = ast.parse(self.workspace.files[path])
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise ToolError(f"{path} does not parse: {str(error)[:80]}") from None
+        return ToolResult("\n".join(_symbols(tree, prefix="")) or "no functions or classes")
+
+    def read_lines(self, path: str, start: int, end: int) -> ToolResult:
+        """Show lines of a file with their numbers.
+
+        Args:
+            path: The file.
+            start: First line, from 1.
+            end: Last line, included.
+        """
+        lines = self._require(path)
+        if not 1 <= start <= len(lines):
+            raise ToolError(f"{path} has lines 1 to {len(lines)}")
+        span = Span(path=path, start=start, end=min(max(start, end), len(lines)))
+        return self._shown(self._numbered(span), span)
+
+    def read_file(self, path: str) -> ToolResult:
+        """Show a whole file with line numbers. Costly: prefer read_lines.
+
+        Args:
+            path: The file.
+        """
+        lines = self._require(path)
+        if not lines:
+            return ToolResult("empty file")
+        span = Span(path=path, start=1, end=len(lines))
+        return self._shown(self._numbered(span), span)
+
+    def edit_lines(self, path: str, start: int, end: int, text: str) -> ToolResult:
+        """Replace lines of a file.
+
+        Args:
+            path: The file.
+            start: First line to replace.
+            end: Last line to replace; start - 1 inserts before start.
+            text: The new lines.
+        """
+        lines = self._require(path)
+        if path not in self.workspace.editable:
+            raise ToolError(f"{path} is read-only")
+        if not (1 <= start <= len(lines) + 1 and start - 1 <= end <= len(lines)):
+            raise ToolError(f"{path} has lines 1 to {len(lines)}, end is at least start - 1")
+        span = Span(path=path, start=start, end=end)
+        if self.workspace.is_stale(span):
+            raise ToolError("stale line numbers: an edit moved these lines, read them again")
+        preview = Workspace.of(self.workspace.files, (path,))
+        preview.edit(span, text)
+        if path.endswith(".py"):
+            try:
+                ast.parse(preview.files[path])
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                detail = f"line {error.lineno}" if isinstance(error, SyntaxError) else "bad text"
+                raise ToolError(f"not edited, syntax error: {detail}") from None
+        new = self.workspace.edit(span, text)
+        last = max(1, len(self.workspace.lines(path)))
+        around = Span(
+            path=path,
+            start=max(1, new.start - _CONTEXT_LINES),
+            end=min(last, max(new.start, new.end + _CONTEXT_LINES)),
+        )
+        return self._shown("edited\n" + self._numbered(around), around)
+
+    def run_tests(self, selector: str = "") -> ToolResult:
+        """Run the visible tests.
+
+        Args:
+            selector: Only tests whose id contains this; empty for all.
+        """
+        report = self._run_visible(dict(self.workspace.files), selector)
+        rows = [f"{report.num_passed} passed, {len(report.failures)} failed"]
+        rows += [f"{message}" for _, message in report.failures]
+        return ToolResult("\n".join(rows))
+
+    def note(self, file: str, facts: str, lines: str) -> ToolResult:
+        """Keep a fact with a pointer; notes stay when the context is rewritten.
+
+        Args:
+            file: The file the fact is about.
+            facts: What to remember, short.
+            lines: Its lines, such as 4-9.
+        """
+        self._require(file)
+        if parse_range(lines) is None:
+            raise ToolError("lines must be like 4-9")
+        return ToolResult("noted")
+
+    def evict(self, observation_ids: list[str]) -> ToolResult:
+        """Drop results that are used up; a one-line stub remains.
+
+        Args:
+            observation_ids: Ids such as o3.
+        """
+        return ToolResult("evicted " + " ".join(observation_ids))
+
+    def compact(self, summary: str) -> ToolResult:
+        """Replace everything so far by your summary. Must be the last call of its turn.
+
+        Args:
+            summary: What is done, what is left, and where.
+        """
+        return ToolResult("compacted")
+
+    def submit(self) -> ToolResult:
+        """Hand in the repair and end."""
+        return ToolResult("submitted")
+
+    def run(self, call: ToolCall) -> ToolResult:
+        """Check a call's arguments and carry it out.
+
+        Raises:
+            ToolError: The call is malformed or cannot be carried out.
+        """
+        if call.error is not None:
+            raise ToolError(call.error)
+        if call.name not in NAMES:
+            raise ToolError("unknown tool, use one of: " + ", ".join(NAMES))
+        tool: Callable[..., ToolResult] = getattr(self, call.name)
+        return tool(**checked_arguments(tool, call.arguments))
+
+    def _require(self, path: str) -> list[str]:
+        if path not in self.workspace.files:
+            raise ToolError(f"no file {path[:80]}")
+        return self.workspace.lines(path)
+
+    def _numbered(self, span: Span) -> str:
+        lines = self.workspace.lines(span.path)[span.start - 1 : span.end]
+        return "\n".join(f"{n}: {line}" for n, line in enumerate(lines, start=span.start))
+
+    def _shown(self, text: str, *spans: Span) -> ToolResult:
+        for span in spans:
+            self.workspace.show(span)
+        return ToolResult(text, tuple(spans))
+
+
+def checked_arguments(
+    tool: Callable[..., ToolResult], given: Mapping[str, JsonValue]
+) -> dict[str, Any]:
+    """Match arguments with a tool's signature; ints may come as text.
+
+    Raises:
+        ToolError: An argument is missing, unknown or of the wrong type.
+    """
+    parameters = inspect.signature(tool).parameters
+    usage = f"expected {tool.__name__}({', '.join(parameters)})"
+    required = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
+    if not required <= set(given) <= set(parameters):
+        raise ToolError(usage)
+    arguments: dict[str, Any] = {}
+    for name, value in given.items():
+        kind = parameters[name].annotation
+        if kind is int and isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value):
+            value = int(value)
+        if kind is int and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ToolError(f"{usage}, {name} is a whole number")
+        if kind is str and not isinstance(value, str):
+            raise ToolError(f"{usage}, {name} is text")
+        if kind == list[str]:
+            value = [value] if isinstance(value, str) else value
+            if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                raise ToolError(f"{usage}, {name} is a list of texts")
+        arguments[name] = value
+    return arguments
+
+
+def parse_range(lines: str) -> tuple[int, int] | None:
+    """Read '4-9' or '4' as (first, last); None when it is neither."""
+    found = re.fullmatch(r"\s*(\d{1,7})(?:\s*-\s*(\d{1,7}))?\s*", lines)
+    return (int(found[1]), int(found[2] or found[1])) if found else None
+
+
+def brief_descriptions() -> str:
+    """One line per tool, signature and first line of its docstring (`prompt.tools: brief`)."""
+    rows = []
+    for name in NAMES:
+        tool = getattr(Toolbox, name)
+        parameters = ", ".join(p for p in inspect.signature(tool).parameters if p != "self")
+        rows.append(f"{name}({parameters}): {(inspect.getdoc(tool) or '').splitlines()[0]}")
+    return "\n".join(rows)
+
+
+def _symbols(node: ast.AST, *, prefix: str) -> list[str]:
+    rows = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = prefix + child.name
+            rows.append(f"{child.lineno}-{child.end_lineno} {name}")
+            if isinstance(child, ast.ClassDef):
+                rows += _symbols(child, prefix=f"{name}.")
+    return rows

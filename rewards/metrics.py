@@ -1,0 +1,145 @@
+"""What a set of episodes amounts to: a row per evaluated policy, a dictionary per training step.
+
+Definitions (billed tokens, tokens per solved, peak context) are those of `rewards.cost`. Unscorable
+episodes are failures of the infrastructure: they are counted, and enter nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from envs.records import Episode, Score, StopReason
+from rewards import cost as meter
+from rewards.intervals import Estimate, bootstrap, by_task, paired_difference, totals
+from rewards.outcome import is_scorable, is_solved
+
+
+def summarize(
+    episodes: Sequence[Episode], *, name: str, sampling: str, seed: int = 0
+) -> dict[str, Any]:
+    """One policy's row of `summary.json`.
+
+    Args:
+        episodes: All evaluation episodes of the policy, any number per task.
+        name: Name of the policy.
+        sampling: How it was sampled, in words, for instance `temperature 1` or `greedy`.
+        seed: Seed of the bootstrap over tasks.
+
+    Returns:
+        Plain JSON. `num_samples` counts scored episodes over all tasks; rates are shares; tokens
+        are billed tokens. `tokens_per_solved` is None if nothing was solved, a bound of its
+        interval if that bound lies in resamples without a solved episode, and all means are None if
+        nothing could be scored.
+    """
+    groups = by_task(episodes)
+    sums = totals(groups, list(groups))
+    scored = [episode for group in groups.values() for episode in group]
+    pass_rate = bootstrap(sums.pass_rate, num_tasks=len(groups), seed=seed)
+    per_solved = bootstrap(sums.tokens_per_solved, num_tasks=len(groups), seed=seed)
+    peaks = [meter.peak_context(episode) for episode in scored]
+    stops = [episode.stop_reason.value for episode in episodes]
+    return {
+        "name": name,
+        "sampling": sampling,
+        "num_tasks": len(groups),
+        "num_samples": len(scored),
+        "num_unscorable": len(episodes) - len(scored),
+        "pass_rate": pass_rate.value,
+        "pass_rate_ci95": list(pass_rate.ci95),
+        "tokens_per_solved": per_solved.value,
+        "tokens_per_solved_ci95": list(per_solved.ci95),
+        "billed_tokens_mean": _mean([meter.billed_tokens(item) for item in scored]),
+        "peak_context_p50": _percentile(peaks, 50),
+        "peak_context_p95": _percentile(peaks, 95),
+        "turns_mean": _mean([len(item.turns) for item in scored]),
+        "segments_mean": _mean([meter.num_segments(item) for item in scored]),
+        "compactions_mean": _mean([meter.num_compactions(item) for item in scored]),
+        "evictions_mean": _mean([meter.num_evictions(item) for item in scored]),
+        "stop_reasons": {reason: stops.count(reason) for reason in sorted(set(stops))},
+    }
+
+
+def compare(
+    first: Sequence[Episode],
+    second: Sequence[Episode],
+    *,
+    first_name: str,
+    second_name: str,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """One entry of `comparisons` in `summary.json`: second against first, on the same tasks."""
+    paired = paired_difference(first, second, seed=seed)
+    return {
+        "first": first_name,
+        "second": second_name,
+        "num_tasks": paired.num_tasks,
+        **_with_interval("pass_rate_difference", paired.pass_rate_difference),
+        **_with_interval("tokens_per_solved_ratio", paired.tokens_per_solved_ratio),
+    }
+
+
+def step_metrics(
+    groups: Sequence[Sequence[Episode]], scores: Sequence[Sequence[Score]]
+) -> dict[str, float]:
+    """Metrics of one training step from its groups and their scores (same shape).
+
+    Counts are per scorable episode unless the name says `share`. `tokens_per_solved` is left out
+    when nothing was solved: it has no value then. `stop/NAME` are shares of all episodes,
+    unscorable included.
+    """
+    everything = [episode for group in groups for episode in group]
+    scored = [episode for episode in everything if is_scorable(episode)]
+    flat = [score for group in scores for score in group if score.scorable]
+    silent = [all(score.advantage == 0.0 for score in group) for group in scores]
+    found = {
+        "num_episodes": float(len(everything)),
+        "num_unscorable": float(len(everything) - len(scored)),
+        "share_groups_without_signal": _mean(silent) or 0.0,
+    }
+    for reason in StopReason:
+        share = _mean([episode.stop_reason == reason for episode in everything])
+        found[f"stop/{reason.value}"] = share or 0.0
+    if scored:
+        found |= _behaviour(scored)
+        found["outcome"] = float(np.mean([score.outcome for score in flat]))
+        found["cost"] = float(np.mean([score.cost for score in flat]))
+        found["advantage_abs"] = float(np.mean([abs(score.advantage) for score in flat]))
+        found["share_clamped"] = float(np.mean([score.components["clamped"] for score in flat]))
+    return found
+
+
+def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:
+    num_solved = sum(map(is_solved, scored))
+    billed = sum(map(meter.billed_tokens, scored))
+    segments = [meter.num_segments(episode) for episode in scored]
+    calls = [call for episode in scored for turn in episode.turns for call in turn.calls]
+    malformed = sum(call.error is not None for call in calls)
+    found = {
+        "pass_rate": num_solved / len(scored),
+        "billed_tokens": billed / len(scored),
+        "sampled_tokens": float(np.mean([meter.sampled_tokens(item) for item in scored])),
+        "peak_context": float(np.mean([meter.peak_context(item) for item in scored])),
+        "turns_per_episode": float(np.mean([len(item.turns) for item in scored])),
+        "segments_per_episode": float(np.mean(segments)),
+        "compactions_per_episode": float(np.mean([meter.num_compactions(i) for i in scored])),
+        "evictions_per_episode": float(np.mean([meter.num_evictions(item) for item in scored])),
+        # the first segment starts from the frozen prefix, every later one from a rewritten context
+        "share_rows_rewritten": sum(max(n - 1, 0) for n in segments) / max(sum(segments), 1),
+        "share_malformed_calls": malformed / max(len(calls), 1),
+    }
+    if num_solved:
+        found["tokens_per_solved"] = billed / num_solved
+    return found
+
+
+def _with_interval(name: str, estimate: Estimate) -> dict[str, Any]:
+    return {name: estimate.value, f"{name}_ci95": list(estimate.ci95)}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _percentile(values: Sequence[int], level: float) -> float | None:
+    return float(np.percentile(values, level)) if len(values) else None

@@ -1,0 +1,120 @@
+"""Episodes made by hand and by Hypothesis for the tests of scores, metrics and the report."""
+
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from envs.records import (
+    Compacted,
+    Episode,
+    Event,
+    Evicted,
+    Opened,
+    Outcome,
+    Sampled,
+    StopReason,
+    ToolCall,
+    Turn,
+)
+
+CALL = ToolCall(name="run_tests", arguments={"selector": ""})
+BAD_CALL = ToolCall(name="", error="expected a JSON object", format="none")
+
+
+def make_episode(
+    *,
+    turns: Sequence[tuple[int, int]] = ((100, 20),),
+    solved: bool = True,
+    f2p: float | None = None,
+    p2p: float = 1.0,
+    task_id: str = "t0",
+    sample_index: int = 0,
+    policy: str = "sft",
+    stop_reason: StopReason = StopReason.SUBMITTED,
+    unscorable: str | None = None,
+    tampered: bool = False,
+    reference_cost: float = 1.0,
+    cuts: frozenset[int] = frozenset(),
+    num_cached: int = 0,
+    calls: Sequence[ToolCall] = (CALL,),
+    events: Sequence[Event] = (),
+) -> Episode:
+    """Make an episode with one (prompt, sampled) pair of token counts per turn.
+
+    `cuts` are the turns before which a new segment starts.
+    """
+    segment = 0
+    made = []
+    for index, (prompt, sampled) in enumerate(turns):
+        segment += index in cuts
+        made.append(
+            Turn(
+                segment=segment,
+                prompt_end=prompt,
+                sample_end=prompt + sampled,
+                num_cached=min(num_cached, prompt),
+                calls=tuple(calls),
+                observation_ids=(),
+            )
+        )
+    ends = {turn.segment: turn.sample_end for turn in made}
+    rate = float(solved) if f2p is None else f2p
+    return Episode(
+        task_id=task_id,
+        group_id="g0",
+        sample_index=sample_index,
+        seed=0,
+        policy=policy,
+        policy_version=0,
+        window_tokens=512,
+        forced=False,
+        strategy="learned",
+        reference_cost=reference_cost,
+        events=(Opened(prefix_ids=(1,)), *events),
+        segment_ids=tuple((0,) * end for end in ends.values()),
+        turns=tuple(made),
+        outcome=Outcome(
+            fail_to_pass_rate=rate,
+            pass_to_pass_rate=p2p,
+            tampered=tampered,
+            unscorable=unscorable,
+            sandbox_level="test",
+        ),
+        stop_reason=stop_reason,
+    )
+
+
+def rewrites(*, evictions: int = 0, compactions: int = 0) -> tuple[Event, ...]:
+    """Make events that rewrite the context."""
+    evicted = Evicted(stub_ids={}, prefix_ids=(1,))
+    compacted = Compacted(summary="", prefix_ids=(1,))
+    return (evicted,) * evictions + (compacted,) * compactions
+
+
+def sampled_event(ids: Sequence[int]) -> Sampled:
+    """Make the event of one model call."""
+    return Sampled(token_ids=tuple(ids), sampling_logps=(0.0,) * len(ids), finish="stop")
+
+
+@st.composite
+def episodes(draw: st.DrawFn, *, scorable: bool = False) -> Episode:
+    """Draw any episode; only scorable ones if asked."""
+    stops = [StopReason.SUBMITTED] * 4 + [StopReason.TURN_LIMIT, StopReason.CONTEXT_OVERFLOW]
+    stops += [] if scorable else [StopReason.ENVIRONMENT_ERROR, StopReason.TIMEOUT]
+    turn = st.tuples(st.integers(1, 3000), st.integers(1, 400))
+    return make_episode(
+        turns=draw(st.lists(turn, min_size=1, max_size=6)),
+        solved=draw(st.booleans()),
+        f2p=draw(st.sampled_from([None, None, 0.0, 0.3, 0.5])),
+        p2p=draw(st.sampled_from([1.0, 1.0, 0.9])),
+        stop_reason=draw(st.sampled_from(stops)),
+        tampered=draw(st.sampled_from([False, False, False, True])),
+        unscorable=None if scorable else draw(st.sampled_from([None, None, None, "sandbox died"])),
+        reference_cost=draw(st.floats(0, 500)),
+        num_cached=draw(st.integers(0, 500)),
+    )
+
+
+def groups(*, scorable: bool = False) -> st.SearchStrategy[list[Episode]]:
+    """Draw groups of one to eight episodes."""
+    return st.lists(episodes(scorable=scorable), min_size=1, max_size=8)

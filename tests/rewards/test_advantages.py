@@ -1,0 +1,199 @@
+"""The laws of the advantages, and the default formula worked out by hand."""
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from envs.records import StopReason
+from rewards.advantages import CAP_WARM_UP, RunningCap, score_group
+from tests.rewards.episodes import groups, make_episode
+
+METHODS = ["default", "additive", "multiplicative", "outcome_only", "zscore"]
+settings = {
+    "method": st.sampled_from(METHODS),
+    "outcome": st.sampled_from(["binary", "graded"]),
+    "cost": st.sampled_from(["tokens", "price"]),
+    "cost_weight": st.floats(0, 1),
+    "sampled_cap": st.none() | st.floats(1, 2000),
+}
+any_settings = st.fixed_dictionaries(settings)
+
+
+def with_costs(*costs, solved=None):
+    flags = solved or [True] * len(costs)
+    return [
+        make_episode(turns=((cost - 10, 10),), solved=ok)
+        for cost, ok in zip(costs, flags, strict=True)
+    ]
+
+
+def advantages(episodes, **kwargs):
+    return [score.advantage for score in score_group(episodes, **kwargs)]
+
+
+def test_default_by_hand():
+    scores = score_group(with_costs(100, 400, 200, 200, solved=[True, True, True, False]))
+    # rho = 3/4; doublings from the geometric mean 200 of the solved: -1, 1, 0
+    assert [score.components["A_out"] for score in scores] == [0.25, 0.25, 0.25, -0.75]
+    assert [score.components["A_cost"] for score in scores] == pytest.approx([0.75, -0.75, 0, 0])
+    # the dearest solver would get 0.25 - 0.375 and keeps a quarter of 0.25
+    expected = [0.625, 0.0625, 0.25, -0.75]
+    assert [score.advantage for score in scores] == pytest.approx(expected)
+    assert [score.components["clamped"] for score in scores] == [0, 1, 0, 0]
+
+
+def test_one_doubling_is_one_unit_and_more_is_cut():
+    scores = score_group(with_costs(100, 200))
+    assert [score.components["A_cost"] for score in scores] == pytest.approx([0.5, -0.5])
+    scores = score_group(with_costs(100, 100_000))
+    assert [score.components["A_cost"] for score in scores] == pytest.approx([1.0, -1.0])
+
+
+@given(groups(), any_settings)
+def test_advantages_are_finite_and_bounded(group, kwargs):
+    values = advantages(group, **kwargs)
+    assert all(map(math.isfinite, values))
+    if kwargs["method"] in {"default", "zscore"}:
+        assert all(abs(value) <= 1 + 2 * kwargs["cost_weight"] for value in values)
+    if kwargs["method"] == "additive":
+        assert all(abs(value) <= math.sqrt(len(group)) for value in values)
+
+
+@given(groups(), any_settings)
+def test_channels_sum_to_zero_over_the_scorable(group, kwargs):
+    scores = score_group(group, **kwargs)
+    assert sum(score.components["A_out"] for score in scores) == pytest.approx(0, abs=1e-9)
+    assert sum(score.components["A_cost"] for score in scores) == pytest.approx(0, abs=1e-9)
+
+
+@given(groups(), any_settings, st.randoms())
+def test_the_order_of_the_episodes_does_not_matter(group, kwargs, random):
+    order = list(range(len(group)))
+    random.shuffle(order)
+    values = advantages(group, **kwargs)
+    assert advantages([group[i] for i in order], **kwargs) == [values[i] for i in order]
+
+
+@given(groups(), any_settings, st.data())
+def test_cutting_an_episode_into_segments_changes_no_score(group, kwargs, data):
+    """Invariant 4: groups count episodes, never rows."""
+    index = data.draw(st.integers(0, len(group) - 1))
+    victim = group[index]
+    turns = tuple(turn.model_copy(update={"segment": i}) for i, turn in enumerate(victim.turns))
+    ids = tuple((0,) * turn.sample_end for turn in turns)
+    cut = list(group)
+    cut[index] = victim.model_copy(update={"turns": turns, "segment_ids": ids})
+    assert score_group(cut, **kwargs) == score_group(group, **kwargs)
+
+
+@given(groups(scorable=True), st.data(), st.floats(0.01, 1), st.integers(1, 2000))
+def test_more_context_never_pays_among_the_solved(group, data, weight, extra):
+    before = score_group(group, cost_weight=weight)
+    solved = [index for index, score in enumerate(before) if score.solved]
+    assume(solved)
+    index = data.draw(st.sampled_from(solved))
+    turn = group[index].turns[0]
+    update = {"prompt_end": turn.prompt_end + extra, "sample_end": turn.sample_end + extra}
+    turns = (turn.model_copy(update=update), *group[index].turns[1:])
+    wider = list(group)
+    wider[index] = group[index].model_copy(update={"turns": turns})
+    after = score_group(wider, cost_weight=weight)
+    assert after[index].advantage <= before[index].advantage + 1e-12
+    for cheap in solved:
+        for dear in solved:
+            if after[cheap].cost < after[dear].cost:
+                assert after[cheap].advantage >= after[dear].advantage - 1e-12
+
+
+@given(groups(scorable=True), st.floats(0, 1))
+def test_a_solver_never_falls_below_a_failure(group, weight):
+    scores = score_group(group, cost_weight=weight)
+    mixed = [score for score in scores if score.components["A_out"] > 0 and score.solved]
+    for score in mixed:
+        assert score.advantage >= 0.25 * score.components["A_out"] > 0
+
+
+@given(st.lists(st.integers(11, 5000), min_size=2, max_size=8), any_settings, st.floats(0, 0.99))
+def test_equal_outcomes_and_none_solved_give_exact_zeros(costs, kwargs, f2p):
+    # the additive ablation charges failures for their cost: that is what it is there to show
+    assume(kwargs["method"] != "additive")
+    group = [make_episode(turns=((cost - 10, 10),), f2p=f2p) for cost in costs]
+    assert advantages(group, **kwargs) == [0.0] * len(costs)
+
+
+def test_additive_charges_failures_too():
+    assert advantages(with_costs(100, 200, solved=[False, False]), method="additive")[0] > 0
+
+
+@pytest.mark.parametrize("method", ["default", "zscore", "multiplicative", "additive"])
+def test_groups_where_all_solve_keep_the_cost_signal(method):
+    cheap, middle, dear = advantages(with_costs(100, 200, 400), method=method)
+    assert cheap > middle > dear
+    assert cheap > 0 > dear
+    assert advantages(with_costs(100, 200, 400), method="outcome_only") == [0.0] * 3
+
+
+@given(st.lists(st.integers(11, 5000), min_size=2, max_size=2, unique=True), st.integers(0, 6))
+def test_pressure_on_cost_is_muted_where_little_is_solved(costs, num_failures):
+    failures = [make_episode(solved=False)] * num_failures
+    scores = score_group([*with_costs(*costs), *failures])
+    alone = score_group(with_costs(*costs))
+    rho = 2 / (2 + num_failures)
+    for score, reference in zip(scores[:2], alone, strict=True):
+        expected = rho * reference.components["A_cost"]
+        assert score.components["A_cost"] == pytest.approx(expected)
+
+
+@given(groups(), any_settings, st.sampled_from(["environment_error", "timeout", "grader"]))
+def test_unscorable_episodes_are_masked_and_leave_the_baseline(group, kwargs, cause):
+    """Invariant 7: an infrastructure failure is not a reward."""
+    if cause == "grader":
+        broken = make_episode(unscorable="sandbox died", turns=((5000, 900),))
+    else:
+        broken = make_episode(stop_reason=StopReason(cause), turns=((5000, 900),))
+    scores = score_group([broken, *group], **kwargs)
+    assert (scores[0].advantage, scores[0].scorable, scores[0].solved) == (0.0, False, False)
+    assert scores[1:] == score_group(group, **kwargs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fewer_than_two_scorable_episodes_give_zeros(method):
+    broken = make_episode(unscorable="sandbox died")
+    assert advantages([make_episode(), broken], method=method) == [0.0, 0.0]
+    assert advantages([make_episode()], method=method) == [0.0]
+    assert advantages([], method=method) == []
+
+
+def test_failures_that_are_not_of_the_infrastructure_stay_in_the_baseline():
+    group = [make_episode(), make_episode(stop_reason=StopReason.CONTEXT_OVERFLOW)]
+    assert advantages(group) == [0.5, -0.5]
+
+
+@given(groups(), st.floats(1, 2000), st.sampled_from(METHODS))
+def test_the_cap_shrinks_long_failures_only(group, cap, method):
+    free = score_group(group, method=method)
+    capped = score_group(group, method=method, sampled_cap=cap)
+    for episode, before, after in zip(group, free, capped, strict=True):
+        sampled = sum(turn.sample_end - turn.prompt_end for turn in episode.turns)
+        if before.advantage >= 0 or sampled <= cap:
+            assert after.advantage == before.advantage
+        else:
+            # the loss sums over tokens: the whole episode weighs what one of `cap` tokens would
+            assert after.advantage * sampled == pytest.approx(before.advantage * cap)
+
+
+def test_running_cap_is_off_until_enough_was_solved_then_three_times_the_median():
+    solved = [make_episode(turns=((50, 10 + i % 3),)) for i in range(CAP_WARM_UP - 1)]
+    failed = [make_episode(turns=((50, 4000),), solved=False)] * 100
+    cap = RunningCap().updated(solved).updated(failed)
+    assert cap.tokens is None
+    assert cap.updated([make_episode(turns=((50, 11),))]).tokens == 33
+    assert cap.tokens is None  # a value: updating made a new one
+
+
+def test_running_cap_follows_a_policy_that_gets_shorter():
+    cap = RunningCap().updated([make_episode(turns=((50, 100),))] * 600)
+    assert cap.tokens == 300
+    assert cap.updated([make_episode(turns=((50, 10),))] * 600).tokens == 30

@@ -1,0 +1,108 @@
+"""The row of summary.json and the metrics of one training step."""
+
+import json
+
+import pytest
+
+from envs.records import StopReason
+from rewards.advantages import score_group
+from rewards.metrics import compare, step_metrics, summarize
+from tests.rewards.episodes import BAD_CALL, CALL, make_episode, rewrites
+
+FIELDS = {
+    "name",
+    "num_tasks",
+    "num_samples",
+    "pass_rate",
+    "pass_rate_ci95",
+    "tokens_per_solved",
+    "tokens_per_solved_ci95",
+    "billed_tokens_mean",
+    "peak_context_p50",
+    "peak_context_p95",
+    "turns_mean",
+    "compactions_mean",
+    "evictions_mean",
+    "stop_reasons",
+    "sampling",
+}
+
+
+def mixed():
+    return [
+        make_episode(task_id="a", turns=((100, 20), (200, 30)), cuts=frozenset({1})),
+        make_episode(task_id="a", turns=((300, 50),), solved=False, events=rewrites(evictions=2)),
+        make_episode(task_id="b", stop_reason=StopReason.TURN_LIMIT, calls=(BAD_CALL, CALL)),
+        make_episode(task_id="b", unscorable="sandbox died", turns=((9000, 900),)),
+    ]
+
+
+def test_summary_has_the_published_fields_and_is_plain_json():
+    row = summarize(mixed(), name="sft", sampling="temperature 1")
+    assert set(row) >= FIELDS
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_summary_by_hand():
+    row = summarize(mixed(), name="sft", sampling="temperature 1")
+    assert (row["num_tasks"], row["num_samples"], row["num_unscorable"]) == (2, 3, 1)
+    assert row["pass_rate"] == pytest.approx(1 / 3)
+    # failed episodes are paid for as well: (350 + 350 + 120) / 1 solved
+    assert row["tokens_per_solved"] == pytest.approx(820)
+    assert row["billed_tokens_mean"] == pytest.approx(820 / 3)
+    assert row["peak_context_p50"] == 200
+    assert row["evictions_mean"] == pytest.approx(2 / 3)
+    assert row["stop_reasons"] == {"submitted": 3, "turn_limit": 1}
+
+
+@pytest.mark.parametrize(
+    "episodes",
+    [
+        pytest.param([make_episode(solved=False)], id="nothing-solved"),
+        pytest.param([make_episode(unscorable="sandbox died")], id="nothing-scored"),
+        pytest.param([], id="nothing-at-all"),
+    ],
+)
+def test_what_is_undefined_is_null(episodes):
+    row = summarize(episodes, name="base", sampling="greedy")
+    assert row["tokens_per_solved"] is None
+    assert row["tokens_per_solved_ci95"] == [None, None]
+    json.dumps(row, allow_nan=False)
+
+
+def test_comparison_is_plain_json():
+    found = compare(mixed(), mixed(), first_name="sft", second_name="grpo")
+    assert (found["first"], found["second"], found["num_tasks"]) == ("sft", "grpo", 2)
+    assert found["tokens_per_solved_ratio"] == pytest.approx(1)
+    json.dumps(found, allow_nan=False)
+
+
+def test_step_metrics_by_hand():
+    solved = [make_episode(turns=((100, 20), (50, 20)), cuts=frozenset({1})), make_episode()]
+    failed = [
+        make_episode(solved=False, calls=(BAD_CALL,)),
+        make_episode(solved=False, stop_reason=StopReason.NO_TOOL_CALL),
+        make_episode(stop_reason=StopReason.ENVIRONMENT_ERROR, turns=((9000, 900),)),
+    ]
+    groups = [solved, failed]
+    found = step_metrics(groups, [score_group(group) for group in groups])
+    assert found["pass_rate"] == 0.5
+    assert found["tokens_per_solved"] == pytest.approx((190 + 3 * 120) / 2)
+    assert found["share_groups_without_signal"] == 0.5
+    assert found["segments_per_episode"] == 1.25
+    assert found["share_rows_rewritten"] == pytest.approx(1 / 5)
+    assert found["share_malformed_calls"] == pytest.approx(1 / 5)
+    assert found["num_unscorable"] == 1
+    assert found["stop/no_tool_call"] == pytest.approx(1 / 5)
+    assert found["peak_context"] == 100
+    stops = [value for key, value in found.items() if key.startswith("stop/")]
+    assert sum(stops) == pytest.approx(1)
+
+
+def test_step_metrics_leave_out_what_has_no_value():
+    group = [make_episode(solved=False)] * 2
+    found = step_metrics([group], [score_group(group)])
+    assert "tokens_per_solved" not in found
+    assert found["share_groups_without_signal"] == 1.0
+    broken = [make_episode(unscorable="sandbox died")]
+    assert "pass_rate" not in step_metrics([broken], [score_group(broken)])

@@ -1,0 +1,362 @@
+"""Multi-segment GRPO: TRL's trainer fed with rows of our own making; all that knows TRL's insides.
+
+Stock TRL trains one append-only token stream per rollout, one row each. An episode that rewrites its
+context is several streams with one advantage. So two methods are overridden: `_prepare_inputs` asks
+`rollouts` for scored rows, `training_step` feeds them in micro-batches under a token budget. The loss is
+TRL's own `_compute_loss`, divided by the sampled tokens of the whole update, so neither the cut into
+micro-batches nor into segments changes the gradient. In TRL's eyes one step is one micro-batch.
+
+Every rank runs the same number of micro-batches (else collectives hang); fillers are real tokens without
+loss. Gradients synchronise on the last one only. A step in which no rank has a row is skipped, so that
+the optimizer's momentum does not move the adapter. Written against TRL 1.16; tests/train/test_parity.py
+compares with the stock trainer. Not covered: FSDP, evaluation inside the trainer, router losses (MoE).
+
+Shapes: B rows, T tokens, P prompt tokens (T = P + completion).
+"""
+
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
+
+from envs.errors import UserError
+from envs.records import Segment
+from train.segments import microbatches
+
+LossType = Literal["dapo", "cispo"]
+OldLogps = Literal["detach", "sampling"]
+
+# Upper clip of the ratio: DAPO (arXiv 2503.14476, 3.1) clips at 1 + 0.28. CISPO (arXiv 2506.13585, 3.1)
+# clamps the ratio itself, and TRL compares it with this very value (not 1 + it).
+EPSILON_LOW = 0.2
+EPSILON_HIGH: dict[str, float] = {"dapo": 0.28, "cispo": 5.0}
+
+# Any other value would make the gradient depend on how rows are cut, or make TRL split what we feed.
+REQUIRED_ARGS: dict[str, Any] = {
+    "gradient_accumulation_steps": 1,
+    "steps_per_generation": 1,
+    "num_iterations": 1,
+    "importance_sampling_level": "token",
+    "top_entropy_quantile": 1.0,
+    "entropy_coef": 0.0,
+    "use_adaptive_entropy": False,
+    "off_policy_mask_threshold": None,
+    "router_aux_loss_coef": 0.0,
+    "use_vllm": False,
+}
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """What one rank rolls out in one step: a whole group of episodes per task id.
+
+    `step` counts the optimizer steps done, so it is also the policy version. `first_group` is the number
+    of `task_ids[0]` among the groups of all ranks in this step: with `step` it names a group uniquely,
+    even where a task occurs twice.
+    """
+
+    step: int
+    first_group: int
+    task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Scored rows of one rank, e.g. `RolloutBatch(rows, num_sampled_tokens=812, metrics={"pass_rate": 0.5})`.
+
+    `num_sampled_tokens` counts this rank's scorable episodes, those without advantage included: it is the
+    denominator of the loss. `metrics` are logged as they are, from the main process.
+    """
+
+    rows: Sequence[Segment]
+    num_sampled_tokens: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def grpo_config(
+    output_dir: Path,
+    *,
+    groups_per_step: int,
+    group_size: int,
+    max_steps: int,
+    learning_rate: float,
+    warmup_steps: int,
+    save_steps: int,
+    seed: int,
+    bf16: bool,
+    use_cpu: bool,
+    world_size: int,
+    loss_type: LossType = "dapo",
+    epsilon_high: float | None = None,
+    beta: float = 0.0,
+    adam_betas: tuple[float, float] = (0.9, 0.95),
+    max_grad_norm: float = 1.0,
+    activation_checkpointing: bool = False,
+    keep_checkpoints: int | None = None,
+) -> GRPOConfig:
+    """Derive TRL's arguments from sizes stated globally. `beta` is the weight of the KL to the reference.
+
+    Raises:
+        UserError: If groups do not divide among the processes, a group is too small, the loss is unknown,
+            or fewer processes joined than `world_size` (each would silently train alone).
+    """
+    _check_loss_type(loss_type)
+    if groups_per_step % world_size:
+        got = f"{groups_per_step} groups, {world_size} processes"
+        remedy = "set grpo.groups_per_step to a multiple of the number of processes"
+        raise UserError("groups do not divide among the processes", got=got, remedy=remedy)
+    if group_size < 2:
+        remedy = "set grpo.group_size to 2 or more: the baseline is the group's mean"
+        raise UserError("a group needs at least 2 episodes", got=str(group_size), remedy=remedy)
+    args = GRPOConfig(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=groups_per_step // world_size * group_size,
+        num_generations=group_size,
+        loss_type=loss_type,
+        epsilon=EPSILON_LOW,
+        epsilon_high=EPSILON_HIGH[loss_type] if epsilon_high is None else epsilon_high,
+        beta=beta,
+        scale_rewards="none",
+        shuffle_dataset=False,  # `step_dataset` is the order
+        max_steps=max_steps,
+        learning_rate=learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=warmup_steps,
+        adam_beta1=adam_betas[0],
+        adam_beta2=adam_betas[1],
+        weight_decay=0.0,
+        max_grad_norm=max_grad_norm,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=keep_checkpoints,
+        seed=seed,
+        bf16=bf16,
+        use_cpu=use_cpu,
+        ddp_backend="gloo" if use_cpu and world_size > 1 else None,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=False,
+        activation_checkpointing=activation_checkpointing,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a NaN loss must show
+        report_to="none",
+        disable_tqdm=True,
+        **REQUIRED_ARGS,
+    )
+    if args.world_size != world_size:
+        remedy = "start with `accelerate launch` or `torchrun`, and give every process the same config"
+        got = f"{args.world_size} of {world_size}"
+        raise UserError("not all processes joined", got=got, remedy=remedy)
+    return args
+
+
+def step_dataset(
+    task_ids: Sequence[str], *, num_steps: int, groups_per_step: int, seed: int
+) -> Dataset:
+    """Return the tasks of all steps in order, one row per group, as passes in an order drawn anew.
+
+    The whole run is one epoch of this, so a resumed run goes on with the very next group (TRL's sampler
+    would begin each epoch's draw again), and a step's tasks do not depend on the number of ranks.
+    """
+    order: list[str] = []
+    for number in range(-(-num_steps * groups_per_step // len(task_ids))):
+        order += random.Random(f"{seed}/{number}").sample(task_ids, len(task_ids))
+    return Dataset.from_dict({"task_id": order[: num_steps * groups_per_step]})
+
+
+class MultiSegmentGRPOTrainer(GRPOTrainer):
+    """TRL's GRPO on rows that `rollouts` has sampled, scored per episode, and cut into segments.
+
+    Args:
+        model: The policy; a `PeftModel` with the loaded adapter, whose copy becomes the KL reference if
+            `args.beta` is not 0.
+        args: From `grpo_config`.
+        train_dataset: From `step_dataset`.
+        processing_class: The tokenizer (for its padding id).
+        rollouts: Called once per step on every rank, with the model in eval mode.
+        tokens_per_microbatch: Most tokens of one rank's micro-batch, padding included.
+        old_logps: What the ratio compares with: `detach`, the policy itself (exactly on-policy), or
+            `sampling`, the log-probs recorded when the tokens were sampled.
+        callbacks: As for the stock trainer.
+
+    Raises:
+        UserError: If an argument would make the gradient depend on how rows are cut.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | torch.nn.Module,
+        *,
+        args: GRPOConfig,
+        train_dataset: Dataset,
+        processing_class: PreTrainedTokenizerBase,
+        rollouts: Callable[[RolloutRequest], RolloutBatch],
+        tokens_per_microbatch: int,
+        old_logps: OldLogps = "detach",
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        _check_loss_type(args.loss_type)
+        for name, value in REQUIRED_ARGS.items():
+            if (got := getattr(args, name)) != value:
+                raise UserError(f"{name} is not supported", got=str(got), remedy=f"set it to {value}")
+        super().__init__(
+            model=model,
+            reward_funcs=_scored_by_rollouts,
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+        self.rollouts = rollouts
+        self.tokens_per_microbatch = tokens_per_microbatch
+        self.old_logps = old_logps
+        self.current_gradient_accumulation_steps = 1
+
+    def _send_telemetry(self) -> None:
+        """Send nothing: the stock trainer reports its use to a hub when it is built."""
+
+    def _prepare_inputs(self, generation_batch: list[dict[str, str]]) -> list[dict[str, Any]]:
+        """Roll out this rank's groups and return its micro-batches in the form of TRL's loss."""
+        task_ids = tuple(row["task_id"] for row in generation_batch[:: self.num_generations])
+        first_group = self.accelerator.process_index * len(task_ids)
+        self.model.eval()
+        batch = self.rollouts(RolloutRequest(self.state.global_step, first_group, task_ids))
+        self.model.train()
+        rows = [row for row in batch.rows if row.advantage != 0.0 or self.beta != 0.0]
+        chunks = microbatches(rows, max_tokens=self.tokens_per_microbatch)
+        counts = torch.tensor([[len(chunks), batch.num_sampled_tokens]], device=self.args.device)
+        counts = self.accelerator.gather(counts)
+        num_chunks, num_items = counts[:, 0].max().item(), counts[:, 1].sum().float()
+        chunks += [[self._filler(batch.rows)]] * (num_chunks - len(chunks))
+        for name, value in batch.metrics.items():
+            self._log_train(name, value)
+        self._log_train("num_sampled_tokens", num_items.item())
+        self._log_train("num_microbatches", num_chunks)
+        return self._with_reference([self._stack(chunk, num_items) for chunk in chunks])
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: list[dict[str, str]],
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Roll out, then accumulate the gradient of one update over micro-batches; return the loss."""
+        started = time.perf_counter()
+        chunks = self._prepare_inputs(inputs)
+        rolled_out = time.perf_counter()
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        outer, self._metrics["train"] = self._metrics["train"], defaultdict(list)
+        for index, chunk in enumerate(chunks):
+            is_last = index == len(chunks) - 1
+            # DDP reads no_sync in the forward; DeepSpeed's engine steps in a backward that synchronises
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
+                loss = self.compute_loss(model, chunk)
+                options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+                self.accelerator.backward(loss, **options)
+            total += loss.detach()
+        per_chunk, self._metrics["train"] = self._metrics["train"], outer
+        self._log_weighted(per_chunk, chunks)
+        self._step += 1
+        self._log_train("seconds/rollout", rolled_out - started)
+        self._log_train("seconds/learn", time.perf_counter() - rolled_out)
+        return total
+
+    def _stack(self, rows: Sequence[Segment], num_items: torch.Tensor) -> dict[str, Any]:
+        """Pad rows on the right into TRL's form, cut at one P for all: no row has loss before it."""
+        prompt_end = min(row.loss_mask_T.index(1) if any(row.loss_mask_T) else 1 for row in rows)
+        width = max(len(row.token_ids_T) for row in rows)
+
+        def padded(values: Sequence[Sequence[float]], fill: float) -> torch.Tensor:
+            lists = [[*value, *[fill] * (width - len(value))] for value in values]
+            return torch.tensor(lists, device=self.args.device)
+
+        ids_BT = padded([row.token_ids_T for row in rows], self._tokenizer.pad_token_id)
+        mask_BT = padded([[1] * len(row.token_ids_T) for row in rows], 0)
+        stacked = {
+            "prompt_ids": ids_BT[:, :prompt_end],
+            "prompt_mask": mask_BT[:, :prompt_end],
+            "completion_ids": ids_BT[:, prompt_end:],
+            "completion_mask": mask_BT[:, prompt_end:],
+            "tool_mask": padded([row.loss_mask_T for row in rows], 0)[:, prompt_end:],
+            "advantages": torch.tensor([row.advantage for row in rows], device=self.args.device),
+            "num_items_in_batch": num_items,
+        }
+        if self.old_logps == "sampling":
+            logps_BT = padded([row.sampling_logps_T for row in rows], 0.0)
+            stacked["old_per_token_logps"] = logps_BT[:, prompt_end:]
+        return stacked
+
+    def _with_reference(self, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add the log-probs of the frozen reference, all before the first backward: it swaps adapters."""
+        if self.beta == 0.0 or not chunks:
+            return chunks
+        model = self.accelerator.unwrap_model(self.model)
+        reference = use_adapter(model, "ref" if "ref" in model.peft_config else None)
+        options = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, options), reference:
+            for chunk in chunks:
+                ids_BT = torch.cat([chunk["prompt_ids"], chunk["completion_ids"]], dim=1)
+                mask_BT = torch.cat([chunk["prompt_mask"], chunk["completion_mask"]], dim=1)
+                num_scored = chunk["completion_ids"].shape[1]
+                scores = self._get_per_token_logps_and_entropies(
+                    self.model, ids_BT, mask_BT, num_scored
+                )
+                chunk["ref_per_token_logps"] = scores[0]
+        return chunks
+
+    def _filler(self, rows: Sequence[Segment]) -> Segment:
+        """Return a short row of real tokens without loss; of ends of text where a rank has no rows."""
+        ids = (self._tokenizer.eos_token_id,) * 2
+        if rows:
+            ids = min((row.token_ids_T for row in rows), key=len)
+        zeros = (0,) * len(ids)
+        return Segment(
+            episode_id="",
+            token_ids_T=ids,
+            loss_mask_T=zeros,
+            sampling_logps_T=tuple(map(float, zeros)),
+            advantage=0.0,
+        )
+
+    def _log_train(self, name: str, value: float) -> None:
+        self._metrics["train"][name].append(value)
+
+    def _log_weighted(self, per_chunk: dict[str, list[float]], chunks: list[dict[str, Any]]) -> None:
+        """Fold TRL's metrics of each micro-batch into one of the step, weighted by tokens with loss."""
+        if not chunks:
+            return
+        counts = torch.stack([chunk["tool_mask"].sum() for chunk in chunks])
+        weights = self.accelerator.reduce(counts, reduction="sum").tolist()
+        for name, values in per_chunk.items():
+            pairs = [(v, w) for v, w in zip(values, weights, strict=True) if not math.isnan(v)]
+            if name.endswith(("_min", "_max")):
+                extreme = min if name.endswith("_min") else max
+                self._log_train(name, extreme((v for v, _ in pairs), default=math.nan))
+            else:
+                total = sum(v * w for v, w in pairs)
+                self._log_train(name, total / max(1, sum(w for _, w in pairs)))
+
+
+def _check_loss_type(loss_type: str) -> None:
+    if loss_type not in EPSILON_HIGH:
+        what = "this loss would weigh an episode by its number of rows"
+        remedy = f"set grpo.loss_type to one of {', '.join(EPSILON_HIGH)}"
+        raise UserError(what, got=loss_type, remedy=remedy)
+
+
+def _scored_by_rollouts(**_: Any) -> list[float]:
+    raise AssertionError("`rollouts` scores; the stock trainer merely refuses to start without a reward")

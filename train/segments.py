@@ -1,0 +1,97 @@
+"""Episodes to training rows: one per segment, loss on the sampled tokens only, exactly as they were sampled.
+
+A segment is a maximal run of turns in which each prompt extends the previous prompt and sample, so one
+row holds all its turns and every sampled token keeps the context it was sampled under. Nothing is
+decoded or encoded on the way. Ids behind the last sampled token carry no loss and are cut.
+
+Shapes: B rows, T tokens. No torch here.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from envs.records import Episode, Event, Ids, Sampled, Segment, Turn, View
+
+
+def episode_rows(episode: Episode, *, advantage: float) -> list[Segment]:
+    """Return the rows of one episode, all with its one advantage, in the order of its segments.
+
+    Segments in which nothing was sampled give no row. The unsampled end-of-turn of a sample that was cut
+    at its limit has mask 0: it is context for the next turn only.
+
+    Args:
+        episode: The finished record.
+        advantage: The advantage of the whole episode, without unit; each row carries all of it.
+    """
+    pairs = _turns_with_samples(episode)
+    rows = []
+    for index, ids in enumerate(episode.segment_ids):
+        turns = [(turn, sampled) for turn, sampled in pairs if turn.segment == index]
+        turns = [(turn, sampled) for turn, sampled in turns if sampled.token_ids]
+        if turns:
+            rows.append(_row(f"{episode.group_id}/{episode.sample_index}", ids, turns, advantage))
+    return rows
+
+
+def num_sampled_tokens(rows: Iterable[Segment]) -> int:
+    """Return how many tokens of the rows carry loss."""
+    return sum(sum(row.loss_mask_T) for row in rows)
+
+
+def microbatches(rows: Iterable[Segment], *, max_tokens: int) -> list[list[Segment]]:
+    """Split rows into lists of at most `max_tokens` tokens each, padding included, longest rows first.
+
+    Neighbours in length share a list, so little is padded; the largest list comes first, so a budget that
+    does not fit in memory fails at once. A row longer than the budget gets a list of its own.
+    """
+    by_length = sorted(rows, key=lambda row: len(row.token_ids_T), reverse=True)
+    batches = []
+    while by_length:
+        num_rows = max(1, max_tokens // len(by_length[0].token_ids_T))
+        batches.append(by_length[:num_rows])
+        by_length = by_length[num_rows:]
+    return batches
+
+
+def check_contexts(episode: Episode, *, render_view: Callable[[Sequence[Event]], View]) -> None:
+    """Check that each turn's prompt in its segment is the view of the events before it.
+
+    Args:
+        episode: The finished record.
+        render_view: `envs.context.render_view`, the pure function from event log to view.
+
+    Raises:
+        AssertionError: If a token would be trained under another context than it was sampled under.
+    """
+    starts = [at for at, event in enumerate(episode.events) if isinstance(event, Sampled)]
+    for (turn, _), at in zip(_turns_with_samples(episode), starts, strict=True):
+        view_ids = render_view(episode.events[:at]).prompt_ids
+        prompt_ids = episode.segment_ids[turn.segment][: turn.prompt_end]
+        assert prompt_ids == view_ids, f"turn before event {at}: prompt differs from its view"
+
+
+def _turns_with_samples(episode: Episode) -> list[tuple[Turn, Sampled]]:
+    samples = [event for event in episode.events if isinstance(event, Sampled)]
+    return list(zip(episode.turns, samples, strict=True))
+
+
+def _row(
+    episode_id: str, ids: Ids, turns: Sequence[tuple[Turn, Sampled]], advantage: float
+) -> Segment:
+    end = turns[-1][0].sample_end
+    mask, logps = [0] * end, [0.0] * end
+    previous_end = 0
+    for turn, sampled in turns:
+        span = slice(turn.prompt_end, turn.sample_end)
+        assert 0 < turn.prompt_end and previous_end <= turn.prompt_end, "turns overlap"
+        assert ids[span] == sampled.token_ids, "segment differs from what was sampled"
+        assert len(sampled.sampling_logps) == len(sampled.token_ids), "log-probs differ in number"
+        mask[span] = [1] * len(sampled.token_ids)
+        logps[span] = sampled.sampling_logps
+        previous_end = turn.sample_end
+    return Segment(
+        episode_id=episode_id,
+        token_ids_T=ids[:end],
+        loss_mask_T=tuple(mask),
+        sampling_logps_T=tuple(logps),
+        advantage=advantage,
+    )
