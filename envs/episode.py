@@ -317,7 +317,7 @@ class Environment:
 
     def _stub(self, observation: Observation) -> str:
         where = " ".join(f"{s.path}:{s.start}-{s.end}" for s in observation.spans[:2])
-        return f"[{observation.id} evicted {where or self._origins[observation.id]}]"
+        return f"[{observation.id} out {where or self._origins[observation.id]}]"
 
     def _freed(self, ids: list[str]) -> int:
         chosen = [o for o in self.view().observations if o.id in ids]

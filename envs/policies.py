@@ -8,7 +8,7 @@ teacher would; `noop` submits untouched. Scripts report log-probs of 0: nothing 
 import ast
 import random
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from envs.records import Edit, HiddenTask, RepairTask, Sample, ToolCall, View
@@ -74,13 +74,14 @@ def draw_habits(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> 
             rewrite=rewrite,
             eager=rng.random() < 0.1,
         )
+    level = rng.choice((0.3, 0.6, 0.9))
     return Habits(
-        find=rng.choice(("outline", "file", "file")),
-        list_first=rng.random() < 0.5,
-        test_before=rng.random() < 0.5,
-        test_after=rng.random() < 0.7,
-        note=rng.random() < 0.2,
-        reread=rng.random() < 0.4,
+        find=rng.choice(("outline", "file")),
+        list_first=rng.random() < level,
+        test_before=rng.random() < level,
+        test_after=rng.random() < level,
+        note=rng.random() < level / 2,
+        reread=rng.random() < level / 2,
         rewrite=rewrite,
         eager=rng.random() < 0.1,
     )
@@ -100,6 +101,10 @@ class ScriptedPolicy:
         self._started = False
 
     async def act(self, view: View) -> Sample:
+        """Return the script's next turn."""
+        return self.next_sample(view)
+
+    def next_sample(self, view: View) -> Sample:
         """Encode the script's next calls; submit when the script is over."""
         try:
             calls = self._script.send(view) if self._started else self._first(view)
@@ -201,9 +206,11 @@ class _Teller:
     habits: Habits
     view: View
     chat: ChatFormat
+    pending: list[ToolCall] = field(default_factory=list)
 
     def turn(self, *calls: ToolCall) -> Generator[list[ToolCall], View, None]:
-        self.view = yield list(calls)
+        pending, self.pending = self.pending, []
+        self.view = yield [*pending, *calls]
 
     def make_room(
         self, site: Site, *, done: list[Site]
@@ -215,8 +222,8 @@ class _Teller:
             return
         if self.habits.rewrite == "evict":
             used_up = [o.id for o in seen if o.num_tokens > _SMALL_RESULT_TOKENS]
-            if used_up:
-                yield from self.turn(call("evict", observation_ids=used_up))
+            if used_up:  # in the turn of the next call: a turn of its own would cost a prompt
+                self.pending = [call("evict", observation_ids=used_up)]
         elif self.habits.rewrite == "compact":
             names = ", ".join(each.function for each in done)
             yield from self.turn(call("compact", summary=f"fixed {names}"))

@@ -189,7 +189,7 @@ class Toolbox:
         Args:
             observation_ids: Ids such as o3.
         """
-        return ToolResult("evicted " + " ".join(observation_ids))
+        return ToolResult("evicted")
 
     def compact(self, summary: str) -> ToolResult:
         """Replace everything so far by your summary. Must be the last call of its turn.

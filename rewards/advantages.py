@@ -73,8 +73,8 @@ def score_group(
     for place, index in enumerate(kept):
         advantage = channels.combined[place]
         floor = MIN_SHARE_OF_OUTCOME * channels.a_out[place]
-        clamped = channels.keeps_floor and group.rho < 1 and group.solved[place]
-        clamped = clamped and floor > 0 and advantage < floor
+        # where all solve, A_out is 0 and there is no floor: the cost channel acts alone
+        clamped = channels.keeps_floor and group.solved[place] and floor > 0 and advantage < floor
         advantage = floor if clamped else advantage
         damping = 1.0
         if sampled_cap is not None and advantage < 0:

@@ -8,13 +8,17 @@ Shapes: B rows, T tokens, V vocabulary.
 """
 
 import asyncio
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import DynamicCache
 
 from envs.records import Ids, Sample, View
+from envs.rendering import ChatFormat
+from train.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -175,3 +179,33 @@ class ModelPolicy:
     async def act(self, view: View) -> Sample:
         """Sample under exactly `view.prompt_ids`."""
         return await self.engine.sample(view.prompt_ids, self.generator)
+
+
+def engine_for(model: Any, chat: ChatFormat, settings: Settings, *, greedy: bool = False) -> Engine:
+    """Return an engine over `model` in eval mode with the run's sampling.
+
+    An adapter on float32 weights is folded into a copy for speed; the model itself is never merged.
+    """
+    acting = acting_copy(model)
+    acting.eval()
+    return Engine(
+        model=acting,
+        eot_id=chat.eot_id,
+        pad_id=chat.eot_id,
+        sampling=Sampling(
+            max_new_tokens=settings.context.max_new_tokens,
+            temperature=0.0 if greedy else settings.grpo.temperature,
+        ),
+    )
+
+
+def acting_copy(model: Any) -> Any:
+    """Return a merged copy of a float32 adapter model on a CPU, else the model itself.
+
+    Merging bf16 weights would round the adapter away (drift measured in trl#6688), so those act unmerged.
+    """
+    if not isinstance(model, PeftModel) or model.dtype != torch.float32:
+        return model
+    if model.device.type != "cpu":
+        return model
+    return copy.deepcopy(model).merge_and_unload()

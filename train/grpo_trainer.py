@@ -1,15 +1,17 @@
 """Multi-segment GRPO: TRL's trainer fed with rows of our own making; all that knows TRL's insides.
 
-Stock TRL trains one append-only token stream per rollout, one row each. An episode that rewrites its
-context is several streams with one advantage. So two methods are overridden: `_prepare_inputs` asks
-`rollouts` for scored rows, `training_step` feeds them in micro-batches under a token budget. The loss is
-TRL's own `_compute_loss`, divided by the sampled tokens of the whole update, so neither the cut into
-micro-batches nor into segments changes the gradient. In TRL's eyes one step is one micro-batch.
+Stock TRL trains one append-only token stream per rollout, one row each. An episode that rewrites
+its context is several streams with one advantage. So two methods are overridden: `_prepare_inputs`
+asks `rollouts` for scored rows, `training_step` feeds them in micro-batches under a token budget.
+The loss is TRL's own `_compute_loss`, divided by the sampled tokens of the whole update, so neither
+the cut into micro-batches nor into segments changes the gradient. In TRL's eyes one step is one
+micro-batch.
 
-Every rank runs the same number of micro-batches (else collectives hang); fillers are real tokens without
-loss. Gradients synchronise on the last one only. A step in which no rank has a row is skipped, so that
-the optimizer's momentum does not move the adapter. Written against TRL 1.16; tests/train/test_parity.py
-compares with the stock trainer. Not covered: FSDP, evaluation inside the trainer, router losses (MoE).
+Every rank runs the same number of micro-batches (else collectives hang); fillers are real tokens
+without loss. Gradients synchronise on the last one only. A step in which no rank has a row is
+skipped, so that the optimizer's momentum does not move the adapter. Written against TRL 1.16;
+tests/train/test_parity.py compares with the stock trainer. Not covered: FSDP, evaluation inside the
+trainer, router losses (MoE).
 
 Shapes: B rows, T tokens, P prompt tokens (T = P + completion).
 """
@@ -38,12 +40,12 @@ from train.segments import microbatches
 LossType = Literal["dapo", "cispo"]
 OldLogps = Literal["detach", "sampling"]
 
-# Upper clip of the ratio: DAPO (arXiv 2503.14476, 3.1) clips at 1 + 0.28. CISPO (arXiv 2506.13585, 3.1)
-# clamps the ratio itself, and TRL compares it with this very value (not 1 + it).
+# Upper clip of the ratio: DAPO (arXiv 2503.14476, 3.1) clips at 1 + 0.28. CISPO (arXiv 2506.13585)
+# clamps the ratio itself, and TRL takes this very value as the ceiling (not 1 + it).
 EPSILON_LOW = 0.2
 EPSILON_HIGH: dict[str, float] = {"dapo": 0.28, "cispo": 5.0}
 
-# Any other value would make the gradient depend on how rows are cut, or make TRL split what we feed.
+# Any other value would make the gradient depend on how rows are cut, or need what we do not feed.
 REQUIRED_ARGS: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "steps_per_generation": 1,
@@ -62,9 +64,9 @@ REQUIRED_ARGS: dict[str, Any] = {
 class RolloutRequest:
     """What one rank rolls out in one step: a whole group of episodes per task id.
 
-    `step` counts the optimizer steps done, so it is also the policy version. `first_group` is the number
-    of `task_ids[0]` among the groups of all ranks in this step: with `step` it names a group uniquely,
-    even where a task occurs twice.
+    `step` counts the optimizer steps done, so it is also the policy version. `first_group` is the
+    place of `task_ids[0]` among the groups of all ranks in this step: with `step` it names a group
+    uniquely, even where a task occurs twice.
     """
 
     step: int
@@ -74,10 +76,11 @@ class RolloutRequest:
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """Scored rows of one rank, e.g. `RolloutBatch(rows, num_sampled_tokens=812, metrics={"pass_rate": 0.5})`.
+    """Scored rows of one rank, e.g. `RolloutBatch(rows, 812, {"pass_rate": 0.5})`.
 
-    `num_sampled_tokens` counts this rank's scorable episodes, those without advantage included: it is the
-    denominator of the loss. `metrics` are logged as they are, from the main process.
+    `num_sampled_tokens` counts this rank's scorable episodes, those without advantage included: its
+    sum over ranks is the denominator of the loss. `metrics` are logged as they are, from the main
+    process.
     """
 
     rows: Sequence[Segment]
@@ -106,11 +109,11 @@ def grpo_config(
     activation_checkpointing: bool = False,
     keep_checkpoints: int | None = None,
 ) -> GRPOConfig:
-    """Derive TRL's arguments from sizes stated globally. `beta` is the weight of the KL to the reference.
+    """Derive TRL's arguments from sizes stated globally; `beta` weighs the KL to the reference.
 
     Raises:
-        UserError: If groups do not divide among the processes, a group is too small, the loss is unknown,
-            or fewer processes joined than `world_size` (each would silently train alone).
+        UserError: If groups do not divide among the processes, a group is too small, the loss is
+            unknown, or fewer processes joined than `world_size` (each would train alone).
     """
     _check_loss_type(loss_type)
     if groups_per_step % world_size:
@@ -155,7 +158,7 @@ def grpo_config(
         **REQUIRED_ARGS,
     )
     if args.world_size != world_size:
-        remedy = "start with `accelerate launch` or `torchrun`, and give every process the same config"
+        remedy = "start all processes with one `accelerate launch` or `torchrun`"
         got = f"{args.world_size} of {world_size}"
         raise UserError("not all processes joined", got=got, remedy=remedy)
     return args
@@ -166,8 +169,9 @@ def step_dataset(
 ) -> Dataset:
     """Return the tasks of all steps in order, one row per group, as passes in an order drawn anew.
 
-    The whole run is one epoch of this, so a resumed run goes on with the very next group (TRL's sampler
-    would begin each epoch's draw again), and a step's tasks do not depend on the number of ranks.
+    The whole run is one epoch of this, so a resumed run goes on with the very next group (after a
+    resume TRL's sampler would draw the first epoch again), and a step's tasks do not depend on the
+    number of ranks.
     """
     order: list[str] = []
     for number in range(-(-num_steps * groups_per_step // len(task_ids))):
@@ -179,8 +183,8 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
     """TRL's GRPO on rows that `rollouts` has sampled, scored per episode, and cut into segments.
 
     Args:
-        model: The policy; a `PeftModel` with the loaded adapter, whose copy becomes the KL reference if
-            `args.beta` is not 0.
+        model: The policy: a `PeftModel`, whose adapter as loaded now is copied as the KL reference
+            if `args.beta` is not 0.
         args: From `grpo_config`.
         train_dataset: From `step_dataset`.
         processing_class: The tokenizer (for its padding id).
@@ -209,7 +213,7 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
         _check_loss_type(args.loss_type)
         for name, value in REQUIRED_ARGS.items():
             if (got := getattr(args, name)) != value:
-                raise UserError(f"{name} is not supported", got=str(got), remedy=f"set it to {value}")
+                raise UserError(f"{name} is fixed", got=str(got), remedy=f"set it to {value}")
         super().__init__(
             model=model,
             reward_funcs=_scored_by_rollouts,
@@ -244,7 +248,7 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
             self._log_train(name, value)
         self._log_train("num_sampled_tokens", num_items.item())
         self._log_train("num_microbatches", num_chunks)
-        return self._with_reference([self._stack(chunk, num_items) for chunk in chunks])
+        return [self._stack(chunk, num_items) for chunk in chunks]
 
     def training_step(
         self,
@@ -252,16 +256,17 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
         inputs: list[dict[str, str]],
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Roll out, then accumulate the gradient of one update over micro-batches; return the loss."""
+        """Roll out, then accumulate one update's gradient over micro-batches; return the loss."""
         started = time.perf_counter()
         chunks = self._prepare_inputs(inputs)
         rolled_out = time.perf_counter()
         model.train()
+        self._add_reference(chunks)
         total = torch.zeros((), device=self.args.device)
         outer, self._metrics["train"] = self._metrics["train"], defaultdict(list)
         for index, chunk in enumerate(chunks):
             is_last = index == len(chunks) - 1
-            # DDP reads no_sync in the forward; DeepSpeed's engine steps in a backward that synchronises
+            # DDP reads no_sync in its forward; DeepSpeed's engine steps in a backward that syncs
             self.accelerator.gradient_state._set_sync_gradients(is_last)
             with nullcontext() if is_last else self.accelerator.no_sync(model):
                 loss = self.compute_loss(model, chunk)
@@ -276,7 +281,7 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
         return total
 
     def _stack(self, rows: Sequence[Segment], num_items: torch.Tensor) -> dict[str, Any]:
-        """Pad rows on the right into TRL's form, cut at one P for all: no row has loss before it."""
+        """Pad rows on the right into TRL's form, cut at one P for all, before any loss."""
         prompt_end = min(row.loss_mask_T.index(1) if any(row.loss_mask_T) else 1 for row in rows)
         width = max(len(row.token_ids_T) for row in rows)
 
@@ -300,10 +305,10 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
             stacked["old_per_token_logps"] = logps_BT[:, prompt_end:]
         return stacked
 
-    def _with_reference(self, chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Add the log-probs of the frozen reference, all before the first backward: it swaps adapters."""
+    def _add_reference(self, chunks: list[dict[str, Any]]) -> None:
+        """Add the frozen reference's log-probs, before any backward: it swaps adapters."""
         if self.beta == 0.0 or not chunks:
-            return chunks
+            return
         model = self.accelerator.unwrap_model(self.model)
         reference = use_adapter(model, "ref" if "ref" in model.peft_config else None)
         options = self.args.gradient_checkpointing_kwargs
@@ -316,13 +321,11 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
                     self.model, ids_BT, mask_BT, num_scored
                 )
                 chunk["ref_per_token_logps"] = scores[0]
-        return chunks
 
     def _filler(self, rows: Sequence[Segment]) -> Segment:
-        """Return a short row of real tokens without loss; of ends of text where a rank has no rows."""
-        ids = (self._tokenizer.eos_token_id,) * 2
-        if rows:
-            ids = min((row.token_ids_T for row in rows), key=len)
+        """Return a short row of real tokens without loss (ends of text if this rank has none)."""
+        no_rows = (self._tokenizer.eos_token_id,) * 2
+        ids = min((row.token_ids_T for row in rows), key=len, default=no_rows)
         zeros = (0,) * len(ids)
         return Segment(
             episode_id="",
@@ -335,8 +338,8 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
     def _log_train(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
 
-    def _log_weighted(self, per_chunk: dict[str, list[float]], chunks: list[dict[str, Any]]) -> None:
-        """Fold TRL's metrics of each micro-batch into one of the step, weighted by tokens with loss."""
+    def _log_weighted(self, per_chunk: dict[str, list[float]], chunks: list[Any]) -> None:
+        """Fold TRL's metrics per micro-batch into one per step, weighted by tokens with loss."""
         if not chunks:
             return
         counts = torch.stack([chunk["tool_mask"].sum() for chunk in chunks])
@@ -359,4 +362,4 @@ def _check_loss_type(loss_type: str) -> None:
 
 
 def _scored_by_rollouts(**_: Any) -> list[float]:
-    raise AssertionError("`rollouts` scores; the stock trainer merely refuses to start without a reward")
+    raise AssertionError("`rollouts` scores; this only satisfies the stock trainer's constructor")

@@ -2,27 +2,27 @@
 
     accelerate launch train/grpo.py --config configs/tiny.yaml --grpo.learning_rate 2e-6
 
-Every command parses its line with `parse_command` (or `parse_flags` where no experiment is involved)
-and runs inside `run_main`, which turns errors into exit codes: 0 fine, 1 the run failed, 2 the user's
-error, 130 Ctrl-C.
+Every command parses its line with `parse_command` (or `parse_flags` where no experiment is
+involved) and runs inside `run_main`, which turns errors into exit codes: 0 fine, 1 the run failed,
+2 the user's error, 130 Ctrl-C.
 """
 
 import argparse
 import difflib
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from envs.errors import UserError
-from train.settings import ConflictError, Settings
+from train.conflicts import ConflictError
+from train.fields import describe_fields, field_rows, section_of
+from train.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,19 @@ class Flag:
 
 @dataclass(frozen=True)
 class Command:
-    """A parsed command line; `flags` holds the command's own arguments by name, dashes as `_`."""
+    """A parsed command line.
+
+    Args:
+        settings: The experiment, overrides applied.
+        config: Its file.
+        overrides: Dotted arguments as given, for passing on.
+        dry_run: And the other common flags, as `COMMON_FLAGS` explains them.
+        flags: The command's own arguments by name, dashes as `_`.
+    """
 
     settings: Settings
     config: Path
+    overrides: tuple[str, ...] = ()
     dry_run: bool = False
     resume: bool = False
     clean: bool = False
@@ -93,7 +102,9 @@ def parse_command(
     names = {_dest(flag) for flag in (*COMMON_FLAGS, DEBUG)} & given.keys()
     switches = {name: given.pop(name) for name in names}
     settings = load_settings(config, overrides)
-    return Command(settings=settings, config=config, flags=given, **switches)
+    return Command(
+        settings=settings, config=config, overrides=tuple(overrides), flags=given, **switches
+    )
 
 
 def parse_flags(
@@ -122,7 +133,11 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> in
 
 
 def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
-    """Return the experiment in `config` with `overrides` (`["--grpo.learning_rate", "2e-6"]`) applied.
+    """Return the experiment in `config` with `overrides` applied.
+
+    Args:
+        config: A YAML file.
+        overrides: Such as `["--grpo.learning_rate", "2e-6", "--run.seed=1"]`.
 
     Raises:
         UserError: The file cannot be read, or every wrong key, type and combination at once.
@@ -136,44 +151,12 @@ def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
     settings, found = _validate(data)
     problems += found
     if settings is None or problems:
-        lines = problems[0] if len(problems) == 1 else "\n  " + "\n  ".join(problems)
-        noun = "" if len(problems) == 1 else f" {len(problems)} errors:"
+        text = problems[0]
+        if len(problems) > 1:
+            text = "\n  ".join([f"{len(problems)} errors:", *problems]) + "\n"
         remedy = "mend the file or the flags; `--help` lists every field"
-        raise UserError(f"{config}:{noun} {lines}", remedy=remedy)
+        raise UserError(f"{config}: {text}", remedy=remedy)
     return settings
-
-
-@dataclass(frozen=True)
-class FieldRow:
-    """One leaf of the configuration as `--help` shows it."""
-
-    path: str
-    type: str
-    default: str
-    help: str
-
-
-def field_rows(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[FieldRow]:
-    """Yield every leaf field, in the order of the schema."""
-    for name, info in model.model_fields.items():
-        path = f"{prefix}{name}"
-        if inner := _section(info):
-            yield from field_rows(inner, f"{path}.")
-        else:
-            yield FieldRow(path, _type_text(info), _default_text(info), info.description or "")
-
-
-def describe_fields() -> str:
-    """Return the configuration fields as text: name, type, default, meaning."""
-    lines = ["configuration (in the YAML file, or as --section.field VALUE):"]
-    section = ""
-    for row in field_rows():
-        if (head := row.path.split(".")[0]) != section:
-            section = head
-            lines.append(f"\n  {head}: {Settings.model_fields[head].description}")
-        default = f" [{row.default}]" if row.default else " (required)"
-        lines.append(f"    --{row.path} {row.type}{default}\n        {row.help}")
-    return "\n".join(lines)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -279,7 +262,7 @@ def _apply(data: dict[str, Any], path: str, text: str) -> str | None:
 
 
 def _validate(data: dict[str, Any]) -> tuple[Settings | None, list[str]]:
-    """Validate; if fields are wrong, once more without them, so that conflicts of the rest show too."""
+    """Validate; if fields are wrong, once more without them, to find conflicts of the rest."""
     try:
         return Settings.model_validate(data), []
     except ValidationError as error:
@@ -292,7 +275,9 @@ def _validate(data: dict[str, Any]) -> tuple[Settings | None, list[str]]:
     return None, problems
 
 
-def _problems(error: ValidationError, ignore: frozenset[str] = frozenset()) -> Any:
+def _problems(
+    error: ValidationError, ignore: frozenset[str] = frozenset()
+) -> tuple[list[str], frozenset[str]]:
     """Return messages, and the paths of wrong fields; conflicts that touch `ignore` are dropped."""
     messages: list[str] = []
     wrong: set[str] = set()
@@ -315,7 +300,7 @@ def _known_path(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
     for name in map(str, loc):
         path.append(name)
         info = model.model_fields.get(name)
-        inner = _section(info) if info else None
+        inner = section_of(info) if info else None
         if inner is None:
             break
         model = inner
@@ -333,10 +318,10 @@ def _message(item: Any, path: str, model: type[BaseModel]) -> str:
 
 
 def _near_miss(name: str, model: type[BaseModel]) -> str:
-    near = difflib.get_close_matches(name, model.model_fields, n=1)
     elsewhere = [row.path for row in field_rows() if row.path.split(".")[-1] == name]
-    if near or elsewhere:
-        return f"did you mean {' or '.join(repr(text) for text in near or elsewhere)}?"
+    near = elsewhere or difflib.get_close_matches(name, model.model_fields, n=1)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
     return f"known here: {', '.join(model.model_fields)}"
 
 
@@ -352,23 +337,3 @@ def _repaired(data: dict[str, Any], wrong: frozenset[str]) -> dict[str, Any]:
     copy.setdefault("run", {}).setdefault("name", "placeholder")
     copy.setdefault("model", {}).setdefault("base", "./placeholder")
     return copy
-
-
-def _section(info: FieldInfo) -> type[BaseModel] | None:
-    kind = info.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _type_text(info: FieldInfo) -> str:
-    kind = info.annotation
-    text = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-    text = re.sub(r"Annotated\[(\w+), [^\]]*?\)\]\)?\]?", r"\1", text)
-    return re.sub(r"typing\.|NoneType", "", text)
-
-
-def _default_text(info: FieldInfo) -> str:
-    if info.is_required():
-        return ""
-    if info.default_factory is not None:
-        return "see below"
-    return "null" if info.default is None else str(info.default)

@@ -1,22 +1,23 @@
-"""Episodes to training rows: one per segment, loss on the sampled tokens only, exactly as they were sampled.
+"""Episodes to training rows: one per segment, with loss on sampled tokens only.
 
-A segment is a maximal run of turns in which each prompt extends the previous prompt and sample, so one
-row holds all its turns and every sampled token keeps the context it was sampled under. Nothing is
-decoded or encoded on the way. Ids behind the last sampled token carry no loss and are cut.
+A segment is a maximal run of turns in which each prompt extends the previous prompt and sample, so
+one row holds all its turns and every sampled token keeps the context it was sampled under. Nothing
+is decoded or encoded on the way. Ids behind the last sampled token carry no loss and are cut.
 
-Shapes: B rows, T tokens. No torch here.
+Shapes: T tokens of a row. No torch here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from envs.records import Episode, Event, Ids, Sampled, Segment, Turn, View
+from envs.context import render_view
+from envs.records import Episode, Ids, Sampled, Segment, Turn
 
 
 def episode_rows(episode: Episode, *, advantage: float) -> list[Segment]:
     """Return the rows of one episode, all with its one advantage, in the order of its segments.
 
-    Segments in which nothing was sampled give no row. The unsampled end-of-turn of a sample that was cut
-    at its limit has mask 0: it is context for the next turn only.
+    Segments in which nothing was sampled give no row. The unsampled end-of-turn of a sample that
+    was cut at its limit has mask 0: it is context for the next turn only.
 
     Args:
         episode: The finished record.
@@ -38,9 +39,9 @@ def num_sampled_tokens(rows: Iterable[Segment]) -> int:
 
 
 def microbatches(rows: Iterable[Segment], *, max_tokens: int) -> list[list[Segment]]:
-    """Split rows into lists of at most `max_tokens` tokens each, padding included, longest rows first.
+    """Split rows into lists of at most `max_tokens` tokens, padding included, longest rows first.
 
-    Neighbours in length share a list, so little is padded; the largest list comes first, so a budget that
+    Neighbours in length share a list, so little is padded; the longest come first, so a budget that
     does not fit in memory fails at once. A row longer than the budget gets a list of its own.
     """
     by_length = sorted(rows, key=lambda row: len(row.token_ids_T), reverse=True)
@@ -52,12 +53,8 @@ def microbatches(rows: Iterable[Segment], *, max_tokens: int) -> list[list[Segme
     return batches
 
 
-def check_contexts(episode: Episode, *, render_view: Callable[[Sequence[Event]], View]) -> None:
+def check_contexts(episode: Episode) -> None:
     """Check that each turn's prompt in its segment is the view of the events before it.
-
-    Args:
-        episode: The finished record.
-        render_view: `envs.context.render_view`, the pure function from event log to view.
 
     Raises:
         AssertionError: If a token would be trained under another context than it was sampled under.
@@ -82,7 +79,7 @@ def _row(
     previous_end = 0
     for turn, sampled in turns:
         span = slice(turn.prompt_end, turn.sample_end)
-        assert 0 < turn.prompt_end and previous_end <= turn.prompt_end, "turns overlap"
+        assert turn.prompt_end >= max(1, previous_end), "turns overlap"
         assert ids[span] == sampled.token_ids, "segment differs from what was sampled"
         assert len(sampled.sampling_logps) == len(sampled.token_ids), "log-probs differ in number"
         mask[span] = [1] * len(sampled.token_ids)

@@ -1,17 +1,20 @@
 """Every configuration field: meaning, unit, default and the source of the number.
 
-One YAML is one experiment and every command reads the same file (`train/load.py`). The defaults suit a
-pretrained model; `configs/tiny.yaml` overrides them for the from-scratch one. Numbers without another
-source are starting values that were reasoned, not measured.
+One YAML is one experiment and every command reads the same file (`train/load.py`). The defaults
+suit a pretrained model; `configs/tiny.yaml` overrides them for the from-scratch one. Numbers
+without another source are starting values that were reasoned, not measured.
 
 Limits: what depends on the machine (memory, devices) is not checked here but by `--dry-run`.
 """
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from train.conflicts import ConflictError, find_conflicts
+
 PolicyName = Literal["base", "sft", "grpo", "gold", "careful", "wasteful", "noop"]
+Advantage = Literal["default", "additive", "multiplicative", "outcome_only", "zscore"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -41,23 +44,23 @@ class RunSettings(Section):
 
 
 class TinySettings(Section):
-    """Shape of the from-scratch model (Qwen2 architecture, tied embeddings); read for `base: tiny`."""
+    """Shape of the from-scratch model (Qwen2 architecture); read for `base: tiny` only."""
 
     hidden_size: Count = 256
-    """Width, in features; the MLP is 3 times as wide."""
+    """Width, in features."""
     num_layers: Count = 4
     """Decoder layers."""
     num_heads: Count = 4
     """Attention heads; divides the width."""
     vocab_size: Annotated[int, Field(ge=512)] = 1024
-    """Byte-level BPE tokens, special ones included; 1,024 suits the synthetic projects (measured)."""
+    """Byte-level BPE tokens, special ones included; 1,024 suits synthetic tasks (measured)."""
 
 
 class ModelSettings(Section):
     """The base model and its adapter."""
 
     base: Annotated[str, Field(min_length=1)]
-    """`tiny` (from scratch), `smollm2-135m` (see `tightrope model fetch`), a folder (./x) or a hub id."""
+    """`tiny` (from scratch), `smollm2-135m` (`tightrope model fetch`), a folder (./x), a hub id."""
     tiny: TinySettings = TinySettings()
     """Shape of the from-scratch model."""
     chat_template: str | None = None
@@ -73,7 +76,7 @@ class ModelSettings(Section):
     lora_alpha: Positive = 64.0
     """Scale of the adapter; twice the rank."""
     lora_targets: Annotated[list[str], Field(min_length=1)] = ["all-linear"]
-    """Modules that get an adapter, as PEFT names them; `all-linear`: every linear layer but the head."""
+    """Modules that get an adapter, in PEFT's names; `all-linear`: all but the head."""
 
     @property
     def kind(self) -> Literal["tiny", "shipped", "folder", "hub"]:
@@ -145,7 +148,7 @@ class RewardSettings(Section):
     """Weights of new, cached and sampled tokens: `tokens` 1/1/1, `price` 1/0.1/5."""
     cost_weight: Weight = 0.3
     """Pressure: advantage units per doubling of the cost among solvers; 0.5 for tiny (measured)."""
-    advantage: Literal["default", "additive", "multiplicative", "outcome_only", "zscore"] = "default"
+    advantage: Advantage = "default"
     """Form of the advantage; the others are ablations."""
 
 
@@ -266,96 +269,3 @@ class Settings(Section):
         if conflicts:
             raise ConflictError(conflicts)
         return self
-
-
-class Conflict(NamedTuple):
-    """An impossible combination: the fields that cannot stand together, and why."""
-
-    fields: tuple[str, ...]
-    reason: str
-
-
-class ConflictError(ValueError):
-    """All impossible combinations of one experiment."""
-
-    def __init__(self, conflicts: list[Conflict]) -> None:
-        self.conflicts = conflicts
-        super().__init__("; ".join(f"{', '.join(c.fields)}: {c.reason}" for c in conflicts))
-
-
-# Least room for system prompt, task and one observation beside two outputs (a call, and `compact`).
-MIN_VIEW_TOKENS = 128
-FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measured)
-
-
-def find_conflicts(settings: Settings) -> list[Conflict]:
-    """Return every combination of valid values that cannot work together."""
-    return [*_model_conflicts(settings), *_window_conflicts(settings), *_count_conflicts(settings)]
-
-
-def _model_conflicts(settings: Settings) -> list[Conflict]:
-    model, grpo, sft = settings.model, settings.grpo, settings.sft
-    found = []
-    if model.tiny.hidden_size % model.tiny.num_heads:
-        reason = f"{model.tiny.num_heads} heads do not divide a width of {model.tiny.hidden_size}"
-        found.append(Conflict(("model.tiny.hidden_size", "model.tiny.num_heads"), reason))
-    if settings.prompt.tools == "none" and model.kind in ("hub", "shipped"):
-        reason = f"{model.base} was never told of our tools; use 'brief' or 'full'"
-        found.append(Conflict(("prompt.tools", "model.base"), reason))
-    if grpo.start_from == "base" and model.kind == "tiny":
-        reason = "the tiny model has no pretrained weights to start from; use 'sft' or a path"
-        found.append(Conflict(("grpo.start_from", "model.base"), reason))
-    if grpo.epsilon_high < grpo.epsilon:
-        reason = f"the upper clip {grpo.epsilon_high} is below the lower one {grpo.epsilon}"
-        found.append(Conflict(("grpo.epsilon_high", "grpo.epsilon"), reason))
-    if grpo.loss_type == "cispo" and grpo.epsilon_high < 1:
-        reason = f"cispo cuts each token's weight at {grpo.epsilon_high}; use at least 1 (5.0)"
-        found.append(Conflict(("grpo.epsilon_high", "grpo.loss_type"), reason))
-    for field, precision in (("sft", sft.precision), ("grpo", grpo.precision)):
-        if settings.run.deterministic and precision == "bf16":
-            reason = "deterministic runs need fp32: bf16 results depend on the batch"
-            found.append(Conflict(("run.deterministic", f"{field}.precision"), reason))
-    return found
-
-
-def _window_conflicts(settings: Settings) -> list[Conflict]:
-    context = settings.context
-    low, high = context.window_tokens
-    found = []
-    if low > high:
-        reason = f"the least window {low} is larger than the largest {high}"
-        found.append(Conflict(("context.window_tokens",), reason))
-    schemas = FULL_SCHEMA_TOKENS if settings.prompt.tools == "full" else 0
-    least = 2 * context.max_new_tokens + MIN_VIEW_TOKENS + schemas
-    if low < least:
-        fields = ("context.window_tokens", "context.max_new_tokens", "prompt.tools")
-        reason = (
-            f"a window of {low} cannot hold two outputs of {context.max_new_tokens}, "
-            f"{MIN_VIEW_TOKENS} for the task and {schemas} for tool schemas; use at least {least}"
-        )
-        found.append(Conflict(fields, reason))
-    if context.max_sampled_tokens < context.max_new_tokens:
-        reason = f"an episode of {context.max_sampled_tokens} cannot hold one turn"
-        found.append(Conflict(("context.max_sampled_tokens", "context.max_new_tokens"), reason))
-    for field, budget in (
-        ("grpo.tokens_per_microbatch", settings.grpo.tokens_per_microbatch),
-        ("sft.tokens_per_batch", settings.sft.tokens_per_batch),
-    ):
-        if budget < high:
-            reason = f"a row may be as long as the largest window {high}, more than {budget}"
-            found.append(Conflict((field, "context.window_tokens"), reason))
-    return found
-
-
-def _count_conflicts(settings: Settings) -> list[Conflict]:
-    evaluate, tasks = settings.evaluate, settings.tasks
-    available = tasks.test if evaluate.split == "test" else tasks.dev
-    found = []
-    if evaluate.num_tasks > available:
-        fields = ("evaluate.num_tasks", f"tasks.{evaluate.split}")
-        reason = f"{evaluate.num_tasks} tasks to evaluate, {available} in the split"
-        found.append(Conflict(fields, reason))
-    if evaluate.base_tasks > evaluate.num_tasks:
-        reason = f"{evaluate.base_tasks} tasks for base, {evaluate.num_tasks} in all"
-        found.append(Conflict(("evaluate.base_tasks", "evaluate.num_tasks"), reason))
-    return found

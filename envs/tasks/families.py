@@ -1,4 +1,4 @@
-"""The grammar of generated functions: wrapper x operation x operands, with one phrase for each piece of code.
+"""The grammar of generated functions: wrapper x operation x operands, a phrase for each piece.
 
 A combination such as ("abs", "minus", "a b") reads
 
@@ -6,29 +6,30 @@ A combination such as ("abs", "minus", "a b") reads
         \"\"\"abs of a minus b\"\"\"
         return abs(a - b)
 
-and the docstring fixes the meaning, so a bug can be mended from the text alone. Text is short and regular on
-purpose: a model of 3M parameters with 1k tokens has to learn it from scratch. Splits are by combination and
-belong to the grammar, not to a seed: a combination held out here is held out everywhere.
+and the docstring fixes the meaning (the wrapper is always outermost), so a bug can be mended from
+the text alone. Text is short and regular on purpose: a model of 3M parameters with 1k tokens has
+to learn it from scratch. Splits are by combination and belong to the grammar, not to a seed: a
+combination held out here is held out everywhere.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 from envs.records import Split
 
 GRAMMAR = "synthetic/1"
 INPUTS = tuple(range(-9, 10))  # both arguments of every case are drawn from here
-_SHARES: dict[Split, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}
+_SHARES: dict[Split, float] = {"train": 0.7, "dev": 0.1, "test": 0.2}  # of the meanings
 
 Body = Literal["one", "two"]
 
 
 @dataclass(frozen=True)
 class Wrapper:
-    """An outer function of one value; `code` is a template for a bare and for a bracketed operand."""
+    """An outer function of one value; in `code` {x} is the bare operand, {X} the bracketed one."""
 
     phrase: str
     code: str
@@ -89,7 +90,7 @@ class Combination:
 
     @property
     def meaning(self) -> tuple[str, str, str]:
-        """Return a key that is equal for combinations that differ only in the order of a commutative pair."""
+        """Return a key that does not tell `a plus b` from `b plus a`."""
         if OPERATIONS[self.operation].is_commutative:
             return self.wrapper, self.operation, " ".join(sorted(self.operands.split()))
         return self.wrapper, self.operation, self.operands
@@ -108,14 +109,17 @@ def combinations() -> tuple[Combination, ...]:
 
 @cache
 def split_combinations(split: Split) -> tuple[Combination, ...]:
-    """Return the combinations of a split: those with one meaning lie together, and train holds all atoms."""
+    """Return the combinations of a split; those with one meaning lie together."""
     meanings = sorted({combination.meaning for combination in combinations()})
     random.Random(GRAMMAR).shuffle(meanings)
-    bounds, start = {}, 0.0
-    for name in get_args(Split):
-        bounds[name] = (round(start * len(meanings)), round((start + _SHARES[name]) * len(meanings)))
-        start += _SHARES[name]
-    chosen = set(meanings[slice(*bounds[split])])
+    first = round(_SHARES["train"] * len(meanings))
+    second = round((_SHARES["train"] + _SHARES["dev"]) * len(meanings))
+    bounds: dict[Split, slice] = {
+        "train": slice(0, first),
+        "dev": slice(first, second),
+        "test": slice(second, None),
+    }
+    chosen = set(meanings[bounds[split]])
     return tuple(c for c in combinations() if c.meaning in chosen)
 
 
@@ -127,7 +131,7 @@ def phrase(combination: Combination) -> str:
 
 
 def function_source(name: str, combination: Combination, *, body: Body) -> str:
-    """Return the source of a function, with one `return` or with the operation on a line of its own."""
+    """Return the source of a function whose body has one line, or two: operation, then wrapper."""
     x, y = OPERANDS[combination.operands]
     operation = OPERATIONS[combination.operation]
     inner, template = operation.code.format(x=x, y=y), WRAPPERS[combination.wrapper].code
@@ -141,7 +145,7 @@ def function_source(name: str, combination: Combination, *, body: Body) -> str:
 
 
 def load_function(source: str) -> Callable[[int, int], object]:
-    """Run the source of one generated function here and return it; only for text that this file made."""
+    """Run the source of one generated function and return it; never for text that a model wrote."""
     namespace: dict[str, Callable[[int, int], object]] = {}
     exec(source, namespace)  # trusted: grammar output or one operator's mutation of it
     namespace.pop("__builtins__", None)

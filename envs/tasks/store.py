@@ -1,13 +1,14 @@
-"""Task sets on disk: public tasks, private answers apart, content-addressed trees, a checksum for every file.
+"""Task sets on disk: public tasks, private answers apart, content-addressed trees, checksums.
 
-    tasks.jsonl           one RepairTask a line
-    private/hidden.jsonl  one HiddenTask a line
-    workspaces/SHA.json   {path: text} of a broken workspace, named by the sha256 of its canonical JSON
-    private/tests/SHA.json  {path: text} of the pristine tree that submitted files are put on (pytest grader)
-    manifest.json         format version, source, seed, counts, licence, rejects, sha256 of all of the above
+    tasks.jsonl             one RepairTask a line
+    private/hidden.jsonl    one HiddenTask a line
+    workspaces/SHA.json     {path: text} of a broken workspace; SHA is that of its canonical JSON
+    private/tests/SHA.json  {path: text} of the pristine tree for submitted files (pytest grader)
+    manifest.json           format, source, seed, counts, licence, rejects, sha256 of the above
 
-A set is written beside its place and renamed when whole, so a folder with a manifest is complete. Nothing
-that depends on the clock is written: the same seed gives the same bytes.
+A set is written beside its place and renamed when whole, so a folder with a manifest is complete.
+Nothing that depends on the clock is written, so the same seed gives the same bytes; the one
+exception is the manifest's `journal`, which lists what was rejected for its time.
 """
 
 import hashlib
@@ -62,13 +63,35 @@ def content_sha(files: Mapping[str, str]) -> str:
 
 
 class TaskStore:
-    """Reads a task set; trees are loaded when asked for and kept."""
+    """A task set to read from: a folder (`open`), or tasks still in memory (`of`).
 
-    def __init__(self, folder: Path, *, manifest: Manifest) -> None:
+    Attributes:
+        public: Public halves by task id, in the order in which they were built.
+        hidden: Private halves by task id.
+        manifest: What the set is; None for one in memory.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[tuple[RepairTask, HiddenTask]],
+        *,
+        trees: Mapping[str, Files],
+        folder: Path | None = None,
+        manifest: Manifest | None = None,
+    ) -> None:
+        pairs = list(pairs)
+        self.public = {public.id: public for public, _ in pairs}
+        self.hidden = {hidden.task_id: hidden for _, hidden in pairs}
         self.folder, self.manifest = folder, manifest
-        self.public = {task.id: task for task in _read(folder / "tasks.jsonl", RepairTask)}
-        self.hidden = {task.task_id: task for task in _read(_hidden_path(folder), HiddenTask)}
-        self._trees: dict[Path, Files] = {}
+        self._trees = dict(trees)
+
+    @classmethod
+    def of(cls, tasks: Iterable[BuiltTask]) -> "TaskStore":
+        """Hold tasks in memory, as validation does before anything is written."""
+        tasks = list(tasks)
+        trees = {task.public.workspace_sha: task.workspace for task in tasks}
+        trees |= {task.hidden.tests_sha: task.tests for task in tasks if task.hidden.tests_sha}
+        return cls([(task.public, task.hidden) for task in tasks], trees=trees)
 
     @classmethod
     def open(cls, folder: Path) -> "TaskStore":
@@ -77,23 +100,7 @@ class TaskStore:
         Raises:
             UserError: There is no task set, it has another format, or a file is damaged (named).
         """
-        path = folder / "manifest.json"
-        if not path.is_file():
-            raise UserError("no task set", got=str(folder), remedy=BUILD_REMEDY)
-        try:
-            manifest = Manifest.model_validate_json(path.read_text("utf-8"))
-        except ValidationError as error:
-            raise UserError(
-                "the task set's manifest is damaged",
-                got=f"{path}: {error.errors()[0]['msg']}",
-                remedy=BUILD_REMEDY,
-            ) from error
-        if manifest.format_version != FORMAT_VERSION:
-            raise UserError(
-                f"the task set is not of format {FORMAT_VERSION}",
-                got=f"{path}: format {manifest.format_version}",
-                remedy=BUILD_REMEDY,
-            )
+        manifest = _read_manifest(folder / "manifest.json")
         for name, sha in manifest.files.items():
             if not (folder / name).is_file() or _sha_of(folder / name) != sha:
                 raise UserError(
@@ -101,7 +108,10 @@ class TaskStore:
                     got=str(folder / name),
                     remedy=BUILD_REMEDY,
                 )
-        return cls(folder, manifest=manifest)
+        public = _read(folder / "tasks.jsonl", RepairTask)
+        hidden = {half.task_id: half for half in _read(folder / "private/hidden.jsonl", HiddenTask)}
+        pairs = [(task, hidden[task.id]) for task in public]
+        return cls(pairs, trees={}, folder=folder, manifest=manifest)
 
     def split(self, name: Split) -> list[RepairTask]:
         """Return the tasks of a split in the order in which they were built."""
@@ -109,18 +119,26 @@ class TaskStore:
 
     def workspace(self, task: RepairTask) -> Files:
         """Return a copy of the broken workspace of `task`, path to text."""
-        return self._tree(self.folder / "workspaces" / f"{task.workspace_sha}.json")
+        return self._tree("workspaces", task.workspace_sha)
 
     def tests(self, hidden: HiddenTask) -> Files:
         """Return a copy of the pristine tree of a pytest-graded task ({} for io-graded ones)."""
-        if not hidden.tests_sha:
-            return {}
-        return self._tree(self.folder / "private" / "tests" / f"{hidden.tests_sha}.json")
+        return self._tree("private/tests", hidden.tests_sha) if hidden.tests_sha else {}
 
-    def _tree(self, path: Path) -> Files:
-        if path not in self._trees:
-            self._trees[path] = json.loads(path.read_text("utf-8"))
-        return dict(self._trees[path])
+    def built(self) -> list[BuiltTask]:
+        """Return the tasks with their trees, as a source made them."""
+        return [
+            BuiltTask(task, hidden, self.workspace(task), self.tests(hidden))
+            for task in self.public.values()
+            for hidden in [self.hidden[task.id]]
+        ]
+
+    def _tree(self, place: str, sha: str) -> Files:
+        if sha not in self._trees:
+            assert self.folder is not None, "a set in memory holds all its trees"
+            path = self.folder / place / f"{sha}.json"
+            self._trees[sha] = json.loads(path.read_text("utf-8"))
+        return dict(self._trees[sha])
 
 
 def write_task_set(
@@ -221,5 +239,21 @@ def _sha_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _hidden_path(folder: Path) -> Path:
-    return folder / "private" / "hidden.jsonl"
+def _read_manifest(path: Path) -> Manifest:
+    if not path.is_file():
+        raise UserError("no task set", got=str(path.parent), remedy=BUILD_REMEDY)
+    try:
+        manifest = Manifest.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise UserError(
+            "the task set's manifest is damaged",
+            got=f"{path}: {error.errors()[0]['msg']}",
+            remedy=BUILD_REMEDY,
+        ) from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise UserError(
+            f"the task set is not of format {FORMAT_VERSION}",
+            got=f"{path}: format {manifest.format_version}",
+            remedy=BUILD_REMEDY,
+        )
+    return manifest

@@ -51,6 +51,17 @@ def test_one_doubling_is_one_unit_and_more_is_cut():
     assert [score.components["A_cost"] for score in scores] == pytest.approx([1.0, -1.0])
 
 
+def test_zscore_by_hand():
+    # two solvers are one standard deviation from their mean, however far apart they are
+    expected = 1 / (1 + math.exp(-1)) - 0.5
+    for dear in (400, 4000):
+        scores = score_group(with_costs(100, dear), method="zscore")
+        found = [score.components["A_cost"] for score in scores]
+        assert found == pytest.approx([expected, -expected])
+    # but costs that are nearly equal stay near zero
+    assert abs(advantages(with_costs(1000, 1001), method="zscore")[0]) < 0.01
+
+
 @given(groups(), any_settings)
 def test_advantages_are_finite_and_bounded(group, kwargs):
     values = advantages(group, **kwargs)

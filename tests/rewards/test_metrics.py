@@ -104,5 +104,7 @@ def test_step_metrics_leave_out_what_has_no_value():
     found = step_metrics([group], [score_group(group)])
     assert "tokens_per_solved" not in found
     assert found["share_groups_without_signal"] == 1.0
+    alike = [make_episode()] * 2
+    assert step_metrics([alike], [score_group(alike)])["share_groups_without_signal"] == 1.0
     broken = [make_episode(unscorable="sandbox died")]
     assert "pass_rate" not in step_metrics([broken], [score_group(broken)])

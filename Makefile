@@ -1,0 +1,57 @@
+# Everything a user starts with one word. `make setup PIP_ARGS="--extra-index-url
+# https://download.pytorch.org/whl/cpu"` fetches a torch without CUDA.
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+  $(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
+VENV ?= .venv
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo smoke test check format clean
+
+help:
+	@echo 'make setup    virtual environment in $(VENV) from locked versions'
+	@echo 'make demo     a tiny model learns on a CPU, start to end (about 25 minutes on 2 idle cores)'
+	@echo 'make smoke    the same commands cut down to under 3 minutes'
+	@echo 'make test     the tests, the smoke run included'
+	@echo 'make check    ruff, mypy, import-linter'
+	@echo 'make format   ruff mends what it can'
+	@echo 'make clean    delete caches (runs/ and $(VENV) stay)'
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(SUPPORTED)' || \
+	  { echo 'Tightrope needs Python 3.11 to 3.13. Remedy: make setup PYTHON=python3.11' >&2; exit 2; }
+	@echo 'Installing into $(VENV): packages only, about 3 GB to download with the CUDA build of'
+	@echo 'torch that PyPI serves, about 0.4 GB with a CPU-only one:'
+	@echo '  make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python scripts/pipeline.py --config configs/tiny.yaml
+
+smoke: setup
+	$(BIN)/python scripts/pipeline.py --config configs/smoke.yaml --clean --force
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,224 @@
+"""What runs inside the sandbox, in the candidate's own process: calls, tests, and a self-test.
+
+Everything here shares its process with submitted code, which may read, patch or forge all of it.
+So nothing here knows an expected value, and what it reports is judged on the trusted side only.
+Results go to a bounded pipe, one JSON object a line, each written at once so that a later crash
+does not take earlier results with it. Standard library only.
+"""
+
+import importlib
+import json
+import os
+import resource
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from envs.encoding import encode_value
+
+FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
+_MAX_MESSAGE = 300  # characters of an exception's text
+_MAX_LONG_MESSAGE = 4_000  # characters of a failed test's report
+# Never useful to a graded suite, and each costs time at every start.
+_UNUSED_PLUGINS = (
+    "cacheprovider doctest faulthandler junitxml pastebin setuponly setupplan stepwise"
+)
+
+
+class _CallTimeoutError(BaseException):
+    """Raised inside a call that used up its CPU time; no `except Exception` catches it."""
+
+
+def run_io(request: dict[str, Any], box: Path, writer: int) -> None:
+    """Call functions of the submitted modules and write their encoded results.
+
+    Args:
+        request: `files` (path to text) and `calls`, a list of ["module:function", arguments].
+        box: The run's private folder.
+        writer: Descriptor of the result pipe.
+    """
+    _write_files(request["files"], box / "work")
+    sys.path.insert(0, str(box / "work"))
+    broken: dict[str, str] = {}
+    timeout_s = FIRST_TIMEOUT_S
+    for index, (function, arguments) in enumerate(request["calls"]):
+        module, _, name = function.partition(":")
+        result: dict[str, Any] = {"call": index}
+        try:
+            with _cpu_limit(timeout_s):
+                if module in broken:
+                    result["error"] = broken[module]
+                else:
+                    called = _import(module, broken)
+                    result["value"] = encode_value(getattr(called, name)(*arguments))
+        except _CallTimeoutError:
+            result["error"] = "ran too long"
+            timeout_s = LATER_TIMEOUT_S
+        except BaseException as error:  # SystemExit and the like are the candidate's too
+            result["error"] = broken.get(module) or f"raised {_describe(error)}"
+        _write_line(writer, result)
+
+
+def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
+    """Run test files with pytest and write one line for each phase of each test.
+
+    Args:
+        request: `files`; `test_files` to collect in this order; `ids` to keep (None: all);
+            `rewrite` (explain failing asserts); `nonce`, which marks every honest line.
+        box: The run's private folder.
+        writer: Descriptor of the result pipe.
+    """
+    import pytest
+
+    work = box / "work"
+    _write_files(request["files"], work)
+    ini = box / "tmp" / "trusted.ini"
+    paths = " ".join(shlex.quote(str(path)) for path in (work, work / "src"))
+    ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    arguments = ["-c", str(ini), f"--rootdir={work}", f"--confcutdir={work}"]
+    arguments += ["--continue-on-collection-errors", "--tb=short", "--color=no"]
+    arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
+    arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
+    ids = None if request["ids"] is None else frozenset(request["ids"])
+    plugin = _Reporter(ids, request["nonce"], writer)
+    pytest.main([*arguments, *request["test_files"]], plugins=[plugin])
+    plugin.finish()
+
+
+def warm_up_pytest(folder: Path) -> None:
+    """Run one test that passes and one that fails, so that every fork has all of pytest loaded."""
+    for name in ("work", "tmp"):
+        (folder / name).mkdir()
+    test = "def test_green():\n    pass\ndef test_red():\n    assert [1] == [2]\n"
+    request = {"files": {"test_warm.py": test}, "test_files": ["test_warm.py"]}
+    before = os.getcwd()  # noqa: PTH109 (a string is what chdir takes back)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.chdir(folder / "work")
+    run_pytest({**request, "ids": None, "rewrite": True, "nonce": ""}, folder, null)
+    os.chdir(before)
+    os.close(null)
+    sys.modules.pop("test_warm", None)
+
+
+def run_selftest(request: dict[str, Any], box: Path, writer: int) -> None:
+    """Try what must be denied and what must work; write the names of what went wrong.
+
+    Args:
+        request: `secret`, the path of a readable file outside the sandbox.
+        box: The run's private folder.
+        writer: Descriptor of the result pipe.
+    """
+    secret = Path(request["secret"])
+    denied: dict[str, Callable[[], object]] = {
+        "reading outside": lambda: secret.read_bytes(),
+        "writing outside": lambda: secret.with_name("written").write_bytes(b""),
+        "sockets": _open_socket,
+    }
+    wrong = [f"{name} is not denied" for name, attempt in denied.items() if _works(attempt)]
+    allowed: dict[str, Callable[[], object]] = {
+        "writing inside": lambda: (box / "work" / "file").write_bytes(b"x"),
+        "importing the standard library": lambda: importlib.import_module("tarfile"),
+    }
+    wrong += [f"{name} fails" for name, attempt in allowed.items() if not _works(attempt)]
+    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+    wrong += ["memory is not limited"] if limit == resource.RLIM_INFINITY else []
+    _write_line(writer, {"wrong": wrong})
+
+
+class _Reporter:
+    """The trusted plugin: keeps only expected tests and reports every phase of each."""
+
+    def __init__(self, ids: frozenset[str] | None, nonce: str, writer: int) -> None:
+        self._ids, self._nonce, self._writer = ids, nonce, writer
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self._ids is not None:
+            items[:] = [item for item in items if item.nodeid in self._ids]
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self._write("collect", report.nodeid, "failed", str(report.longrepr))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._write("start", nodeid, "", "")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
+        text = "" if outcome == "passed" else str(report.longrepr)
+        self._write(report.when, report.nodeid, outcome, text)
+
+    def finish(self) -> None:
+        self._write("done", "", "", "")
+
+    def _write(self, phase: str, test_id: str, outcome: str, text: str) -> None:
+        line = [self._nonce, phase, test_id, outcome, text[-_MAX_LONG_MESSAGE:]]
+        _write_line(self._writer, line)
+
+
+def _write_files(files: dict[str, str], folder: Path) -> None:
+    made = {folder}
+    for name, text in files.items():
+        path = folder / name
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+
+def _write_line(writer: int, message: object) -> None:
+    data = json.dumps(message).encode("ascii") + b"\n"
+    while data:
+        data = data[os.write(writer, data) :]
+
+
+def _import(name: str, broken: dict[str, str]) -> Any:
+    try:
+        return importlib.import_module(name)
+    except _CallTimeoutError:
+        broken[name] = f"importing {name} ran too long"
+        raise
+    except BaseException as error:
+        broken[name] = f"importing {name} raised {_describe(error)}"
+        raise
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException:  # its __str__ is the candidate's
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:_MAX_MESSAGE]}" if text else name
+
+
+@contextmanager
+def _cpu_limit(seconds: float) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _CallTimeoutError
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, LATER_TIMEOUT_S)  # again, should it be swallowed
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (OSError, ImportError):
+        return False
+    return True
+
+
+def _open_socket() -> None:
+    import socket
+
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()

@@ -1,0 +1,234 @@
+"""The fork-server's own process: preloads, enters its namespaces once, then forks once per run.
+
+    server (trusted)     waits for the socket of a run; never reads what a candidate wrote
+    +- guard (trusted)   reads the run's request, watches clock and pipe, kills, reports
+       +- candidate      drops everything, applies the layers, runs the submitted files
+
+Started by `envs/forkserver.py` as a plain file with one JSON argument (`ServerConfig`'s fields).
+Holds no answers: a request carries submitted files and inputs only. Standard library only.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from envs import isolation, wire
+from envs.candidate import run_io, run_pytest, run_selftest, warm_up_pytest
+from envs.syscall_filter import FilterRules
+
+RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
+MAX_RESULT_BYTES = 2**20
+FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
+_READY = b"ready\n"  # written when all layers are on, before anything submitted runs
+_PRELOADED_FOR_IO = """
+    abc bisect calendar collections.abc contextlib copy dataclasses datetime decimal enum fractions
+    functools heapq inspect itertools json math numbers operator queue random re secrets statistics
+    string textwrap traceback types typing unicodedata
+"""
+_PRELOADED_FOR_PYTEST = """
+    _pytest.assertion.rewrite _pytest.fixtures _pytest.python _pytest.unittest argparse ast asyncio
+    concurrent.futures configparser csv difflib doctest email.message glob hashlib html io logging
+    multiprocessing pdb pickle platform pprint pytest shutil subprocess tempfile threading
+    unittest.mock urllib.parse uuid warnings weakref xml.etree.ElementTree zipfile
+"""
+
+
+def main(config: dict[str, Any]) -> None:
+    """Serve until the trusted side closes its end of the control socket."""
+    control = socket.socket(fileno=config["control_fd"])
+    sys.path[:] = [*sys.path[1:], *config["site"]]
+    _preload(_PRELOADED_FOR_IO)
+    if config["preload"] == "pytest":
+        _preload(_PRELOADED_FOR_PYTEST)
+        with tempfile.TemporaryDirectory(dir=config["scratch"]) as folder:
+            warm_up_pytest(Path(folder))
+    if config["namespaces"]:
+        root = Path(tempfile.mkdtemp(prefix="root-", dir=config["scratch"]))
+        isolation.enter_namespaces()
+        isolation.enter_private_root(root, readable=config["readable"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trusted side's to handle
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards need no reaping
+    gc.collect()
+    gc.freeze()
+    wire.send_frame(control, {"ready": True})
+    for number, run in enumerate(_requests(control)):
+        if os.fork() == 0:
+            control.close()
+            _guarded(run, config, number)
+        run.close()
+
+
+def _preload(names: str) -> None:
+    for name in names.split():
+        importlib.import_module(name)
+
+
+def _requests(control: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, 1, 1)
+        if not message:
+            return
+        yield socket.socket(fileno=fds[0])
+
+
+def _guarded(run: socket.socket, config: dict[str, Any], number: int) -> None:
+    """Be the guard of one run, from request to report; never returns."""
+    status = 0
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        request = wire.receive_frame(run)
+        wire.send_frame(run, _guard(run, config, request, number))
+    except (OSError, EOFError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            wire.send_frame(run, {"setup_error": f"{type(error).__name__}: {error}"})
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def _guard(
+    run: socket.socket, config: dict[str, Any], request: dict[str, Any], number: int
+) -> dict[str, Any]:
+    uid = FIRST_UID + number % NUM_UIDS if config["drop_uid"] else None
+    owner = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
+    if config["namespaces"]:
+        isolation.enter_private_run(uid=owner[0], gid=owner[1])
+        box = isolation.BOX
+    else:
+        box = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
+        os.chown(box, *owner)
+    try:
+        return _watch(run, config, request, box, uid)
+    finally:
+        if not config["namespaces"]:
+            shutil.rmtree(box, ignore_errors=True)
+
+
+def _watch(
+    run: socket.socket, config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None
+) -> dict[str, Any]:
+    """Fork the candidate, collect what it writes, kill all of it and say how it ended."""
+    reader, writer = os.pipe()
+    deadline = time.monotonic() + float(request["wall_s"])
+    pid = os.fork()
+    if pid == 0:
+        _candidate(config, request, box, uid, writer)
+    os.close(writer)
+    output, ending = _collect(reader, run, deadline)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
+    _, _, usage = os.wait4(pid, 0)
+    if not output.startswith(_READY):  # nothing submitted ran: whatever it was, it was not theirs
+        return {"setup_error": f"{ending}: {output.decode('utf-8', 'replace')}"}
+    return {
+        "ending": ending,
+        "cpu_s": usage.ru_utime + usage.ru_stime + time.process_time(),
+        "output": output[len(_READY) :].decode("latin-1"),
+    }
+
+
+def _collect(reader: int, run: socket.socket, deadline: float) -> tuple[bytes, str]:
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    poller.register(run.fileno(), 0)  # hang-up only: the trusted side has given up
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        left_ms = (deadline - time.monotonic()) * 1000
+        events = dict(poller.poll(left_ms)) if left_ms > 0 else {}
+        if not events:
+            return b"".join(chunks), "timeout"
+        if run.fileno() in events:
+            return b"".join(chunks), "abandoned"
+        chunk = os.read(reader, 2**16)
+        if not chunk:
+            return b"".join(chunks), "exited"
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_RESULT_BYTES:
+            return b"".join(chunks)[:MAX_RESULT_BYTES], "overflow"
+
+
+def _candidate(
+    config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None, writer: int
+) -> None:
+    """Apply all layers to this process and run the submitted files; never returns."""
+    try:
+        writer = _keep_only(writer)
+        try:
+            _confine(config, request, box, uid)
+            os.write(writer, _READY)
+        except OSError as error:
+            os.write(writer, str(error).encode())
+            os._exit(1)
+        _forget_house()
+        RUNNERS[request["kind"]](request, box, writer)
+    except BaseException:  # whatever the candidate raised ends here, in its own process
+        os._exit(1)
+    os._exit(0)
+
+
+def _keep_only(writer: int) -> int:
+    """Leave /dev/null as 0, 1, 2 and the result pipe as 3; close every other descriptor."""
+    null = os.open("/dev/null", os.O_RDWR)
+    kept = os.dup(writer) if writer < 4 else writer
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.dup2(kept, 3, inheritable=False)
+    os.closerange(4, 2**16)
+    return 3
+
+
+def _confine(config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None) -> None:
+    private = bool(config["namespaces"])
+    counts_apply = private and os.getuid() + (uid or 0) > 0  # the limit is ignored for uid 0
+    new_processes = counts_apply and config["preload"] == "pytest"
+    isolation.drop_privileges(uid)
+    isolation.die_with_parent()
+    isolation.set_limits(
+        cpu_s=int(request["wall_s"]) + 1,
+        memory_bytes=int(config["memory_bytes"]),
+        max_processes=isolation.MAX_PROCESSES if counts_apply else None,
+    )
+    for name in ("work", "tmp"):
+        (box / name).mkdir()
+    if config["landlock"]:
+        isolation.restrict_files(readable=config["readable"], writable=[str(box)])
+    isolation.install_filter(
+        FilterRules(new_processes=new_processes, private_pids=private, private_root=private)
+    )
+    os.environ.clear()
+    os.environ.update({"HOME": f"{box}/tmp", "TMPDIR": f"{box}/tmp", "LC_ALL": "C.UTF-8"})
+    tempfile.tempdir = None
+    os.chdir(box / "work")
+
+
+def _forget_house() -> None:
+    """Take this project's modules out of sight, so that a submitted `envs` can be imported."""
+    main_module = ModuleType("__main__")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "envs"]:
+        del sys.modules[name]
+    sys.modules["__main__"] = main_module
+    sys.argv = ["candidate"]
+    for kind in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(kind, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,235 @@
+"""Which sandbox this machine offers, found by running a self-test in it, and the lowest allowed.
+
+Levels, best first: `namespaces+landlock+seccomp`, `namespaces+seccomp` (a kernel without
+Landlock) and `landlock+seccomp` (no privileges: a default container, where `unshare` and `mount`
+are denied). Each has rlimits, no_new_privs, a wall clock and the killing of everything a run
+started. Below that untrusted code is refused.
+
+    python -c "from envs.sandbox import probe; print(probe())"
+
+Not covered: kernel bugs, side channels, cgroups; at the lowest level also reading the names and
+sizes of foreign files, and no processes can be started there, so suites that need them fail.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import weakref
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from envs import isolation, syscall_filter, wire
+from envs.errors import InfrastructureError, UserError
+
+Preload = Literal["io", "pytest"]
+
+START_LIMIT_S = 60.0  # for preloading on a busy machine; takes 0.1 to 0.5 s on an idle one
+SELFTEST_LIMIT_S = 20.0
+REPORT_GRACE_S = 15.0  # for the guard to kill, clean up and report after a run's own limit
+MEMORY_BYTES: dict[str, int] = {"io": 512 * 2**20, "pytest": 2 * 2**30}
+_CHILD = Path(__file__).with_name("forkserver_child.py")
+_REMEDY = (
+    "use Linux 5.13 or newer with Landlock (boot option lsm=landlock,...) and seccomp, on x86_64 "
+    "or aarch64, or run as root in a container that allows unshare and mount"
+)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which layers a server uses.
+
+    Attributes:
+        namespaces: Private mount, network, ipc, uts and pid namespaces and a private root.
+        landlock: File access is limited to the run's own folder and the interpreter.
+        drop_uid: Each run gets an unprivileged user id of its own (needs root).
+    """
+
+    namespaces: bool
+    landlock: bool
+    drop_uid: bool
+
+    @property
+    def level(self) -> str:
+        """Name of the level, recorded with every outcome."""
+        names = [("namespaces", self.namespaces), ("landlock", self.landlock), ("seccomp", True)]
+        return "+".join(name for name, present in names if present)
+
+
+@dataclass(frozen=True)
+class SandboxProbe:
+    """What the machine offers.
+
+    Attributes:
+        level: The level used, or 'none' if untrusted code is refused.
+        layers: Every layer by name, and whether it is in use.
+        found: The layers to start servers with, or None.
+        reasons: Why better levels were passed over, one line each.
+        remedy: What to change, '' at the best level.
+    """
+
+    level: str
+    layers: dict[str, bool]
+    found: Layers | None
+    reasons: tuple[str, ...]
+    remedy: str
+
+    def require(self) -> Layers:
+        """Return the layers to use.
+
+        Raises:
+            UserError: Not even the lowest level is to be had.
+        """
+        if self.found is None:
+            got = "; ".join(self.reasons)[:400]
+            raise UserError("no sandbox for untrusted code", got=got, remedy=_REMEDY)
+        return self.found
+
+
+@functools.cache
+def probe() -> SandboxProbe:
+    """Try the levels from the best one down, each in a server of its own, and keep the first."""
+    reasons: list[str] = []
+    for layers in _candidates():
+        reason = _selftest(layers)
+        if reason is None:
+            return _probe_of(layers, reasons)
+        reasons.append(f"{layers}: {reason}")
+    return _probe_of(None, reasons)
+
+
+class ServerProcess:
+    """One running fork-server process and the trusted end of its control socket."""
+
+    def __init__(self, layers: Layers, *, preload: Preload, hash_seed: int = 0) -> None:
+        """Start the process and wait until it is ready.
+
+        Raises:
+            InfrastructureError: It did not become ready; the message ends with what it said last.
+        """
+        self.layers = layers
+        self.scratch = Path(tempfile.mkdtemp(prefix="tightrope-sandbox-"))
+        self.scratch.chmod(0o711)  # runs with a user id of their own pass through, but see nothing
+        self.control, theirs = socket.socketpair()
+        log = self.scratch / "server.log"
+        with theirs, log.open("wb") as errors:
+            arguments = json.dumps(_server_config(layers, preload, theirs.fileno(), self.scratch))
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-S", "-P", "-B", str(_CHILD), arguments],
+                env={"PYTHONHASHSEED": str(hash_seed), "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=(theirs.fileno(),),
+                cwd="/",
+            )
+        owner = os.getpid()
+        self.close = weakref.finalize(self, _end, owner, self._process, self.control, self.scratch)
+        try:
+            wire.receive_frame(self.control, deadline=time.monotonic() + START_LIMIT_S)
+        except (OSError, EOFError, ValueError) as error:
+            said = log.read_text("utf-8", "replace").strip()[-500:]
+            self.close()
+            raise InfrastructureError(f"sandbox server did not start: {said or error}") from error
+        self.control.settimeout(START_LIMIT_S)
+
+    def run(self, request: dict[str, Any], *, wall_s: float) -> dict[str, Any]:
+        """Have one request run in a fork and return the guard's report; safe from any thread.
+
+        Raises:
+            InfrastructureError: The server or the guard failed, or a layer could not be applied.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            try:
+                with theirs:
+                    socket.send_fds(self.control, [b"r"], [theirs.fileno()])
+                ours.settimeout(REPORT_GRACE_S)
+                wire.send_frame(ours, {**request, "wall_s": wall_s})
+                deadline = time.monotonic() + wall_s + REPORT_GRACE_S
+                report = wire.receive_frame(ours, deadline=deadline)
+            except (OSError, EOFError, ValueError) as error:
+                raise InfrastructureError(f"sandbox run: {type(error).__name__} {error}") from error
+        if "setup_error" in report:
+            raise InfrastructureError(f"sandbox set-up: {report['setup_error']}")
+        return report
+
+
+def _server_config(
+    layers: Layers, preload: Preload, control_fd: int, scratch: Path
+) -> dict[str, Any]:
+    site = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    site = list(dict.fromkeys(site)) if preload == "pytest" else []
+    readable = [sys.base_prefix, sys.base_exec_prefix, *([sys.prefix] if site else []), *site]
+    return {
+        **asdict(layers),
+        "preload": preload,
+        "control_fd": control_fd,
+        "scratch": str(scratch),
+        "site": site,
+        "readable": [name for name in dict.fromkeys(readable) if name != "/"],
+        "memory_bytes": MEMORY_BYTES[preload],
+    }
+
+
+def _end(
+    owner: int, process: subprocess.Popen[bytes], control: socket.socket, scratch: Path
+) -> None:
+    if os.getpid() != owner:
+        return  # a fork of the trusted side ends: the server is not its own
+    control.close()  # the server ends when its control socket does
+    try:
+        process.wait(5.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _candidates() -> list[Layers]:
+    if not syscall_filter.is_supported():
+        return []
+    landlock = isolation.landlock_abi() > 0
+    drops = (True, False) if os.getuid() == 0 else (False,)
+    spaces = (True, False) if landlock else (True,)
+    return [Layers(space, landlock, drop) for space in spaces for drop in drops]
+
+
+def _selftest(layers: Layers) -> str | None:
+    """Return why `layers` do not work here, or None."""
+    try:
+        server = ServerProcess(layers, preload="io")
+    except InfrastructureError as error:
+        return str(error)
+    with contextlib.closing(server):
+        secret = server.scratch / "secret"
+        secret.write_bytes(b"secret")
+        secret.chmod(0o644)
+        request = {"kind": "selftest", "secret": str(secret)}
+        try:
+            report = server.run(request, wall_s=SELFTEST_LIMIT_S)
+            wrong = json.loads(report["output"])["wrong"]
+        except (InfrastructureError, ValueError, KeyError) as error:
+            return f"self-test: {error}"
+    return ", ".join(wrong) or None
+
+
+def _probe_of(found: Layers | None, reasons: list[str]) -> SandboxProbe:
+    used = found or Layers(namespaces=False, landlock=False, drop_uid=False)
+    layers = {**asdict(used), "seccomp": found is not None, "rlimits": found is not None}
+    best = used.namespaces and used.landlock
+    return SandboxProbe(
+        level=found.level if found else "none",
+        layers=layers,
+        found=found,
+        reasons=tuple(reasons),
+        remedy="" if best else _REMEDY,
+    )

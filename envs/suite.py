@@ -1,0 +1,150 @@
+"""Runs a project's own tests in the sandbox and reads what the in-process reporter wrote.
+
+A test passed when set-up, call and teardown were each reported as passed, once and in this order.
+The reporter shares its process with the candidate, so its lines carry a secret of the run, and
+canary tests that must fail are mixed in under random names: code that fakes passes without
+knowing which tests these are fakes them too.
+"""
+
+import json
+import random
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from envs.forkserver import ForkServer
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """What a run of test files reported.
+
+    Attributes:
+        passed: Ids whose set-up, call and teardown all passed, and nothing else.
+        messages: For every other reported id (or file that could not be collected) what it said.
+        num_canaries_failed: Canary tests that failed, as each must.
+        complete: The run reached its end.
+        forged: Something else than the reporting plugin wrote to the pipe, or a canary passed.
+        ending: How the process ended: 'exited', 'timeout' or 'overflow'.
+        last_started: The id that ran when the process ended.
+    """
+
+    passed: frozenset[str]
+    messages: dict[str, str]
+    num_canaries_failed: int
+    complete: bool
+    forged: bool
+    ending: str
+    last_started: str
+
+
+def run_suite(
+    server: ForkServer,
+    tree: dict[str, str],
+    *,
+    ids: Iterable[str] | None,
+    wall_s: float,
+    num_canaries: int = 0,
+    explain: bool = False,
+    shuffle: random.Random | None = None,
+) -> SuiteRun:
+    """Run tests of `tree` in the sandbox.
+
+    Args:
+        server: A fork-server with pytest preloaded.
+        tree: All files of the project, path to text.
+        ids: Test ids to run, or None for every test file of the tree.
+        wall_s: Limit for the whole run.
+        num_canaries: dict[str, str] with one failing test each to mix in.
+        explain: Let pytest rewrite asserts, for readable messages.
+        shuffle: Draws the order of the test files (tests inside a file keep theirs).
+
+    Raises:
+        InfrastructureError: The sandbox failed, not the tests.
+    """
+    wanted = None if ids is None else frozenset(ids)
+    if wanted is None:
+        test_files = [path for path in sorted(tree) if _is_test_file(path)]
+    else:
+        test_files = sorted({test_id.partition("::")[0] for test_id in wanted})
+    canaries = _canaries(test_files, num_canaries)
+    order = shuffle or random.Random(0)
+    for canary in canaries:
+        test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
+    if shuffle is not None:
+        shuffle.shuffle(test_files)
+    nonce = secrets.token_hex(16)
+    request = {
+        "kind": "pytest",
+        "files": tree | {canary.partition("::")[0]: text for canary, text in canaries.items()},
+        "test_files": test_files,
+        "ids": None if wanted is None else sorted(wanted | canaries.keys()),
+        "rewrite": explain,
+        "nonce": nonce,
+    }
+    report = server.run(request, wall_s=wall_s)
+    return _read_suite(report.output, nonce, wanted, frozenset(canaries), report.ending)
+
+
+def _read_suite(
+    output: str, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str], ending: str
+) -> SuiteRun:
+    phases: dict[str, list[tuple[str, str]]] = {}
+    messages: dict[str, str] = {}
+    complete, forged, last = False, False, ""
+    lines = output.splitlines()
+    for line in lines:
+        record = _suite_line(line, nonce)
+        if record is None:
+            # The last line of a run that was killed may be cut in the middle.
+            forged |= line is not lines[-1] or ending == "exited"
+            continue
+        phase, test_id, outcome, text = record
+        if phase == "done":
+            complete = True
+        elif phase == "start":
+            last = test_id
+        elif phase == "collect":
+            messages[test_id] = text
+        else:
+            phases.setdefault(test_id, []).append((phase, outcome))
+            if outcome != "passed":
+                messages[test_id] = text
+    green = [("setup", "passed"), ("call", "passed"), ("teardown", "passed")]
+    passed = {test_id for test_id, seen in phases.items() if seen == green}
+    failed = {test_id for test_id in canaries if ("call", "failed") in phases.get(test_id, [])}
+    forged |= bool(passed & canaries)
+    known = passed - canaries if wanted is None else passed & wanted
+    return SuiteRun(frozenset(known), messages, len(failed), complete, forged, ending, last)
+
+
+def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, list) or len(record) != 5 or record[0] != nonce:
+        return None
+    phase, test_id, outcome, text = (str(field) for field in record[1:])
+    return phase, test_id, outcome, text
+
+
+def _canaries(test_files: Sequence[str], count: int) -> dict[str, str]:
+    """Return {id: text of its file}, named like any other test and new in every run."""
+    canaries = {}
+    for _ in range(count):
+        folder = PurePosixPath(secrets.choice(test_files)).parent if test_files else "."
+        path, name = PurePosixPath(folder) / f"test_{_word()}.py", f"test_{_word()}"
+        left, right = secrets.randbelow(1000), secrets.randbelow(1000) + 1000
+        canaries[f"{path}::{name}"] = f"def {name}():\n    assert {left} == {right}\n"
+    return canaries
+
+
+def _word() -> str:
+    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10))
+
+
+def _is_test_file(path: str) -> bool:
+    name = PurePosixPath(path).name
+    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))

@@ -1,0 +1,257 @@
+"""Repair tasks from a real project: plant one bug, see which tests it breaks, hide all but one.
+
+A mutant counts when three runs in the sandbox fail the same tests, at least two of different
+functions (one is shown, the rest stay hidden), and no more than half of the suite. Splits are by
+top-level function or class, near-duplicates together; like the grammar's they belong to the
+project's release, not to a seed. Pass-to-pass is the whole rest of the green suite.
+"""
+
+import ast
+import hashlib
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from envs.forkserver import ForkServer
+from envs.records import (
+    Difficulty,
+    Edit,
+    Grader,
+    HiddenTask,
+    Provenance,
+    RepairTask,
+    Span,
+    Split,
+)
+from envs.suite import SuiteRun, run_suite
+from envs.tasks.mutate import Mutation, apply, sites
+from envs.tasks.patches import gold_edits, gold_patch
+from envs.tasks.projects import Project, is_test_file
+from envs.tasks.store import BuiltTask, Files, content_sha
+from envs.tasks.validate import near_duplicates, tokens_of
+from envs.tasks.visible import keep_tests
+
+GENERATOR = "projects/1"
+MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
+NUM_RUNS = 3
+LIMIT_S = 10.0  # 5 times the toolz suite's cold time of 1.4 s, rounded up
+STATEMENT_CHARS = 400
+SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
+TOO_LONG = "ran too long"
+SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.12, "test": 0.28}  # of the candidates
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A planted bug before anyone ran it; `text` is the whole mutated file."""
+
+    mutation: Mutation
+    split: Split
+    text: str
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the suite says of a candidate: the tests that fail, or why it is of no use."""
+
+    candidate: Candidate
+    failing: frozenset[str]
+    reject: str | None
+
+
+def candidates(project: Project, *, files: Files, seed: int) -> list[Candidate]:
+    """Return bugs to try in a random order that takes turns between functions.
+
+    Of one function there are at most `MAX_PER_FUNCTION`.
+    """
+    found = [mutation for path in project.mutated for mutation in sites(files[path], path=path)]
+    splits = split_functions(found, files=files, key=f"{project.name}-{project.version}")
+    queues: dict[tuple[str, str], list[Mutation]] = defaultdict(list)
+    for mutation in found:
+        queues[mutation.path, mutation.function].append(mutation)
+    rng = random.Random(f"{GENERATOR}:{seed}")
+    turns: list[Mutation] = []
+    for queue in queues.values():
+        rng.shuffle(queue)
+    for turn in range(MAX_PER_FUNCTION):
+        turns += [queue[turn] for queue in queues.values() if turn < len(queue)]
+    return [
+        Candidate(
+            mutation,
+            splits[mutation.path, mutation.function],
+            apply(files[mutation.path], mutation),
+        )
+        for mutation in turns
+    ]
+
+
+def split_functions(
+    mutations: Sequence[Mutation], *, files: Files, key: str
+) -> dict[tuple[str, str], Split]:
+    """Assign each function that has sites to a split; near-duplicates go together."""
+    weights = Counter((mutation.path, mutation.function) for mutation in mutations)
+    tokens = {
+        (path, node.name): tokens_of(ast.get_source_segment(files[path], node) or "")
+        for path in {mutation.path for mutation in mutations}
+        for node in ast.parse(files[path]).body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    }
+    clusters: list[list[tuple[str, str]]] = []
+    for function in sorted(weights):
+        alike = [
+            cluster
+            for cluster in clusters
+            if any(near_duplicates(tokens[function], tokens[other]) for other in cluster)
+        ]
+        clusters = [cluster for cluster in clusters if cluster not in alike]
+        clusters.append([function, *(other for cluster in alike for other in cluster)])
+    random.Random(key).shuffle(clusters)
+    filled: dict[Split, float] = dict.fromkeys(SHARES, 0.0)
+    splits: dict[tuple[str, str], Split] = {}
+    for cluster in clusters:
+        split = min(SHARES, key=lambda name: filled[name] / SHARES[name])
+        filled[split] += sum(min(weights[function], MAX_PER_FUNCTION) for function in cluster)
+        splits |= dict.fromkeys(cluster, split)
+    return splits
+
+
+def probe(
+    batch: Sequence[Candidate],
+    *,
+    server: ForkServer,
+    files: Files,
+    green: Sequence[str],
+    workers: int,
+) -> list[Probed]:
+    """Run the suite on each candidate: once, and twice more on those still of use."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda one: _probe(one, server, files, frozenset(green)), batch))
+
+
+def assemble(
+    probed: Probed, *, project: Project, files: Files, green: Sequence[str], seed: int
+) -> BuiltTask:
+    """Make the task of a candidate that passed: show one failing test function, hide the rest.
+
+    The statement is empty until `describe` has run what is visible.
+    """
+    mutation = probed.candidate.mutation
+    text = probed.candidate.text
+    name = f"{GENERATOR}:{project.sha256}:{mutation.path}:{content_sha({mutation.path: text})}"
+    task_id = "t_" + hashlib.sha256(name.encode()).hexdigest()[:12]
+    shown = random.Random(name).choice(sorted({_function_of(test) for test in probed.failing}))
+    visible = tuple(test for test in green if _function_of(test) == shown)
+    workspace = _visible_tree(files, shown) | {mutation.path: text}
+    edits = gold_edits(workspace, workspace | {mutation.path: files[mutation.path]})
+    public = RepairTask(
+        id=task_id,
+        project=project.name,
+        split=probed.candidate.split,
+        statement="",
+        workspace_sha=content_sha(workspace),
+        editable=(mutation.path,),
+        visible_tests=visible,
+        difficulty=Difficulty(
+            sites=1,
+            files=1,
+            lines=sum(len(text.splitlines()) for text in workspace.values()),
+            failing_tests=len(probed.failing),
+        ),
+        provenance=Provenance(
+            source="projects",
+            origin=f"pypi:{project.name}=={project.version}",
+            licence=project.licence,
+            sha256=project.sha256,
+            generator=GENERATOR,
+            seed=seed,
+        ),
+    )
+    hidden = HiddenTask(
+        task_id=task_id,
+        grader="pytest",
+        fail_to_pass=tuple(test for test in green if test in probed.failing),
+        pass_to_pass=tuple(test for test in green if test not in probed.failing),
+        unseen_tests=tuple(test for test in green if test not in visible),
+        tests_sha=content_sha(files),
+        operators=(mutation.operator,),
+        gold_edits=edits,
+        gold_patch=gold_patch(workspace, workspace | {mutation.path: files[mutation.path]}),
+        gold_spans=tuple(_gold_span(text, edit) for edit in edits),
+        limit_s=LIMIT_S,
+    )
+    return BuiltTask(public, hidden, workspace, files)
+
+
+def describe(task: BuiltTask, *, grader: Grader) -> BuiltTask:
+    """Return the task with its statement: what its first failing visible test says.
+
+    If none fails in the workspace, the statement stays empty and the task is of no use.
+    """
+    report = grader.run_visible(task.public, task.workspace, "")
+    failing = [failure for failure in report.failures if failure[0] in task.hidden.fail_to_pass]
+    statement = "".join(f"{test} fails:\n{text}"[:STATEMENT_CHARS] for test, text in failing[:1])
+    return replace(task, public=task.public.model_copy(update={"statement": statement}))
+
+
+def _visible_tree(files: Files, shown: tuple[str, str]) -> Files:
+    """Return a tree without its suite but for one test function and what that needs to run."""
+    path, name = shown
+    kept = {
+        where: text
+        for where, text in files.items()
+        if not is_test_file(where) or _supports(where, path)
+    }
+    return kept | {path: keep_tests(files[path], names={name})}
+
+
+def _probe(candidate: Candidate, server: ForkServer, files: Files, green: frozenset[str]) -> Probed:
+    tree = files | {candidate.mutation.path: candidate.text}
+    failing: frozenset[str] = frozenset()
+    for turn in range(NUM_RUNS):
+        run = run_suite(server, tree, ids=green, wall_s=LIMIT_S)
+        if turn and green - run.passed != failing:
+            return Probed(candidate, failing, "failing tests differ between runs")
+        failing = green - run.passed
+        if reject := _reject(run, failing, num_green=len(green)):
+            return Probed(candidate, failing, reject)
+    return Probed(candidate, failing, None)
+
+
+def _reject(run: SuiteRun, failing: frozenset[str], *, num_green: int) -> str | None:
+    if run.ending == "timeout":
+        return TOO_LONG
+    if not run.complete or any("::" not in test for test in run.messages):
+        return "collection or the run itself breaks"
+    if not failing:
+        return "no test fails"
+    if len(failing) > num_green / 2:
+        return "more than half of the suite fails"
+    if len({_function_of(test) for test in failing}) < 2:
+        return "one failing test function only"
+    return None
+
+
+def _supports(path: str, test_path: str) -> bool:
+    """Tell whether a file of a suite is an __init__ or conftest above a test file."""
+    folder, _, name = path.rpartition("/")
+    return name in ("__init__.py", "conftest.py") and test_path.startswith(f"{folder}/")
+
+
+def _function_of(test: str) -> tuple[str, str]:
+    """Return the file and the function of a test id, without class and parameters."""
+    path, _, rest = test.partition("::")
+    return path, rest.partition("[")[0].rpartition("::")[2]
+
+
+def _gold_span(text: str, edit: Edit) -> Span:
+    """Return the lines around an edit within the function that holds it."""
+    first, last = edit.start, edit.end
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            stop = node.end_lineno or node.lineno
+            if node.lineno <= edit.start and edit.end <= stop:  # walk goes inwards: innermost stays
+                first, last = node.lineno, stop
+    start, end = max(first, edit.start - SPAN_MARGIN), min(last, edit.end + SPAN_MARGIN)
+    return Span(path=edit.path, start=start, end=end)

@@ -1,0 +1,131 @@
+"""The last gate of every task: through the production grader, gold scores 1 and no-op 0.
+
+Also here: the lint that no part of the answer shows in what an agent may read, and the measure by
+which functions of different splits count as near-duplicates.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from envs.errors import InfrastructureError
+from envs.records import Grader, HiddenTask, Outcome
+from envs.tasks.mutate import OPERATORS
+from envs.tasks.patches import apply_edits
+from envs.tasks.store import BuiltTask, Files
+
+NEAR_DUPLICATE = 0.8  # Jaccard index of token 5-grams from which two functions count as one
+_NUM_TRIES = 3  # gradings that the sandbox may spoil before the build stops
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One task after the gate; `reject` is the reason, or None for a task that counts."""
+
+    task: BuiltTask
+    reject: str | None
+
+
+def validate(tasks: Iterable[BuiltTask], *, grader: Grader, workers: int = 2) -> Iterator[Checked]:
+    """Yield every task checked, in order, with at most `4 * workers` in flight.
+
+    Raises:
+        InfrastructureError: The sandbox failed several times in a row on one task.
+    """
+    pending: deque[Future[Checked]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for task in tasks:
+            pending.append(pool.submit(_check, task, grader))
+            if len(pending) >= 4 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def gold_files(task: BuiltTask) -> Files:
+    """Return the workspace after the gold edits."""
+    return apply_edits(task.workspace, task.hidden.gold_edits)
+
+
+def score(outcome: Outcome) -> float:
+    """Return fail-to-pass rate x pass-to-pass rate, 0 if tampered with."""
+    if outcome.tampered:
+        return 0.0
+    return outcome.fail_to_pass_rate * outcome.pass_to_pass_rate
+
+
+def leak(task: BuiltTask) -> str | None:
+    """Say which part of the answer shows in the public half, or None.
+
+    An operator, a gold line or a hidden test in the statement; a hidden test in the workspace.
+    """
+    statement = task.public.statement
+    if any(operator.__name__ in statement for operator in OPERATORS):
+        return "leak: operator in the statement"
+    gold = [line.strip() for edit in task.hidden.gold_edits for line in edit.text.splitlines()]
+    if any(len(line) >= 8 and line in statement for line in gold):
+        return "leak: gold line in the statement"
+    unseen = [_test_name(name) for name in task.hidden.unseen_tests]
+    if any(re.search(rf"\b{re.escape(name)}\b", statement) for name in unseen):
+        return "leak: hidden test in the statement"
+    if task.hidden.grader == "pytest":
+        fresh = {_test_name(name) for name in task.public.visible_tests}
+        readable = "\n".join(task.workspace.values())
+        hidden = {name for name in unseen if name not in fresh}
+        if any(re.search(rf"def {re.escape(name)}\b", readable) for name in hidden):
+            return "leak: hidden test in the workspace"
+    return None
+
+
+def tokens_of(source: str) -> tuple[str, ...]:
+    """Return the tokens of a function without its docstring, comments, layout and own name."""
+    node = ast.parse(source).body[0]
+    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    if ast.get_docstring(node) is not None:
+        node.body = node.body[1:]
+    text = ast.unparse(node) if node.body else ""
+    skipped = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT)
+    return tuple(
+        "_" if token.string == node.name else token.string
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type not in skipped and token.string
+    )
+
+
+def near_duplicates(left: Sequence[str], right: Sequence[str]) -> bool:
+    """Tell whether two functions share most of their token 5-grams."""
+    first, second = _grams(left), _grams(right)
+    return len(first & second) >= NEAR_DUPLICATE * len(first | second)
+
+
+def _check(task: BuiltTask, grader: Grader) -> Checked:
+    reject = leak(task)
+    if reject is None and score(_grade(grader, task.hidden, gold_files(task))) != 1.0:
+        reject = "gold does not score 1"
+    if reject is None and score(_grade(grader, task.hidden, task.workspace)) != 0.0:
+        reject = "no-op does not score 0"
+    return Checked(task, reject)
+
+
+def _grade(grader: Grader, hidden: HiddenTask, files: Files) -> Outcome:
+    causes = []
+    for _ in range(_NUM_TRIES):
+        outcome = grader.grade(hidden, files)
+        if outcome.unscorable is None:
+            return outcome
+        causes.append(outcome.unscorable)
+    raise InfrastructureError(f"task {hidden.task_id} could not be graded: {causes[-1]}")
+
+
+def _grams(tokens: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(tokens[at : at + 5]) for at in range(max(1, len(tokens) - 4))}
+
+
+def _test_name(test_id: str) -> str:
+    """Return the function of a test id: 'a/test_b.py::TestC::test_d[1]' gives 'test_d'."""
+    return test_id.rpartition("::")[2].partition("[")[0]

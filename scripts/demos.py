@@ -1,0 +1,91 @@
+"""`tightrope demos`: executes scripted demonstrations and keeps the solved ones.
+
+    tightrope demos --config configs/tiny.yaml
+
+Also puts the run's tokenizer beside them: trained on the task texts for the tiny model, else the base model's own.
+"""
+
+from collections import Counter
+from typing import Any
+
+from train.load import parse_command
+from train.progress import Progress
+from train.run_dir import StageDir, open_stage, require, stage_dir, tasks_dir, write_whole
+from train.settings import Settings
+
+
+def main(argv: list[str]) -> int:
+    """Run the stage; returns the exit code."""
+    command = parse_command(
+        argv,
+        prog="tightrope demos",
+        description="Execute demonstrations in the real environment; keep the solved ones.",
+        example="tightrope demos --config configs/tiny.yaml",
+    )
+    settings = command.settings
+    require(settings, "tasks", config=command.config)
+    if command.dry_run:
+        sft = settings.sft
+        print(
+            f"would play scripts until {sft.num_demonstrations} are solved "
+            f"({sft.wasteful_share:.0%} wasteful, {sft.forced_share:.0%} in forced windows) "
+            f"and write {stage_dir(settings, 'demos').path}"
+        )
+        return 0
+    stage = open_stage(settings, "demos", resume=command.resume, clean=command.clean)
+    if not stage.is_done():
+        stage.finish(run(settings, stage))
+    return 0
+
+
+def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
+    """Make tokenizer and demonstrations; returns facts about them."""
+    from rewards.cost import billed_tokens, num_compactions, num_evictions
+    from train.arena import open_arena
+    from train.demonstrations import make_demonstrations
+
+    make_tokenizer(settings, stage)
+    total = settings.sft.num_demonstrations
+    with (
+        open_arena(settings) as arena,
+        Progress("demonstrations", total=total, unit="solved") as progress,
+    ):
+        result = make_demonstrations(
+            arena, on_progress=lambda solved, wanted: progress.update(solved)
+        )
+    episodes = result.episodes
+    write_whole(
+        stage.path / "demonstrations.jsonl",
+        "".join(f"{episode.model_dump_json()}\n" for episode in episodes),
+    )
+    return {
+        "num_played": result.num_played,
+        "num_kept": len(episodes),
+        "kinds": dict(Counter(episode.policy for episode in episodes)),
+        "forced_share": sum(episode.forced for episode in episodes) / len(episodes),
+        "evictions": sum(map(num_evictions, episodes)),
+        "compactions": sum(map(num_compactions, episodes)),
+        "billed_tokens_mean": sum(map(billed_tokens, episodes)) / len(episodes),
+        "waste_ratio": result.waste_ratio(),
+    }
+
+
+def make_tokenizer(settings: Settings, stage: StageDir) -> None:
+    """Write the run's tokenizer with its chat template."""
+    from envs.tasks.store import TaskStore
+    from train.model import base_source, load_tokenizer, template_text
+    from train.tiny import save_tiny_tokenizer, task_corpus, train_tokenizer
+
+    folder = stage.path / "tokenizer"
+    if settings.model.kind == "tiny":
+        store = TaskStore.open(tasks_dir(settings))
+        corpus = task_corpus(
+            (task, store.hidden[task.id], store.workspace(task)) for task in store.split("train")
+        )
+        vocab_size = settings.model.tiny.vocab_size
+        save_tiny_tokenizer(train_tokenizer(corpus, vocab_size=vocab_size), folder)
+        return
+    tokenizer = load_tokenizer(base_source(settings))
+    if settings.model.chat_template:
+        tokenizer.chat_template = template_text(settings.model.chat_template)
+    tokenizer.save_pretrained(str(folder))

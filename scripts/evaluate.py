@@ -1,0 +1,42 @@
+"""`tightrope evaluate`: plays held-out tasks with every policy and prints the table.
+
+    tightrope evaluate --config configs/tiny.yaml
+"""
+
+import json
+
+from train.load import parse_command
+from train.run_dir import open_stage, require
+
+
+def main(argv: list[str]) -> int:
+    """Run the stage; returns the exit code."""
+    command = parse_command(
+        argv,
+        prog="tightrope evaluate",
+        description="Evaluate policies on held-out tasks.",
+        example="tightrope evaluate --config configs/tiny.yaml --evaluate.num_samples 4",
+    )
+    settings = command.settings
+    for stage_name in ("tasks", "demos"):
+        require(settings, stage_name, config=command.config)
+    for policy in ("sft", "grpo"):
+        if policy in settings.evaluate.policies:
+            require(settings, policy, config=command.config)
+    from train.evaluate import evaluate, planned
+
+    if command.dry_run:
+        for series in planned(settings):
+            print(f"{series.name}: {series.num_tasks} tasks x {series.num_samples}")
+        return 0
+    stage = open_stage(settings, "evaluate", resume=command.resume, clean=command.clean)
+    if stage.is_done():
+        summary = json.loads((stage.path / "summary.json").read_text(encoding="utf-8"))
+    else:
+        summary = evaluate(settings, stage)
+        stage.finish({"policies": len(summary["policies"])})
+    from tightrope_cli.pipeline import results_table
+    from rich.console import Console
+
+    Console().print(results_table(summary))
+    return 0

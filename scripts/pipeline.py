@@ -1,0 +1,152 @@
+"""All stages of one experiment in order; goes on at the first unfinished one when run again.
+
+    python scripts/pipeline.py --config configs/tiny.yaml
+
+`make demo` and `make smoke` are this file. Each stage is the command that a user would type; one
+that wrote its `done` marker is skipped, a half-done one is resumed or started over. Dotted
+overrides go to every stage.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a file: look from the repository root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from rich.console import Console
+from rich.table import Table
+
+from envs.errors import UserError
+from train.load import COMMON_FLAGS, Command, parse_command, run_main
+from train.progress import duration
+from train.run_dir import COMMANDS, Stage, config_changes, require, stage_dir
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+STAGES: dict[Stage, str] = {
+    "tasks": "build tasks",
+    "demos": "execute demonstrations",
+    "sft": "warm start",
+    "grpo": "reinforcement learning",
+    "evaluate": "evaluate on held-out tasks",
+    "export": "export the adapter",
+    "report": "write the report",
+}
+RESUMABLE: tuple[Stage, ...] = ("grpo", "evaluate")  # the others are short: started over
+
+
+def main(argv: list[str]) -> int:
+    """Run every unfinished stage; returns the exit code of the first that fails."""
+    command = parse_command(
+        argv,
+        prog="python scripts/pipeline.py",
+        description="Runs all stages of one experiment in order, skipping finished ones.",
+        example="python scripts/pipeline.py --config configs/tiny.yaml",
+        common=[flag for flag in COMMON_FLAGS if flag.name in ("--clean", "--force")],
+    )
+    overrides = list(command.overrides)
+    timings: list[str] = []
+    for number, (stage, does) in enumerate(STAGES.items(), start=1):
+        title = f"[{number}/{len(STAGES)}] {does}"
+        if not command.clean and _is_done(command, stage):
+            print(f"{title}: finished before, skipped{_changed(command, stage)}", flush=True)
+            continue
+        arguments = ["--config", str(command.config), *_flags(command, stage), *overrides]
+        print(f"{title}: {COMMANDS[stage]} {' '.join(arguments)}", flush=True)
+        began = time.monotonic()
+        code = subprocess.run(
+            [*_executable(COMMANDS[stage]), *arguments], env=_environment(), check=False
+        ).returncode
+        if code:
+            sys.stderr.write(f"{title} stopped; mend the cause, then run the same command again\n")
+            return code if code > 0 else 1
+        timings.append(f"{stage} {duration(time.monotonic() - began)}")
+    _show_results(command, timings)
+    return 0
+
+
+def _is_done(command: Command, stage: Stage) -> bool:
+    try:
+        require(command.settings, stage, config=command.config)
+    except UserError:
+        return False
+    return True
+
+
+def _changed(command: Command, stage: Stage) -> str:
+    changes = config_changes(stage_dir(command.settings, stage).config, command.settings)
+    return (
+        f" although settings changed ({', '.join(changes)}); --clean starts over" if changes else ""
+    )
+
+
+def _flags(command: Command, stage: Stage) -> list[str]:
+    flags = ["--force"] if command.force and stage == "grpo" else []
+    half_done = stage_dir(command.settings, stage).path.exists()
+    if command.clean or (half_done and stage not in RESUMABLE):
+        return [*flags, "--clean"]
+    return [*flags, "--resume"] if half_done else flags
+
+
+def _executable(command: str) -> list[str]:
+    """Return the user's command as this interpreter runs it from a bare checkout too."""
+    program, *rest = command.split()
+    if program == "tightrope":
+        return [sys.executable, str(ROOT / "scripts" / "main.py"), *rest]
+    return [sys.executable, "-m", "accelerate.commands.launch", str(ROOT / rest[-1])]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment with all cores for torch: accelerate would grant a CPU run one."""
+    return {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ}
+
+
+def _show_results(command: Command, timings: list[str]) -> None:
+    settings = command.settings
+    summary = stage_dir(settings, "evaluate").path / "summary.json"
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(results_table(json.loads(summary.read_text(encoding="utf-8"))))
+    for name, path in (
+        ("report", stage_dir(settings, "report").path / "index.html"),
+        ("adapter", stage_dir(settings, "export").path),
+        ("numbers", summary),
+        ("episodes", stage_dir(settings, "grpo").episodes),
+    ):
+        print(f"{name:<9} {path}")
+    if timings:
+        print(f"{'times':<9} {', '.join(timings)}")
+
+
+def results_table(summary: dict[str, Any]) -> Table:
+    """Return the policies of `summary.json` as a table."""
+    columns = "policy|sampling|tasks|samples|pass rate|tokens per solved|peak p50/p95|turns"
+    table = Table(*columns.split("|"), title="held-out tasks, with 95 % intervals")
+    for row in summary["policies"]:
+        table.add_row(
+            row["name"],
+            str(row.get("sampling", "")),
+            str(row["num_tasks"]),
+            str(row["num_samples"]),
+            _interval(row["pass_rate"], row["pass_rate_ci95"], ".2f"),
+            _interval(row["tokens_per_solved"], row["tokens_per_solved_ci95"], ",.0f"),
+            f"{row['peak_context_p50']:,.0f}/{row['peak_context_p95']:,.0f}",
+            f"{row['turns_mean']:.1f}",
+        )
+    return table
+
+
+def _interval(value: float | None, interval: list[float | None] | None, form: str) -> str:
+    def text(number: float | None) -> str:
+        return "-" if number is None else format(number, form)
+
+    return text(value) + (f" [{text(interval[0])}, {text(interval[1])}]" if interval else "")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""`tightrope report --config FILE`: writes runs/NAME/report/index.html from the files of the run.
+
+Reads only, so it can run at any time; a report from before is replaced.
+"""
+
+from collections.abc import Sequence
+
+from envs.errors import UserError
+from tightrope_cli.pages.report import build_report
+from train.load import COMMON_FLAGS, parse_command
+from train.run_dir import open_stage, stage_dir
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page and print its path; returns the exit code."""
+    command = parse_command(
+        argv,
+        prog="tightrope report",
+        description="Writes one HTML page about a run.",
+        example="tightrope report --config configs/tiny.yaml",
+        common=[flag for flag in COMMON_FLAGS if flag.name == "--clean"],
+    )
+    run_dir = stage_dir(command.settings, "report").path.parent
+    if not run_dir.is_dir():
+        remedy = f"accelerate launch train/sft.py --config {command.config}"
+        raise UserError(f"{run_dir} is missing: there is no run to report on", remedy=remedy)
+    # made from files that stay: replacing it loses nothing, so nobody has to ask for that
+    stage = open_stage(command.settings, "report", clean=True)
+    page = build_report(run_dir, stage.path / "index.html")
+    stage.finish({"page": page.name})
+    print(page)
+    return 0

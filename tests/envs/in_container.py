@@ -1,0 +1,78 @@
+"""Run by test_sandbox.py: plays a default container, where `unshare` and `mount` are denied, and grades.
+
+    python tests/envs/in_container.py root|nobody
+
+Prints one JSON object: the level reached and which submissions were solved.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT)
+
+from envs import isolation  # noqa: E402
+from envs.grading import make_grader  # noqa: E402
+from envs.syscall_filter import FilterRules  # noqa: E402
+from tests.envs.small_tasks import (  # noqa: E402
+    BROKEN,
+    FIXED,
+    io_task,
+    is_solved,
+    pytest_task,
+    store_of,
+)
+
+NOBODY = 65534
+
+
+def main(user: str) -> None:
+    if user == "nobody" and os.getuid() == 0:
+        become_nobody()
+    else:
+        isolation.drop_privileges(None)
+    isolation.install_filter(
+        FilterRules(new_processes=True, private_pids=True, private_root=True)
+    )
+    try:
+        isolation.unshare(isolation.CLONE_NEWUSER)
+    except PermissionError:
+        print(json.dumps(grade()))
+    else:
+        raise AssertionError("unshare is not denied here")
+
+
+def become_nobody() -> None:
+    """Leave root for a root file system in which nobody can read the interpreter."""
+    isolation.enter_namespaces()
+    readable = [sys.base_prefix, sys.prefix, str(ROOT)]
+    with tempfile.TemporaryDirectory() as folder:
+        isolation.enter_private_root(Path(folder), readable=readable)
+        isolation.enter_private_run(uid=NOBODY, gid=NOBODY)
+        child = os.fork()
+        if child:
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    tempfile.tempdir = str(isolation.BOX)
+    isolation.drop_privileges(NOBODY)
+
+
+def grade() -> dict[str, object]:
+    tasks = {"io": io_task(), "pytest": pytest_task()}
+    store = store_of(*tasks.values())
+    solved, levels = {}, set()
+    with make_grader(store) as grader:
+        for kind, task in tasks.items():
+            for name, text in (("gold", FIXED), ("noop", BROKEN)):
+                outcome = grader.grade(task.hidden, {**task.workspace, "calc.py": text})
+                assert outcome.unscorable is None, outcome
+                solved[f"{kind} {name}"] = is_solved(outcome)
+                levels.add(outcome.sandbox_level)
+    (level,) = levels
+    return {"level": level, "solved": solved}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,49 @@
+"""The limits of style that a tool does not check: long files, long functions, ASCII comments."""
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+FOLDERS = ("envs", "rewards", "train", "scripts", "tests", "benchmarks")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def long_functions(text: str) -> list[str]:
+    return [
+        f"line {node.lineno}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+    ]
+
+
+def foreign_comments(text: str) -> list[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [
+        f"line {token.start[0]}: {token.string}"
+        for token in tokens
+        if token.type == tokenize.COMMENT and not token.string.isascii()
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short_and_comments_ascii(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    num_lines = len(text.splitlines())
+    assert num_lines <= MAX_FILE_LINES, f"{num_lines} lines: split the file"
+    assert long_functions(text) == []
+    assert foreign_comments(text) == []
+
+
+def test_the_checks_see_what_they_look_for() -> None:
+    body = "    pass\n" * MAX_FUNCTION_LINES
+    assert long_functions(f"def f():\n{body}") == ["line 1: f has 61 lines"]
+    assert long_functions(f"def f():\n{body[9:]}") == []
+    assert foreign_comments("x = 1  # \u00fcber\n") == ["line 1: # \u00fcber"]
+    assert foreign_comments("x = '\u00fc'  # plain\n") == []

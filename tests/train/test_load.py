@@ -1,0 +1,239 @@
+"""Settings: what is read, what is refused, and that everything wrong is said at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.errors import UserError
+from train.fields import field_rows
+from train.load import Flag, load_settings, parse_command, parse_flags, run_main
+from train.run_dir import dump_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+LEAST = {"run": {"name": "x"}, "model": {"base": "tiny"}, "prompt": {"tools": "none"}}
+GRPO = {"prog": "accelerate launch train/grpo.py", "description": "d", "example": "grpo --config x"}
+
+
+def write(folder: Path, data: object) -> Path:
+    path = folder / "experiment.yaml"
+    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def refusal(config: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_settings(config, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_load_and_survive_a_round_trip(config: Path, tmp_path: Path) -> None:
+    settings = load_settings(config)
+    assert load_settings(write(tmp_path, dump_settings(settings))) == settings
+
+
+def test_every_field_has_a_meaning() -> None:
+    assert [row.path for row in field_rows() if len(row.help) < 10] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--grpo.learning_rate", "2e-6"],
+        ["--grpo.learning_rate=2e-6"],
+        ["--grpo.learning_rate=2.0e-6"],
+    ],
+    ids=["space", "equals", "with a point"],
+)
+def test_exponents_are_numbers_on_the_command_line(arguments: list[str], tmp_path: Path) -> None:
+    assert yaml.safe_load("2e-6") == "2e-6"  # the reason for this test
+    assert load_settings(write(tmp_path, LEAST), arguments).grpo.learning_rate == 2e-6
+
+
+def test_exponents_are_numbers_in_the_file(tmp_path: Path) -> None:
+    text = "run: {name: x}\nmodel: {base: tiny}\ngrpo: {learning_rate: 2e-6}\n"
+    assert load_settings(write(tmp_path, text)).grpo.learning_rate == 2e-6
+
+
+@given(st.floats(min_value=1e-12, max_value=10, allow_nan=False))
+def test_any_float_survives_the_command_line(tmp_path_factory, value: float) -> None:
+    config = write(tmp_path_factory.mktemp("any"), LEAST)
+    assert load_settings(config, [f"--sft.learning_rate={value!r}"]).sft.learning_rate == value
+
+
+@pytest.mark.parametrize(
+    ("argument", "section", "field", "value"),
+    [
+        ("--context.window_tokens=[500, 600]", "context", "window_tokens", (500, 600)),
+        ("--sft.max_steps=null", "sft", "max_steps", None),
+        ("--run.cpu=true", "run", "cpu", True),
+        ("--run.name=007", "run", "name", "007"),
+        ("--evaluate.policies=[gold, noop]", "evaluate", "policies", ["gold", "noop"]),
+    ],
+    ids=["list", "null", "bool", "digits as text", "names"],
+)
+def test_overrides_take_any_type(argument, section, field, value, tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path, LEAST), ["--context.max_new_tokens=64", argument])
+    assert getattr(getattr(settings, section), field) == value
+
+
+def test_overrides_reach_nested_sections_and_win_over_the_file(tmp_path: Path) -> None:
+    data = {**LEAST, "model": {"base": "tiny", "tiny": {"num_layers": 2}}}
+    settings = load_settings(write(tmp_path, data), ["--model.tiny.num_layers", "3"])
+    assert settings.model.tiny.num_layers == 3
+
+
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    data = {
+        **LEAST,
+        "grpo": {"learning_rat": "2e-6", "group_size": "many", "start_from": "base"},
+        "sft": {"forced_share": 0.1},
+        "context": {"window_tokens": [600, 500], "max_new_tokens": 64},
+    }
+    message = refusal(write(tmp_path, data), "--reward.outcome", "perfect", "--group_size.x", "1")
+    for part in (
+        "7 errors",
+        "grpo.learning_rat: unknown key; did you mean 'learning_rate'? (got 2e-6)",
+        "grpo.group_size: input should be a valid integer",
+        "sft.forced_share: input should be greater than or equal to 0.3 (got 0.1)",
+        "reward.outcome: input should be 'binary' or 'graded' (got perfect)",
+        "group_size: unknown key; did you mean 'grpo.group_size'?",
+        "context.window_tokens: the least window 600 is larger than the largest 500",
+        "grpo.start_from and model.base: the tiny model has no pretrained weights",
+    ):
+        assert part in message
+
+
+def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
+    data = {**LEAST, "context": {"window_tokens": "wide", "max_new_tokens": 600}}
+    message = refusal(write(tmp_path, data))
+    assert "cannot hold two outputs" not in message  # true of the default window only
+    assert "context.window_tokens: input should be a valid tuple (got wide)" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["--context.window_tokens=[200,2048]"], "cannot hold two outputs"),
+        (["--prompt.tools=full"], "900 for tool schemas"),
+        (["--context.max_sampled_tokens=100"], "cannot hold one turn"),
+        (["--grpo.tokens_per_microbatch=2000"], "a row may be as long as the largest window"),
+        (["--sft.tokens_per_batch=2000"], "a row may be as long as the largest window"),
+        (["--model.tiny.num_heads=3"], "3 heads do not divide a width of 256"),
+        (["--model.base=org/model"], "was never told of our tools"),
+        (["--grpo.loss_type=cispo", "--grpo.epsilon_high=0.28"], "cispo cuts each token's weight"),
+        (["--grpo.epsilon_high=0.1"], "below the lower one"),
+        (["--run.deterministic=true", "--grpo.precision=bf16"], "need fp32"),
+        (["--evaluate.num_tasks=300"], "300 tasks to evaluate, 200 in the split"),
+        (["--evaluate.num_tasks=20"], "32 tasks for base, 20 in all"),
+        (["--grpo.group_size=1"], "greater than or equal to 2"),
+        (["--sft.wasteful_share=0.6"], "less than or equal to 0.5"),
+    ],
+    ids=lambda value: value[-1].strip("-") if isinstance(value, list) else None,
+)
+def test_impossible_combinations_are_refused(overrides, reason, tmp_path: Path) -> None:
+    assert reason in refusal(write(tmp_path, LEAST), *overrides)
+
+
+def test_cispo_alone_gets_its_own_upper_clip(tmp_path: Path) -> None:
+    config = write(tmp_path, LEAST)
+    assert load_settings(config).grpo.epsilon_high == 0.28
+    assert load_settings(config, ["--grpo.loss_type", "cispo"]).grpo.epsilon_high == 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("run: [", "is not YAML"),
+        ("- a\n", "holds no sections"),
+        ("run: {name: x}\nrun: {name: y}\n", "'run' is given twice"),
+        ("run: 3\nmodel: {base: tiny}\n", "run: "),
+        ("run: {name: x}\n", "model: required"),
+        ("run: {name: ../x}\nmodel: {base: tiny}\n", "run.name"),
+    ],
+    ids=["broken", "a list", "twice", "no section", "missing", "path as name"],
+)
+def test_unreadable_files_are_named(text: str, part: str, tmp_path: Path) -> None:
+    config = write(tmp_path, text)
+    message = refusal(config)
+    assert part in message
+    assert str(config) in message
+
+
+def test_missing_file_is_the_users_error(tmp_path: Path) -> None:
+    assert "cannot read" in refusal(tmp_path / "none.yaml")
+
+
+def test_command_line_is_taken_apart(tmp_path: Path) -> None:
+    config = write(tmp_path, LEAST)
+    line = f"--grpo.max_steps 3 show --config {config} --resume --count 5 --run.seed=2".split()
+    flags = [Flag("action", "what", choices=("build", "show")), Flag("--count", "n", kind=int)]
+    command = parse_command(line, **GRPO, flags=flags)
+    assert command.flags == {"action": "show", "count": 5}
+    assert (command.resume, command.clean, command.config) == (True, False, config)
+    assert (command.settings.grpo.max_steps, command.settings.run.seed) == (3, 2)
+    assert command.overrides == ("--grpo.max_steps", "3", "--run.seed", "2")
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("--resum", "did you mean --resume?"),
+        ("--learning_rate 3", "did you mean --sft.learning_rate or --grpo.learning_rate?"),
+        ("--grpo.max_steps", "--grpo.max_steps needs a value"),
+        ("--grpo.max_steps --resume", "--grpo.max_steps needs a value"),
+        ("", "needs --config"),
+    ],
+    ids=["near flag", "field without section", "no value", "flag for value", "no config"],
+)
+def test_wrong_command_lines_exit_2_in_one_line(line, part, tmp_path: Path, capsys) -> None:
+    arguments = line.split() + ([f"--config={write(tmp_path, LEAST)}"] if line else [])
+    assert run_main(lambda argv: bool(parse_command(argv, **GRPO)), arguments) == 2
+    error = capsys.readouterr().err
+    assert part in error
+    assert error.count("\n") == 1
+
+
+def test_commands_without_an_experiment_take_flags_only() -> None:
+    flags = [Flag("name", "which", choices=("smollm2-135m",)), Flag("--force", "f", kind=bool)]
+    parsed = parse_flags(["smollm2-135m"], prog="p", description="d", example="e", flags=flags)
+    assert parsed == {"name": "smollm2-135m", "force": False, "debug": False}
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "code", "has_traceback"),
+    [
+        (UserError("no", remedy="do"), [], 2, False),
+        (UserError("no", remedy="do"), ["--debug"], 2, True),
+        (ZeroDivisionError("bug"), [], 1, True),
+        (KeyboardInterrupt(), [], 130, False),
+    ],
+    ids=["user", "user with --debug", "bug", "ctrl-c"],
+)
+def test_errors_become_exit_codes(error, arguments, code, has_traceback, capsys) -> None:
+    def main(argv: list[str]) -> int:
+        raise error
+
+    assert run_main(main, arguments) == code
+    assert ("Traceback" in capsys.readouterr().err) == has_traceback
+
+
+def test_help_shows_example_and_fields(capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_command(["--help"], **GRPO)
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert "grpo --config x" in shown
+    assert "--context.max_new_tokens int [160]\n        Tokens sampled per turn" in shown
+
+
+def test_loading_leaves_torch_alone() -> None:
+    code = "import sys, train.load, train.run_dir, train.progress; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "False\n"

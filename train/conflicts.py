@@ -1,0 +1,102 @@
+"""Impossible combinations of settings: each value is fine, together they cannot work.
+
+`Settings` refuses them when it is made, so no command meets one later. What depends on the machine
+(memory, devices, the tokenizer's real prompt length) is left to `--dry-run`.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from train.settings import Settings
+
+# Least room for system prompt, task and one observation beside two outputs (a call, and `compact`).
+MIN_VIEW_TOKENS = 128
+FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measured)
+
+
+class Conflict(NamedTuple):
+    """An impossible combination: the fields that cannot stand together, and why."""
+
+    fields: tuple[str, ...]
+    reason: str
+
+
+class ConflictError(ValueError):
+    """All impossible combinations of one experiment."""
+
+    def __init__(self, conflicts: list[Conflict]) -> None:
+        self.conflicts = conflicts
+        super().__init__("; ".join(f"{', '.join(c.fields)}: {c.reason}" for c in conflicts))
+
+
+def find_conflicts(settings: "Settings") -> list[Conflict]:
+    """Return every combination of valid values that cannot work together."""
+    return [*_model_conflicts(settings), *_window_conflicts(settings), *_count_conflicts(settings)]
+
+
+def _model_conflicts(settings: "Settings") -> list[Conflict]:
+    model, grpo, sft = settings.model, settings.grpo, settings.sft
+    found = []
+    if model.tiny.hidden_size % model.tiny.num_heads:
+        reason = f"{model.tiny.num_heads} heads do not divide a width of {model.tiny.hidden_size}"
+        found.append(Conflict(("model.tiny.hidden_size", "model.tiny.num_heads"), reason))
+    if settings.prompt.tools == "none" and model.kind in ("hub", "shipped"):
+        reason = f"{model.base} was never told of our tools; use 'brief' or 'full'"
+        found.append(Conflict(("prompt.tools", "model.base"), reason))
+    if grpo.start_from == "base" and model.kind == "tiny":
+        reason = "the tiny model has no pretrained weights to start from; use 'sft' or a path"
+        found.append(Conflict(("grpo.start_from", "model.base"), reason))
+    if grpo.epsilon_high < grpo.epsilon:
+        reason = f"the upper clip {grpo.epsilon_high} is below the lower one {grpo.epsilon}"
+        found.append(Conflict(("grpo.epsilon_high", "grpo.epsilon"), reason))
+    if grpo.loss_type == "cispo" and grpo.epsilon_high < 1:
+        reason = f"cispo cuts each token's weight at {grpo.epsilon_high}; use at least 1 (5.0)"
+        found.append(Conflict(("grpo.epsilon_high", "grpo.loss_type"), reason))
+    for field, precision in (("sft", sft.precision), ("grpo", grpo.precision)):
+        if settings.run.deterministic and precision == "bf16":
+            reason = "deterministic runs need fp32: bf16 results depend on the batch"
+            found.append(Conflict(("run.deterministic", f"{field}.precision"), reason))
+    return found
+
+
+def _window_conflicts(settings: "Settings") -> list[Conflict]:
+    context = settings.context
+    low, high = context.window_tokens
+    found = []
+    if low > high:
+        reason = f"the least window {low} is larger than the largest {high}"
+        found.append(Conflict(("context.window_tokens",), reason))
+    schemas = FULL_SCHEMA_TOKENS if settings.prompt.tools == "full" else 0
+    least = 2 * context.max_new_tokens + MIN_VIEW_TOKENS + schemas
+    if low < least:
+        fields = ("context.window_tokens", "context.max_new_tokens", "prompt.tools")
+        reason = (
+            f"a window of {low} cannot hold two outputs of {context.max_new_tokens}, "
+            f"{MIN_VIEW_TOKENS} for the task and {schemas} for tool schemas; use at least {least}"
+        )
+        found.append(Conflict(fields, reason))
+    if context.max_sampled_tokens < context.max_new_tokens:
+        reason = f"an episode of {context.max_sampled_tokens} cannot hold one turn"
+        found.append(Conflict(("context.max_sampled_tokens", "context.max_new_tokens"), reason))
+    for field, budget in (
+        ("grpo.tokens_per_microbatch", settings.grpo.tokens_per_microbatch),
+        ("sft.tokens_per_batch", settings.sft.tokens_per_batch),
+    ):
+        if budget < high:
+            reason = f"a row may be as long as the largest window {high}, more than {budget}"
+            found.append(Conflict((field, "context.window_tokens"), reason))
+    return found
+
+
+def _count_conflicts(settings: "Settings") -> list[Conflict]:
+    evaluate, tasks = settings.evaluate, settings.tasks
+    available = tasks.test if evaluate.split == "test" else tasks.dev
+    found = []
+    if evaluate.num_tasks > available:
+        fields = ("evaluate.num_tasks", f"tasks.{evaluate.split}")
+        reason = f"{evaluate.num_tasks} tasks to evaluate, {available} in the split"
+        found.append(Conflict(fields, reason))
+    if evaluate.base_tasks > evaluate.num_tasks:
+        reason = f"{evaluate.base_tasks} tasks for base, {evaluate.num_tasks} in all"
+        found.append(Conflict(("evaluate.base_tasks", "evaluate.num_tasks"), reason))
+    return found

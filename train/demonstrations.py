@@ -1,0 +1,135 @@
+"""Demonstrations: scripted episodes, executed in the real environment, of which only solved ones are kept.
+
+The mix of habits is configuration: a share is wasteful, so that RL has something to unlearn, and a share is on
+tasks whose window forces evict or compact. Each demonstration is a slot with a kind and a demand; draws that do not
+meet the demand, or are not solved, are drawn again. The same seed gives the same demonstrations.
+"""
+
+import random
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from envs.errors import UserError
+from envs.policies import Habits, draw_habits
+from envs.records import Episode, RepairTask
+from rewards.cost import billed_tokens
+from rewards.outcome import is_solved
+from train.rollouts import Arena, Request, ScriptActor, draw_seed
+
+_BATCH = 64  # slots played between two progress reports
+_MAX_DRAWS = 400  # of task and window, per try: a forced task may be one in twenty
+_MAX_TRIES = 40  # per slot: wasteful habits rarely fit a forced window, but some do
+MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Solved episodes in slot order, and how many were played to get them."""
+
+    episodes: list[Episode]
+    num_played: int
+
+    def waste_ratio(self) -> float | None:
+        """Median billed tokens of wasteful demonstrations over careful ones'; None without both."""
+        costs: dict[str, list[int]] = {"careful": [], "wasteful": []}
+        for episode in self.episodes:
+            costs[episode.policy].append(billed_tokens(episode))
+        if not all(costs.values()):
+            return None
+        return statistics.median(costs["wasteful"]) / statistics.median(costs["careful"])
+
+
+@dataclass
+class _Slot:
+    index: int
+    kind: Literal["careful", "wasteful"]
+    forced: bool
+    rng: random.Random
+    habits: Habits
+    num_tries: int = 0
+
+
+def make_demonstrations(
+    arena: Arena, *, on_progress: Callable[[int, int], None]
+) -> Demonstrations:
+    """Play scripted episodes until every slot is solved.
+
+    Args:
+        arena: Where they are played; only tasks of the train split are used.
+        on_progress: Called with (solved, wanted) after each batch.
+
+    Raises:
+        UserError: No draw meets a slot's demand, or wasteful habits cost too much.
+    """
+    tasks = arena.store.split("train")
+    wanted = arena.settings.sft.num_demonstrations
+    solved: dict[int, Episode] = {}
+    num_played = 0
+    for slots in _batches(arena, wanted):
+        while slots:
+            requests = {slot.index: _draw(arena, slot, tasks) for slot in slots}
+            of_request = {requests[slot.index]: slot for slot in slots}
+            episodes = arena.play_all(
+                list(requests.values()),
+                lambda r, s=of_request: ScriptActor(arena, s[r].kind, habits=s[r].habits),
+                policy="demonstration",
+                concurrency=4,
+            )
+            num_played += len(episodes)
+            failed = []
+            for slot, episode in zip(slots, episodes, strict=True):
+                if is_solved(episode):
+                    solved[slot.index] = episode.model_copy(update={"policy": slot.kind})
+                else:
+                    failed.append(slot)
+            slots = failed
+        on_progress(len(solved), wanted)
+    result = Demonstrations([solved[index] for index in range(wanted)], num_played)
+    ratio = result.waste_ratio()
+    if ratio is not None and ratio > MAX_WASTE_RATIO:
+        raise UserError(
+            "wasteful demonstrations cost too much beside careful ones",
+            got=f"median ratio {ratio:.2f}, at most {MAX_WASTE_RATIO:g}",
+            remedy="lower tasks.max_functions or context.observation_tokens",
+        )
+    return result
+
+
+def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:
+    sft, seed = arena.settings.sft, arena.settings.run.seed
+    for start in range(0, wanted, _BATCH):
+        slots = []
+        for index in range(start, min(start + _BATCH, wanted)):
+            rng = random.Random(draw_seed(seed, "demonstrations", index))
+            wasteful = rng.random() < sft.wasteful_share
+            kind: Literal["careful", "wasteful"] = "wasteful" if wasteful else "careful"
+            forced = rng.random() < sft.forced_share
+            slots.append(_Slot(index, kind, forced, rng, Habits()))
+        yield slots
+
+
+def _draw(arena: Arena, slot: _Slot, tasks: list[RepairTask]) -> Request:
+    """Draw a task and a window until the demand is met, and new habits with them."""
+    low, high = arena.settings.context.window_tokens
+    slot.num_tries += 1
+    for _ in range(_MAX_DRAWS if slot.num_tries <= _MAX_TRIES else 0):
+        task = slot.rng.choice(tasks)
+        window = slot.rng.randint(low, high)
+        slot.habits = draw_habits(slot.kind, rng=slot.rng)
+        reference = arena.reference(task)
+        if (window < reference.least_window) == slot.forced:
+            return Request(
+                task_id=task.id,
+                group_id=f"demonstration/{slot.index}",
+                sample_index=0,
+                window_tokens=window,
+                seed=slot.index,
+            )
+    demand = "a forced" if slot.forced else "an unforced"
+    raise UserError(
+        f"no {slot.kind} demonstration on {demand} task could be solved",
+        got=f"{slot.num_tries} tries of {_MAX_DRAWS} draws",
+        remedy="widen context.window_tokens, or change tasks.two_site_share or sft.forced_share",
+    )

@@ -1,0 +1,135 @@
+"""Plays held-out tasks with every policy and writes runs/NAME/evaluate/summary.json with intervals.
+
+Each policy's episodes are one file, written whole; a policy whose file exists is not played again, so an
+interrupted evaluation goes on where it stopped. All policies meet the same tasks, windows and seeds.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envs.policies import draw_habits
+from envs.records import Episode
+from rewards.metrics import compare, summarize
+from train.arena import open_arena
+from train.generate import engine_for
+from train.model import stage_policy
+from train.progress import Progress
+from train.rollouts import Actor, Arena, ModelActor, Request, ScriptActor, group_requests
+from train.run_dir import StageDir, write_whole
+from train.settings import Settings
+
+SCRIPTS = ("gold", "careful", "wasteful", "noop")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One policy under one way of sampling; `name` is also that of its episode file."""
+
+    policy: str
+    sampling: str
+    num_tasks: int
+    num_samples: int
+    max_turns: int
+
+    @property
+    def name(self) -> str:
+        """File name: the policy's, or POLICY-greedy."""
+        return f"{self.policy}-greedy" if self.sampling == "greedy" else self.policy
+
+
+def evaluate(settings: Settings, stage: StageDir) -> dict[str, Any]:
+    """Play what is missing, then summarise all; returns the summary."""
+    found: dict[str, tuple[Series, list[Episode]]] = {}
+    for series in planned(settings):
+        path = stage.episode_file(series.name)
+        if not path.is_file():
+            episodes = play_series(settings, series)
+            stage.write_episodes(series.name, (e.model_dump_json() for e in episodes))
+        found[series.name] = (series, read_episodes(stage, series.name))
+    summary = summarise(found, seed=settings.run.seed)
+    write_whole(stage.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def planned(settings: Settings) -> list[Series]:
+    """Return what is played, in the order of the table."""
+    wanted, turns = settings.evaluate, settings.context.max_turns
+    temperature = f"temperature {settings.grpo.temperature:g}"
+    series = []
+    for policy in wanted.policies:
+        if policy == "base":
+            series.append(Series(policy, temperature, wanted.base_tasks, 1, wanted.base_turns))
+        elif policy in SCRIPTS:
+            series.append(Series(policy, "scripted", wanted.num_tasks, 1, turns))
+        else:
+            size = (wanted.num_tasks, wanted.num_samples)
+            series.append(Series(policy, temperature, *size, turns))
+            if wanted.greedy:
+                series.append(Series(policy, "greedy", wanted.num_tasks, 1, turns))
+    return series
+
+
+def play_series(settings: Settings, series: Series) -> list[Episode]:
+    """Play one series on the front of the held-out split."""
+    with open_arena(settings, max_turns=series.max_turns) as arena:
+        tasks = [task.id for task in arena.store.split(settings.evaluate.split)]
+        requests = group_requests(
+            settings,
+            tasks[: series.num_tasks],
+            stage="evaluate",
+            step=0,
+            group_size=series.num_samples,
+        )
+        what = f"evaluate {series.name}"
+        with Progress(what, total=len(requests), unit="episodes") as progress:
+            return arena.play_all(
+                requests,
+                actor_for(settings, series, arena),
+                policy=series.policy,
+                concurrency=settings.grpo.generation_batch,
+                on_episode=lambda r, e: progress.advance(),
+            )
+
+
+def actor_for(settings: Settings, series: Series, arena: Arena) -> Any:
+    """Return the function that gives each request its actor."""
+    if series.policy in SCRIPTS:
+
+        def scripted(request: Request) -> Actor:
+            habits = None
+            if series.policy in ("careful", "wasteful"):
+                rng = random.Random(request.seed)
+                habits = draw_habits(series.policy, rng=rng)  # type: ignore[arg-type]
+            return ScriptActor(arena, series.policy, habits=habits)
+
+        return scripted
+    model = stage_policy(settings, series.policy)
+    engine = engine_for(model, arena.chat, settings, greedy=series.sampling == "greedy")
+    return lambda request: ModelActor(engine)
+
+
+def read_episodes(stage: StageDir, name: str) -> list[Episode]:
+    """Read the episodes of one series."""
+    with stage.episode_file(name).open(encoding="utf-8") as file:
+        return [Episode.model_validate_json(line) for line in file]
+
+
+def summarise(
+    found: dict[str, tuple[Series, Sequence[Episode]]], *, seed: int
+) -> dict[str, Any]:
+    """Return the content of `summary.json`: a row per series, and sft against grpo."""
+    rows = [
+        summarize(episodes, name=series.policy, sampling=series.sampling, seed=seed)
+        for series, episodes in found.values()
+    ]
+    comparisons = [
+        compare(
+            found[first][1], found[second][1], first_name=first, second_name=second, seed=seed
+        )
+        for first, second in (("sft", "grpo"), ("sft-greedy", "grpo-greedy"))
+        if first in found and second in found
+    ]
+    return {"schema_version": 1, "policies": rows, "comparisons": comparisons}

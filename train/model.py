@@ -1,0 +1,257 @@
+"""Base model, tokenizer and adapter: where they come from and how they are put together.
+
+`tiny` starts from random weights and is trained whole by SFT; that checkpoint is then its base. A pretrained base
+(fetched, a folder, or a hub id) stays untouched: SFT and GRPO train one LoRA adapter on it. Base weights are never
+merged in place.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from envs.errors import UserError
+from envs.rendering import ChatFormat
+from envs.tools import NAMES, Toolbox
+from train.run_dir import model_dir, stage_dir
+from train.settings import Settings
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_HUB_TIMEOUT_S = 8.0
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer from a folder or a hub id.
+
+    Raises:
+        UserError: There is no fast tokenizer.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(str(source))
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            "the model has no fast tokenizer",
+            got=str(source),
+            remedy="use a base with a tokenizer.json",
+        )
+    return tokenizer
+
+
+def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatFormat:
+    """Return what encodes prompts and parses calls for this tokenizer and `prompt.tools`."""
+    if not tokenizer.chat_template:
+        raise UserError(
+            "the tokenizer has no chat template",
+            remedy="set model.chat_template to chatml or to the path of a Jinja template",
+        )
+    full = settings.prompt.tools == "full"
+    return ChatFormat(
+        tokenizer.backend_tokenizer,
+        template=str(tokenizer.chat_template),
+        eot=str(tokenizer.eos_token),
+        tools=[getattr(Toolbox, name) for name in NAMES] if full else [],
+    )
+
+
+def template_text(name_or_path: str) -> str:
+    """Read `model.chat_template`: the name of a shipped template, or a path.
+
+    Raises:
+        UserError: Neither exists.
+    """
+    for path in (_TEMPLATES / f"{name_or_path}.jinja", Path(name_or_path)):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    shipped = ", ".join(sorted(path.stem for path in _TEMPLATES.glob("*.jinja")))
+    raise UserError(
+        "model.chat_template names no template",
+        got=name_or_path,
+        remedy=f"use a path, or one of: {shipped}",
+    )
+
+
+def base_source(settings: Settings) -> str:
+    """Return the folder or hub id of a pretrained base, after making sure it can be had.
+
+    Raises:
+        UserError: It is not fetched, no such folder, or the hub cannot be reached.
+    """
+    model = settings.model
+    if model.kind == "shipped":
+        folder = model_dir(model.base)
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"{model.base} was not fetched yet",
+                got=f"no {folder}",
+                remedy=f"tightrope model fetch {model.base}",
+            )
+        return str(folder)
+    if model.kind == "folder":
+        folder = Path(model.base).expanduser()
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                "model.base is no model folder",
+                got=str(folder),
+                remedy="name a folder that holds config.json and weights, or a hub id",
+            )
+        return str(folder)
+    _check_hub(model.base)
+    return model.base
+
+
+def _check_hub(repo: str) -> None:
+    """Fail within seconds, in one line, if weights are neither cached nor reachable."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(repo, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(repo, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:
+        raise UserError(
+            f"cannot get {repo} from the model hub",
+            got=type(error).__name__,
+            remedy=(
+                "check the name and the network; or download it elsewhere and set model.base to "
+                "its folder; or use model.base: smollm2-135m (tightrope model fetch smollm2-135m)"
+            ),
+        ) from None
+
+
+def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
+    """Return the shape of the from-scratch model."""
+    tiny = settings.model.tiny
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=tiny.hidden_size,
+        intermediate_size=3 * tiny.hidden_size,
+        num_hidden_layers=tiny.num_layers,
+        num_attention_heads=tiny.num_heads,
+        num_key_value_heads=tiny.num_heads,
+        tie_word_embeddings=True,
+        max_position_embeddings=max(1024, settings.context.window_tokens[1]),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def random_tiny(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """Return the tiny model with random weights that depend on `run.seed` only."""
+    torch.manual_seed(settings.run.seed)
+    config = tiny_config(settings, tokenizer)
+    config._attn_implementation = settings.model.attn_implementation
+    return Qwen2ForCausalLM(config)
+
+
+def load_base(settings: Settings) -> Any:
+    """Load the untouched base: pretrained weights, or the tiny model as SFT left it."""
+    if settings.model.kind == "tiny":
+        source = str(stage_dir(settings, "sft").path / "model")
+    else:
+        source = base_source(settings)
+    return AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=getattr(torch, settings.model.dtype),
+        attn_implementation=settings.model.attn_implementation,
+    )
+
+
+def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> Any:
+    """Build the base without weights, on the meta device, for counting."""
+    if settings.model.kind == "tiny":
+        assert tokenizer is not None, "the tiny model's shape depends on its tokenizer"
+        config: Any = tiny_config(settings, tokenizer)
+    else:
+        config = AutoConfig.from_pretrained(base_source(settings))
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def add_adapter(base: Any, settings: Settings) -> PeftModel:
+    """Put a fresh LoRA adapter (which changes nothing yet) on a base."""
+    model = settings.model
+    targets: Any = model.lora_targets
+    config = LoraConfig(
+        r=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(settings.run.seed)
+    return get_peft_model(base, config)
+
+
+def load_adapter(base: Any, folder: Path, *, trainable: bool) -> PeftModel:
+    """Load a saved adapter onto a base.
+
+    Raises:
+        UserError: The folder holds none.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(
+            "no adapter there", got=str(folder), remedy="name a folder with adapter_config.json"
+        )
+    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of parameters."""
+
+    total: int
+    trainable: int
+
+    @property
+    def share(self) -> float:
+        """Trainable share of all."""
+        return self.trainable / max(1, self.total)
+
+
+def count_parameters(model: Any) -> ParameterCount:
+    """Count parameters; refuse a model in which nothing would be trained.
+
+    Raises:
+        UserError: No parameter is trainable.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if not trainable:
+        raise UserError(
+            "nothing would be trained: no parameter is trainable",
+            remedy="check model.lora_targets",
+        )
+    return ParameterCount(total, trainable)
+
+
+def stage_policy(settings: Settings, policy: str) -> Any:
+    """Load the model behind `base`, `sft` or `grpo` for acting (not trainable).
+
+    The tiny model's `base` has random weights: SFT is its pretraining.
+    """
+    sft, grpo = stage_dir(settings, "sft").path, stage_dir(settings, "grpo").path
+    if policy == "base":
+        if settings.model.kind == "tiny":
+            return random_tiny(settings, load_tokenizer(run_tokenizer(settings)))
+        return load_base(settings)
+    base = load_base(settings)
+    if policy == "grpo":
+        return load_adapter(base, grpo / "adapter", trainable=False)
+    if settings.model.kind == "tiny":
+        return base
+    return load_adapter(base, sft / "adapter", trainable=False)
+
+
+def run_tokenizer(settings: Settings) -> Path:
+    """Return the folder of the tokenizer that all stages of a run share."""
+    return stage_dir(settings, "demos").path / "tokenizer"

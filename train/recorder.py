@@ -1,0 +1,50 @@
+"""Between TRL's trainers and the run directory: one metrics row per step, and progress on the terminal."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from train.progress import Progress
+from train.run_dir import StageDir
+
+
+class StepRecorder(TrainerCallback):
+    """Appends what the trainer logs to `metrics.jsonl` and moves the progress line on.
+
+    Args:
+        stage: Where rows go; only the main process writes.
+        progress: The line on the terminal.
+        describe: Makes a short note of one row.
+        print_rows: Also print each row's note as a line of its own.
+    """
+
+    def __init__(
+        self,
+        stage: StageDir,
+        progress: Progress,
+        *,
+        describe: Callable[[dict[str, Any]], str],
+        print_rows: bool = False,
+    ) -> None:
+        self._stage, self._progress = stage, progress
+        self._describe, self._print_rows = describe, print_rows
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record one row; the trainer's closing summary is not a step."""
+        del args, control, kwargs
+        if not logs or "train_runtime" in logs:
+            return
+        row = {"step": state.global_step, **logs}
+        self._stage.append_metrics(row)
+        note = self._describe(row)
+        self._progress.update(state.global_step, note=note)
+        if self._print_rows and self._stage.is_main:
+            self._progress.report()

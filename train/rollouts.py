@@ -1,0 +1,300 @@
+"""Groups of episodes: windows, references, concurrency, deadlines and retries around the episode loop.
+
+A group's episodes share task, window and every random draw but the sampling. An infrastructure failure is retried
+in a fresh environment and then recorded as unscorable; it never becomes a reward.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from envs.episode import Environment, Identity, Limits, run_episode, system_prompt
+from envs.errors import InfrastructureError
+from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.records import (
+    Episode,
+    Grader,
+    HiddenTask,
+    Outcome,
+    Policy,
+    RepairTask,
+    StopReason,
+    TestReport,
+)
+from envs.rendering import ChatFormat
+from envs.tasks.store import TaskStore
+from rewards.cost import billed_tokens, peak_context
+from train.generate import Engine, ModelPolicy
+from train.settings import Settings
+
+_ATTEMPTS = 3
+_ENDLESS_WINDOW = 1_000_000
+_DEADLINE_S = 1800.0  # an episode that takes longer hangs; every test run inside has its own limit
+
+
+class Actor(Protocol):
+    """Makes the policy of one episode; `finished` is called when that episode is over."""
+
+    def start(self, task: RepairTask, *, seed: int, window_tokens: int) -> Policy:
+        """Return a fresh policy for one episode."""
+        ...
+
+    def finished(self) -> None:
+        """Note that an episode ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelActor:
+    """Plays episodes with a model behind the batching engine."""
+
+    engine: Engine
+
+    def start(self, task: RepairTask, *, seed: int, window_tokens: int) -> Policy:
+        """Return a policy that draws from a generator of its own."""
+        del task, window_tokens
+        self.engine.start_episode()
+        return ModelPolicy(self.engine, torch.Generator().manual_seed(seed))
+
+    def finished(self) -> None:
+        """Let the wave go on without this episode."""
+        self.engine.end_episode()
+
+
+@dataclass(frozen=True)
+class ScriptActor:
+    """Plays episodes with a scripted policy."""
+
+    arena: "Arena"
+    name: str
+    habits: Habits | None = None
+
+    def start(self, task: RepairTask, *, seed: int, window_tokens: int) -> Policy:
+        """Return a fresh script for `task`."""
+        del seed, window_tokens
+        return self.arena.script(task, self.name, habits=self.habits)
+
+    def finished(self) -> None:
+        """Scripts share nothing."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a task costs `gold` in billed tokens, and the least window that needs no rewrite.
+
+    A smaller window forces `evict` or `compact`: the views of the thriftiest reader do not fit into it.
+    """
+
+    cost: float
+    least_window: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One episode to play."""
+
+    task_id: str
+    group_id: str
+    sample_index: int
+    window_tokens: int
+    seed: int
+
+
+@dataclass
+class Arena:
+    """Everything an episode needs besides its policy.
+
+    Attributes:
+        store: The task set.
+        chat: Encodes and parses for the policy's vocabulary.
+        settings: The experiment.
+        grader: Grades submissions and runs visible tests.
+        max_turns: Turns per episode.
+    """
+
+    store: TaskStore
+    chat: ChatFormat
+    settings: Settings
+    grader: Grader
+    max_turns: int
+    _references: dict[str, Reference] = field(default_factory=dict)
+
+    def environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
+        """Return a fresh environment of `task`."""
+        context, prompt = self.settings.context, self.settings.prompt
+
+        def run_visible(files: dict[str, str], selector: str) -> TestReport:
+            report = self.grader.run_visible(task, files, selector)
+            if report.unscorable:
+                raise InfrastructureError(report.unscorable)
+            return report
+
+        return Environment(
+            task,
+            self.store.workspace(task),
+            chat=self.chat,
+            system=prompt.system or system_prompt(prompt.tools),
+            limits=Limits(
+                window_tokens=window_tokens,
+                max_turns=self.max_turns,
+                max_new_tokens=context.max_new_tokens,
+                observation_tokens=context.observation_tokens,
+                max_rewrites=context.max_rewrites,
+                max_sampled_tokens=context.max_sampled_tokens,
+            ),
+            strategy=context.strategy,
+            run_visible=run_visible,
+        )
+
+    def script(self, task: RepairTask, name: str, *, habits: Habits | None = None) -> ScriptedPolicy:
+        """Return a scripted policy for one episode of `task`."""
+        script = make_script(
+            name,  # type: ignore[arg-type]
+            task=task,
+            hidden=self.hidden(task),
+            files=self.store.workspace(task),
+            chat=self.chat,
+            habits=habits,
+        )
+        limit = self.settings.context.max_new_tokens
+        return ScriptedPolicy(script, chat=self.chat, max_new_tokens=limit)
+
+    def hidden(self, task: RepairTask) -> HiddenTask:
+        """Return the private half; for grading and scripts only."""
+        return self.store.hidden[task.id]
+
+    def reference(self, task: RepairTask) -> Reference:
+        """Play `gold`, and the thriftiest reader without rewrites, ungraded, in a window without end."""
+        if task.id not in self._references:
+            thrifty = Habits(find="search", submit_with_edit=True, rewrite="none")
+            gold = self._dry(task, self.script(task, "gold"))
+            reader = self._dry(task, self.script(task, "careful", habits=thrifty))
+            self._references[task.id] = Reference(
+                cost=float(billed_tokens(gold)),
+                least_window=peak_context(reader) + self.settings.context.max_new_tokens,
+            )
+        return self._references[task.id]
+
+    def _dry(self, task: RepairTask, policy: ScriptedPolicy) -> Episode:
+        environment = self.environment(task, window_tokens=_ENDLESS_WINDOW)
+        while environment.stop_reason is None:
+            environment.step(policy.next_sample(environment.view()))
+        identity = Identity("reference", 0, 0, "script", 0, 0.0, False)
+        return environment.record(identity, outcome=None)
+
+    async def play(
+        self, request: Request, actor: Actor, *, policy: str, policy_version: int = 0
+    ) -> Episode:
+        """Play one episode; retry infrastructure failures, then record it as unscorable."""
+        task = self.store.public[request.task_id]
+        hidden = self.hidden(task)
+        reference = self.reference(task)
+        identity = Identity(
+            group_id=request.group_id,
+            sample_index=request.sample_index,
+            seed=request.seed,
+            policy=policy,
+            policy_version=policy_version,
+            reference_cost=reference.cost,
+            forced=request.window_tokens < reference.least_window,
+        )
+
+        def grade(files: dict[str, str]) -> Outcome:
+            outcome = self.grader.grade(hidden, files)
+            if outcome.unscorable:
+                raise InfrastructureError(outcome.unscorable)
+            return outcome
+
+        cause = ""
+        environment = self.environment(task, window_tokens=request.window_tokens)
+        for _ in range(_ATTEMPTS):
+            environment = self.environment(task, window_tokens=request.window_tokens)
+            acting = actor.start(task, seed=request.seed, window_tokens=request.window_tokens)
+            try:
+                episode = run_episode(environment, acting, grade=grade, identity=identity)
+                return await asyncio.wait_for(episode, _DEADLINE_S)
+            except InfrastructureError as error:
+                cause = str(error)
+                environment.stop_reason = StopReason.ENVIRONMENT_ERROR
+            except TimeoutError:
+                cause = f"no end after {_DEADLINE_S:.0f} s"
+                environment.stop_reason = StopReason.TIMEOUT
+            finally:
+                actor.finished()
+        failed = Outcome(
+            fail_to_pass_rate=0, pass_to_pass_rate=0, unscorable=cause, sandbox_level="unknown"
+        )
+        return environment.record(identity, outcome=failed)
+
+    def play_all(
+        self,
+        requests: Sequence[Request],
+        actor_of: Callable[[Request], Actor],
+        *,
+        policy: str,
+        concurrency: int,
+        policy_version: int = 0,
+        on_episode: Callable[[Request, Episode], None] | None = None,
+    ) -> list[Episode]:
+        """Play all requests, at most `concurrency` at once, and return their episodes in order."""
+
+        async def run() -> list[Episode]:
+            gate = asyncio.Semaphore(concurrency)
+
+            async def one(request: Request) -> Episode:
+                async with gate:
+                    actor = actor_of(request)
+                    episode = await self.play(
+                        request, actor, policy=policy, policy_version=policy_version
+                    )
+                    if on_episode:
+                        on_episode(request, episode)
+                    return episode
+
+            tasks: list[Awaitable[Episode]] = [one(request) for request in requests]
+            return list(await asyncio.gather(*tasks))
+
+        return asyncio.run(run())
+
+
+def draw_seed(*parts: object) -> int:
+    """Return a 63-bit seed that depends on all parts, such as (run seed, step, task, sample)."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def draw_window(settings: Settings, *parts: object) -> int:
+    """Draw the window of a group, in tokens, uniformly between the two ends of the setting."""
+    low, high = settings.context.window_tokens
+    return random.Random(draw_seed(settings.run.seed, "window", *parts)).randint(low, high)
+
+
+def group_requests(
+    settings: Settings,
+    task_ids: Sequence[str],
+    *,
+    stage: str,
+    step: int,
+    group_size: int,
+    first_group: int = 0,
+) -> list[Request]:
+    """Return the requests of one step, group after group.
+
+    Windows and seeds depend on run seed, stage, step, place of the group and sample, not on the rank that plays it.
+    """
+    return [
+        Request(
+            task_id=task_id,
+            group_id=f"{stage}/{step}/{place}",
+            sample_index=index,
+            window_tokens=draw_window(settings, stage, step, place, task_id),
+            seed=draw_seed(settings.run.seed, stage, step, place, task_id, index),
+        )
+        for place, task_id in enumerate(task_ids, start=first_group)
+        for index in range(group_size)
+    ]

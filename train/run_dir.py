@@ -1,0 +1,278 @@
+"""The run directory: runs/NAME/STAGE/ is created, refused, resumed and read through this file.
+
+    runs/NAME/STAGE/config.yaml        resolved settings
+                    environment.json   versions, platform, seed (no times: equal runs, equal files)
+                    metrics.jsonl      one row per step
+                    episodes/          step_00001.jsonl, ..., each renamed when whole
+                    checkpoints/ ...   whatever else the stage writes
+                    done               JSON, written last
+
+Only the main process of a distributed run writes; the others pass `is_main=False` and touch
+nothing. Tasks and fetched models are shared between runs and live in `CACHE_DIR`.
+"""
+
+import hashlib
+import json
+import math
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from envs.errors import UserError
+from train.settings import Settings
+
+Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
+
+CACHE_DIR = Path(".cache/tightrope")  # from the working directory, like `run.dir`
+
+COMMANDS: dict[Stage, str] = {
+    "tasks": "tightrope tasks build",
+    "demos": "tightrope demos",
+    "sft": "accelerate launch train/sft.py",
+    "grpo": "accelerate launch train/grpo.py",
+    "evaluate": "tightrope evaluate",
+    "export": "tightrope export",
+    "report": "tightrope report",
+}
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class StageDir:
+    """One stage of one run: its paths, and how to write them.
+
+    Args:
+        path: runs/NAME/STAGE.
+        stage: Its name.
+        is_main: False in all processes but the first, where every write does nothing.
+        changes: Settings that differ from those of the interrupted run ('a.b: old -> new').
+    """
+
+    path: Path
+    stage: Stage
+    is_main: bool = True
+    changes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Path:
+        """Resolved settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def episodes(self) -> Path:
+        """Folder of one JSONL file per step."""
+        return self.path / "episodes"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def done(self) -> Path:
+        """Marker that the stage is whole."""
+        return self.path / "done"
+
+    def is_done(self) -> bool:
+        """Tell whether the stage came to its end."""
+        return self.done.is_file()
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append one row; a number that is not finite becomes null."""
+        if self.is_main:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(_json(row) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return all rows; a last line cut short by a kill is left out."""
+        if not self.metrics.is_file():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def episode_file(self, name: int | str) -> Path:
+        """Return the path of a step's episodes, or of a named file such as 'grpo' in evaluate."""
+        stem = f"step_{name:05d}" if isinstance(name, int) else name
+        return self.episodes / f"{stem}.jsonl"
+
+    def write_episodes(self, name: int | str, lines: Iterable[str]) -> Path:
+        """Write one JSON text per line; the file appears under its name only when it is whole."""
+        path = self.episode_file(name)
+        if self.is_main:
+            write_whole(path, "".join(f"{line}\n" for line in lines))
+        return path
+
+    def rewind(self, step: int) -> None:
+        """Forget what came after `step`, the last checkpoint's: metrics rows and episodes."""
+        if not self.is_main:
+            return
+        rows = [row for row in self.read_metrics() if row.get("step", 0) <= step]
+        if self.metrics.exists():
+            write_whole(self.metrics, "".join(f"{_json(row)}\n" for row in rows))
+        for path in self.episodes.glob("step_*.jsonl"):
+            if int(path.stem.removeprefix("step_")) > step:
+                path.unlink()
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write the `done` marker with `facts` about the result."""
+        if self.is_main:
+            write_whole(self.done, _json(facts, indent=2) + "\n")
+
+
+def stage_dir(settings: Settings, stage: Stage) -> StageDir:
+    """Return the stage's directory for reading, whether it exists or not."""
+    return StageDir(Path(settings.run.dir) / settings.run.name / stage, stage)
+
+
+def open_stage(
+    settings: Settings,
+    stage: Stage,
+    *,
+    resume: bool = False,
+    clean: bool = False,
+    is_main: bool = True,
+) -> StageDir:
+    """Create the stage's directory, or take up an old one; record settings and environment.
+
+    Raises:
+        UserError: It holds something and neither `resume` nor `clean` was given; both were; or
+            `clean` would delete something that no stage wrote.
+    """
+    if resume and clean:
+        raise UserError("--resume and --clean contradict each other", remedy="give one of them")
+    found = stage_dir(settings, stage)
+    if not is_main:
+        return StageDir(found.path, stage, is_main=False)
+    if found.path.exists() and any(found.path.iterdir()):
+        if clean:
+            _delete(found)
+        elif not resume:
+            state = "is finished" if found.is_done() else "holds an unfinished run"
+            raise UserError(
+                f"{found.path} {state}",
+                remedy="--resume goes on with it, --clean deletes it and starts again",
+            )
+    changes = config_changes(found.config, settings)
+    found.path.mkdir(parents=True, exist_ok=True)
+    write_whole(found.config, dump_settings(settings))
+    write_whole(found.path / "environment.json", _json(environment(settings), indent=2) + "\n")
+    return StageDir(found.path, stage, changes=changes)
+
+
+def require(settings: Settings, stage: Stage, *, config: Path) -> StageDir:
+    """Return a finished stage.
+
+    Raises:
+        UserError: It is missing or unfinished; the remedy is the command that makes it.
+    """
+    found = stage_dir(settings, stage)
+    if stage == "tasks":
+        found = StageDir(tasks_dir(settings), stage)
+        whole = (found.path / "manifest.json").is_file()
+    else:
+        whole = found.is_done()
+    if whole:
+        return found
+    half = stage != "tasks" and found.path.exists()
+    remedy = f"{COMMANDS[stage]} --config {config}{' --resume' if half else ''}"
+    raise UserError(f"{found.path} is {'unfinished' if half else 'missing'}", remedy=remedy)
+
+
+def tasks_dir(settings: Settings) -> Path:
+    """Return `tasks.dir`, or the folder in the cache that the section's values name."""
+    if settings.tasks.dir is not None:
+        return Path(settings.tasks.dir)
+    section = settings.tasks.model_dump(mode="json", exclude={"dir"})
+    digest = hashlib.sha256(_json(section).encode()).hexdigest()[:12]
+    return CACHE_DIR / "tasks" / f"{settings.tasks.source}-{digest}"
+
+
+def model_dir(name: str) -> Path:
+    """Return the folder of a fetched model such as `smollm2-135m`."""
+    return CACHE_DIR / "models" / name
+
+
+def dump_settings(settings: Settings) -> str:
+    """Return all settings, defaults included, as YAML that `load_settings` reads back."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def config_changes(old: Path, settings: Settings) -> tuple[str, ...]:
+    """Return which settings differ from the saved ones, as 'section.field: old -> new'."""
+    if not old.is_file():
+        return ()
+    before = _flat(yaml.safe_load(old.read_text(encoding="utf-8")))
+    after = _flat(settings.model_dump(mode="json"))
+    names = [*after, *(name for name in before if name not in after)]
+    return tuple(
+        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in names
+        if before.get(name, "absent") != after.get(name, "absent")
+    )
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """Return what a result depends on besides settings; times stay outside."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "seed": settings.run.seed,
+        "packages": {name: _version(name) for name in ("tightrope", *PACKAGES)},
+    }
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` beside `path`, then rename: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _delete(found: StageDir) -> None:
+    if not found.config.is_file():
+        raise UserError(
+            f"{found.path} does not look like a stage directory: no config.yaml",
+            remedy="look into it and delete it by hand",
+        )
+    shutil.rmtree(found.path)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        path = f"{prefix}{name}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _json(data: Any, *, indent: int | None = None) -> str:
+    return json.dumps(_finite(data), allow_nan=False, sort_keys=indent is not None, indent=indent)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

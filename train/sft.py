@@ -1,0 +1,242 @@
+"""Warm start: TRL's SFTTrainer on the segments of solved demonstrations, loss on sampled tokens only.
+
+    accelerate launch train/sft.py --config configs/tiny.yaml
+
+The tiny model is trained whole and becomes the base (`sft/model`); a pretrained one gets a LoRA adapter
+(`sft/adapter`), which GRPO goes on with. At the end the policy plays dev tasks once: what it does there is the gate
+before GRPO.
+"""
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: look from the repository root, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from train.load import Command, parse_command, run_main
+
+if TYPE_CHECKING:
+    from envs.records import Episode
+
+    from train.rollouts import Arena
+    from train.run_dir import StageDir
+    from train.settings import Settings
+
+EXAMPLE = "accelerate launch train/sft.py --config configs/tiny.yaml"
+_GATE_TASKS = 48  # dev episodes; a pass rate of 50 % is then known to 14 points (95 %)
+
+
+def main(argv: list[str]) -> int:
+    """Run the stage; heavy imports wait until the command line is known to be right."""
+    command = parse_command(
+        argv,
+        prog="accelerate launch train/sft.py",
+        description="Warm start on solved demonstrations.",
+        example=EXAMPLE,
+    )
+    from train.run_dir import open_stage, require
+
+    tasks = require(command.settings, "tasks", config=command.config)
+    demos = require(command.settings, "demos", config=command.config)
+    if command.dry_run:
+        from train.dry_run import show
+
+        return show(command, stage="sft", tasks=tasks)
+    from accelerate import PartialState
+
+    is_main = PartialState(cpu=bool(command.settings.run.cpu)).is_main_process
+    stage = open_stage(
+        command.settings,
+        "sft",
+        resume=command.resume,
+        clean=command.clean,
+        is_main=is_main,
+    )
+    if stage.is_done():
+        return 0
+    train(command, stage, demos)
+    return 0
+
+
+def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
+    """Train, save, and measure the gate."""
+    from trl import SFTTrainer
+
+    from train.model import count_parameters, load_tokenizer, run_tokenizer
+    from train.progress import Progress
+    from train.recorder import StepRecorder
+
+    settings = command.settings
+    tokenizer = load_tokenizer(run_tokenizer(settings))
+    dataset = rows_dataset(demos)
+    model = starting_model(settings, tokenizer)
+    count = count_parameters(model)
+    config = sft_config(settings, stage, dataset["length"])
+    if stage.is_main:
+        sys.stderr.write(
+            f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
+            f"({count.share:.2%}); {len(dataset):,} segments, {sum(dataset['length']):,} tokens; "
+            f"writes {stage.path}\n"
+        )
+    steps = config.max_steps
+    with Progress("warm start", total=steps, unit="steps", enabled=stage.is_main) as progress:
+        recorder = StepRecorder(stage, progress, describe=describe)
+        trainer = SFTTrainer(
+            model=model,
+            args=config,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            callbacks=[recorder],
+        )
+        quiet(trainer)
+        trainer.train(resume_from_checkpoint=last_checkpoint(stage) if command.resume else None)
+    target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
+    trainer.save_model(str(target))
+    if stage.is_main:
+        facts = measure_gate(settings, trainer.accelerator.unwrap_model(trainer.model))
+        stage.finish({"parameters": count.total, "trainable": count.trainable, **facts})
+
+
+def rows_dataset(demos: "StageDir") -> Any:
+    """Return one row per segment: `input_ids`, `labels` (-100 where nothing was sampled), `length`."""
+    from datasets import Dataset
+
+    from train.segments import episode_rows
+
+    rows = [row for e in read_demonstrations(demos) for row in episode_rows(e, advantage=0.0)]
+    return Dataset.from_dict(
+        {
+            "input_ids": [row.token_ids_T for row in rows],
+            "labels": [
+                [t if m else -100 for t, m in zip(row.token_ids_T, row.loss_mask_T, strict=True)]
+                for row in rows
+            ],
+            "length": [len(row.token_ids_T) for row in rows],
+        }
+    )
+
+
+def read_demonstrations(demos: "StageDir") -> "list[Episode]":
+    """Read the solved demonstrations of the demos stage."""
+    from envs.records import Episode
+
+    with (demos.path / "demonstrations.jsonl").open(encoding="utf-8") as file:
+        return [Episode.model_validate_json(line) for line in file]
+
+
+def starting_model(settings: "Settings", tokenizer: Any) -> Any:
+    """Return random tiny weights, or the pretrained base with a fresh adapter."""
+    from train.model import add_adapter, load_base, random_tiny
+
+    if settings.model.kind == "tiny":
+        return random_tiny(settings, tokenizer)
+    return add_adapter(load_base(settings), settings)
+
+
+def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> Any:
+    """Derive TRL's arguments: rows per batch from tokens, warm-up, constant, then a decay to zero."""
+    from accelerate import PartialState
+    from trl import SFTConfig
+
+    sft, world = settings.sft, PartialState().num_processes
+    mean = sum(lengths) / len(lengths)
+    rows_per_step = max(world, round(sft.tokens_per_batch / mean))
+    micro = max(1, min(rows_per_step // world, settings.grpo.tokens_per_microbatch // max(lengths)))
+    accumulation = max(1, round(rows_per_step / (micro * world)))
+    steps = sft.max_steps or max(1, round(sft.epochs * len(lengths) / (micro * accumulation * world)))
+    decay = max(1, round(0.3 * steps))
+    warmup = min(sft.warmup_steps, max(0, steps - decay))
+    return SFTConfig(
+        output_dir=str(stage.checkpoints),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        max_steps=steps,
+        learning_rate=sft.learning_rate,
+        adam_beta2=0.95,
+        weight_decay=sft.weight_decay,
+        max_grad_norm=1.0,
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.05},
+        warmup_steps=warmup,
+        train_sampling_strategy="group_by_length",
+        bf16=sft.precision == "bf16",
+        use_cpu=bool(settings.run.cpu) or not _has_gpu(),
+        gradient_checkpointing=settings.model.gradient_checkpointing,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_pin_memory=False,
+        seed=settings.run.seed,
+        logging_steps=5,
+        save_strategy="steps",
+        save_steps=max(1, steps // 4),
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
+    """Play dev tasks once with the warm-started policy: the gate that GRPO checks before it starts."""
+    from rewards.cost import num_compactions, num_evictions
+    from rewards.outcome import is_solved
+
+    from train.arena import open_arena
+    from train.generate import engine_for
+    from train.progress import Progress
+    from train.rollouts import ModelActor, group_requests
+
+    with open_arena(settings) as arena:
+        tasks = [task.id for task in arena.store.split("dev")][:_GATE_TASKS]
+        requests = group_requests(settings, tasks, stage="gate", step=0, group_size=1)
+        engine = engine_for(model, arena.chat, settings)
+        with Progress("dev tasks", total=len(requests), unit="episodes") as progress:
+            episodes = arena.play_all(
+                requests,
+                lambda r: ModelActor(engine),
+                policy="sft",
+                concurrency=settings.grpo.generation_batch,
+                on_episode=lambda r, e: progress.advance(),
+            )
+    forced = [episode for episode in episodes if episode.forced]
+    return {
+        "dev_tasks": len(episodes),
+        "dev_pass_rate": sum(map(is_solved, episodes)) / max(1, len(episodes)),
+        "dev_forced": len(forced),
+        "forced_compact_share": sum(num_compactions(e) > 0 for e in forced) / max(1, len(forced)),
+        "forced_evict_share": sum(num_evictions(e) > 0 for e in forced) / max(1, len(forced)),
+    }
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One note for the progress line."""
+    accuracy = row.get("mean_token_accuracy")
+    note = f"loss {row['loss']:.3f}" if "loss" in row else ""
+    return note + (f", token accuracy {accuracy:.3f}" if accuracy is not None else "")
+
+
+def last_checkpoint(stage: "StageDir") -> str | None:
+    """Return the newest checkpoint folder, or None to start from the beginning."""
+    found = stage.checkpoints.glob("checkpoint-*")
+    whole = [p for p in found if (p / "trainer_state.json").is_file()]
+    newest = max(whole, key=lambda p: json.loads((p / "trainer_state.json").read_text())["global_step"], default=None)
+    return str(newest) if newest else None
+
+
+def quiet(trainer: Any) -> None:
+    """Take away the stock printing of every log row: the progress line shows them."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
