@@ -22,7 +22,7 @@ from envs.encoding import encode_value
 
 FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
 _MAX_MESSAGE = 300  # characters of an exception's text
-_MAX_LONG_MESSAGE = 4_000  # characters of a failed test's report
+_MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
 # Never useful to a graded suite, and each costs time at every start.
 _UNUSED_PLUGINS = (
     "cacheprovider doctest faulthandler junitxml pastebin setuponly setupplan stepwise"
@@ -85,7 +85,8 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
     arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
     ids = None if request["ids"] is None else frozenset(request["ids"])
-    plugin = _Reporter(ids, request["nonce"], writer)
+    max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
+    plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
     pytest.main([*arguments, *request["test_files"]], plugins=[plugin])
     plugin.finish()
 
@@ -133,8 +134,11 @@ def run_selftest(request: dict[str, Any], box: Path, writer: int) -> None:
 class _Reporter:
     """The trusted plugin: keeps only expected tests and reports every phase of each."""
 
-    def __init__(self, ids: frozenset[str] | None, nonce: str, writer: int) -> None:
+    def __init__(
+        self, ids: frozenset[str] | None, nonce: str, writer: int, *, max_text: int
+    ) -> None:
         self._ids, self._nonce, self._writer = ids, nonce, writer
+        self._max_text = max_text
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         if self._ids is not None:
@@ -156,7 +160,7 @@ class _Reporter:
         self._write("done", "", "", "")
 
     def _write(self, phase: str, test_id: str, outcome: str, text: str) -> None:
-        line = [self._nonce, phase, test_id, outcome, text[-_MAX_LONG_MESSAGE:]]
+        line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
         _write_line(self._writer, line)
 
 

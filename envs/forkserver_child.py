@@ -32,7 +32,7 @@ from envs.candidate import run_io, run_pytest, run_selftest, warm_up_pytest
 from envs.syscall_filter import FilterRules
 
 RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
-MAX_RESULT_BYTES = 2**20
+MAX_RESULT_BYTES = 4 * 2**20  # four lines for each of some thousand tests
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """

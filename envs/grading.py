@@ -202,19 +202,20 @@ def _io_line(line: str) -> tuple[int, str, str]:
     """Return (index, encoded value, error) of a line; index -1 for anything malformed."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return -1, "", ""
     if not isinstance(record, dict) or type(record.get("call")) is not int:
         return -1, "", ""
     value, error = record.get("value", "!none"), record.get("error", "")
     if not isinstance(value, str) or not isinstance(error, str):
         return -1, "", ""
-    return record["call"], value, error
+    return record["call"], value, " ".join(error.split())
 
 
 def _io_message(case: IoCase, value: str, error: str) -> str:
     arguments = ", ".join(encode_value(argument) for argument in case.args)
-    called = f"{case.function.replace(':', '.')}({arguments})"
+    module, _, name = case.function.partition(":")
+    called = f"{module.replace('.', '/')}.py: {name}({arguments})"
     happened = error or f"returned {value.removeprefix('!type ')}"
     expected = "" if error else f", expected {case.expected}"
     return _cut(f"{called} {happened}", MAX_MESSAGE_CHARS - len(expected)) + expected

@@ -44,6 +44,7 @@ training, one process per device:
   accelerate launch train/sft.py --config configs/tiny.yaml     warm start
   accelerate launch train/grpo.py --config configs/tiny.yaml    reinforcement learning
 
+environment: TIGHTROPE_CACHE, folder of tasks and fetched weights [.cache/tightrope]
 exit codes: 0 fine, 1 the run failed, 2 the user's error, 130 Ctrl-C
 """
 

@@ -38,7 +38,7 @@ STAGES: dict[Stage, str] = {
     "export": "export the adapter",
     "report": "write the report",
 }
-RESUMABLE: tuple[Stage, ...] = ("grpo", "evaluate")  # the others are short: started over
+RESUMABLE: tuple[Stage, ...] = ("sft", "grpo", "evaluate")  # the others are short: started over
 
 
 def main(argv: list[str]) -> int:

@@ -7,11 +7,11 @@ The loss is TRL's own `_compute_loss`, divided by the sampled tokens of the whol
 the cut into micro-batches nor into segments changes the gradient. In TRL's eyes one step is one
 micro-batch.
 
-Every rank runs the same number of micro-batches (else collectives hang); fillers are real tokens
-without loss. Gradients synchronise on the last one only. A step in which no rank has a row is
-skipped, so that the optimizer's momentum does not move the adapter. Written against TRL 1.16;
-tests/train/test_parity.py compares with the stock trainer. Not covered: FSDP, evaluation inside the
-trainer, router losses (MoE).
+Every rank runs the same number of micro-batches with the same number of rows (TRL gathers numbers
+per row; else collectives hang); the missing rows are fillers, real tokens without loss. Gradients
+synchronise on the last micro-batch only. A step in which no rank has a row is skipped, so that the
+optimizer's momentum does not move the adapter. Written against TRL 1.16; tests/train/test_parity.py
+compares with the stock trainer. Not covered: FSDP, evaluation inside the trainer, router losses.
 
 Shapes: B rows, T tokens, P prompt tokens (T = P + completion).
 """
@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ from trl.trainer.utils import use_adapter
 
 from envs.errors import UserError
 from envs.records import Segment
-from train.segments import microbatches
+from train.segments import microbatch_sizes
 
 LossType = Literal["dapo", "cispo"]
 OldLogps = Literal["detach", "sampling"]
@@ -238,17 +239,28 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
         self.model.eval()
         batch = self.rollouts(RolloutRequest(self.state.global_step, first_group, task_ids))
         self.model.train()
-        rows = [row for row in batch.rows if row.advantage != 0.0 or self.beta != 0.0]
-        chunks = microbatches(rows, max_tokens=self.tokens_per_microbatch)
-        counts = torch.tensor([[len(chunks), batch.num_sampled_tokens]], device=self.args.device)
-        counts = self.accelerator.gather(counts)
-        num_chunks, num_items = counts[:, 0].max().item(), counts[:, 1].sum().float()
-        chunks += [[self._filler(batch.rows)]] * (num_chunks - len(chunks))
+        chunks, num_items = self._cut(batch)
         for name, value in batch.metrics.items():
             self._log_train(name, value)
         self._log_train("num_sampled_tokens", num_items.item())
-        self._log_train("num_microbatches", num_chunks)
+        self._log_train("num_microbatches", len(chunks))
         return [self._stack(chunk, num_items) for chunk in chunks]
+
+    def _cut(self, batch: RolloutBatch) -> tuple[list[list[Segment]], torch.Tensor]:
+        """Return this rank's micro-batches, of sizes all ranks agree on, and the denominator."""
+        rows = [row for row in batch.rows if row.advantage != 0.0 or self.beta != 0.0]
+        rows.sort(key=lambda row: len(row.token_ids_T), reverse=True)
+        counts = torch.tensor([[len(rows), batch.num_sampled_tokens]], device=self.args.device)
+        counts = self.accelerator.gather(counts)
+        num_rows, num_items = int(counts[:, 0].max()), counts[:, 1].sum().float()
+        rows += [self._filler(batch.rows)] * (num_rows - len(rows))
+        if not rows:
+            return [], num_items
+        lengths = torch.tensor([[len(row.token_ids_T) for row in rows]], device=self.args.device)
+        longest = self.accelerator.gather(lengths).amax(dim=0).tolist()
+        rest = iter(rows)
+        sizes = microbatch_sizes(longest, max_tokens=self.tokens_per_microbatch)
+        return [list(islice(rest, size)) for size in sizes], num_items
 
     def training_step(
         self,
@@ -282,7 +294,9 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
 
     def _stack(self, rows: Sequence[Segment], num_items: torch.Tensor) -> dict[str, Any]:
         """Pad rows on the right into TRL's form, cut at one P for all, before any loss."""
-        prompt_end = min(row.loss_mask_T.index(1) if any(row.loss_mask_T) else 1 for row in rows)
+        prompt_end = min(
+            (row.loss_mask_T.index(1) for row in rows if any(row.loss_mask_T)), default=1
+        )
         width = max(len(row.token_ids_T) for row in rows)
 
         def padded(values: Sequence[Sequence[float]], fill: float) -> torch.Tensor:

@@ -9,6 +9,8 @@ involved) and runs inside `run_main`, which turns errors into exit codes: 0 fine
 
 import argparse
 import difflib
+import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from envs.errors import UserError
 from train.conflicts import ConflictError
 from train.fields import describe_fields, field_rows, section_of
-from train.settings import Settings
+from train.settings import RunSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ COMMON_FLAGS = (
     Flag("--force", "go on although a check refuses", kind=bool),
 )
 DEBUG = Flag("--debug", "show the traceback of a user's error", kind=bool)
+CACHE_VARIABLE = "TIGHTROPE_CACHE"
 CONFIG = Flag("--config", "the experiment's YAML file, such as configs/tiny.yaml", kind=Path)
 
 
@@ -101,7 +104,7 @@ def parse_command(
         raise UserError(f"{prog} needs --config", remedy=f"name an experiment: {example}")
     names = {_dest(flag) for flag in (*COMMON_FLAGS, DEBUG)} & given.keys()
     switches = {name: given.pop(name) for name in names}
-    settings = load_settings(config, overrides)
+    settings = load_settings(config, [*_from_environment(), *overrides])
     return Command(
         settings=settings, config=config, overrides=tuple(overrides), flags=given, **switches
     )
@@ -132,6 +135,16 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> in
         return 1
 
 
+def default_cache() -> Path:
+    """Return the cache of a command that works on no experiment: $TIGHTROPE_CACHE or the default.
+
+    Here and nowhere else is the environment read outside the entry points: only they parse command
+    lines, and one that forgot the variable would look for tasks where no other command puts them.
+    """
+    default: str = RunSettings.model_fields["cache"].default
+    return Path(os.environ.get(CACHE_VARIABLE) or default).expanduser()
+
+
 def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
     """Return the experiment in `config` with `overrides` applied.
 
@@ -157,6 +170,13 @@ def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
         remedy = "mend the file or the flags; `--help` lists every field"
         raise UserError(f"{config}: {text}", remedy=remedy)
     return settings
+
+
+def _from_environment() -> list[str]:
+    """Return $TIGHTROPE_CACHE as an override: stronger than the file, weaker than a flag."""
+    if not os.environ.get(CACHE_VARIABLE):
+        return []
+    return [f"--run.cache={json.dumps(str(default_cache()))}"]
 
 
 class _Parser(argparse.ArgumentParser):

@@ -23,11 +23,11 @@ from transformers import (
 from envs.errors import UserError
 from envs.rendering import ChatFormat
 from envs.tools import NAMES, Toolbox
-from train.run_dir import model_dir, stage_dir
-from train.settings import Settings
+from train.hub import hub_source
+from train.run_dir import cache_dir, model_dir, stage_dir
+from train.settings import RunSettings, Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_HUB_TIMEOUT_S = 8.0
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
@@ -87,12 +87,15 @@ def base_source(settings: Settings) -> str:
     """
     model = settings.model
     if model.kind == "shipped":
-        folder = model_dir(model.base)
+        cache = cache_dir(settings)
+        folder = model_dir(cache, model.base)
         if not (folder / "config.json").is_file():
+            elsewhere = settings.run.cache != RunSettings.model_fields["cache"].default
             raise UserError(
                 f"{model.base} was not fetched yet",
                 got=f"no {folder}",
-                remedy=f"tightrope model fetch {model.base}",
+                remedy=f"tightrope model fetch {model.base}"
+                + (f" --cache {cache}" if elsewhere else ""),
             )
         return str(folder)
     if model.kind == "folder":
@@ -104,27 +107,7 @@ def base_source(settings: Settings) -> str:
                 remedy="name a folder that holds config.json and weights, or a hub id",
             )
         return str(folder)
-    _check_hub(model.base)
-    return model.base
-
-
-def _check_hub(repo: str) -> None:
-    """Fail within seconds, in one line, if weights are neither cached nor reachable."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(repo, "config.json"), str):
-        return
-    try:
-        HfApi().model_info(repo, timeout=_HUB_TIMEOUT_S)
-    except Exception as error:
-        raise UserError(
-            f"cannot get {repo} from the model hub",
-            got=type(error).__name__,
-            remedy=(
-                "check the name and the network; or download it elsewhere and set model.base to "
-                "its folder; or use model.base: smollm2-135m (tightrope model fetch smollm2-135m)"
-            ),
-        ) from None
+    return hub_source(model.base)
 
 
 def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:

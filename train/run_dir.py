@@ -8,7 +8,7 @@
                     done               JSON, written last
 
 Only the main process of a distributed run writes; the others pass `is_main=False` and touch
-nothing. Tasks and fetched models are shared between runs and live in `CACHE_DIR`.
+nothing. Tasks and fetched models are shared between runs and live in `run.cache`.
 """
 
 import hashlib
@@ -28,8 +28,6 @@ from envs.errors import UserError
 from train.settings import Settings
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
-
-CACHE_DIR = Path(".cache/tightrope")  # from the working directory, like `run.dir`
 
 COMMANDS: dict[Stage, str] = {
     "tasks": "tightrope tasks build",
@@ -196,12 +194,17 @@ def tasks_dir(settings: Settings) -> Path:
         return Path(settings.tasks.dir)
     section = settings.tasks.model_dump(mode="json", exclude={"dir"})
     digest = hashlib.sha256(_json(section).encode()).hexdigest()[:12]
-    return CACHE_DIR / "tasks" / f"{settings.tasks.source}-{digest}"
+    return cache_dir(settings) / "tasks" / f"{settings.tasks.source}-{digest}"
 
 
-def model_dir(name: str) -> Path:
+def cache_dir(settings: Settings) -> Path:
+    """Return the folder that runs share, from the working directory like `run.dir`."""
+    return Path(settings.run.cache).expanduser()
+
+
+def model_dir(cache: Path, name: str) -> Path:
     """Return the folder of a fetched model such as `smollm2-135m`."""
-    return CACHE_DIR / "models" / name
+    return cache / "models" / name
 
 
 def dump_settings(settings: Settings) -> str:

@@ -38,19 +38,18 @@ def num_sampled_tokens(rows: Iterable[Segment]) -> int:
     return sum(sum(row.loss_mask_T) for row in rows)
 
 
-def microbatches(rows: Iterable[Segment], *, max_tokens: int) -> list[list[Segment]]:
-    """Split rows into lists of at most `max_tokens` tokens, padding included, longest rows first.
+def microbatch_sizes(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
+    """Return how many rows each micro-batch takes, of rows sorted by length, longest first.
 
-    Neighbours in length share a list, so little is padded; the longest come first, so a budget that
-    does not fit in memory fails at once. A row longer than the budget gets a list of its own.
+    A micro-batch holds at most `max_tokens` tokens, padding included, or one row. Neighbours in
+    length share one, so little is padded; the longest come first, so a budget that does not fit in
+    memory fails at once.
     """
-    by_length = sorted(rows, key=lambda row: len(row.token_ids_T), reverse=True)
-    batches = []
-    while by_length:
-        num_rows = max(1, max_tokens // len(by_length[0].token_ids_T))
-        batches.append(by_length[:num_rows])
-        by_length = by_length[num_rows:]
-    return batches
+    sizes, start = [], 0
+    while start < len(lengths):
+        sizes.append(min(len(lengths) - start, max(1, max_tokens // lengths[start])))
+        start += sizes[-1]
+    return sizes
 
 
 def check_contexts(episode: Episode) -> None:

@@ -35,6 +35,8 @@ class RunSettings(Section):
     """Folder of this experiment below `run.dir`; letters, digits, dot, dash, underscore."""
     dir: str = "runs"
     """Folder that holds all runs, from the working directory."""
+    cache: Annotated[str, Field(min_length=1)] = ".cache/tightrope"
+    """Folder of tasks and fetched weights, shared by runs; $TIGHTROPE_CACHE is stronger."""
     seed: Natural = 0
     """Seed of every generator; a sample's own is (seed, step, task, sample)."""
     deterministic: bool = False

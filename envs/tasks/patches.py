@@ -47,7 +47,7 @@ def gold_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
 def _file_edits(path: str, wrong: list[str], right: list[str]) -> list[Edit]:
     if len(wrong) == len(right):  # one mutation replaces lines one for one: exact, and fast
         return [
-            Edit(path=path, start=number, end=number, text=new)
+            Edit(path=path, start=number, end=number, text=_text([new]))
             for number, (old, new) in reversed(
                 list(enumerate(zip(wrong, right, strict=True), start=1))
             )
@@ -55,7 +55,12 @@ def _file_edits(path: str, wrong: list[str], right: list[str]) -> list[Edit]:
         ]
     matcher = difflib.SequenceMatcher(None, wrong, right, autojunk=False)
     return [
-        Edit(path=path, start=start + 1, end=end, text="\n".join(right[left:stop]))
+        Edit(path=path, start=start + 1, end=end, text=_text(right[left:stop]))
         for tag, start, end, left, stop in reversed(matcher.get_opcodes())
         if tag != "equal"
     ]
+
+
+def _text(lines: list[str]) -> str:
+    """Join lines; a last line that is empty keeps its line end, since '' means no line at all."""
+    return "\n".join(lines) + ("\n" if lines and not lines[-1] else "")

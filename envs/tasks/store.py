@@ -196,7 +196,8 @@ def _write_draft(
     }
     for place, trees in (("workspaces", workspaces), ("private/tests", tests)):
         contents |= {f"{place}/{sha}.json": _canonical(trees[sha]) for sha in sorted(trees)}
-    (draft / "private" / "tests").mkdir(parents=True, mode=0o700)
+    (draft / "private").mkdir(mode=0o700)
+    (draft / "private" / "tests").mkdir()
     (draft / "workspaces").mkdir()
     for name, content in contents.items():
         (draft / name).write_bytes(content)

@@ -318,7 +318,8 @@ def _io_case(name: str, case: _Drawn) -> IoCase:
 
 
 def _symptom(case: _Drawn, broken: dict[str, Variant]) -> str:
-    """Say what a failing call did, never why: "m0.tobu(3, 5) returned -2, expected 2"."""
+    """Say what a failing call did, never why: "m0.py: tobu(3, 5) returned -2, expected 2"."""
     found = broken[case.function.id].values[case.args]
     did = f"raised {found.error}" if isinstance(found, Raised) else f"returned {found!r}"
-    return f"{case.function.id.replace(':', '.')}{case.args} {did}, expected {case.expected!r}"
+    called = f"{case.function.path}: {case.function.name}{case.args}"
+    return f"{called} {did}, expected {case.expected!r}"

@@ -70,15 +70,13 @@ def leak(task: BuiltTask) -> str | None:
     gold = [line.strip() for edit in task.hidden.gold_edits for line in edit.text.splitlines()]
     if any(len(line) >= 8 and line in statement for line in gold):
         return "leak: gold line in the statement"
-    unseen = [_test_name(name) for name in task.hidden.unseen_tests]
+    shown = {_test_name(name) for name in task.public.visible_tests}
+    unseen = {_test_name(name) for name in task.hidden.unseen_tests} - shown
     if any(re.search(rf"\b{re.escape(name)}\b", statement) for name in unseen):
         return "leak: hidden test in the statement"
-    if task.hidden.grader == "pytest":
-        fresh = {_test_name(name) for name in task.public.visible_tests}
-        readable = "\n".join(task.workspace.values())
-        hidden = {name for name in unseen if name not in fresh}
-        if any(re.search(rf"def {re.escape(name)}\b", readable) for name in hidden):
-            return "leak: hidden test in the workspace"
+    readable = "\n".join(task.workspace.values()) if task.hidden.grader == "pytest" else ""
+    if any(re.search(rf"def {re.escape(name)}\b", readable) for name in unseen):
+        return "leak: hidden test in the workspace"
     return None
 
 

@@ -115,15 +115,15 @@ def best_and_worst(
     """Return the cheapest solved episodes and the dearest failures.
 
     Cheap means billed tokens over the reference cost, so that hard tasks can win too. If some
-    solved episode rewrote its context, the cheapest of those is among the best.
+    solved episode rewrote its context, the cheapest of those is among the best. One per task.
     """
-    solved = sorted(filter(is_solved, episodes), key=_relative_cost)
+    solved = _one_per_task(sorted(filter(is_solved, episodes), key=_relative_cost))
     best = solved[:count]
     rewrote = [episode for episode in solved if num_segments(episode) > 1]
     if rewrote and not any(episode in best for episode in rewrote):
         best = [*best[: count - 1], rewrote[0]]
     failed = (item for item in episodes if is_scorable(item) and not is_solved(item))
-    worst = sorted(failed, key=lambda item: -billed_tokens(item))[:count]
+    worst = _one_per_task(sorted(failed, key=lambda item: -billed_tokens(item)))[:count]
     return (
         [unfold(item, title="best", decode=decode) for item in best],
         [unfold(item, title="worst", decode=decode) for item in worst],
@@ -172,9 +172,10 @@ def unfold(
 
 def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]:
     starts = [i for i, event in enumerate(episode.events) if isinstance(event, Sampled)]
-    ends = [*starts[1:], len(episode.events)]
+    ends = [*starts, len(episode.events)][1:]
     views: list[TurnView] = []
-    for turn, start, end in zip(episode.turns, starts, ends, strict=True):
+    # an episode that the infrastructure broke off may end in a sample that became no turn
+    for turn, start, end in zip(episode.turns, starts, ends, strict=False):
         sampled, follow = episode.events[start], episode.events[start + 1 : end]
         assert isinstance(sampled, Sampled)
         held, drawn = turn.prompt_end, turn.sample_end - turn.prompt_end
@@ -230,6 +231,13 @@ def _first_solved(episodes: Iterable[Episode]) -> dict[str, Episode]:
         if is_solved(episode):
             first.setdefault(episode.task_id, episode)
     return first
+
+
+def _one_per_task(episodes: Iterable[Episode]) -> list[Episode]:
+    first: dict[str, Episode] = {}
+    for episode in episodes:
+        first.setdefault(episode.task_id, episode)
+    return list(first.values())
 
 
 def _relative_cost(episode: Episode) -> tuple[float, int]:

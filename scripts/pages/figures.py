@@ -222,6 +222,8 @@ def _label(name: str, x: float, y: float, taken: list[Box], *, bounds: Box) -> M
     free = (box for box in boxes if _inside(box, bounds) and not any(_meet(box, t) for t in taken))
     box = next(free, boxes[0])
     taken.append(box)
+    if box[0] < x:  # anchored at the point's side, so that larger type grows away from it
+        return _text(box[2], box[3] - 3, name, anchor="end", css="name")
     return _text(box[0], box[3] - 3, name, css="name")
 
 

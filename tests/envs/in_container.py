@@ -1,6 +1,6 @@
-"""Run by test_sandbox.py: plays a default container, where `unshare` and `mount` are denied, and grades.
+"""Grades where `unshare` and `mount` are denied, as in a default container (see test_sandbox.py).
 
-    python tests/envs/in_container.py root|nobody
+    python tests/envs/in_container.py root|nobody EMPTY_FOLDER
 
 Prints one JSON object: the level reached and which submissions were solved.
 """
@@ -29,14 +29,12 @@ from tests.envs.small_tasks import (  # noqa: E402
 NOBODY = 65534
 
 
-def main(user: str) -> None:
+def main(user: str, folder: Path) -> None:
     if user == "nobody" and os.getuid() == 0:
-        become_nobody()
+        become_nobody(folder)
     else:
         isolation.drop_privileges(None)
-    isolation.install_filter(
-        FilterRules(new_processes=True, private_pids=True, private_root=True)
-    )
+    isolation.install_filter(FilterRules(new_processes=True, private_pids=True, private_root=True))
     try:
         isolation.unshare(isolation.CLONE_NEWUSER)
     except PermissionError:
@@ -45,16 +43,15 @@ def main(user: str) -> None:
         raise AssertionError("unshare is not denied here")
 
 
-def become_nobody() -> None:
+def become_nobody(folder: Path) -> None:
     """Leave root for a root file system in which nobody can read the interpreter."""
     isolation.enter_namespaces()
     readable = [sys.base_prefix, sys.prefix, str(ROOT)]
-    with tempfile.TemporaryDirectory() as folder:
-        isolation.enter_private_root(Path(folder), readable=readable)
-        isolation.enter_private_run(uid=NOBODY, gid=NOBODY)
-        child = os.fork()
-        if child:
-            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    isolation.enter_private_root(folder, readable=readable)
+    isolation.enter_private_run(uid=NOBODY, gid=NOBODY)
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     tempfile.tempdir = str(isolation.BOX)
     isolation.drop_privileges(NOBODY)
 
@@ -75,4 +72,4 @@ def grade() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -4,7 +4,9 @@ from envs.encoding import encode_value
 from envs.records import Difficulty, HiddenTask, IoCase, Outcome, Provenance, RepairTask
 from envs.tasks.store import BuiltTask, TaskStore
 
-BROKEN = "def total(values):\n    return sum(values) + 1\n\n\ndef first(values):\n    return values[0]\n"
+BROKEN = (
+    "def total(values):\n    return sum(values) + 1\n\n\ndef first(values):\n    return values[0]\n"
+)
 FIXED = BROKEN.replace(" + 1", "")
 TESTS = """\
 import pytest
@@ -28,9 +30,7 @@ def io_task(workspace=None, *, limit_s=10.0):
         case("h3", "calc:first", ["a"], "a"),
     ]
     public = repair_task("io", visible_cases=(case("v0", "calc:total", [2, 2], 4),))
-    hidden = hidden_task(
-        "io", ("h0", "h1"), ("h2", "h3"), cases=tuple(cases), limit_s=limit_s
-    )
+    hidden = hidden_task("io", ("h0", "h1"), ("h2", "h3"), cases=tuple(cases), limit_s=limit_s)
     return BuiltTask(public, hidden, workspace or {"calc.py": BROKEN, "README": "sums\n"})
 
 
@@ -48,9 +48,7 @@ def pytest_task(*, tests=TESTS, fail_to_pass=None, pass_to_pass=None, limit_s=20
 
 
 def case(name, function, argument, expected):
-    return IoCase(
-        id=name, function=function, args=(argument,), expected=encode_value(expected)
-    )
+    return IoCase(id=name, function=function, args=(argument,), expected=encode_value(expected))
 
 
 def repair_task(name, **fields):

@@ -22,7 +22,7 @@ from envs.suite import run_suite
 CONTAINER = Path(__file__).with_name("in_container.py")
 IS_ROOT = os.getuid() == 0
 
-ATTEMPTS = '''
+ATTEMPTS = """
 import ctypes, errno, os, resource, signal, socket, threading, time
 
 def attempt(name, *args):
@@ -110,7 +110,7 @@ def sleep(seconds):
 
 def memory():
     return len(bytearray(2**32))
-'''
+"""
 
 
 def levels() -> list[Layers]:
@@ -171,12 +171,9 @@ def test_a_foreign_file_is_neither_read_nor_changed(server, tmp_path, act):
 @pytest.mark.parametrize("place", ["home", "repository", "tmp"])
 def test_foreign_folders_cannot_be_listed(server, place):
     paths = {"home": Path.home(), "repository": Path(__file__).parents[2], "tmp": Path("/tmp")}
-    assert attempt(server, "listing", str(paths[place])) in (
-        "'EACCES'",
-        "'ENOENT'",
-        "['.venv']",  # the bare path to the interpreter inside a private root
-        "['.pyenv']",
-    )
+    told = attempt(server, "listing", str(paths[place]))
+    on_the_way = {repr([part]) for part in Path(sys.base_prefix).parts}  # to the interpreter
+    assert told in {"'EACCES'", "'ENOENT'", *on_the_way}
 
 
 @pytest.mark.parametrize(
@@ -228,25 +225,27 @@ def test_output_is_bounded(server):
     request = {"kind": "io", "files": {"m.py": source}, "calls": [["m:flood", []]]}
     report = server.run(request, wall_s=20)
     assert report.ending == "overflow"
-    assert len(report.output) <= 2**20
+    assert len(report.output) <= 4 * 2**20
 
 
 def test_runs_at_once_do_not_mix_and_leave_nothing(server, scratch):
     attempt(server, "workspace")  # the first run starts the process
-    before, child = sorted(os.listdir("/proc/self/fd")), server_pids()
+    before, child = sorted(Path("/proc/self/fd").iterdir()), server_pids()
     folders = set(scratch.glob("*/*"))
     with ThreadPoolExecutor(4) as pool:
         slow = pool.submit(attempt, server, "sleep", 60, wall_s=1.0)
         files = [{f"m{i}.py": f"def f():\n    return {i}\n"} for i in range(12)]
         reports = pool.map(
-            lambda i: server.run(
-                {"kind": "io", "files": files[i], "calls": [[f"m{i}:f", []]]}, wall_s=20
-            ).output,
+            lambda i: (
+                server.run(
+                    {"kind": "io", "files": files[i], "calls": [[f"m{i}:f", []]]}, wall_s=20
+                ).output
+            ),
             range(12),
         )
         assert [json.loads(text)["value"] for text in reports] == [str(i) for i in range(12)]
         assert slow.result() == "timeout"
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
     assert server_pids() == child
     wait_until(lambda: all(children(pid) == [] for pid in child))
     assert set(scratch.glob("*/*")) == folders
@@ -298,11 +297,11 @@ def test_bomb():
 
 
 @pytest.mark.parametrize("user", ["root", "nobody"])
-def test_grading_works_where_unshare_and_mount_are_denied(user):
+def test_grading_works_where_unshare_and_mount_are_denied(user, tmp_path):
     if not IS_ROOT and user == "root":
         pytest.skip("needs root to play a container's root")
     done = subprocess.run(
-        [sys.executable, str(CONTAINER), user],
+        [sys.executable, str(CONTAINER), user, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -97,21 +97,25 @@ def sampled_event(ids: Sequence[int]) -> Sampled:
 
 
 @st.composite
-def episodes(draw: st.DrawFn, *, scorable: bool = False) -> Episode:
-    """Draw any episode; only scorable ones if asked."""
+def episodes(draw: st.DrawFn, *, scorable: bool = False, solved: bool | None = None) -> Episode:
+    """Draw any episode, half of them solved; only scorable or only solved ones if asked."""
+    turn = st.tuples(st.integers(1, 3000), st.integers(1, 400))
+    base = {
+        "turns": draw(st.lists(turn, min_size=1, max_size=6)),
+        "reference_cost": draw(st.floats(0, 500)),
+        "num_cached": draw(st.integers(0, 500)),
+    }
+    if draw(st.booleans()) if solved is None else solved:
+        return make_episode(**base)
     stops = [StopReason.SUBMITTED] * 4 + [StopReason.TURN_LIMIT, StopReason.CONTEXT_OVERFLOW]
     stops += [] if scorable else [StopReason.ENVIRONMENT_ERROR, StopReason.TIMEOUT]
-    turn = st.tuples(st.integers(1, 3000), st.integers(1, 400))
     return make_episode(
-        turns=draw(st.lists(turn, min_size=1, max_size=6)),
-        solved=draw(st.booleans()),
-        f2p=draw(st.sampled_from([None, None, 0.0, 0.3, 0.5])),
-        p2p=draw(st.sampled_from([1.0, 1.0, 0.9])),
+        **base,
+        f2p=draw(st.sampled_from([0.0, 0.3, 0.5])),
+        p2p=draw(st.sampled_from([1.0, 0.9])),
         stop_reason=draw(st.sampled_from(stops)),
         tampered=draw(st.sampled_from([False, False, False, True])),
-        unscorable=None if scorable else draw(st.sampled_from([None, None, None, "sandbox died"])),
-        reference_cost=draw(st.floats(0, 500)),
-        num_cached=draw(st.integers(0, 500)),
+        unscorable=None if scorable else draw(st.sampled_from([None, None, "sandbox died"])),
     )
 
 

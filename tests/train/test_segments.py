@@ -14,11 +14,10 @@ from envs.records import (
     Observed,
     Opened,
     Sampled,
-    Segment,
     StopReason,
     Turn,
 )
-from train.segments import check_contexts, episode_rows, microbatches, num_sampled_tokens
+from train.segments import check_contexts, episode_rows, microbatch_sizes, num_sampled_tokens
 
 # one turn: ids sampled, unsampled closing ids, ids observed
 TurnSizes = tuple[int, int, int]
@@ -163,19 +162,11 @@ def test_a_context_that_differs_from_its_view_is_refused() -> None:
 def test_microbatches_hold_every_row_once_under_the_budget(
     lengths: list[int], max_tokens: int
 ) -> None:
-    rows = [
-        Segment(
-            episode_id=str(number),
-            token_ids_T=(0,) * length,
-            loss_mask_T=(0,) * length,
-            sampling_logps_T=(0.0,) * length,
-            advantage=0.0,
-        )
-        for number, length in enumerate(lengths)
-    ]
-    batches = microbatches(rows, max_tokens=max_tokens)
-    assert sorted(int(row.episode_id) for batch in batches for row in batch) == [*range(len(rows))]
-    widths = [max(len(row.token_ids_T) for row in batch) for batch in batches]
-    assert widths == sorted(widths, reverse=True)
-    for batch, width in zip(batches, widths, strict=True):
-        assert len(batch) == 1 or len(batch) * width <= max_tokens
+    lengths = sorted(lengths, reverse=True)
+    sizes = microbatch_sizes(lengths, max_tokens=max_tokens)
+    assert sum(sizes) == len(lengths)
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    for size, start in zip(sizes, starts, strict=True):
+        assert size == 1 or size * lengths[start] <= max_tokens
+        is_full = (size + 1) * lengths[start] > max_tokens
+        assert is_full or start + size == len(lengths)

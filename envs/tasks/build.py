@@ -1,0 +1,198 @@
+"""Builds a task set: make tasks, pass every one through the gate, write the set whole.
+
+    build("synthetic", out_dir=folder, counts={"train": 2000, "dev": 64, "test": 200}, seed=0)
+
+Every task in a set has scored 1 with gold and 0 with no-op through the production grader. Counts
+are exact for `synthetic` and upper bounds for `projects`, where validated bugs are what they are.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from envs.errors import UserError
+from envs.forkserver import ForkServer
+from envs.grading import make_grader
+from envs.records import JsonValue, Split
+from envs.tasks import mutants, synthetic
+from envs.tasks.projects import Project, fetch, green_tests, load_lock, read_sdist
+from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
+from envs.tasks.validate import validate
+
+Source = Literal["synthetic", "projects"]
+Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+BATCH = 32  # candidates probed before the quotas are looked at again; independent of `workers`
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass
+class Tally:
+    """What was dropped: reasons with counts, and a journal of what was dropped for its time."""
+
+    rejects: Counter[str] = field(default_factory=Counter)
+    journal: list[str] = field(default_factory=list)
+
+    def drop(self, probed: mutants.Probed) -> None:
+        """Count a mutant that is of no use."""
+        assert probed.reject is not None
+        self.rejects[probed.reject] += 1
+        if probed.reject == mutants.TOO_LONG:
+            bug = probed.candidate.mutation
+            self.journal.append(f"{bug.path}:{bug.line} {bug.operator}: {probed.reject}")
+
+
+def build(
+    source: Source,
+    *,
+    out_dir: Path,
+    counts: Mapping[Split, int],
+    seed: int,
+    settings: synthetic.SyntheticSettings = synthetic.DEFAULTS,
+    lock: Path = Path("configs/projects.lock.json"),
+    cache_dir: Path = Path(".cache/tightrope"),
+    workers: int = 2,
+    report: Report = silent,
+) -> Manifest:
+    """Build a task set at `out_dir`, replacing one that is there, and return its manifest.
+
+    Args:
+        source: Generated tasks, or real projects of the lock file.
+        out_dir: Folder of the set.
+        counts: Tasks of each split.
+        seed: Draws the tasks; splits do not depend on it.
+        settings: Sizes of generated tasks.
+        lock: Lock file of the projects.
+        cache_dir: Where downloaded sdists are kept.
+        workers: Sandboxed runs under way at once.
+        report: Called with what is being done, how many are done, and of how many.
+
+    Raises:
+        UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
+        InfrastructureError: The sandbox broke down.
+    """
+    tally = Tally()
+    described: dict[str, JsonValue]
+    if source == "synthetic":
+        made = _generated(counts, seed=seed, settings=settings, report=report)
+        licence, described = synthetic.LICENCE, asdict(settings)
+    else:
+        projects = load_lock(lock)
+        made = []
+        for project in projects:
+            files = read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))
+            made += mutated(
+                project,
+                files=files,
+                counts=counts,
+                seed=seed,
+                workers=workers,
+                tally=tally,
+                report=report,
+            )
+        licence = ", ".join(sorted({project.licence for project in projects}))
+        described = {project.name: project.model_dump(mode="json") for project in projects}
+    kept = _validated(made, workers=workers, tally=tally, report=report)
+    if not kept:
+        raise UserError(
+            "no task passed its checks",
+            got=str(dict(tally.rejects)),
+            remedy="ask for more tasks, or mutate other files",
+        )
+    manifest = Manifest(
+        source=source,
+        seed=seed,
+        licence=licence,
+        rejects=dict(sorted(tally.rejects.items())),
+        settings={"asked": dict(counts), **described},
+        journal=tuple(tally.journal),
+    )
+    return write_built(out_dir, tasks=kept, manifest=manifest)
+
+
+def mutated(
+    project: Project,
+    *,
+    files: Files,
+    counts: Mapping[Split, int],
+    seed: int,
+    workers: int = 2,
+    tally: Tally | None = None,
+    report: Report = silent,
+) -> list[BuiltTask]:
+    """Return the tasks of a project with their statements, before the last gate.
+
+    Args:
+        project: What `files` are.
+        files: Its whole tree, tests included.
+        counts: Most tasks of each split.
+        seed: Draws bugs and visible tests.
+        workers: Sandboxed runs under way at once.
+        tally: Counts what was dropped.
+        report: Called with what is being done, how many are done, and of how many.
+    """
+    tally = tally if tally is not None else Tally()
+    report(f"five runs of {project.name}'s suite", 0, 1)
+    green = green_tests(files, excluded=project.excluded_tests)
+    waiting = mutants.candidates(project, files=files, seed=seed)
+    total, useful = len(waiting), list[mutants.Probed]()
+    with ForkServer(preload="pytest") as server:
+        while waiting:
+            report(f"mutants of {project.name}", total - len(waiting), total)
+            batch, waiting = waiting[:BATCH], waiting[BATCH:]
+            for probed in mutants.probe(
+                batch, server=server, files=files, green=green, workers=workers
+            ):
+                if probed.reject is None:
+                    useful.append(probed)
+                else:
+                    tally.drop(probed)
+            found = Counter(probed.candidate.split for probed in useful)
+            waiting = [one for one in waiting if found[one.split] < counts[one.split]]
+    tasks = [
+        mutants.assemble(probed, project=project, files=files, green=green, seed=seed)
+        for split in SPLITS
+        for probed in [one for one in useful if one.candidate.split == split][: counts[split]]
+    ]
+    with make_grader(TaskStore.of(tasks)) as grader, ThreadPoolExecutor(workers) as pool:
+        told = list(pool.map(lambda task: mutants.describe(task, grader=grader), tasks))
+    tally.rejects["no visible test fails"] += sum(not task.public.statement for task in told)
+    return [task for task in told if task.public.statement]
+
+
+def _generated(
+    counts: Mapping[Split, int],
+    *,
+    seed: int,
+    settings: synthetic.SyntheticSettings,
+    report: Report,
+) -> list[BuiltTask]:
+    made: list[BuiltTask] = []
+    for split in SPLITS:
+        for task in synthetic.generate(counts[split], split=split, seed=seed, settings=settings):
+            if len(made) % 100 == 0:
+                report("generating tasks", len(made), sum(counts.values()))
+            made.append(task)
+    return made
+
+
+def _validated(
+    made: Sequence[BuiltTask], *, workers: int, tally: Tally, report: Report
+) -> list[BuiltTask]:
+    kept: list[BuiltTask] = []
+    with make_grader(TaskStore.of(made)) as grader:
+        for done, checked in enumerate(validate(made, grader=grader, workers=workers)):
+            report("checking gold and no-op", done, len(made))
+            if checked.reject is None:
+                kept.append(checked.task)
+            else:
+                tally.rejects[checked.reject] += 1
+    report("checking gold and no-op", len(made), len(made))
+    return kept

@@ -1,0 +1,225 @@
+"""`tightrope tasks build|show|stats`: makes the task set of an experiment, or looks into it.
+
+    tightrope tasks build --config configs/tiny.yaml
+    tightrope tasks show t_0123456789ab --config configs/tiny.yaml --private
+    tightrope tasks stats --config configs/tiny.yaml
+
+A set that is already there is kept; `--clean` builds it anew. Downloads go to `run.cache`, which
+$TIGHTROPE_CACHE moves.
+"""
+
+import difflib
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from envs.errors import UserError
+from envs.records import Split
+from train.load import COMMON_FLAGS, Command, Flag, parse_command
+from train.progress import Progress
+from train.run_dir import cache_dir, tasks_dir
+from train.settings import TaskSettings
+
+if TYPE_CHECKING:
+    from envs.tasks.store import TaskStore
+    from envs.tasks.synthetic import SyntheticSettings
+
+LOCK = Path(__file__).resolve().parents[1] / "configs" / "projects.lock.json"
+USAGE = """usage: tightrope tasks build|show|stats --config FILE
+
+  build   make tasks and check each with the real grader (gold scores 1, no-op 0)
+  show    print one task: statement, files, visible tests; --private adds the answer
+  stats   count tasks by split, operator and size
+
+example:
+  tightrope tasks build --config configs/tiny.yaml
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the three; returns the exit code."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    action, *rest = argv
+    actions = {"build": _build, "show": _show, "stats": _stats}
+    if action not in actions:
+        near = difflib.get_close_matches(action, actions, n=1) or ["build"]
+        raise UserError(
+            "unknown action", got=action, remedy=f"did you mean `tightrope tasks {near[0]}`?"
+        )
+    return actions[action](rest)
+
+
+def _build(argv: list[str]) -> int:
+    command = parse_command(
+        argv,
+        prog="tightrope tasks build",
+        description="Make the tasks of an experiment and check each with the real grader.",
+        example="tightrope tasks build --config configs/tiny.yaml",
+        flags=[Flag("--workers", "sandboxed runs under way at once", kind=int, default=2)],
+        common=[flag for flag in COMMON_FLAGS if flag.name in ("--dry-run", "--clean")],
+    )
+    from envs.tasks.build import build
+
+    tasks, folder = command.settings.tasks, tasks_dir(command.settings)
+    counts: dict[Split, int] = {"train": tasks.train, "dev": tasks.dev, "test": tasks.test}
+    wanted = ", ".join(f"{count} {split}" for split, count in counts.items())
+    if command.dry_run:
+        print(f"would build {wanted} tasks ({tasks.source}, seed {tasks.seed}) in {folder}")
+        return 0
+    if (folder / "manifest.json").is_file() and not command.clean:
+        _print_counts(_open_same(folder, tasks), folder, note="already built")
+        return 0
+    with _Stages() as stages:
+        build(
+            tasks.source,
+            out_dir=folder,
+            counts=counts,
+            seed=tasks.seed,
+            settings=synthetic_settings(tasks),
+            lock=LOCK,
+            cache_dir=cache_dir(command.settings),
+            workers=command.flags["workers"],
+            report=stages.report,
+        )
+    _print_counts(_open(folder, command), folder, note="built")
+    return 0
+
+
+def synthetic_settings(tasks: TaskSettings) -> "SyntheticSettings":
+    """Return the sizes of generated tasks that an experiment asks for."""
+    from envs.tasks.synthetic import SyntheticSettings
+
+    return SyntheticSettings(
+        num_modules=(1, tasks.max_modules),
+        num_functions=(min(2, tasks.max_functions), tasks.max_functions),
+        share_two_sites=tasks.two_site_share,
+    )
+
+
+def _show(argv: list[str]) -> int:
+    command = parse_command(
+        argv,
+        prog="tightrope tasks show",
+        description="Print one task.",
+        example="tightrope tasks show t_0123456789ab --config configs/tiny.yaml",
+        flags=[
+            Flag("id", "a task's id, or the start of one"),
+            Flag("--private", "show the answer and the hidden tests too", kind=bool),
+        ],
+        common=[],
+    )
+    store = _open(tasks_dir(command.settings), command)
+    wanted = command.flags["id"]
+    found = [task for name, task in store.public.items() if name.startswith(wanted)]
+    if len(found) != 1:
+        some = ", ".join(list(store.public)[:3])
+        raise UserError(
+            "no task has this id" if not found else "several tasks start with this",
+            got=wanted,
+            remedy=f"ids look like {some}",
+        )
+    task, hidden = found[0], store.hidden[found[0].id]
+    print(f"{task.id} ({task.split}, {task.project}, {task.provenance.licence})\n")
+    print(f"{task.statement}\n\nvisible tests: {', '.join(task.visible_tests)}")
+    for path, text in store.workspace(task).items():
+        if path in task.editable and hidden.grader == "io":
+            print(f"\n--- {path}\n{text.rstrip()}")
+        else:
+            note = ", editable" if path in task.editable else ""
+            print(f"{path} ({len(text.splitlines())} lines{note})")
+    if command.flags["private"]:
+        print(f"\noperators: {', '.join(hidden.operators)}\n{hidden.gold_patch}")
+        print(f"fail to pass: {', '.join(hidden.fail_to_pass)}")
+        print(f"pass to pass: {len(hidden.pass_to_pass)} tests")
+    return 0
+
+
+def _stats(argv: list[str]) -> int:
+    command = parse_command(
+        argv,
+        prog="tightrope tasks stats",
+        description="Count the tasks of an experiment.",
+        example="tightrope tasks stats --config configs/tiny.yaml",
+        common=[],
+    )
+    folder = tasks_dir(command.settings)
+    store = _open(folder, command)
+    _print_counts(store, folder, note="")
+    tasks, hidden = list(store.public.values()), store.hidden.values()
+    rows: dict[str, Counter[Any]] = {
+        "operators": Counter(name for half in hidden for name in half.operators),
+        "sites": Counter(task.difficulty.sites for task in tasks),
+        "editable": Counter(", ".join(task.editable) for task in tasks),
+        "rejects": Counter(store.manifest.rejects if store.manifest else {}),
+    }
+    for name, counts in rows.items():
+        shown = ", ".join(f"{key} {count}" for key, count in counts.most_common(8))
+        print(f"{name}: {shown or 'none'}")
+    print(f"lines in a workspace: median {median(task.difficulty.lines for task in tasks):.0f}")
+    print(f"failing tests: median {median(task.difficulty.failing_tests for task in tasks):.0f}")
+    return 0
+
+
+class _Stages:
+    """One progress line for each stretch of the build."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> "_Stages":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def report(self, what: str, done: int, total: int) -> None:
+        if self._progress is None or self._progress.what != what:
+            self._close()
+            self._progress = Progress(what, total=total, unit="done")
+            self._progress.__enter__()
+        self._progress.update(done)
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__()
+
+
+def _open(folder: Path, command: Command) -> "TaskStore":
+    from envs.tasks.store import TaskStore
+
+    if not (folder / "manifest.json").is_file():
+        raise UserError(
+            "no task set",
+            got=str(folder),
+            remedy=f"run `tightrope tasks build --config {command.config}`",
+        )
+    return TaskStore.open(folder)
+
+
+def _open_same(folder: Path, tasks: TaskSettings) -> "TaskStore":
+    """Open a set that is there, if it is the one that the experiment asks for."""
+    from envs.tasks.store import TaskStore
+
+    store = TaskStore.open(folder)
+    manifest = store.manifest
+    asked = {"train": tasks.train, "dev": tasks.dev, "test": tasks.test}
+    if manifest is None or (manifest.source, manifest.seed, manifest.settings.get("asked")) != (
+        tasks.source,
+        tasks.seed,
+        asked,
+    ):
+        raise UserError(
+            "another task set is in this folder",
+            got=str(folder),
+            remedy="--clean builds it anew, or name another folder in tasks.dir",
+        )
+    return store
+
+
+def _print_counts(store: "TaskStore", folder: Path, *, note: str) -> None:
+    counts = Counter(task.split for task in store.public.values())
+    text = ", ".join(f"{counts[split]} {split}" for split in ("train", "dev", "test"))
+    print(f"{folder}: {text}{f' ({note})' if note else ''}")

@@ -1,0 +1,109 @@
+import json
+
+import pytest
+
+from envs.errors import UserError
+from envs.tasks.store import BuiltTask, Manifest, TaskStore, content_sha, write_built
+from envs.tasks.synthetic import generate
+
+MANIFEST = Manifest(source="synthetic", seed=7, licence="Apache-2.0", rejects={"no test fails": 2})
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    some = [*generate(3, split="train", seed=7), *generate(2, split="test", seed=7)]
+    tree = {"pkg/core.py": "X = 'caf\u00e9'\n", "tests/test_core.py": "def test_x():\n    pass\n"}
+    last = some[-1]
+    hidden = last.hidden.model_copy(update={"grader": "pytest", "tests_sha": content_sha(tree)})
+    return [*some[:-1], BuiltTask(last.public, hidden, last.workspace, tree)]
+
+
+def test_round_trip_keeps_both_halves_and_all_trees(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    store = TaskStore.open(tmp_path / "set")
+    assert store.built() == tasks
+    assert [task.id for task in store.split("train")] == [task.public.id for task in tasks[:3]]
+    assert store.split("dev") == []
+    assert store.manifest.counts == {"train": 3, "dev": 0, "test": 2}
+    assert store.manifest.rejects == {"no test fails": 2}
+
+
+def test_a_set_in_memory_reads_like_one_on_disk(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    assert TaskStore.of(tasks).built() == TaskStore.open(tmp_path / "set").built()
+
+
+def test_same_tasks_give_the_same_bytes(tmp_path, tasks):
+    for name in ("one", "two"):
+        write_built(tmp_path / name, tasks=tasks, manifest=MANIFEST)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.json*"))
+    assert len(files) == 9
+    for path in files:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+
+
+def test_the_public_file_holds_nothing_private(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    public = (tmp_path / "set" / "tasks.jsonl").read_text("utf-8")
+    for word in ("gold", "fail_to_pass", "operators", "unseen"):
+        assert word not in public
+    assert (tmp_path / "set" / "private").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["tasks.jsonl", "private/hidden.jsonl", "workspaces"])
+def test_a_damaged_file_is_named(tmp_path, tasks, name):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    path = tmp_path / "set" / name
+    path = next(path.iterdir()) if path.is_dir() else path
+    path.write_bytes(path.read_bytes()[:-3] + b"???")
+    with pytest.raises(UserError, match=path.name) as caught:
+        TaskStore.open(tmp_path / "set")
+    assert "tightrope tasks build" in caught.value.remedy
+
+
+def test_a_missing_file_is_named(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    (tmp_path / "set" / "private" / "hidden.jsonl").unlink()
+    with pytest.raises(UserError, match="hidden.jsonl"):
+        TaskStore.open(tmp_path / "set")
+
+
+def test_no_set_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(UserError, match="no task set") as caught:
+        TaskStore.open(tmp_path / "nothing")
+    assert "tightrope tasks build" in caught.value.remedy
+
+
+def test_another_format_is_refused(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    path = tmp_path / "set" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"format_version": 99}), "utf-8")
+    with pytest.raises(UserError, match="format 99"):
+        TaskStore.open(tmp_path / "set")
+
+
+def test_writing_replaces_a_set_whole(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    write_built(tmp_path / "set", tasks=tasks[:1], manifest=MANIFEST)
+    assert TaskStore.open(tmp_path / "set").built() == tasks[:1]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_failed_write_leaves_the_old_set(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+
+    def breaks_down():
+        yield tasks[0]
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError):
+        write_built(tmp_path / "set", tasks=breaks_down(), manifest=MANIFEST)
+    assert TaskStore.open(tmp_path / "set").built() == tasks
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, tasks):
+    (tmp_path / "thesis.txt").write_text("all of it", "utf-8")
+    with pytest.raises(UserError, match="not a task set"):
+        write_built(tmp_path, tasks=tasks, manifest=MANIFEST)
+    assert (tmp_path / "thesis.txt").read_text("utf-8") == "all of it"

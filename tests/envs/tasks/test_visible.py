@@ -1,0 +1,73 @@
+import ast
+
+from envs.tasks.visible import keep_tests
+
+TEXT = '''"""Tests of calc."""
+import pytest
+from calc import add, sub
+
+ANSWERS = {1: 2, 2: 3}
+SHIFT = 10
+
+
+def inc(x):
+    return x + SHIFT
+
+
+def only_for_hidden(x):
+    return ANSWERS[x]
+
+
+@pytest.fixture
+def one():
+    return 1
+
+
+@pytest.mark.parametrize("x", [1, 2])
+def test_add(x):  # shown
+    assert add(x, 1) == inc(x) - 9
+
+
+@pytest.mark.parametrize(
+    "x",
+    [1, 2],
+)
+def test_sub(x):
+    assert sub(x, 1) == only_for_hidden(x)
+
+
+class TestCalc:
+    kind = int
+
+    def test_kind(self):
+        assert isinstance(add(1, 1), self.kind)
+
+    def test_add(self, one):
+        assert add(one, 1) == 2
+
+
+class TestMore(TestCalc):
+    def test_last(self):
+        assert sub(2, 1) == 1
+'''
+
+
+def test_hidden_tests_and_what_only_they_use_are_gone():
+    kept = keep_tests(TEXT, names={"test_add"})
+    for word in ("test_sub", "test_kind", "test_last", "only_for_hidden", "ANSWERS"):
+        assert word not in kept
+
+
+def test_the_rest_stays_as_it_was():
+    kept = keep_tests(TEXT, names={"test_add"})
+    lines = TEXT.splitlines()
+    assert [line for line in kept.splitlines() if line not in lines] == ["    pass"]
+    names = {node.name for node in ast.parse(kept).body if hasattr(node, "name")}
+    assert names == {"inc", "one", "test_add", "TestCalc", "TestMore"}
+    assert "SHIFT = 10" in kept
+    assert "# shown" in kept
+
+
+def test_keeping_all_tests_changes_nothing():
+    names = {"test_add", "test_sub", "test_kind", "test_last"}
+    assert keep_tests(TEXT, names=names) == TEXT

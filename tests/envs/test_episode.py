@@ -1,0 +1,181 @@
+"""The loop keeps the window, stops for named reasons, and carries notes and pointers through rewrites."""
+
+import asyncio
+
+import pytest
+
+from envs.context import render_view
+from envs.episode import Limits
+from envs.policies import Habits, call
+from envs.records import Compacted, Evicted, Observed, Sampled, StopReason
+from rewards.cost import billed_tokens
+from tests.envs.world import (
+    CHAT,
+    FILES,
+    LIMITS,
+    new_environment,
+    play,
+    sample_of,
+    sample_text,
+)
+
+LONG = {**FILES, "long.py": "".join(f"value_{n} = {n}\n" for n in range(200))}
+
+
+@pytest.mark.parametrize("window", [300, 340, 400, 520])
+@pytest.mark.parametrize("rewrite", ["none", "evict", "compact"])
+def test_no_view_ever_exceeds_the_window_less_one_sample(window: int, rewrite: str) -> None:
+    limits = Limits(window_tokens=window, max_turns=12, max_new_tokens=48, observation_tokens=160)
+    episode = play("wasteful", limits=limits, habits=Habits(find="file", rewrite=rewrite))  # type: ignore[arg-type]
+    assert all(turn.prompt_end <= window - 48 for turn in episode.turns)
+
+
+def test_a_small_window_is_solved_with_compact_and_overflows_without() -> None:
+    limits = Limits(window_tokens=330, max_turns=12, max_new_tokens=48, observation_tokens=160)
+    forced = play("careful", limits=limits, habits=Habits(rewrite="none"))
+    solved = play("careful", limits=limits, habits=Habits(rewrite="compact"))
+    assert forced.stop_reason is StopReason.CONTEXT_OVERFLOW
+    assert solved.stop_reason is StopReason.SUBMITTED
+    assert any(isinstance(e, Compacted) for e in solved.events)
+
+
+def test_observations_are_cut_with_a_pointer_never_silently() -> None:
+    environment = new_environment(files=LONG)
+    environment.step(sample_of([call("read_file", path="long.py")]))
+    (observation,) = environment.view().observations
+    assert "read_lines]" in observation.text and "more lines" in observation.text
+    assert observation.num_tokens <= LIMITS.observation_tokens
+    shown = observation.spans[0].end
+    assert f"{shown}: value_{shown - 1}" in observation.text
+    assert f"{shown + 1}: value" not in observation.text
+
+
+def test_the_header_states_size_and_exactly_what_remains() -> None:
+    environment = new_environment()
+    for _ in range(3):
+        environment.step(sample_of([call("outline", path="m0.py")]))
+        view = environment.view()
+        last = view.observations[-1]
+        assert last.remaining_tokens == LIMITS.window_tokens - 48 - len(view.prompt_ids)
+        assert last.text.startswith(f"[{last.id} {last.num_tokens}/{last.remaining_tokens}]\n")
+
+
+def test_all_results_of_a_turn_are_one_suffix_in_order() -> None:
+    environment = new_environment()
+    environment.step(sample_of([call("list_files"), call("nothing"), call("search", pattern="def")]))
+    (observed,) = [e for e in environment.events if isinstance(e, Observed)]
+    texts = [o.text for o in observed.observations]
+    assert "m0.py" in texts[0] and "unknown tool" in texts[1] and "m1.py:1: def" in texts[2]
+
+
+def test_inside_the_reserve_only_rewrites_and_submit_go_on() -> None:
+    limits = Limits(window_tokens=200, max_turns=30, max_new_tokens=48, observation_tokens=160)
+    environments = [new_environment(limits=limits) for _ in range(3)]
+    for environment in environments:
+        while environment.view().prompt_ids and _room(environment) >= 70:
+            environment.step(sample_of([call("outline", path="m0.py")]))
+        assert environment.stop_reason is None
+    reading, compacting, submitting = environments
+    reading.step(sample_of([call("outline", path="m0.py"), call("outline", path="m1.py")]))
+    assert reading.stop_reason is StopReason.CONTEXT_OVERFLOW
+    compacting.step(sample_of([call("compact", summary="seen m0")]))
+    assert compacting.stop_reason is None and compacting.view().num_rewrites == 1
+    submitting.step(sample_of([call("submit")]))
+    assert submitting.stop_reason is StopReason.SUBMITTED
+
+
+def _room(environment) -> int:  # type: ignore[no-untyped-def]
+    return environment.limits.window_tokens - 48 - len(environment.view().prompt_ids)
+
+
+def test_one_silent_turn_is_told_and_the_second_in_a_row_ends() -> None:
+    environment = new_environment()
+    environment.step(sample_text("Let me think."))
+    assert "no tool call" in environment.view().observations[-1].text
+    environment.step(sample_of([call("list_files")]))
+    environment.step(sample_text("Hm."))
+    assert environment.stop_reason is None
+    environment.step(sample_text("Hm."))
+    assert environment.stop_reason is StopReason.NO_TOOL_CALL
+
+
+def test_turn_and_token_limits_stop() -> None:
+    few = new_environment(limits=Limits(400, 2, 48, 160))
+    few.step(sample_of([call("list_files")]))
+    few.step(sample_of([call("list_files")]))
+    assert few.stop_reason is StopReason.TURN_LIMIT
+    short = new_environment(limits=Limits(400, 9, 48, 160, max_sampled_tokens=5))
+    short.step(sample_of([call("outline", path="m0.py")]))
+    assert short.stop_reason is StopReason.TOKEN_LIMIT
+
+
+def test_rewrites_are_refused_when_small_unknown_too_many_or_not_offered() -> None:
+    environment = new_environment(limits=Limits(600, 30, 48, 160, max_rewrites=1))
+    environment.step(sample_of([call("list_files")]))
+    environment.step(sample_of([call("evict", observation_ids=["o1"])]))
+    assert "at least 60" in environment.view().observations[-1].text
+    environment.step(sample_of([call("evict", observation_ids=["o9"])]))
+    assert "in view" in environment.view().observations[-1].text
+    environment.step(sample_of([call("read_file", path="m0.py")]))
+    environment.step(sample_of([call("evict", observation_ids=["o4"])]))
+    assert any(isinstance(e, Evicted) for e in environment.events)
+    environment.step(sample_of([call("compact", summary="x")]))
+    assert "at most 1 rewrites" in environment.view().observations[-1].text
+    whole = new_environment(strategy="full_history")
+    whole.step(sample_of([call("compact", summary="x")]))
+    assert "not available" in whole.view().observations[-1].text
+
+
+def test_compact_must_be_the_last_call_of_its_turn() -> None:
+    environment = new_environment()
+    environment.step(sample_of([call("compact", summary="x"), call("list_files")]))
+    assert "last call" in environment.view().observations[0].text
+    assert not any(isinstance(e, Compacted) for e in environment.events)
+
+
+def test_notes_move_behind_the_task_at_a_rewrite_with_updated_pointers() -> None:
+    environment = new_environment(limits=Limits(700, 30, 48, 160))
+    environment.step(sample_of([call("note", file="m0.py", facts="lum is fine", lines="6-8")]))
+    before = environment.view().prompt_ids
+    assert "note m0.py" not in CHAT.decode(before)
+    environment.step(
+        sample_of([call("edit_lines", path="m0.py", start=1, end=0, text="import os\nimport re")])
+    )
+    assert environment.view().prompt_ids[: len(before)] == before
+    environment.step(sample_of([call("compact", summary="noted")]))
+    assert "note m0.py:8-10 lum is fine" in CHAT.decode(environment.view().prompt_ids)
+
+
+def test_every_turn_is_billed_also_failed_calls_and_compactions() -> None:
+    environment = new_environment()
+    expected = 0
+    for calls in ([call("nothing")], [call("compact", summary="x")], [call("submit")]):
+        sample = sample_of(calls)
+        expected += len(environment.view().prompt_ids) + len(sample.token_ids)
+        environment.step(sample)
+    from envs.episode import Identity
+
+    episode = environment.record(Identity("g", 0, 0, "x", 0, 0.0, False), outcome=None)
+    assert billed_tokens(episode) == expected
+    assert len(episode.turns) == sum(isinstance(e, Sampled) for e in episode.events) == 3
+
+
+def test_gold_is_cheapest_and_noop_is_one_turn() -> None:
+    costs = {name: billed_tokens(play(name)) for name in ("gold", "careful", "noop")}
+    assert costs["gold"] < costs["careful"]
+    assert len(play("noop").turns) == 1
+
+
+def test_a_script_plays_the_same_episode_twice() -> None:
+    assert play("careful") == play("careful")
+
+
+def test_the_log_only_grows() -> None:
+    environment = new_environment()
+    seen: list[object] = []
+    for calls in ([call("read_file", path="m0.py")], [call("evict", observation_ids=["o1"])]):
+        environment.step(sample_of(calls))
+        assert environment.events[: len(seen)] == seen
+        seen = list(environment.events)
+    assert render_view(environment.events) == environment.view()
+    assert asyncio.iscoroutinefunction(type(environment).step) is False

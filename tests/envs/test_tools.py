@@ -1,0 +1,112 @@
+"""Tools answer every call with text, refuse what would corrupt the workspace, and keep pointers true."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.policies import call
+from envs.records import Span, TestReport, ToolCall
+from envs.tools import NAMES, Toolbox, ToolError, brief_descriptions, parse_range
+from envs.workspace import Workspace
+from tests.envs.world import FILES
+
+
+def toolbox(editable: tuple[str, ...] = ("m0.py",)) -> Toolbox:
+    def failing(files: dict[str, str], selector: str) -> TestReport:
+        return TestReport(num_passed=1, failures=(("c0", f"{selector}: returned 1"),))
+
+    return Toolbox(Workspace.of(FILES, editable), run_visible=failing)
+
+
+def test_reading_tools_show_numbered_lines_and_ranges() -> None:
+    tools = toolbox()
+    assert tools.run(call("list_files")).text == "m0.py 8 lines\nm1.py 3 lines"
+    assert tools.run(call("outline", path="m0.py")).text == "1-3 qax\n6-8 lum"
+    assert tools.run(call("search", pattern="return")).text.count("\n") == 2
+    shown = tools.run(call("read_lines", path="m0.py", start=2, end=3))
+    assert shown.text == '2:     """abs of a minus b"""\n3:     return abs(a + b)'
+    assert shown.spans == (Span(path="m0.py", start=2, end=3),)
+    assert tools.run(call("run_tests")).text.startswith("1 passed, 1 failed")
+
+
+def test_edit_replaces_inserts_and_shows_the_window() -> None:
+    tools = toolbox()
+    text = tools.run(
+        call("edit_lines", path="m0.py", start=3, end=3, text="    return abs(a - b)")
+    ).text
+    assert "3:     return abs(a - b)" in text
+    tools.run(call("edit_lines", path="m0.py", start=1, end=0, text="import os"))
+    assert tools.workspace.files["m0.py"].startswith("import os\ndef qax")
+
+
+REFUSED = {
+    "syntax error": call("edit_lines", path="m0.py", start=3, end=3, text="    return ("),
+    "null byte": call("edit_lines", path="m0.py", start=3, end=3, text="x = '\x00'"),
+    "read-only": call("edit_lines", path="m1.py", start=3, end=3, text="    return 1"),
+    "no such lines": call("edit_lines", path="m0.py", start=90, end=91, text="x"),
+    "no file": call("read_file", path="../secret"),
+    "unknown tool": call("bash", command="ls"),
+    "missing argument": call("read_lines", path="m0.py"),
+    "unknown argument": call("submit", force=True),
+    "wrong type": call("read_lines", path="m0.py", start="x", end=2),
+    "bad range": call("note", file="m0.py", facts="x", lines="all"),
+    "malformed": ToolCall(name="", error="not JSON"),
+}
+
+
+@pytest.mark.parametrize("bad", REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_call_is_refused_and_changes_nothing(bad: ToolCall) -> None:
+    tools = toolbox()
+    with pytest.raises(ToolError):
+        tools.run(bad)
+    assert tools.workspace.files == FILES
+
+
+def test_numbers_as_text_are_read_as_numbers() -> None:
+    assert toolbox().run(call("read_lines", path="m0.py", start="2", end="2")).text.startswith("2:")
+
+
+def test_line_numbers_that_an_edit_moved_are_stale_until_read_again() -> None:
+    tools = toolbox()
+    tools.run(call("read_file", path="m0.py"))
+    tools.run(call("edit_lines", path="m0.py", start=1, end=0, text="import os"))
+    edit = call("edit_lines", path="m0.py", start=8, end=8, text="    return 0")
+    with pytest.raises(ToolError, match="stale"):
+        tools.run(edit)
+    tools.run(call("read_lines", path="m0.py", start=7, end=9))
+    tools.run(call("edit_lines", path="m0.py", start=9, end=9, text="    return 0"))
+
+
+def test_every_tool_has_a_line_for_the_model() -> None:
+    rows = brief_descriptions().splitlines()
+    assert [row.split("(")[0] for row in rows] == list(NAMES)
+    assert all(row.endswith(".") for row in rows)
+
+
+@given(st.text(max_size=12))
+def test_a_range_is_two_numbers_or_nothing(text: str) -> None:
+    found = parse_range(text)
+    assert found is None or all(number >= 0 for number in found)
+
+
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(1, 8), st.integers(0, 3), st.integers(0, 3)), max_size=4
+    ),
+    target=st.integers(1, 8),
+)
+def test_a_pointer_follows_its_line_through_edits(
+    edits: list[tuple[int, int, int]], target: int
+) -> None:
+    lines = [f"line{n}" for n in range(1, 9)]
+    workspace = Workspace.of({"a": "\n".join(lines) + "\n"}, ("a",))
+    marker = lines[target - 1]
+    for start, removed, added in edits:
+        count = len(workspace.lines("a"))
+        start = min(start, count + 1)
+        end = min(start + removed - 1, count)
+        if marker in workspace.lines("a")[start - 1 : end]:
+            continue
+        workspace.edit(Span(path="a", start=start, end=end), "\n".join(["new"] * added))
+    now = workspace.moved(Span(path="a", start=target, end=target), since=0)
+    assert workspace.lines("a")[now.start - 1] == marker

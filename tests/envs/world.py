@@ -1,0 +1,119 @@
+"""A two-bug task with a tokenizer of its own, for tests of the episode machinery without a sandbox."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.episode import SYSTEM_SHORT, Environment, Identity, Limits, run_episode
+from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.records import (
+    Difficulty,
+    Edit,
+    Episode,
+    HiddenTask,
+    Outcome,
+    Provenance,
+    RepairTask,
+    Sample,
+    TestReport,
+    ToolCall,
+)
+from envs.rendering import ChatFormat
+from train.tiny import task_corpus, train_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    "m0.py": (
+        'def qax(a, b):\n    """abs of a minus b"""\n    return abs(a + b)\n\n\n'
+        'def lum(a, b):\n    """larger of 0 and a times b"""\n    return max(0, a * b)\n'
+    ),
+    "m1.py": 'def zor(a, b):\n    """twice a plus b"""\n    return 2 * (a - b)\n',
+}
+TASK = RepairTask(
+    id="t1",
+    project="world",
+    split="train",
+    statement="m0.py: qax(3, 5) returned 8, expected 2\nm1.py: zor(1, 2) returned -2, expected 6",
+    workspace_sha="",
+    editable=("m0.py", "m1.py"),
+    visible_tests=("c0",),
+    difficulty=Difficulty(sites=2, files=2, lines=11, failing_tests=2),
+    provenance=Provenance(
+        source="synthetic", origin="", licence="", sha256="", generator="", seed=0
+    ),
+)
+HIDDEN = HiddenTask(
+    task_id="t1",
+    grader="io",
+    fail_to_pass=("c0",),
+    pass_to_pass=(),
+    unseen_tests=(),
+    operators=("arith_swap",),
+    gold_edits=(
+        Edit(path="m0.py", start=3, end=3, text="    return abs(a - b)"),
+        Edit(path="m1.py", start=3, end=3, text="    return 2 * (a + b)"),
+    ),
+    gold_patch="",
+    gold_spans=(),
+)
+SOLVED = Outcome(fail_to_pass_rate=1.0, pass_to_pass_rate=1.0, sandbox_level="none")
+TOKENIZER = train_tokenizer(task_corpus([(TASK, HIDDEN, FILES)] * 20), vocab_size=600)
+CHAT = ChatFormat(
+    TOKENIZER,
+    template=(ROOT / "train" / "templates" / "tiny.jinja").read_text(),
+    eot="<|im_end|>",
+)
+LIMITS = Limits(window_tokens=400, max_turns=12, max_new_tokens=48, observation_tokens=160)
+
+
+def no_tests(files: dict[str, str], selector: str) -> TestReport:
+    """Stand for a suite without tests."""
+    del files, selector
+    return TestReport(num_passed=0, failures=())
+
+
+def new_environment(
+    *, limits: Limits = LIMITS, strategy: str = "learned", files: dict[str, str] = FILES
+) -> Environment:
+    """Return a fresh environment of the task."""
+    return Environment(
+        TASK,
+        files,
+        chat=CHAT,
+        system=SYSTEM_SHORT,
+        limits=limits,
+        strategy=strategy,  # type: ignore[arg-type]
+        run_visible=no_tests,
+    )
+
+
+def sample_of(calls: Sequence[ToolCall]) -> Sample:
+    """Return what a model would sample to make these calls."""
+    ids = CHAT.call_ids(calls)
+    return Sample(token_ids=ids, sampling_logps=(-0.5,) * len(ids), finish="stop")
+
+
+def sample_text(text: str, *, close: bool = True) -> Sample:
+    """Return a sample of plain text, cut at its limit unless `close`."""
+    ids = (*CHAT.encode(text), *((CHAT.eot_id,) if close else ()))
+    finish = "stop" if close else "length"
+    return Sample(token_ids=ids, sampling_logps=(-0.5,) * len(ids), finish=finish)  # type: ignore[arg-type]
+
+
+def play(name: str, *, limits: Limits = LIMITS, habits: Habits | None = None) -> Episode:
+    """Play one scripted episode."""
+    script = make_script(
+        name,  # type: ignore[arg-type]
+        task=TASK,
+        hidden=HIDDEN,
+        files=FILES,
+        chat=CHAT,
+        habits=habits,
+    )
+    policy = ScriptedPolicy(script, chat=CHAT, max_new_tokens=limits.max_new_tokens)
+    identity = Identity("g", 0, 0, name, 0, 0.0, False)
+    return asyncio.run(
+        run_episode(
+            new_environment(limits=limits), policy, grade=lambda files: SOLVED, identity=identity
+        )
+    )

@@ -1,0 +1,355 @@
+"""The report page: whole, self-contained, honest about what is missing, and safe with any text."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from envs.errors import UserError
+from rewards.cost import billed_tokens
+from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
+from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
+from tightrope_cli.pages.figures import PolicyPoint, line_chart, moving_average, tradeoff_plot
+from tightrope_cli.pages.report import build_report, page_context, read_episodes
+from tightrope_cli.report import main
+from train.load import run_main
+
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks nesting, and collects tags, attributes and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "demo")
+
+
+@pytest.fixture
+def run_dir(whole_run, tmp_path):
+    return Path(shutil.copytree(whole_run, tmp_path / "demo"))
+
+
+def build(run_dir):
+    return build_report(run_dir, run_dir / "report/index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_loads_nothing(run_dir):
+    html = build(run_dir)
+    page = Page(html)
+    assert "Not run yet" not in page.text
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert not {"src", "href"} & {name for name, value in page.attributes if value[:1] != "#"}
+    assert "http" not in html
+    assert "url(" not in html
+    assert len(html) < 400_000
+    for word in ("Pass rate against tokens", "Most shortened", "Best", "Worst", "Entropy"):
+        assert word in page.text
+    # one figure per curve, the trade-off, and one strip per episode
+    assert page.tags.count("svg") >= 1 + 6 + 1 + 3
+
+
+def test_every_figure_says_in_words_what_it_shows(run_dir):
+    html = build(run_dir)
+    assert html.count("<svg") == html.count('role="img" aria-label="') - html.count(
+        '<span class="gauge" role="img"'
+    ) - html.count('<span class="bar" role="img"')
+    assert "base: 0 % solved, none solved" in html
+
+
+def test_the_table_holds_the_numbers_of_the_summary(run_dir):
+    summary = json.loads((run_dir / "evaluate/summary.json").read_text())
+    text = Page(build(run_dir)).text
+    for row in summary["policies"]:
+        assert row["name"] in text
+        low, high = row["pass_rate_ci95"]
+        assert f"{100 * row['pass_rate']:.0f} %" in text
+        assert f"{100 * low:.0f} % to {100 * high:.0f} %" in text
+        if row["tokens_per_solved"]:
+            assert f"{row['tokens_per_solved']:,.0f}" in text
+
+
+def test_texts_of_episodes_are_decoded_and_escaped(run_dir):
+    html = build(run_dir)
+    assert "<b>total" not in html
+    assert "&lt;b&gt;total" in html
+    assert "&lt;tool_call&gt;" in html
+    assert "compacted to: hyd.py:2 adds; should subtract" in html
+
+
+def test_without_a_tokenizer_the_calls_are_shown(run_dir):
+    shutil.rmtree(run_dir / "sft/tokenizer")
+    html = build(run_dir)
+    assert "No tokenizer was found" in html
+    assert "&lt;tool_call&gt;" not in html
+    assert "edit_lines" in html
+
+
+def test_a_decoder_can_be_given(run_dir):
+    out = run_dir / "page.html"
+    build_report(run_dir, out, decode=lambda ids: f"said {len(ids)} tokens")
+    assert "said 60 tokens" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [("sft",), ("grpo",), ("evaluate",), ("sft", "grpo"), ("sft", "grpo", "evaluate")],
+    ids="-".join,
+)
+def test_stages_that_did_not_run_are_named(run_dir, missing):
+    for stage in missing:
+        shutil.rmtree(run_dir / stage)
+    page = Page(build(run_dir))
+    assert page.text.count("Not run yet") >= len(missing)
+
+
+@pytest.mark.parametrize(
+    "path", ["evaluate/summary.json", "evaluate/episodes", "grpo/metrics.jsonl", "grpo/episodes"]
+)
+def test_any_missing_file_still_gives_a_page(run_dir, path):
+    victim = run_dir / path
+    if victim.is_dir():
+        shutil.rmtree(victim)
+    else:
+        victim.unlink()
+    Page(build(run_dir))
+
+
+def test_before_evaluation_training_episodes_are_shown(run_dir):
+    shutil.rmtree(run_dir / "evaluate")
+    assert "training step 5" in build(run_dir)
+
+
+def test_a_line_that_is_still_being_written_is_left_out(run_dir):
+    before = build(run_dir)
+    with (run_dir / "grpo/metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "pass_r')
+    assert build(run_dir) == before
+
+
+def test_same_files_same_page(run_dir):
+    assert build(run_dir) == build(run_dir)
+
+
+def test_nothing_solved_and_open_intervals_are_shown_as_such(run_dir):
+    path = run_dir / "evaluate/summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["policies"]:
+        solved = row["name"] == "sft"
+        row |= {"pass_rate": 0.01 * solved, "pass_rate_ci95": [0.0, 0.03]}
+        row |= {"tokens_per_solved": 9000.0 if solved else None}
+        row["tokens_per_solved_ci95"] = [4000.0, None] if solved else [None, None]
+    path.write_text(json.dumps(summary))
+    text = Page(build(run_dir)).text
+    assert "from 4,000, open above" in text
+    assert "\u2013" in text
+
+
+def test_the_comparison_of_the_summary_goes_first(run_dir):
+    path = run_dir / "evaluate/summary.json"
+    summary = json.loads(path.read_text())
+    summary["comparisons"] = [
+        {
+            "first": "sft",
+            "second": "grpo",
+            "num_tasks": 77,
+            "pass_rate_difference": 0.123,
+            "pass_rate_difference_ci95": [0.1, 0.2],
+            "tokens_per_solved_ratio": None,
+            "tokens_per_solved_ratio_ci95": [None, None],
+        }
+    ]
+    path.write_text(json.dumps(summary))
+    text = Page(build(run_dir)).text
+    assert "On the 77 tasks" in text
+    assert "+12.3 points" in text
+
+
+def test_bars_of_stop_reasons_are_whole_and_split_submitted(run_dir):
+    context = page_context(run_dir, decode=None)
+    summary = json.loads((run_dir / "evaluate/summary.json").read_text())
+    for bar, row in zip(context["bars"], summary["policies"], strict=True):
+        assert sum(part["percent"] for part in bar["parts"]) == pytest.approx(100)
+        counts = {part["reason"]: part["count"] for part in bar["parts"]}
+        submitted = row["stop_reasons"].get("submitted", 0)
+        assert counts.get("solved", 0) + counts.get("submitted", 0) == submitted
+        assert counts.get("solved", 0) == round(row["pass_rate"] * row["num_samples"])
+
+
+def test_a_missing_run_is_the_users_error(tmp_path):
+    with pytest.raises(UserError, match="accelerate launch"):
+        build_report(tmp_path / "nowhere", tmp_path / "page.html")
+
+
+def test_episodes_of_another_version_are_the_users_error(tmp_path):
+    path = tmp_path / "evaluate/episodes/sft.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema_version": 99}\n')
+    with pytest.raises(UserError, match="evaluate"):
+        read_episodes(path)
+
+
+def test_the_command_writes_the_page_and_replaces_it(run_dir, capsys):
+    config = run_dir.parent / "run.yaml"
+    config.write_text(f"run: {{name: demo, dir: {run_dir.parent}}}\nmodel: {{base: tiny}}\n")
+    for _ in range(2):
+        assert run_main(main, ["--config", str(config)]) == 0
+        assert capsys.readouterr().out.strip() == str(run_dir / "report/index.html")
+    assert (run_dir / "report/done").is_file()
+
+
+def test_the_command_names_the_remedy_for_a_missing_run(tmp_path, capsys):
+    config = tmp_path / "run.yaml"
+    config.write_text(f"run: {{name: other, dir: {tmp_path}}}\nmodel: {{base: tiny}}\n")
+    assert run_main(main, ["--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert f"accelerate launch train/sft.py --config {config}" in error
+
+
+def test_most_shortened_wants_tasks_that_both_solved():
+    tokenizer = byte_tokenizer()
+    before = [
+        make_episode(tokenizer, policy="sft", task=t, sample=s, seed=0)
+        for t in range(20)
+        for s in range(2)
+    ]
+    after = [
+        make_episode(tokenizer, policy="grpo", task=t, sample=s, seed=0)
+        for t in range(20)
+        for s in range(2)
+    ]
+    pairs = most_shortened(before, after, count=3, decode=None)
+    assert len(pairs) == 3
+    drops = {
+        first.task_id: billed_tokens(first) - billed_tokens(second)
+        for first in reversed(before)
+        for second in reversed(after)
+        if first.task_id == second.task_id and _is_solved(first) and _is_solved(second)
+    }
+    assert len(set(drops.values())) > 3
+    expected = sorted(drops.values(), reverse=True)[:3]
+    assert [pair.saved_tokens for pair in pairs] == expected
+    for pair in pairs:
+        assert pair.before.solved
+        assert pair.after.solved
+        assert pair.saved_tokens == pair.before.billed_tokens - pair.after.billed_tokens > 0
+
+
+def test_best_are_cheap_and_worst_are_dear():
+    tokenizer = byte_tokenizer()
+    episodes = [
+        make_episode(tokenizer, policy="sft", task=t, sample=s, seed=0)
+        for t in range(20)
+        for s in range(2)
+    ]
+    best, worst = best_and_worst(episodes, count=3, decode=None)
+    assert all(view.solved for view in best)
+    assert not any(view.solved for view in worst)
+    assert best[0].billed_tokens == min(billed_tokens(e) for e in episodes if _is_solved(e))
+    assert worst[0].billed_tokens == max(billed_tokens(e) for e in episodes if not _is_solved(e))
+    assert any(view.num_segments > 1 for view in best)
+    assert len({view.task_id for view in best}) == 3
+
+
+def _is_solved(episode):
+    return episode.outcome is not None and episode.outcome.fail_to_pass_rate == 1
+
+
+def test_unfolded_turns_hold_what_the_record_holds():
+    tokenizer = byte_tokenizer()
+    episode = next(
+        made
+        for task in range(99)
+        if len((made := make_episode(tokenizer, policy="sft", task=task, sample=0, seed=0)).turns)
+        > 4
+    )
+    view = unfold(episode, title="x", decode=lambda ids: tokenizer.decode(list(ids)))
+    assert [turn.held_tokens for turn in view.turns] == [t.prompt_end for t in episode.turns]
+    assert view.turns[1].evicted == ("o1",)
+    assert view.turns[2].rewritten
+    assert view.turns[2].segment == 2
+    assert '"read_file"' in view.turns[0].text
+    assert view.prompt.startswith("Repair the code.")
+    for turn in view.turns:
+        assert turn.cached_percent + turn.new_percent + turn.sampled_percent <= 100
+
+
+def test_long_texts_are_cut_and_say_so():
+    tokenizer = byte_tokenizer()
+    text = "x" * 5000
+    episode = make_episode(tokenizer, policy="gold", task=0, sample=0, seed=0)
+    view = unfold(episode, title="x", decode=lambda _: text)
+    assert view.turns[0].text == "x" * MAX_CHARACTERS + "\n[3,500 more characters]"
+
+
+def test_an_episode_without_turns_can_be_shown():
+    tokenizer = byte_tokenizer()
+    episode = make_episode(tokenizer, policy="gold", task=0, sample=0, seed=0)
+    empty = episode.model_copy(
+        update={"turns": (), "events": episode.events[:1], "segment_ids": ()}
+    )
+    assert unfold(empty, title="x", decode=None).turns == ()
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[(1, 0.0)], [(1, 0.0), (2, 0.0)], [(5, 3.7)], [(i, 1000.0 / i) for i in range(1, 300)]],
+    ids=["one-zero", "zeros", "one-step", "many-steps"],
+)
+def test_any_curve_can_be_drawn(points):
+    svg = line_chart(points, title="loss", form="{:.2f}".format)
+    assert "nan" not in svg
+    assert svg.count("<circle") == len(points) + 1
+
+
+def test_moving_average_by_hand():
+    assert moving_average([1, 2, 3, 4, 5, 6]) == [2, 2.5, 3, 4, 4.5, 5]
+
+
+def test_a_policy_that_solved_nothing_has_its_own_lane():
+    none = PolicyPoint(
+        name="base",
+        kind="base",
+        hollow=False,
+        pass_rate=0.0,
+        pass_rate_ci95=(0.0, 0.0),
+        tokens=None,
+        tokens_ci95=(None, None),
+    )
+    svg = tradeoff_plot([none])
+    assert "none solved" in svg
+    assert "nan" not in svg
+    assert "inf" not in svg

