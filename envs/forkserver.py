@@ -18,6 +18,8 @@ from envs.sandbox import Layers, Preload, ServerProcess, probe
 
 Ending = Literal["exited", "timeout", "overflow"]
 
+STALLED_SHARE = 0.25  # of the wall limit spent computing, below which a timeout is tried again
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -63,15 +65,16 @@ class ForkServer:
     def run(self, request: dict[str, Any], *, wall_s: float) -> RunReport:
         """Run `request` (see `envs/candidate.py`) for at most `wall_s` seconds of wall clock.
 
+        A run that was stopped by the clock while it had hardly computed is repeated once: either
+        it slept, and will again, or the machine was too busy to judge it by.
+
         Raises:
             InfrastructureError: It failed twice, the second time in a fresh server.
         """
-        process = self._current(failed=None)
-        try:
-            report = process.run(request, wall_s=wall_s)
-        except InfrastructureError:
-            report = self._current(failed=process).run(request, wall_s=wall_s)
-        return RunReport(report["ending"], report["output"], report["cpu_s"])
+        report = self._run_once(request, wall_s=wall_s)
+        if report.ending == "timeout" and report.cpu_s < STALLED_SHARE * wall_s:
+            report = self._run_once(request, wall_s=wall_s)
+        return report
 
     def close(self) -> None:
         """Stop the process and remove its folder."""
@@ -90,6 +93,14 @@ class ForkServer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _run_once(self, request: dict[str, Any], *, wall_s: float) -> RunReport:
+        process = self._current(failed=None)
+        try:
+            report = process.run(request, wall_s=wall_s)
+        except InfrastructureError:
+            report = self._current(failed=process).run(request, wall_s=wall_s)
+        return RunReport(report["ending"], report["output"], report["cpu_s"])
 
     def _current(self, *, failed: ServerProcess | None) -> ServerProcess:
         """Return the running process, a fresh one if the running one is `failed`.

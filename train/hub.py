@@ -6,11 +6,12 @@ all of them obey a client's own limit. So one question is asked in a thread, and
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from envs.errors import UserError
 
-WAIT_S = 8.0  # leaves room for imports below the promised 15 s
+WAIT_S = 6.0  # leaves room for imports below the promised 15 s
 
 
 def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:
@@ -66,20 +67,36 @@ def cached_folder(repo: str) -> Path | None:
     return folder if all((folder / shard).is_file() for shard in shards) else None
 
 
+def licence_on_hub(repo: str, *, wait_s: float = WAIT_S) -> str | None:
+    """Return the licence that the hub's card of `repo` names; None if the hub does not say it."""
+    from huggingface_hub import HfApi
+
+    answer = _ask(lambda: HfApi().model_info(repo, timeout=wait_s), wait_s=wait_s)
+    return getattr(getattr(answer, "card_data", None), "license", None)
+
+
 def _failure(repo: str, *, wait_s: float) -> str | None:
     """Ask for the head of one file; return what went wrong, None if it could be downloaded."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    answers: list[str | None] = []
+    url = hf_hub_url(repo, "config.json")
+    answer = _ask(lambda: get_hf_file_metadata(url, timeout=wait_s), wait_s=wait_s)
+    if answer is None:
+        return f"no answer in {wait_s:.0f} s"
+    return type(answer).__name__ if isinstance(answer, Exception) else None
+
+
+def _ask(question: Callable[[], object], *, wait_s: float) -> object:
+    """Return the answer or the exception of `question`; None if it takes longer than `wait_s`."""
+    answers: list[object] = []
 
     def ask() -> None:
         try:
-            get_hf_file_metadata(hf_hub_url(repo, "config.json"), timeout=wait_s)
-            answers.append(None)
-        except Exception as error:  # whatever it is, the weights cannot be had
-            answers.append(type(error).__name__)
+            answers.append(question())
+        except Exception as error:  # whatever it is, the hub is of no use now
+            answers.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(wait_s)
-    return answers[0] if answers else f"no answer in {wait_s:.0f} s"
+    return answers[0] if answers else None

@@ -50,13 +50,10 @@ WRAPPERS: dict[str, Wrapper] = {
     "abs": Wrapper("abs of {x}", "abs({x})"),
     "neg": Wrapper("minus {x}", "-{X}"),
     "more": Wrapper("1 more than {x}", "{X} + 1"),
-    "less": Wrapper("2 less than {x}", "{X} - 2"),
     "twice": Wrapper("twice {x}", "2 * {X}"),
     "floor": Wrapper("larger of 0 and {x}", "max(0, {x})"),
     "cap": Wrapper("smaller of 9 and {x}", "min(9, {x})"),
     "square": Wrapper("square of {x}", "{X} ** 2"),
-    "even": Wrapper("is even {x}", "{X} % 2 == 0"),
-    "over": Wrapper("is over 3 {x}", "{x} > 3"),
 }
 OPERATIONS: dict[str, Operation] = {
     "plus": Operation("{x} plus {y}", "{x} + {y}", False, True),
@@ -64,7 +61,6 @@ OPERATIONS: dict[str, Operation] = {
     "times": Operation("{x} times {y}", "{x} * {y}", False, True),
     "larger": Operation("larger of {x} and {y}", "max({x}, {y})", True, True),
     "smaller": Operation("smaller of {x} and {y}", "min({x}, {y})", True, True),
-    "div": Operation("{x} div {y}", "{x} // {y}", False, False),
     "mod": Operation("{x} mod {y}", "{x} % {y}", False, False),
 }
 OPERANDS: dict[str, tuple[str, str]] = {
@@ -73,11 +69,22 @@ OPERANDS: dict[str, tuple[str, str]] = {
     "a 2": ("a", "2"),
     "b 2": ("b", "2"),
     "a 5": ("a", "5"),
-    "b 5": ("b", "5"),
 }
-SYLLABLES = tuple(
-    consonant + vowel for consonant in "bdfgkmnprstz" for vowel in "aeiou"
-)  # few enough that each becomes one token
+NAMES = tuple(
+    """
+    adapt align apply audit blend board boost brake brush build carry catch chain chart check
+    chill claim clamp clean clear climb clone count cover craft crawl cross curve dance delay
+    depth draft drain draw drift drill drive earn edge enter equip erase fetch field filter
+    final find fix flag flash float flow focus fold force forge form frame gain gather gauge
+    glide grade grant graph grind group grow guard guess guide hash heat hint hold hook index
+    infer inset issue items join judge jump keep kind label lapse layer lead lease level lift
+    limit link load local lock loop lower mark match meter merge mix model mount move nest north
+    note offer orbit order pack pair parse patch pause pick place plan plot point price probe
+    pulse push quote rank rate reach relay rinse route sample scale scan score seed shape share
+    shift slide slope solve sort spin split stack stage steer store swap sweep tally taper test
+    tilt trace track trade trim tune union value weigh width
+    """.split()
+)  # names say nothing about a function; few enough that each becomes one token
 
 
 @dataclass(frozen=True, order=True)

@@ -18,7 +18,7 @@ from envs.encoding import encode_value
 from envs.records import Difficulty, HiddenTask, IoCase, Provenance, RepairTask, Span, Split
 from envs.tasks.families import (
     GRAMMAR,
-    SYLLABLES,
+    NAMES,
     Body,
     Combination,
     function_source,
@@ -47,7 +47,7 @@ class SyntheticSettings:
     num_modules: tuple[int, int] = (1, 3)
     num_functions: tuple[int, int] = (2, 5)
     share_two_sites: float = 0.4
-    share_two_lines: float = 0.25
+    share_two_lines: float = 0.1
     num_hidden: int = 4
     min_changed: float = 0.15
 
@@ -121,7 +121,7 @@ def _draw_functions(
         rng.randint(*settings.num_functions) for _ in range(rng.randint(*settings.num_modules))
     ]
     drawn = _draw_combinations(rng, sum(sizes), split=split)
-    names = _draw_names(rng, sum(sizes))
+    names = rng.sample(NAMES, sum(sizes))
     functions: list[_Function] = []
     for module, size in enumerate(sizes):
         line = 1
@@ -146,13 +146,6 @@ def _draw_combinations(rng: random.Random, count: int, *, split: Split) -> list[
     chosen = list(drawn) + rng.choices(own, k=count - limit)
     rng.shuffle(chosen)
     return chosen
-
-
-def _draw_names(rng: random.Random, count: int) -> list[str]:
-    names: dict[str, None] = {}
-    while len(names) < count:
-        names[rng.choice(SYLLABLES) + rng.choice(SYLLABLES)] = None
-    return list(names)
 
 
 def _draw_broken(

@@ -120,8 +120,9 @@ def levels() -> list[Layers]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def scratch():
+def scratch(tmp_path_factory):
     """A place for sandbox folders that no other process uses, open to pass through."""
+    tmp_path_factory.getbasetemp()  # made now, not in the folder that goes away below
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         before, tempfile.tempdir = tempfile.tempdir, folder

@@ -50,10 +50,9 @@ def test_the_wrapper_is_outermost_whatever_binds_tighter():
         ("neg", "minus", "a b"): lambda a, b: -(a - b),
         ("twice", "plus", "a b"): lambda a, b: 2 * (a + b),
         ("square", "minus", "b a"): lambda a, b: (b - a) ** 2,
-        ("even", "times", "a 5"): lambda a, b: (a * 5) % 2 == 0,
-        ("over", "div", "b 2"): lambda a, b: b // 2 > 3,
+        ("cap", "times", "a 5"): lambda a, b: min(9, a * 5),
         ("floor", "larger", "a 2"): lambda a, b: max(0, max(a, 2)),
-        ("less", "mod", "a b"): lambda a, b: (a % b) - 2,
+        ("more", "mod", "a b"): lambda a, b: (a % b) + 1,
     }
     found = {(c.wrapper, c.operation, c.operands): c for c in combinations()}
     for key, meant in known.items():

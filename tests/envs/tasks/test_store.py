@@ -36,7 +36,9 @@ def test_a_set_in_memory_reads_like_one_on_disk(tmp_path, tasks):
 def test_same_tasks_give_the_same_bytes(tmp_path, tasks):
     for name in ("one", "two"):
         write_built(tmp_path / name, tasks=tasks, manifest=MANIFEST)
-    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.json*"))
+    files = sorted(
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.json*")
+    )
     assert len(files) == 9
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
@@ -64,7 +66,7 @@ def test_a_damaged_file_is_named(tmp_path, tasks, name):
 def test_a_missing_file_is_named(tmp_path, tasks):
     write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
     (tmp_path / "set" / "private" / "hidden.jsonl").unlink()
-    with pytest.raises(UserError, match="hidden.jsonl"):
+    with pytest.raises(UserError, match="hidden"):
         TaskStore.open(tmp_path / "set")
 
 
@@ -77,7 +79,9 @@ def test_no_set_names_the_command_that_makes_one(tmp_path):
 def test_another_format_is_refused(tmp_path, tasks):
     write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
     path = tmp_path / "set" / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"format_version": 99}), "utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text("utf-8")) | {"format_version": 99}), "utf-8"
+    )
     with pytest.raises(UserError, match="format 99"):
         TaskStore.open(tmp_path / "set")
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from envs.errors import InfrastructureError
-from envs.records import Edit, Outcome
+from envs.records import Outcome
 from envs.tasks.store import BuiltTask
 from envs.tasks.synthetic import generate
 from envs.tasks.validate import leak, near_duplicates, score, tokens_of, validate
@@ -93,12 +93,16 @@ def test_a_hidden_test_in_the_workspace_is_a_leak(task):
     shown = with_public(hidden, visible_tests=("t/test_a.py::test_d",))
     clean = BuiltTask(shown.public, shown.hidden, {"t/test_a.py": "def test_d():\n    pass\n"})
     assert leak(clean) is None
-    leaky = replace(clean, workspace={"t/test_a.py": "class TestB:\n    def test_c(self, x):\n        1\n"})
+    leaky = replace(
+        clean, workspace={"t/test_a.py": "class TestB:\n    def test_c(self, x):\n        1\n"}
+    )
     assert "hidden test in the workspace" in leak(leaky)
 
 
 def test_near_duplicates_ignore_names_docstrings_and_layout():
-    one = "def take(n, seq):\n    '''Take.'''\n    return islice(iter(seq), n) if n else list(seq)\n"
+    one = (
+        "def take(n, seq):\n    '''Take.'''\n    return islice(iter(seq), n) if n else list(seq)\n"
+    )
     two = "def grab(n, seq):\n    return islice(iter(seq),\n        n) if n else list(seq)\n"
     other = "def drop(n, seq):\n    for _ in range(n):\n        next(seq, None)\n    return seq\n"
     assert near_duplicates(tokens_of(one), tokens_of(two))

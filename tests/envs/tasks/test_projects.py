@@ -1,0 +1,110 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs.errors import UserError
+from envs.tasks.projects import fetch, green_tests, is_test_file, load_lock, read_sdist
+from tests.envs.tasks.small_project import CALC, FILES, LICENCE, TESTS, pack, project
+
+LOCK = Path(__file__).resolve().parents[3] / "configs" / "projects.lock.json"
+FAILING = TESTS + "\n\ndef test_red():\n    assert evens([2]) == []\n"
+
+
+def read(folder, **changes):
+    entry, cache = project(folder, **changes)
+    return read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
+
+
+def test_an_sdist_in_the_cache_is_read_without_a_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    files = read(tmp_path)
+    assert files == {
+        "calc/__init__.py": "",
+        "calc/core.py": CALC,
+        "tests/test_core.py": TESTS,
+    }
+
+
+def test_a_damaged_sdist_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    entry, cache = project(tmp_path)
+    path = cache / "sdists" / entry.sdist
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(UserError, match="cannot download calc") as caught:
+        fetch(entry, cache_dir=cache)
+    assert entry.sha256[:12] in caught.value.remedy
+
+
+def test_another_licence_than_the_recorded_one_is_refused(tmp_path):
+    entry, cache = project(tmp_path, files=FILES | {"LICENSE": LICENCE + "But pay first.\n"})
+    with pytest.raises(UserError, match="licence of calc"):
+        read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
+
+
+def test_a_file_to_mutate_that_is_missing_is_named(tmp_path):
+    with pytest.raises(UserError, match="calc/gone"):
+        read(tmp_path, mutated=["calc/gone.py"])
+
+
+def test_the_lock_file_of_the_repository_pins_toolz():
+    (toolz,) = load_lock(LOCK)
+    assert (toolz.name, toolz.version, toolz.licence) == ("toolz", "1.2.0", "BSD-3-Clause")
+    assert toolz.sha256.startswith("9667a038e9d6")
+
+
+@pytest.mark.parametrize("text", ["{", '{"calc": {"version": "1.0"}}'], ids=["JSON", "fields"])
+def test_a_damaged_lock_file_is_one_error(tmp_path, text):
+    lock, _ = pack(tmp_path)
+    lock.write_text(text, "utf-8")
+    with pytest.raises(UserError, match=r"projects\.lock\.json"):
+        load_lock(lock)
+    with pytest.raises(UserError, match="no lock file"):
+        load_lock(tmp_path / "nothing.json")
+
+
+def test_green_tests_are_those_that_pass_in_five_runs(tmp_path):
+    green = green_tests(read(tmp_path))
+    assert len(green) == 13
+    assert "tests/test_core.py::test_largest[values0]" in green
+    assert "tests/test_core.py::test_skipped" not in green
+
+
+def test_a_red_suite_is_refused_unless_the_test_is_excluded(tmp_path):
+    files = read(tmp_path, files=FILES | {"tests/test_core.py": FAILING})
+    with pytest.raises(UserError, match="not green in five runs"):
+        green_tests(files)
+    assert len(green_tests(files, excluded=["tests/test_core.py::test_red"])) == 13
+
+
+def test_a_test_that_depends_on_the_hash_seed_is_noticed(tmp_path):
+    show = [sys.executable, "-c", "print(hash('a'))"]
+    known = subprocess.check_output(show, env={"PYTHONHASHSEED": "0"}, text=True).strip()
+    text = f"{TESTS}\n\ndef test_seed():\n    assert hash('a') == {known}\n"
+    files = read(tmp_path, files=FILES | {"tests/test_core.py": text})
+    with pytest.raises(UserError, match="test_seed"):
+        green_tests(files)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("calc/core.py", False),
+        ("calc/testing.py", False),
+        ("tests/helpers.py", True),
+        ("calc/tests/__init__.py", True),
+        ("test_core.py", True),
+        ("calc/core_test.py", True),
+        ("conftest.py", True),
+    ],
+)
+def test_what_belongs_to_a_suite(path, expected):
+    assert is_test_file(path) is expected
+
+
+@pytest.mark.network
+def test_toolz_downloads_and_is_what_was_pinned(tmp_path):
+    (toolz,) = load_lock(LOCK)
+    files = read_sdist(toolz, sdist=fetch(toolz, cache_dir=tmp_path))
+    assert len(green_tests(files, excluded=toolz.excluded_tests)) == 190
