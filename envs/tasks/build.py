@@ -64,29 +64,25 @@ def build(
     """Build a task set at `out_dir`, replacing one that is there, and return its manifest.
 
     Args:
-        source: Generated tasks, or real projects of the lock file.
-        out_dir: Folder of the set.
         counts: Tasks of each split.
         seed: Draws the tasks; splits do not depend on it.
         settings: Sizes of generated tasks.
-        lock: Lock file of the projects.
         cache_dir: Where downloaded sdists are kept.
         workers: Sandboxed runs under way at once.
-        report: Called with what is being done, how many are done, and of how many.
 
     Raises:
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
         InfrastructureError: The sandbox broke down.
     """
     tally = Tally()
-    described: dict[str, JsonValue]
+    licences: dict[str, str] = {}
+    described: dict[str, JsonValue] = {"asked": dict(counts)}
     if source == "synthetic":
         made = _generated(counts, seed=seed, settings=settings, report=report)
-        licence, described = synthetic.LICENCE, asdict(settings)
+        licences, described = {source: synthetic.LICENCE}, described | asdict(settings)
     else:
-        projects = load_lock(lock)
         made = []
-        for project in projects:
+        for project in load_lock(lock):
             files = read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))
             made += mutated(
                 project,
@@ -97,21 +93,15 @@ def build(
                 tally=tally,
                 report=report,
             )
-        licence = ", ".join(sorted({project.licence for project in projects}))
-        described = {project.name: project.model_dump(mode="json") for project in projects}
+            licences[project.name] = project.licence
+            described[project.name] = project.model_dump(mode="json")
     kept = _validated(made, workers=workers, tally=tally, report=report)
-    if not kept:
-        raise UserError(
-            "no task passed its checks",
-            got=str(dict(tally.rejects)),
-            remedy="ask for more tasks, or mutate other files",
-        )
     manifest = Manifest(
         source=source,
         seed=seed,
-        licence=licence,
+        licence=", ".join(sorted(set(licences.values()))),
         rejects=dict(sorted(tally.rejects.items())),
-        settings={"asked": dict(counts), **described},
+        settings=described,
         journal=tuple(tally.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)
@@ -130,13 +120,9 @@ def mutated(
     """Return the tasks of a project with their statements, before the last gate.
 
     Args:
-        project: What `files` are.
         files: Its whole tree, tests included.
         counts: Most tasks of each split.
-        seed: Draws bugs and visible tests.
-        workers: Sandboxed runs under way at once.
         tally: Counts what was dropped.
-        report: Called with what is being done, how many are done, and of how many.
     """
     tally = tally if tally is not None else Tally()
     report(f"five runs of {project.name}'s suite", 0, 1)
@@ -156,6 +142,7 @@ def mutated(
                     tally.drop(probed)
             found = Counter(probed.candidate.split for probed in useful)
             waiting = [one for one in waiting if found[one.split] < counts[one.split]]
+    report(f"mutants of {project.name}", total, total)
     tasks = [
         mutants.assemble(probed, project=project, files=files, green=green, seed=seed)
         for split in SPLITS
@@ -180,6 +167,7 @@ def _generated(
             if len(made) % 100 == 0:
                 report("generating tasks", len(made), sum(counts.values()))
             made.append(task)
+    report("generating tasks", len(made), len(made))
     return made
 
 
@@ -195,4 +183,10 @@ def _validated(
             else:
                 tally.rejects[checked.reject] += 1
     report("checking gold and no-op", len(made), len(made))
+    if not kept:
+        raise UserError(
+            "no task passed its checks",
+            got=str(dict(tally.rejects)),
+            remedy="ask for more tasks, or mutate other files",
+        )
     return kept

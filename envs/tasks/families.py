@@ -70,8 +70,7 @@ OPERANDS: dict[str, tuple[str, str]] = {
     "b 2": ("b", "2"),
     "a 5": ("a", "5"),
 }
-NAMES = tuple(
-    """
+_WORDS = """
     adapt align apply audit blend board boost brake brush build carry catch chain chart check
     chill claim clamp clean clear climb clone count cover craft crawl cross curve dance delay
     depth draft drain draw drift drill drive earn edge enter equip erase fetch field filter
@@ -83,8 +82,8 @@ NAMES = tuple(
     pulse push quote rank rate reach relay rinse route sample scale scan score seed shape share
     shift slide slope solve sort spin split stack stage steer store swap sweep tally taper test
     tilt trace track trade trim tune union value weigh width
-    """.split()
-)  # names say nothing about a function; few enough that each becomes one token
+"""
+NAMES = tuple(_WORDS.split())  # few enough that each becomes one token; they say nothing
 
 
 @dataclass(frozen=True, order=True)

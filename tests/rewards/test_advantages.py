@@ -145,6 +145,13 @@ def test_equal_outcomes_and_none_solved_give_exact_zeros(costs, kwargs, f2p):
     assert advantages(group, **kwargs) == [0.0] * len(costs)
 
 
+@pytest.mark.parametrize("size", [3, 6, 7])
+def test_equal_graded_outcomes_leave_no_rounding_behind(size):
+    for percent in range(100):
+        group = [make_episode(f2p=percent / 100)] * size
+        assert advantages(group, outcome="graded") == [0.0] * size
+
+
 def test_additive_charges_failures_too():
     assert advantages(with_costs(100, 200, solved=[False, False]), method="additive")[0] > 0
 
