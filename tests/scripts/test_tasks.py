@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from envs.errors import UserError
-from scripts.tasks import main
+from tightrope_cli.tasks import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
