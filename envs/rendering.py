@@ -184,7 +184,7 @@ def parse_calls(text: str) -> tuple[ToolCall, ...]:
     if found := _FENCED.findall(text):
         return tuple(_parse_json(body, "fenced") for body in found)
     if text.lstrip().startswith("{") and '"name"' in text:
-        return (_parse_json(text[text.index("{") : text.rindex("}") + 1] or text, "bare"),)
+        return (_parse_json(text[text.index("{") : text.rfind("}") + 1], "bare"),)
     return ()
 
 

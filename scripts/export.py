@@ -1,6 +1,8 @@
-"""`tightrope export`: writes the trained adapter so that it can be served, and proves that it loads.
+"""`tightrope export`: writes the trained adapter so that it can be served; proves that it loads.
 
     tightrope export --config configs/tiny.yaml
+
+An export that exists is refused unless `--clean` is given: it may be served from there.
 """
 
 import sys

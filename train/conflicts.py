@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # Least room for system prompt, task and one observation beside two outputs (a call, and `compact`).
 MIN_VIEW_TOKENS = 128
 FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measured)
+MIN_FORCED_SHARE = 0.3  # of demonstrations whose window forces a rewrite
 
 
 class Conflict(NamedTuple):
@@ -52,6 +53,9 @@ def _model_conflicts(settings: "Settings") -> list[Conflict]:
     if grpo.loss_type == "cispo" and grpo.epsilon_high < 1:
         reason = f"cispo cuts each token's weight at {grpo.epsilon_high}; use at least 1 (5.0)"
         found.append(Conflict(("grpo.epsilon_high", "grpo.loss_type"), reason))
+    if settings.tasks.source == "synthetic" and sft.forced_share < MIN_FORCED_SHARE:
+        reason = f"{sft.forced_share:g} is too few to learn to rewrite; at least {MIN_FORCED_SHARE:g}"
+        found.append(Conflict(("sft.forced_share", "tasks.source"), reason))
     for field, precision in (("sft", sft.precision), ("grpo", grpo.precision)):
         if settings.run.deterministic and precision == "bf16":
             reason = "deterministic runs need fp32: bf16 results depend on the batch"

@@ -5,6 +5,7 @@ tasks whose window forces evict or compact. Each demonstration is a slot with a 
 meet the demand, or are not solved, are drawn again. The same seed gives the same demonstrations.
 """
 
+import dataclasses
 import random
 import statistics
 from collections.abc import Callable, Iterator
@@ -21,7 +22,10 @@ from train.rollouts import Arena, Request, ScriptActor, draw_seed
 _BATCH = 64  # slots played between two progress reports
 _MAX_DRAWS = 400  # of task and window, per try: a forced task may be one in twenty
 _MAX_TRIES = 40  # per slot: wasteful habits rarely fit a forced window, but some do
+_EVICT_SHARE = 0.5  # of careful demonstrations evict where they rewrite; the others compact
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
+
+Rewrite = Literal["evict", "compact"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class _Slot:
     index: int
     kind: Literal["careful", "wasteful"]
     forced: bool
+    rewrite: Rewrite
     rng: random.Random
     habits: Habits
     num_tries: int = 0
@@ -106,7 +111,8 @@ def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:
             wasteful = rng.random() < sft.wasteful_share
             kind: Literal["careful", "wasteful"] = "wasteful" if wasteful else "careful"
             forced = rng.random() < sft.forced_share
-            slots.append(_Slot(index, kind, forced, rng, Habits()))
+            rewrite: Rewrite = "evict" if rng.random() < _EVICT_SHARE else "compact"
+            slots.append(_Slot(index, kind, forced, rewrite, rng, Habits()))
         yield slots
 
 
@@ -118,6 +124,8 @@ def _draw(arena: Arena, slot: _Slot, tasks: list[RepairTask]) -> Request:
         task = slot.rng.choice(tasks)
         window = slot.rng.randint(low, high)
         slot.habits = draw_habits(slot.kind, rng=slot.rng)
+        if slot.kind == "careful":  # kept over all tries: evicting fits fewer windows, so it would be lost
+            slot.habits = dataclasses.replace(slot.habits, rewrite=slot.rewrite)
         reference = arena.reference(task)
         if (window < reference.least_window) == slot.forced:
             return Request(

@@ -82,7 +82,9 @@ def export(settings: Settings, stage: StageDir, *, report: Report) -> dict[str, 
     write_folders(model, settings, draft, final=stage.path)
     report("reloading in a fresh process")
     live = probe_logits(model, load_tokenizer(run_tokenizer(settings)))
-    comparison = compare_reloaded(live, draft / "adapter", base=_base_to_load(settings), draft=draft)
+    comparison = compare_reloaded(
+        live, draft / "adapter", base=_base_to_load(settings), draft=draft
+    )
     for folder in sorted(draft.iterdir(), reverse=True):  # the base first: the adapter needs it
         shutil.rmtree(stage.path / folder.name, ignore_errors=True)
         folder.rename(stage.path / folder.name)
@@ -130,7 +132,7 @@ def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
         raise UserError(
             f"{len(wild)} tensors of the adapter are not finite",
             got=wild[0],
-            remedy="train again with a lower grpo.learning_rate; metrics.jsonl shows where it broke",
+            remedy="train again with a lower grpo.learning_rate; see grpo/metrics.jsonl",
         )
     if not any(
         tensor.any() and tensors[_partner(name)].any()
@@ -196,10 +198,10 @@ def compare_reloaded(
         RuntimeError: The process fails, or ids or logits differ.
     """
     answer = draft / "probe.safetensors"
-    options = [text for name, value in base.items() for text in (f"--{name}", value)]
+    given = {"check": str(adapter.resolve()), **base, "answer": str(answer.resolve())}
+    options = [text for name, value in given.items() for text in (f"--{name}", value)]
     done = subprocess.run(
-        [sys.executable, "-m", "train.export", "--check", str(adapter.resolve()), *options]
-        + ["--answer", str(answer.resolve())],
+        [sys.executable, "-m", "train.export", *options],
         cwd=Path(__file__).resolve().parents[1],
         capture_output=True,
         text=True,

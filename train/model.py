@@ -1,8 +1,8 @@
 """Base model, tokenizer and adapter: where they come from and how they are put together.
 
-`tiny` starts from random weights and is trained whole by SFT; that checkpoint is then its base. A pretrained base
-(fetched, a folder, or a hub id) stays untouched: SFT and GRPO train one LoRA adapter on it. Base weights are never
-merged in place.
+`tiny` starts from random weights and is trained whole by SFT; that checkpoint is then its base. A
+pretrained base (fetched, a folder, or a hub id) stays untouched: SFT and GRPO train one LoRA
+adapter on it. Base weights are never merged in place.
 """
 
 from dataclasses import dataclass

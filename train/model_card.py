@@ -1,4 +1,4 @@
-"""The model card of an exported adapter: its base and licence, how to serve it, what was measured."""
+"""The model card of an exported adapter: base, licence, how to serve it, what was measured."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,9 @@ NOT_EVALUATED = "Not evaluated yet: `tightrope evaluate --config FILE`, then exp
 
 BODY = """# {name}
 
-A LoRA adapter (rank {rank}, alpha {alpha:g}) that repairs Python code while holding as little context
-as possible. Trained by Tightrope: warm start on executed demonstrations, then multi-segment GRPO.
+A LoRA adapter (rank {rank}, alpha {alpha:g}) that repairs Python code while holding as little
+context as possible. Trained by Tightrope: warm start on executed demonstrations, then
+multi-segment GRPO.
 
 ## Base
 
@@ -79,7 +80,9 @@ def write_card(settings: Settings, path: Path, *, export_dir: Path) -> None:
 def serve_line(settings: Settings, export_dir: Path) -> str:
     """Return the command that serves the adapter with vLLM, from the directory of the run."""
     model, adapter = settings.model, export_dir / "adapter"
-    base = str(model_dir(cache_dir(settings), model.base)) if model.kind == "shipped" else model.base
+    base = (
+        str(model_dir(cache_dir(settings), model.base)) if model.kind == "shipped" else model.base
+    )
     rank = next((each for each in VLLM_RANKS if each >= model.lora_rank), model.lora_rank)
     template = ""
     if model.kind == "tiny":
@@ -108,8 +111,16 @@ def evaluation_table(settings: Settings) -> str:
     path = stage_dir(settings, "evaluate").path / "summary.json"
     if not path.is_file():
         return NOT_EVALUATED
-    head = "policy | sampling | tasks | episodes | pass rate | tokens per solved | peak context p50/p95"
-    lines = [f"| {head} |", "|---|---|---|---|---|---|---|"]
+    head = [
+        "policy",
+        "sampling",
+        "tasks",
+        "episodes",
+        "pass rate",
+        "tokens per solved",
+        "peak context p50/p95",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in json.loads(path.read_text(encoding="utf-8"))["policies"]:
         cells = [
             row["name"],
@@ -118,7 +129,7 @@ def evaluation_table(settings: Settings) -> str:
             row["num_samples"],
             _interval(row["pass_rate"], row["pass_rate_ci95"], ".2f"),
             _interval(row["tokens_per_solved"], row["tokens_per_solved_ci95"], ",.0f"),
-            f"{_number(row['peak_context_p50'], ',.0f')}/{_number(row['peak_context_p95'], ',.0f')}",
+            "/".join(_number(row[f"peak_context_{name}"], ",.0f") for name in ("p50", "p95")),
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

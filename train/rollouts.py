@@ -298,3 +298,16 @@ def group_requests(
         for place, task_id in enumerate(task_ids, start=first_group)
         for index in range(group_size)
     ]
+
+
+def forced_requests(arena: Arena, tasks: Sequence[RepairTask], *, stage: str) -> list[Request]:
+    """Return one request per task that some window of the run forces, in such a window."""
+    low, high = arena.settings.context.window_tokens
+    requests = []
+    for place, task in enumerate(tasks):
+        least = arena.reference(task).least_window
+        if least > low:
+            seed = draw_seed(arena.settings.run.seed, stage, "forced", place, task.id)
+            window = random.Random(seed).randint(low, min(high, least - 1))
+            requests.append(Request(task.id, f"{stage}/forced/{place}", 0, window, seed))
+    return requests

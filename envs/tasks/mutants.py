@@ -38,7 +38,8 @@ GENERATOR = "projects/1"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 NUM_RUNS = 3
-LIMIT_S = 10.0  # 5 times the toolz suite's cold time of 1.4 s, rounded up
+LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up
+PROBE_LIMIT_S = 30.0  # on a busy machine too, only a bug that hangs should be dropped for its time
 STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 TOO_LONG = "ran too long"
@@ -223,7 +224,7 @@ def _probe(candidate: Candidate, server: ForkServer, files: Files, green: frozen
     tree = files | {candidate.mutation.path: candidate.text}
     failing: frozenset[str] = frozenset()
     for turn in range(NUM_RUNS):
-        run = run_suite(server, tree, ids=green, wall_s=LIMIT_S)
+        run = run_suite(server, tree, ids=green, wall_s=PROBE_LIMIT_S)
         if turn and green - run.passed != failing:
             return Probed(candidate, failing, "failing tests differ between runs")
         failing = green - run.passed

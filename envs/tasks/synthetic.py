@@ -47,7 +47,7 @@ class SyntheticSettings:
     num_modules: tuple[int, int] = (1, 3)
     num_functions: tuple[int, int] = (2, 5)
     share_two_sites: float = 0.4
-    share_two_lines: float = 0.1
+    share_two_lines: float = 0.0
     num_hidden: int = 4
     min_changed: float = 0.15
 

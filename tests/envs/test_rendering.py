@@ -1,6 +1,8 @@
 """Tool calls are parsed leniently, contents cannot forge a turn, and unfit templates are refused at start-up."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envs.errors import UserError
 from envs.policies import call
@@ -20,6 +22,7 @@ MALFORMED = {
     "a list": "<tool_call>[1]</tool_call>",
     "no name": '<tool_call>{"arguments": {}}</tool_call>',
     "arguments no object": '<tool_call>{"name": "outline", "arguments": 3}</tool_call>',
+    "bare and cut off": '{"name": "outline", "arguments": {"path": "a',
     "nested too deep": "<tool_call>" + "[" * 100_000 + "</tool_call>",
 }
 
@@ -101,3 +104,8 @@ def test_full_tools_put_every_schema_into_the_prompt() -> None:
 def test_a_template_without_calls_or_results_is_refused(template: str) -> None:
     with pytest.raises(UserError, match=r"model\.chat_template"):
         ChatFormat(TOKENIZER, template=template, eot="<|im_end|>")
+
+
+@given(st.text(max_size=60) | st.text(alphabet='<tool_call>/{}"name:=funcio ', max_size=60))
+def test_no_text_of_a_model_breaks_the_parser(text: str) -> None:
+    assert isinstance(parse_calls(text), tuple)

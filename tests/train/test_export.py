@@ -112,9 +112,9 @@ def test_card_says_how_to_serve_and_what_was_measured(settings: Settings, tmp_pa
 def test_line_for_a_hub_base_names_its_id_and_the_runs_template(tmp_path: Path) -> None:
     base = ("--model.base=some/model", "--prompt.tools=brief", "--model.chat_template=chatml")
     settings = settings_in(tmp_path, *base, "--model.lora_rank=12", "--run.dir=runs")
-    assert serve_line(settings, Path("runs/smoke/export")) == (
+    assert serve_line(settings, Path("export")) == (
         "vllm serve some/model --enable-lora --max-lora-rank 16 --lora-modules "
-        "smoke=runs/smoke/export/adapter --chat-template runs/smoke/export/adapter/chat_template.jinja"
+        "smoke=export/adapter --chat-template export/adapter/chat_template.jinja"
     )
 
 

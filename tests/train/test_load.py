@@ -101,7 +101,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         "7 errors",
         "grpo.learning_rat: unknown key; did you mean 'learning_rate'? (got 2e-6)",
         "grpo.group_size: input should be a valid integer",
-        "sft.forced_share: input should be greater than or equal to 0.3 (got 0.1)",
+        "sft.forced_share and tasks.source: 0.1 is too few to learn to rewrite",
         "reward.outcome: input should be 'binary' or 'graded' (got perfect)",
         "group_size: unknown key; did you mean 'grpo.group_size'?",
         "context.window_tokens: the least window 600 is larger than the largest 500",
@@ -179,6 +179,16 @@ def test_command_line_is_taken_apart(tmp_path: Path) -> None:
     assert (command.resume, command.clean, command.config) == (True, False, config)
     assert (command.settings.grpo.max_steps, command.settings.run.seed) == (3, 2)
     assert command.overrides == ("--grpo.max_steps", "3", "--run.seed", "2")
+
+
+def test_the_cache_moves_by_variable_and_a_flag_is_stronger(tmp_path: Path, monkeypatch) -> None:
+    line = ["--config", str(write(tmp_path, LEAST))]
+    monkeypatch.delenv("TIGHTROPE_CACHE", raising=False)
+    assert parse_command(line, **GRPO).settings.run.cache == ".cache/tightrope"
+    monkeypatch.setenv("TIGHTROPE_CACHE", "/big: disk/cache")
+    assert parse_command(line, **GRPO).settings.run.cache == "/big: disk/cache"
+    assert parse_command(line, **GRPO).overrides == ()
+    assert parse_command([*line, "--run.cache=c"], **GRPO).settings.run.cache == "c"
 
 
 @pytest.mark.parametrize(

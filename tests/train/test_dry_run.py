@@ -1,0 +1,130 @@
+"""`--dry-run`: works before anything was trained, shows the real thing, writes nothing."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import Qwen2Config
+
+from envs.tasks.build import build
+from tests.train.small_run import CONFIG, add_tokenizer, arguments, settings_in
+from train import grpo, sft
+from train.estimate import Speed, Workload, episodes_per_step, estimate_memory, stage_seconds
+from train.load import load_settings, run_main
+from train.model import ParameterCount
+
+SHAPE = Qwen2Config(
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=1000,
+)
+COUNT = ParameterCount(total=1100, trainable=100)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built task set and nothing else."""
+    found = tmp_path_factory.mktemp("run")
+    build("synthetic", out_dir=found / "tasks", counts={"train": 2, "dev": 1, "test": 1}, seed=0)
+    return found
+
+
+def snapshot(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_without_a_tokenizer_it_names_the_command(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["--config", str(CONFIG), *arguments(folder), "--run.name=untouched", "--dry-run"]
+    assert run_main(grpo.main, line) == 2
+    assert f"Remedy: tightrope demos --config {CONFIG}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", [sft, grpo], ids=["sft", "grpo"])
+def test_shows_everything_and_writes_nothing(
+    stage, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = settings_in(folder)
+    add_tokenizer(settings)
+    before = snapshot(folder)
+    assert run_main(stage.main, ["--config", str(CONFIG), *arguments(folder), "--dry-run"]) == 0
+    assert snapshot(folder) == before
+    shown = capsys.readouterr().out
+    sections = dict(re.findall(r"== (.*?) ==\n(.*?)\n\n(?===|\Z)", shown, re.DOTALL))
+
+    (tmp_path / "shown.yaml").write_text(sections["configuration"])
+    assert load_settings(tmp_path / "shown.yaml") == settings
+    share = "(100.00%)" if stage is sft else "trainable (12"
+    assert share in sections["parameters"]
+    assert ("= 8 episodes per step" in sections["parameters"]) == (stage is grpo)
+    assert "peak" in sections["memory per device (estimate)"]
+    assert "tokens/s generated" in sections["time (estimate)"]
+    assert "solved: submitted, fail-to-pass 100%" in sections["one episode of gold"]
+    assert "Repair the code." in sections["first prompt as text"]
+    tokens = sections["first segment as tokens, with its loss mask"]
+    context, trained = tokens.split("mask 1 (trained)")
+    assert "Repair" in context
+    assert "+" not in context.replace("'+'", "")
+    assert "'submit'" in trained
+    assert trained.rstrip().endswith("'<|im_end|>'")
+
+
+def test_memory_follows_its_formulas(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "--grpo.kl_weight=0.1")
+    memory = estimate_memory(settings, "grpo", shape=SHAPE, count=COUNT, world_size=2, on_cpu=True)
+    assert (memory.weights, memory.adapter, memory.gradient) == (4000, 400, 400)
+    assert (memory.optimizer, memory.reference, memory.acting_copy) == (800, 400, 4400)
+    window, episodes_here = settings.context.window_tokens[1], 4
+    assert memory.kv_cache == 2 * 4 * 2 * 32 * window * episodes_here
+    block = 7 * 64 + 2 * 32 + 4 * 128
+    assert memory.activations == 4 * 2048 * 2 * block
+    assert memory.logits == 12 * 2048 * 1000
+    assert memory.peak == memory.held + memory.activations + memory.logits
+    assert replace(memory, kv_cache=10**9).peak == memory.held + 4400 + 10**9
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "smaller_than"),
+    [
+        ("--model.gradient_checkpointing=true", "activations", 1.0),
+        ("--model.dtype=bfloat16", "weights", 0.51),
+        ("--grpo.kl_weight=0", "reference", 0.01),
+        ("--grpo.tokens_per_microbatch=1024", "logits", 0.51),
+    ],
+    ids=["checkpointing", "bf16 base", "no reference", "smaller micro-batch"],
+)
+def test_memory_answers_to_settings(
+    override: str, field: str, smaller_than: float, tmp_path: Path
+) -> None:
+    sizes = [
+        getattr(
+            estimate_memory(
+                settings_in(tmp_path, "--grpo.kl_weight=0.1", *more),
+                "grpo",
+                shape=SHAPE,
+                count=COUNT,
+                world_size=1,
+                on_cpu=False,
+            ),
+            field,
+        )
+        for more in ((), (override,))
+    ]
+    assert sizes[1] < smaller_than * sizes[0]
+
+
+def test_time_counts_every_episode_once(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "--grpo.kl_weight=0")
+    speed, workload = Speed(generated=10, trained=100), Workload(20, row_tokens=300)
+    seconds = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=1)
+    assert seconds == settings.grpo.max_steps * episodes_per_step(settings) * (2 + 3)
+    halved = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=2)
+    assert halved == seconds / 2
+    total = settings.sft.max_steps * settings.sft.tokens_per_batch / 100
+    found = stage_seconds(settings, "sft", speed=speed, workload=workload, world_size=1)
+    assert found == pytest.approx(total)

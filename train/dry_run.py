@@ -1,0 +1,268 @@
+"""`--dry-run` of the training stages: builds all but the optimizer step, shows it, writes nothing.
+
+Resolved configuration, parameters, memory, time, one episode of `gold` in the real environment with
+the real grader, and the first prompt as text and as tokens with its loss mask.
+"""
+
+import sys
+from typing import Any
+
+from accelerate import PartialState
+
+from envs.errors import UserError
+from envs.grading import make_grader
+from envs.policies import Habits
+from envs.records import Episode, Segment
+from envs.rendering import ChatFormat
+from envs.tasks.store import TaskStore
+from rewards.cost import billed_tokens, sampled_tokens
+from rewards.outcome import is_solved
+from train.estimate import (
+    Memory,
+    Stage,
+    Workload,
+    can_measure,
+    episodes_per_step,
+    estimate_memory,
+    measure_speed,
+    stage_seconds,
+)
+from train.load import Command
+from train.model import (
+    ParameterCount,
+    add_adapter,
+    base_source,
+    chat_format,
+    count_parameters,
+    load_base,
+    load_tokenizer,
+    meta_base,
+    random_tiny,
+    run_tokenizer,
+    template_text,
+)
+from train.progress import Progress, duration
+from train.rollouts import Arena, ScriptActor, group_requests
+from train.run_dir import COMMANDS, StageDir, dump_settings
+from train.segments import episode_rows
+from train.settings import Settings
+
+_TOKENS_PER_LINE = 8
+_THRIFTY = Habits(find="search", submit_with_edit=True)
+
+
+def show(command: Command, *, stage: Stage, tasks: StageDir) -> int:
+    """Print what the stage would do.
+
+    Args:
+        command: The parsed command line.
+        stage: Which stage.
+        tasks: The task set, whole.
+
+    Returns:
+        0; 1 if `gold` does not solve the first task, so that something is wrong with the tasks.
+
+    Raises:
+        UserError: Tokenizer or base cannot be had.
+    """
+    settings = command.settings
+    state = PartialState(cpu=bool(settings.run.cpu))
+    if not state.is_main_process:
+        return 0
+    with Progress("dry run", total=4, unit="parts") as progress:
+        sections, is_sound = _build(command, stage, tasks, state=state, progress=progress)
+    for title, text in sections.items():
+        sys.stdout.write(f"== {title} ==\n{text.rstrip()}\n\n")
+    return 0 if is_sound else 1
+
+
+def _build(
+    command: Command, stage: Stage, tasks: StageDir, *, state: PartialState, progress: Progress
+) -> tuple[dict[str, str], bool]:
+    """Return what to print, and whether `gold` solved the task."""
+    settings = command.settings
+    tokenizer = _tokenizer(command)
+    chat = chat_format(tokenizer, settings)
+    progress.advance(note="counting parameters and bytes")
+    on_cpu = state.device.type == "cpu"
+    model = meta_base(settings, tokenizer)
+    count = count_parameters(_trainable(model, settings, stage))
+    memory = estimate_memory(
+        settings,
+        stage,
+        shape=model.config,
+        count=count,
+        world_size=state.num_processes,
+        on_cpu=on_cpu,
+    )
+    progress.advance(note="playing gold")
+    store = TaskStore.open(tasks.path)
+    with make_grader(store) as grader:
+        arena = Arena(store, chat, settings, grader, settings.context.max_turns)
+        gold, careful = (_play(arena, stage, name) for name in ("gold", "careful"))
+    row = episode_rows(gold, advantage=0.0)[0]
+    progress.advance(note="measuring the model's speed")
+    time_text = _time_text(
+        settings, stage, tokenizer=tokenizer, chat=chat, count=count, state=state, like=careful
+    )
+    progress.advance(note="done")
+    sections = {
+        "configuration": dump_settings(settings),
+        "parameters": _parameters_text(settings, stage, count, state.num_processes),
+        "memory per device (estimate)": _memory_text(memory),
+        "time (estimate)": time_text,
+        "one episode of gold": _episode_text(gold),
+        "first prompt as text": chat.decode(row.token_ids_T[: gold.turns[0].prompt_end]),
+        "first segment as tokens, with its loss mask": _mask_text(row, chat),
+    }
+    return sections, is_solved(gold)
+
+
+def _tokenizer(command: Command) -> Any:
+    settings, folder = command.settings, run_tokenizer(command.settings)
+    if settings.model.kind == "tiny":
+        if not (folder / "tokenizer.json").is_file():
+            raise UserError(
+                "the run's tokenizer is missing",
+                got=f"no {folder}",
+                remedy=f"{COMMANDS['demos']} --config {command.config}",
+            )
+        return load_tokenizer(folder)
+    source = base_source(settings)  # also where the run's own exists: can the weights be had?
+    if (folder / "tokenizer.json").is_file():
+        return load_tokenizer(folder)
+    tokenizer = load_tokenizer(source)
+    if settings.model.chat_template:
+        tokenizer.chat_template = template_text(settings.model.chat_template)
+    return tokenizer
+
+
+def _trainable(base: Any, settings: Settings, stage: Stage) -> Any:
+    """Return what the stage trains: the from-scratch model whole in SFT, else an adapter."""
+    if stage == "sft" and settings.model.kind == "tiny":
+        return base
+    return add_adapter(base, settings)
+
+
+def _play(arena: Arena, stage: Stage, name: str) -> Episode:
+    """Play a script on the first training task, in the window of the stage's first group."""
+    task = arena.store.split("train")[0]
+    requests = group_requests(arena.settings, [task.id], stage=stage, step=0, group_size=1)
+    actor = ScriptActor(arena, name, habits=_THRIFTY if name == "careful" else None)
+    return arena.play_all(requests, lambda request: actor, policy=name, concurrency=1)[0]
+
+
+def _parameters_text(
+    settings: Settings, stage: Stage, count: ParameterCount, world_size: int
+) -> str:
+    grpo, sft = settings.grpo, settings.sft
+    lines = [
+        f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
+        f"({count.share:.2%})"
+    ]
+    if stage == "sft":
+        length = f"{sft.max_steps} steps" if sft.max_steps else f"{sft.epochs:g} epochs"
+        lines.append(
+            f"{sft.num_demonstrations:,} demonstrations, {length}, about "
+            f"{sft.tokens_per_batch:,} tokens per step"
+        )
+    else:
+        lines.append(
+            f"{grpo.groups_per_step} groups x {grpo.group_size} = {episodes_per_step(settings)} "
+            f"episodes per step, {grpo.max_steps} steps"
+        )
+    lines.append(
+        f"{world_size} process{'es' if world_size > 1 else ''}, micro-batches of "
+        f"{grpo.tokens_per_microbatch:,} tokens"
+    )
+    return "\n".join(lines)
+
+
+def _memory_text(memory: Memory) -> str:
+    rows = {
+        "base weights": memory.weights,
+        "adapter or trained weights": memory.adapter,
+        "gradient": memory.gradient,
+        "optimizer": memory.optimizer,
+        "KL reference": memory.reference,
+        "generation: merged copy": memory.acting_copy,
+        "generation: KV cache": memory.kv_cache,
+        "training: activations": memory.activations,
+        "training: logits": memory.logits,
+        "peak (held + the larger phase)": memory.peak,
+    }
+    return "\n".join(f"{name:<32}{_bytes(size):>10}" for name, size in rows.items())
+
+
+def _time_text(
+    settings: Settings,
+    stage: Stage,
+    *,
+    tokenizer: Any,
+    chat: ChatFormat,
+    count: ParameterCount,
+    state: PartialState,
+    like: Episode,
+) -> str:
+    is_local = settings.model.kind != "hub" or base_source(settings) != settings.model.base
+    if not is_local:
+        return "unknown: the weights are not on this machine yet"
+    if not can_measure(count, on_cpu=state.device.type == "cpu"):
+        return "unknown: too large to measure on a CPU"
+    tiny = settings.model.kind == "tiny"
+    base = random_tiny(settings, tokenizer) if tiny else load_base(settings)
+    model = _trainable(base, settings, stage).to(state.device)
+    rows = [row.token_ids_T for row in episode_rows(like, advantage=0.0)]
+    speed = measure_speed(model, chat=chat, settings=settings, stage=stage, row=max(rows, key=len))
+    workload = Workload(sampled_tokens(like), sum(map(len, rows)))
+    seconds = stage_seconds(
+        settings, stage, speed=speed, workload=workload, world_size=state.num_processes
+    )
+    steps = settings.grpo.max_steps
+    each = f", {duration(seconds / steps)} per step" if stage == "grpo" else ""
+    return (
+        f"about {duration(seconds)} in all{each}, if episodes are like one of `careful` "
+        f"({workload.sampled_tokens} tokens sampled, {workload.row_tokens} trained on)\n"
+        f"measured just now: {speed.generated:,.0f} tokens/s generated, "
+        f"{speed.trained:,.0f} tokens/s trained; larger batches are faster, "
+        "running the tests is not counted"
+    )
+
+
+def _episode_text(gold: Episode) -> str:
+    outcome = gold.outcome
+    graded = "not graded"
+    if outcome is not None:
+        graded = (
+            f"fail-to-pass {outcome.fail_to_pass_rate:.0%}, "
+            f"pass-to-pass {outcome.pass_to_pass_rate:.0%}, sandbox {outcome.sandbox_level}"
+        )
+    return (
+        f"task {gold.task_id}, window {gold.window_tokens} tokens\n"
+        f"{'solved' if is_solved(gold) else 'NOT solved'}: {gold.stop_reason.value}, {graded}\n"
+        f"{len(gold.turns)} turns, {billed_tokens(gold):,} billed tokens, "
+        f"{len(gold.segment_ids)} segments"
+    )
+
+
+def _mask_text(row: Segment, chat: ChatFormat) -> str:
+    """Show runs of equal mask: bounds, then each token as `id text`; + marks a trained one."""
+    lines, start = [], 0
+    ids, mask = row.token_ids_T, row.loss_mask_T
+    for end in range(1, len(ids) + 1):
+        if end < len(ids) and mask[end] == mask[start]:
+            continue
+        trained = "1 (trained)" if mask[start] else "0 (context)"
+        lines.append(f"tokens {start} to {end - 1}: mask {trained}")
+        sign = "+" if mask[start] else " "
+        lines += [
+            "  " + "  ".join(f"{sign}{token} {chat.decode([token])!r}" for token in ids[at:stop])
+            for at in range(start, end, _TOKENS_PER_LINE)
+            for stop in [min(at + _TOKENS_PER_LINE, end)]
+        ]
+        start = end
+    return "\n".join(lines)
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"
