@@ -1,8 +1,9 @@
 """Event log -> view: the exact ids that the model sees, as a pure function of an append-only log.
 
-A view concatenates ids that were frozen when their event was made; nothing is rendered or encoded here.
-Evict swaps an observation's frozen ids for those of its stub, compact drops all turns so far, and both bring
-a new prefix (task, notes, summary). `num_cached` is what a server with a prefix cache would not compute again.
+A view concatenates ids that were frozen when their event was made; nothing is rendered or encoded
+here. Evict swaps an observation's frozen ids for those of its stub, compact drops all turns so
+far, and both bring a new prefix (task, notes, summary). `num_cached` is what a server with a
+prefix cache would not compute again.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The episode loop, on one screen, and the environment that keeps its event log and its window.
 
-A view never holds more than the window less one sample. Observations are cut so that one more turn always fits;
-where that turn is all that fits, only a rewrite (`evict`, `compact`) or `submit` goes on, anything else ends the
-episode with context_overflow.
+A view never holds more than the window less one sample. Observations are cut so that one more
+turn always fits; where that turn is all that fits, only a rewrite (`evict`, `compact`) or
+`submit` goes on, anything else ends the episode with context_overflow.
 """
 
 import asyncio
@@ -38,14 +38,15 @@ from envs.tools import Toolbox, ToolError, ToolResult, brief_descriptions, parse
 from envs.workspace import Workspace
 
 SYSTEM_SHORT = "Repair the code."
-SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only, such as
+SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
 <tool_call>
 {"name": "read_lines", "arguments": {"path": "a.py", "start": 3, "end": 9}}
 </tool_call>
-Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines you need,
-not whole files; evict results that are used up; compact before the window is full; submit when it is repaired."""
+Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
+you need, not whole files; evict results that are used up; compact before the window is full; submit
+when it is repaired."""
 
-_MIN_OBSERVATION_TOKENS = 24  # header and a few words; below it only a rewrite or submit makes sense
+_MIN_OBSERVATION_TOKENS = 24  # header and a few words; with less only rewrite or submit
 _MIN_FREED_SHARE = 0.10  # of the window: a smaller evict costs more than it saves
 _NO_CALL = 'no tool call, expected <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 
@@ -127,7 +128,7 @@ class Environment:
         strategy: Strategy,
         run_visible: Callable[[dict[str, str], str], TestReport],
     ) -> None:
-        self.task, self.limits, self.stop_reason = task, limits, None
+        self.task, self.limits = task, limits
         self.workspace = Workspace.of(files, task.editable)
         self._chat, self._system, self._strategy = chat, system, strategy
         self._tools = Toolbox(self.workspace, run_visible=run_visible)
@@ -225,7 +226,7 @@ class Environment:
     def _observe(
         self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]
     ) -> None:
-        """Append one suffix with all results, cut to what the window leaves, then the evict if any."""
+        """Append all results as one suffix, cut to what the window leaves, then any evict."""
         eviction = self._eviction(evicted) if evicted else None
         chat = self._chat
         used = len(render_view([*self.events, *([eviction] if eviction else [])]).prompt_ids)

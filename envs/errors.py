@@ -1,4 +1,7 @@
-"""Errors by whose they are: the user's, or the infrastructure's; a bad rollout is data and raises nothing."""
+"""Errors by whose they are: the user's, or the infrastructure's.
+
+A bad rollout is data and raises nothing.
+"""
 
 
 class UserError(Exception):

@@ -1,8 +1,9 @@
 """Scripted policies behind the same async interface as a model: gold, careful, wasteful, noop.
 
-A script is a generator that yields the calls of one turn and receives the next view. `gold` edits at once and is
-the yardstick; `careful` and `wasteful` read before they edit, with habits that a seed draws, and know the fix as a
-teacher would; `noop` submits untouched. Scripts report log-probs of 0: nothing was sampled.
+A script is a generator that yields the calls of one turn and receives the next view. `gold` edits
+at once and is the yardstick; `careful` and `wasteful` read before they edit, with habits that a
+seed draws, and know the fix as a teacher would; `noop` submits untouched. Scripts report
+log-probs of 0: nothing was sampled.
 """
 
 import ast
@@ -14,7 +15,7 @@ from typing import Literal
 from envs.records import Edit, HiddenTask, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
 
-_TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of finding, reading and editing one site
+_TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
 
 Script = Generator[list[ToolCall], View, None]
@@ -153,7 +154,10 @@ def _noop() -> Script:
 
 
 def _gold(edits: Sequence[Edit]) -> Script:
-    """Edit bottom-up, so that no edit moves the lines of the next; one per turn, submit with the last."""
+    """Edit bottom-up, so that no edit moves the lines of the next.
+
+    One per turn, submit with the last.
+    """
     yield []
     ordered = sorted(edits, key=lambda e: (e.path, -e.start))
     for index, edit in enumerate(ordered):
@@ -182,9 +186,7 @@ def _repair(sites: list[Site], habits: Habits, chat: ChatFormat) -> Script:
             yield from teller.turn(_read_call(site))
         if habits.note and not is_last:
             lines = f"{site.edit.start}-{site.edit.end}"
-            yield from teller.turn(
-                call("note", file=site.edit.path, facts="fixed", lines=lines)
-            )
+            yield from teller.turn(call("note", file=site.edit.path, facts="fixed", lines=lines))
     if habits.test_after:
         yield from teller.turn(call("run_tests", selector=""))
     yield [call("submit")]
@@ -214,9 +216,7 @@ class _Teller:
         pending, self.pending = self.pending, []
         self.view = yield [*pending, *calls]
 
-    def make_room(
-        self, site: Site, *, done: list[Site]
-    ) -> Generator[list[ToolCall], View, None]:
+    def make_room(self, site: Site, *, done: list[Site]) -> Generator[list[ToolCall], View, None]:
         seen = self.view.observations
         needed = len(self.chat.encode(site.text)) + 2 * len(self.chat.encode(site.edit.text))
         fits = not seen or seen[-1].remaining_tokens >= needed + _TURN_OVERHEAD_TOKENS

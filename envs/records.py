@@ -1,8 +1,9 @@
-"""Frozen records of tasks, events, views, episodes and scores, all of which round-trip through JSON.
+"""Frozen records of tasks, events, views, episodes and scores; all round-trip through JSON.
 
-Every other part of the house speaks in these types. Token ids are ints of the policy's own vocabulary,
-costs are in tokens, log-probs in nats. `Record.model_dump_json()` and `model_validate_json()` are the
-file format; `SCHEMA_VERSION` changes when the meaning of a field does.
+Every other part of the house speaks in these types. Token ids are ints of the policy's own
+vocabulary, costs are in tokens, log-probs in nats. `Record.model_dump_json()` and
+`model_validate_json()` are the file format; `SCHEMA_VERSION` changes when the meaning of a field
+does.
 """
 
 from enum import StrEnum
@@ -54,9 +55,10 @@ class Edit(Record):
 
 
 class IoCase(Record):
-    """One call whose result is compared by exact type: `function` is `module:name`, `args` plain data.
+    """One call, compared by exact type: `function` is `module:name`, `args` plain data.
 
-    `expected` is the canonical encoding of `envs.grading.encode_value`, so 1, 1.0 and True differ.
+    `expected` is the canonical encoding of `envs.grading.encode_value`, so 1, 1.0 and True
+    differ.
     """
 
     id: str
@@ -66,7 +68,7 @@ class IoCase(Record):
 
 
 class Difficulty(Record):
-    """What makes a task hard: number of mutated sites, files that hold them, and lines in the workspace."""
+    """What makes a task hard: mutated sites, files that hold them, lines in the workspace."""
 
     sites: int
     files: int
@@ -118,7 +120,10 @@ class HiddenTask(Record):
 
 
 class ToolCall(Record):
-    """One parsed call. `error` says what was expected when the text was malformed (then `name` may be '')."""
+    """One parsed call.
+
+    `error` says what was expected when the text was malformed (then `name` may be '').
+    """
 
     name: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
@@ -127,7 +132,10 @@ class ToolCall(Record):
 
 
 class Observation(Record):
-    """One tool result as the model reads it; `num_tokens` counts its body, `spans` the source lines shown."""
+    """One tool result as the model reads it.
+
+    `num_tokens` counts its body, `spans` the source lines shown.
+    """
 
     id: str
     text: str
@@ -144,7 +152,10 @@ class Opened(Record):
 
 
 class Sampled(Record):
-    """One model call. `closing_ids` is the unsampled end-of-turn of a sample cut at its limit (mask 0)."""
+    """One model call.
+
+    `closing_ids` is the unsampled end-of-turn of a sample cut at its limit (mask 0).
+    """
 
     kind: Literal["sampled"] = "sampled"
     token_ids: Ids
@@ -154,7 +165,7 @@ class Sampled(Record):
 
 
 class Observed(Record):
-    """All results of one turn: `head` + pieces joined by `separator` + `tail`, one piece per observation."""
+    """All results of one turn: `head`, one piece per observation, joined, then `tail`."""
 
     kind: Literal["observed"] = "observed"
     observations: tuple[Observation, ...]
@@ -205,7 +216,7 @@ class View(Record):
 
 
 class Sample(Record):
-    """What a policy returns: the sampled ids, end-of-turn included if sampled, and their log-probs (nats)."""
+    """What a policy returns: sampled ids, end-of-turn included, and their log-probs (nats)."""
 
     token_ids: Ids
     sampling_logps: tuple[float, ...]
@@ -213,7 +224,7 @@ class Sample(Record):
 
 
 class Turn(Record):
-    """Offsets of one turn in its segment: prompt is `[:prompt_end]`, sample `[prompt_end:sample_end]`."""
+    """One turn in its segment: prompt `[:prompt_end]`, sample `[prompt_end:sample_end]`."""
 
     segment: int
     prompt_end: int
@@ -224,7 +235,10 @@ class Turn(Record):
 
 
 class Outcome(Record):
-    """What the grader found. Rates are over hidden tests, in [0, 1]; `unscorable` is an infrastructure cause."""
+    """What the grader found. Rates are over hidden tests, in [0, 1].
+
+    `unscorable` is an infrastructure cause.
+    """
 
     fail_to_pass_rate: float
     pass_to_pass_rate: float
@@ -234,7 +248,7 @@ class Outcome(Record):
 
 
 class Episode(Record):
-    """The append-only record of one rollout, enough to score, train and show it without anything else."""
+    """The record of one rollout, enough to score, train and show it without anything else."""
 
     schema_version: int = SCHEMA_VERSION
     task_id: str
@@ -255,7 +269,7 @@ class Episode(Record):
 
 
 class Score(Record):
-    """What `rewards` makes of one episode: outcome in [0, 1], cost in tokens, advantage without unit."""
+    """What `rewards` makes of an episode: outcome in [0, 1], cost in tokens, advantage."""
 
     outcome: float
     solved: bool
@@ -266,7 +280,10 @@ class Score(Record):
 
 
 class Segment(Record):
-    """One training row. All per-token tuples have length T; `loss_mask_T` is 1 on sampled tokens only."""
+    """One training row. All per-token tuples have length T.
+
+    `loss_mask_T` is 1 on sampled tokens only.
+    """
 
     episode_id: str
     token_ids_T: Ids  # noqa: N815 (shape suffix)

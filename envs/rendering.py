@@ -1,8 +1,9 @@
 """Messages <-> token ids, and the parsing of tool calls, for any chat template that renders them.
 
-The template is rendered with placeholders once, at start-up, and cut into the pieces of text that stand between
-contents. Afterwards only pieces are encoded, each once, and ids are concatenated: nothing that a model sampled
-is ever decoded and encoded again. Needs `tokenizers` and a Jinja template, not torch.
+The template is rendered with placeholders once, at start-up, and cut into the pieces of text that
+stand between contents. Afterwards only pieces are encoded, each once, and ids are concatenated:
+nothing that a model sampled is ever decoded and encoded again. Needs `tokenizers` and a Jinja
+template, not torch.
 """
 
 import json
@@ -36,10 +37,12 @@ class ChatFormat:
     """Encodes prompts, results and scripted calls, and parses what a model wrote.
 
     Args:
-        tokenizer: The policy's tokenizer; its special tokens inside contents are encoded as plain text.
+        tokenizer: The policy's tokenizer; its special tokens inside contents are encoded as plain
+            text.
         template: Jinja chat template.
         eot: The token that ends an assistant's turn, such as `<|im_end|>`.
-        tools: Methods whose docstrings are schemas, passed to the template (`prompt.tools: full`).
+        tools: Methods whose docstrings are schemas, passed to the template (`prompt.tools:
+            full`).
 
     Raises:
         UserError: The template does not render tool calls or results.
@@ -80,7 +83,7 @@ class ChatFormat:
         self._prefix_glue = tuple(self._encode_markup(part) for part in (before, between, after))
 
     def encode(self, text: str) -> Ids:
-        """Encode content: special tokens in it become plain text, so that a file cannot forge a turn."""
+        """Encode content: special tokens in it become plain text, so no file can forge a turn."""
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -93,7 +96,7 @@ class ChatFormat:
         return before + self.encode(system) + between + self.encode(user) + after
 
     def call_ids(self, calls: Sequence[ToolCall]) -> Ids:
-        """Encode calls as this template would render them, end-of-turn included (for scripted policies)."""
+        """Encode calls as this template would render them, end-of-turn included."""
         bodies = (
             json.dumps({"name": c.name, "arguments": c.arguments}, ensure_ascii=False)
             for c in calls
@@ -117,8 +120,7 @@ class ChatFormat:
 
     def _cut(self, eot: str) -> Glue:
         calls = [
-            {"type": "function", "function": {"name": _CALL, "arguments": {"a": n}}}
-            for n in (1, 2)
+            {"type": "function", "function": {"name": _CALL, "arguments": {"a": n}}} for n in (1, 2)
         ]
         text = self._render(
             [

@@ -1,7 +1,8 @@
 """The agent's world: eleven tools over one workspace. The docstrings are what the model reads.
 
-A tool never raises for what the model did: it answers with a short text that says what was expected. Rewrites
-of the context (`evict`, `compact`) and `submit` only state an intention; `envs/episode.py` carries it out.
+A tool never raises for what the model did: it answers with a short text that says what was
+expected. Rewrites of the context (`evict`, `compact`) and `submit` only state an intention;
+`envs/episode.py` carries it out.
 """
 
 import ast
@@ -73,7 +74,7 @@ class Toolbox:
         Args:
             pattern: Plain text.
         """
-        # Plain text on purpose: a regular expression of the model's could run for ever in the trainer.
+        # Plain text on purpose: a model's regular expression could run for ever in the trainer.
         hits = [
             (path, number, line)
             for path in sorted(self.workspace.files)

@@ -47,7 +47,7 @@ class Workspace:
         self._shown.append((span, len(self._shifts)))
 
     def is_stale(self, span: Span) -> bool:
-        """Tell whether an edit moved these lines since they were last shown (or since the start)."""
+        """Tell whether an edit moved these lines since they were last shown (or ever)."""
         seen = max(
             (
                 version

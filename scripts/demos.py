@@ -2,7 +2,8 @@
 
     tightrope demos --config configs/tiny.yaml
 
-Also puts the run's tokenizer beside them: trained on the task texts for the tiny model, else the base model's own.
+Also puts the run's tokenizer beside them: trained on the task texts for the tiny model, else the
+base model's own.
 """
 
 from collections import Counter
@@ -32,6 +33,12 @@ def main(argv: list[str]) -> int:
             f"and write {stage_dir(settings, 'demos').path}"
         )
         return 0
+    if settings.model.kind != "tiny":
+        from train.model import base_source
+
+        base_source(
+            settings
+        )  # before the stage is opened: a base that cannot be had leaves no trace
     stage = open_stage(settings, "demos", resume=command.resume, clean=command.clean)
     if not stage.is_done():
         stage.finish(run(settings, stage))

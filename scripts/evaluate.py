@@ -1,6 +1,6 @@
 """`tightrope evaluate`: plays held-out tasks with every policy and prints the table.
 
-    tightrope evaluate --config configs/tiny.yaml
+tightrope evaluate --config configs/tiny.yaml
 """
 
 import json
@@ -35,8 +35,9 @@ def main(argv: list[str]) -> int:
     else:
         summary = evaluate(settings, stage)
         stage.finish({"policies": len(summary["policies"])})
-    from tightrope_cli.pipeline import results_table
     from rich.console import Console
+
+    from tightrope_cli.pipeline import results_table
 
     Console().print(results_table(summary))
     return 0

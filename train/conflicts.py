@@ -54,7 +54,7 @@ def _model_conflicts(settings: "Settings") -> list[Conflict]:
         reason = f"cispo cuts each token's weight at {grpo.epsilon_high}; use at least 1 (5.0)"
         found.append(Conflict(("grpo.epsilon_high", "grpo.loss_type"), reason))
     if settings.tasks.source == "synthetic" and sft.forced_share < MIN_FORCED_SHARE:
-        reason = f"{sft.forced_share:g} is too few to learn to rewrite; at least {MIN_FORCED_SHARE:g}"
+        reason = f"{sft.forced_share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
         found.append(Conflict(("sft.forced_share", "tasks.source"), reason))
     for field, precision in (("sft", sft.precision), ("grpo", grpo.precision)):
         if settings.run.deterministic and precision == "bf16":

@@ -1,8 +1,9 @@
-"""Demonstrations: scripted episodes, executed in the real environment, of which only solved ones are kept.
+"""Demonstrations: scripted episodes, executed for real, of which only solved ones are kept.
 
-The mix of habits is configuration: a share is wasteful, so that RL has something to unlearn, and a share is on
-tasks whose window forces evict or compact. Each demonstration is a slot with a kind and a demand; draws that do not
-meet the demand, or are not solved, are drawn again. The same seed gives the same demonstrations.
+The mix of habits is configuration: a share is wasteful, so that RL has something to unlearn, and
+a share is on tasks whose window forces evict or compact. Each demonstration is a slot with a kind
+and a demand; draws that do not meet the demand, or are not solved, are drawn again. The same seed
+gives the same demonstrations.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from envs.errors import UserError
@@ -56,9 +58,7 @@ class _Slot:
     num_tries: int = 0
 
 
-def make_demonstrations(
-    arena: Arena, *, on_progress: Callable[[int, int], None]
-) -> Demonstrations:
+def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]) -> Demonstrations:
     """Play scripted episodes until every slot is solved.
 
     Args:
@@ -78,7 +78,7 @@ def make_demonstrations(
             of_request = {requests[slot.index]: slot for slot in slots}
             episodes = arena.play_all(
                 list(requests.values()),
-                lambda r, s=of_request: ScriptActor(arena, s[r].kind, habits=s[r].habits),
+                partial(_actor, arena, of_request),
                 policy="demonstration",
                 concurrency=4,
             )
@@ -116,6 +116,11 @@ def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:
         yield slots
 
 
+def _actor(arena: Arena, slots: dict[Request, _Slot], request: Request) -> ScriptActor:
+    slot = slots[request]
+    return ScriptActor(arena, slot.kind, habits=slot.habits)
+
+
 def _draw(arena: Arena, slot: _Slot, tasks: list[RepairTask]) -> Request:
     """Draw a task and a window until the demand is met, and new habits with them."""
     low, high = arena.settings.context.window_tokens
@@ -124,7 +129,7 @@ def _draw(arena: Arena, slot: _Slot, tasks: list[RepairTask]) -> Request:
         task = slot.rng.choice(tasks)
         window = slot.rng.randint(low, high)
         slot.habits = draw_habits(slot.kind, rng=slot.rng)
-        if slot.kind == "careful":  # kept over all tries: evicting fits fewer windows, so it would be lost
+        if slot.kind == "careful":  # kept over all tries: evicting fits fewer windows
             slot.habits = dataclasses.replace(slot.habits, rewrite=slot.rewrite)
         reference = arena.reference(task)
         if (window < reference.least_window) == slot.forced:

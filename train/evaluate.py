@@ -1,12 +1,13 @@
 """Plays held-out tasks with every policy and writes runs/NAME/evaluate/summary.json with intervals.
 
-Each policy's episodes are one file, written whole; a policy whose file exists is not played again, so an
-interrupted evaluation goes on where it stopped. All policies meet the same tasks, windows and seeds.
+Each policy's episodes are one file, written whole; a policy whose file exists is not played
+again, so an interrupted evaluation goes on where it stopped. All policies meet the same tasks,
+windows and seeds.
 """
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,7 @@ def read_episodes(stage: StageDir, name: str) -> list[Episode]:
 
 
 def summarise(
-    found: dict[str, tuple[Series, Sequence[Episode]]], *, seed: int
+    found: Mapping[str, tuple[Series, Sequence[Episode]]], *, seed: int
 ) -> dict[str, Any]:
     """Return the content of `summary.json`: a row per series, and sft against grpo."""
     rows = [
@@ -126,9 +127,7 @@ def summarise(
         for series, episodes in found.values()
     ]
     comparisons = [
-        compare(
-            found[first][1], found[second][1], first_name=first, second_name=second, seed=seed
-        )
+        compare(found[first][1], found[second][1], first_name=first, second_name=second, seed=seed)
         for first, second in (("sft", "grpo"), ("sft-greedy", "grpo-greedy"))
         if first in found and second in found
     ]

@@ -1,8 +1,9 @@
 """Batched generation: many episodes await `act`, one forward pass serves them all.
 
-Episodes advance in waves: when every running episode waits for its turn, all pending prompts are decoded together
-with a KV cache, and rows that finished leave the batch. Every episode draws from a generator of its own, so what it
-samples does not depend on who shares its batch (up to the rounding of batched kernels).
+Episodes advance in waves: when every running episode waits for its turn, all pending prompts are
+decoded together with a KV cache, and rows that finished leave the batch. Every episode draws from
+a generator of its own, so what it samples does not depend on who shares its batch (up to the
+rounding of batched kernels).
 
 Shapes: B rows, T tokens, V vocabulary.
 """
@@ -202,7 +203,8 @@ def engine_for(model: Any, chat: ChatFormat, settings: Settings, *, greedy: bool
 def acting_copy(model: Any) -> Any:
     """Return a merged copy of a float32 adapter model on a CPU, else the model itself.
 
-    Merging bf16 weights would round the adapter away (drift measured in trl#6688), so those act unmerged.
+    Merging bf16 weights would round the adapter away (drift measured in trl#6688), so those act
+    unmerged.
     """
     if not isinstance(model, PeftModel) or model.dtype != torch.float32:
         return model

@@ -2,8 +2,9 @@
 
     accelerate launch train/grpo.py --config configs/tiny.yaml --grpo.learning_rate 2e-6
 
-Goes on with the SFT adapter (or puts a fresh one on the tiny model's base), refuses a warm start that cannot be
-improved by RL (`--force` overrides), and writes every episode and one metrics row per step to runs/NAME/grpo.
+Goes on with the SFT adapter (or puts a fresh one on the tiny model's base), refuses a warm start
+that cannot be improved by RL (`--force` overrides), and writes every episode and one metrics row
+per step to runs/NAME/grpo.
 """
 
 import sys
@@ -19,6 +20,7 @@ from envs.errors import UserError
 from train.load import Command, parse_command, run_main
 
 if TYPE_CHECKING:
+    from envs.records import Episode, Score
     from train.grpo_trainer import RolloutBatch, RolloutRequest
     from train.rollouts import Arena
     from train.run_dir import StageDir
@@ -123,7 +125,9 @@ def train(command: Command, stage: "StageDir") -> None:
         rollouts.attach(trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None
         if checkpoint:
-            stage.rewind(json.loads((Path(checkpoint) / "trainer_state.json").read_text())["global_step"])
+            state = json.loads((Path(checkpoint) / "trainer_state.json").read_text())
+            stage.rewind(state["global_step"])
+            rollouts.restore()
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.accelerator.is_main_process:
         unwrapped = trainer.accelerator.unwrap_model(trainer.model)
@@ -191,16 +195,30 @@ class Rollouts:
         """Play the groups of one rank in one step; see `train.grpo_trainer.RolloutRequest`."""
         from accelerate.utils import gather_object
 
-        from rewards.advantages import score_group
         from rewards.cost import sampled_tokens
         from rewards.metrics import step_metrics
         from rewards.outcome import is_scorable
-        from train.generate import engine_for
         from train.grpo_trainer import RolloutBatch
-        from train.rollouts import ModelActor, group_requests
         from train.segments import episode_rows
 
-        settings, reward, step = self._settings, self._settings.reward, request.step
+        groups = self._play(request)
+        scored = [(group, self._score(group)) for group in groups]
+        everyone = gather_object(scored)
+        everything = [episode for group, _ in everyone for episode in group]
+        self._cap = self._cap.updated(everything)
+        self._save(request.step + 1, everything)
+        pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
+        return RolloutBatch(
+            rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
+            num_sampled_tokens=sum(sampled_tokens(e) for e, _ in pairs if is_scorable(e)),
+            metrics=step_metrics([g for g, _ in everyone], [s for _, s in everyone]),
+        )
+
+    def _play(self, request: "RolloutRequest") -> "list[list[Episode]]":
+        from train.generate import engine_for
+        from train.rollouts import ModelActor, group_requests
+
+        settings, step, size = self._settings, request.step, self._settings.grpo.group_size
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
         engine = engine_for(model, self._arena.chat, settings)
         requests = group_requests(
@@ -208,14 +226,15 @@ class Rollouts:
             request.task_ids,
             stage="grpo",
             step=step,
-            group_size=settings.grpo.group_size,
+            group_size=size,
             first_group=request.first_group,
         )
-        played = [0]
+        num_played = 0
 
         def count(*_: object) -> None:
-            played[0] += 1
-            note = f"step {step + 1}: {played[0]}/{len(requests)} episodes"
+            nonlocal num_played
+            num_played += 1
+            note = f"step {step + 1}: {num_played}/{len(requests)} episodes"
             self._progress.update(step, note=note)
 
         episodes = self._arena.play_all(
@@ -226,34 +245,30 @@ class Rollouts:
             concurrency=settings.grpo.generation_batch,
             on_episode=count,
         )
-        size = settings.grpo.group_size
-        groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
-        scores = [
-            score_group(
-                group,
-                method=reward.advantage,
-                outcome=reward.outcome,
-                cost=reward.cost,
-                cost_weight=reward.cost_weight,
-                sampled_cap=self._cap.tokens,
-            )
-            for group in groups
-        ]
-        pairs = [
-            (episode, score)
-            for group, marks in zip(groups, scores, strict=True)
-            for episode, score in zip(group, marks, strict=True)
-        ]
-        everyone = gather_object(list(zip(groups, scores, strict=True)))
-        self._cap = self._cap.updated([e for group, _ in everyone for e in group])
-        self._save(step + 1, [e for group, _ in everyone for e in group])
-        return RolloutBatch(
-            rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
-            num_sampled_tokens=sum(sampled_tokens(e) for e in episodes if is_scorable(e)),
-            metrics=step_metrics([g for g, _ in everyone], [s for _, s in everyone]),
+        return [episodes[i : i + size] for i in range(0, len(episodes), size)]
+
+    def _score(self, group: "list[Episode]") -> "list[Score]":
+        from rewards.advantages import score_group
+
+        reward = self._settings.reward
+        return score_group(
+            group,
+            method=reward.advantage,
+            outcome=reward.outcome,
+            cost=reward.cost,
+            cost_weight=reward.cost_weight,
+            sampled_cap=self._cap.tokens,
         )
 
-    def _save(self, step: int, episodes: list[Any]) -> None:
+    def restore(self) -> None:
+        """Rebuild the running cap from the episodes of the steps before a resume."""
+        from envs.records import Episode
+
+        for path in sorted(self._stage.episodes.glob("step_*.jsonl")):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            self._cap = self._cap.updated([Episode.model_validate_json(line) for line in lines])
+
+    def _save(self, step: int, episodes: "list[Episode]") -> None:
         self._stage.write_episodes(step, (episode.model_dump_json() for episode in episodes))
 
 

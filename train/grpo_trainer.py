@@ -60,6 +60,21 @@ REQUIRED_ARGS: dict[str, Any] = {
     "use_vllm": False,
 }
 
+# What does not depend on the experiment.
+_FIXED_ARGS: dict[str, Any] = {
+    "scale_rewards": "none",
+    "shuffle_dataset": False,  # `step_dataset` is the order
+    "lr_scheduler_type": "constant_with_warmup",
+    "weight_decay": 0.0,
+    "save_strategy": "steps",
+    "ddp_find_unused_parameters": False,
+    "dataloader_pin_memory": False,
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,  # a NaN loss must show
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+
 
 @dataclass(frozen=True)
 class RolloutRequest:
@@ -117,13 +132,7 @@ def grpo_config(
             unknown, or fewer processes joined than `world_size` (each would train alone).
     """
     _check_loss_type(loss_type)
-    if groups_per_step % world_size:
-        got = f"{groups_per_step} groups, {world_size} processes"
-        remedy = "set grpo.groups_per_step to a multiple of the number of processes"
-        raise UserError("groups do not divide among the processes", got=got, remedy=remedy)
-    if group_size < 2:
-        remedy = "set grpo.group_size to 2 or more: the baseline is the group's mean"
-        raise UserError("a group needs at least 2 episodes", got=str(group_size), remedy=remedy)
+    _check_groups(groups_per_step, group_size, world_size)
     args = GRPOConfig(
         output_dir=str(output_dir),
         per_device_train_batch_size=groups_per_step // world_size * group_size,
@@ -132,30 +141,20 @@ def grpo_config(
         epsilon=EPSILON_LOW,
         epsilon_high=EPSILON_HIGH[loss_type] if epsilon_high is None else epsilon_high,
         beta=beta,
-        scale_rewards="none",
-        shuffle_dataset=False,  # `step_dataset` is the order
         max_steps=max_steps,
         learning_rate=learning_rate,
-        lr_scheduler_type="constant_with_warmup",
         warmup_steps=warmup_steps,
         adam_beta1=adam_betas[0],
         adam_beta2=adam_betas[1],
-        weight_decay=0.0,
         max_grad_norm=max_grad_norm,
-        save_strategy="steps",
         save_steps=save_steps,
         save_total_limit=keep_checkpoints,
         seed=seed,
         bf16=bf16,
         use_cpu=use_cpu,
         ddp_backend="gloo" if use_cpu and world_size > 1 else None,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=False,
         activation_checkpointing=activation_checkpointing,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # a NaN loss must show
-        report_to="none",
-        disable_tqdm=True,
+        **_FIXED_ARGS,
         **REQUIRED_ARGS,
     )
     if args.world_size != world_size:
@@ -366,6 +365,16 @@ class MultiSegmentGRPOTrainer(GRPOTrainer):
             else:
                 total = sum(v * w for v, w in pairs)
                 self._log_train(name, total / max(1, sum(w for _, w in pairs)))
+
+
+def _check_groups(groups_per_step: int, group_size: int, world_size: int) -> None:
+    if groups_per_step % world_size:
+        got = f"{groups_per_step} groups, {world_size} processes"
+        remedy = "set grpo.groups_per_step to a multiple of the number of processes"
+        raise UserError("groups do not divide among the processes", got=got, remedy=remedy)
+    if group_size < 2:
+        remedy = "set grpo.group_size to 2 or more: the baseline is the group's mean"
+        raise UserError("a group needs at least 2 episodes", got=str(group_size), remedy=remedy)
 
 
 def _check_loss_type(loss_type: str) -> None:

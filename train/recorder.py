@@ -1,4 +1,4 @@
-"""Between TRL's trainers and the run directory: one metrics row per step, and progress on the terminal."""
+"""From TRL's trainers to the run directory: one metrics row per step, and progress lines."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,8 @@
-"""Groups of episodes: windows, references, concurrency, deadlines and retries around the episode loop.
+"""Groups of episodes: windows, references, concurrency, deadlines and retries.
 
-A group's episodes share task, window and every random draw but the sampling. An infrastructure failure is retried
-in a fresh environment and then recorded as unscorable; it never becomes a reward.
+A group's episodes share task, window and every random draw but the sampling. An infrastructure
+failure is retried in a fresh environment and then recorded as unscorable; it never becomes a
+reward.
 """
 
 import asyncio
@@ -87,7 +88,8 @@ class ScriptActor:
 class Reference:
     """What a task costs `gold` in billed tokens, and the least window that needs no rewrite.
 
-    A smaller window forces `evict` or `compact`: the views of the thriftiest reader do not fit into it.
+    A smaller window forces `evict` or `compact`: the views of the thriftiest reader do not fit
+    into it.
     """
 
     cost: float
@@ -151,7 +153,9 @@ class Arena:
             run_visible=run_visible,
         )
 
-    def script(self, task: RepairTask, name: str, *, habits: Habits | None = None) -> ScriptedPolicy:
+    def script(
+        self, task: RepairTask, name: str, *, habits: Habits | None = None
+    ) -> ScriptedPolicy:
         """Return a scripted policy for one episode of `task`."""
         script = make_script(
             name,  # type: ignore[arg-type]
@@ -169,7 +173,7 @@ class Arena:
         return self.store.hidden[task.id]
 
     def reference(self, task: RepairTask) -> Reference:
-        """Play `gold`, and the thriftiest reader without rewrites, ungraded, in a window without end."""
+        """Play `gold` and the thriftiest reader, ungraded, in a window without end."""
         if task.id not in self._references:
             thrifty = Habits(find="search", submit_with_edit=True, rewrite="none")
             gold = self._dry(task, self.script(task, "gold"))
@@ -285,7 +289,8 @@ def group_requests(
 ) -> list[Request]:
     """Return the requests of one step, group after group.
 
-    Windows and seeds depend on run seed, stage, step, place of the group and sample, not on the rank that plays it.
+    Windows and seeds depend on run seed, stage, step, place of the group and sample, not on the
+    rank that plays it.
     """
     return [
         Request(

@@ -162,7 +162,10 @@ class SftSettings(Section):
     wasteful_share: Annotated[float, Field(ge=0, le=0.5)] = 0.4
     """Share with wasteful habits, so that there is something to unlearn; at most half."""
     forced_share: Share = 0.35
-    """Share on tasks whose window forces `evict` or `compact`; at least 0.3 for `synthetic` tasks."""
+    """Share on tasks whose window forces `evict` or `compact`.
+
+    At least 0.3 for `synthetic` tasks.
+    """
     learning_rate: Positive = 2e-4
     """Peak learning rate of AdamW; constant after the warm-up."""
     epochs: Positive = 2.0

@@ -1,10 +1,10 @@
-"""Warm start: TRL's SFTTrainer on the segments of solved demonstrations, loss on sampled tokens only.
+"""Warm start: TRL's SFTTrainer on segments of demonstrations, loss on sampled tokens only.
 
     accelerate launch train/sft.py --config configs/tiny.yaml
 
-The tiny model is trained whole and becomes the base (`sft/model`); a pretrained one gets a LoRA adapter
-(`sft/adapter`), which GRPO goes on with. At the end the policy plays dev tasks once: what it does there is the gate
-before GRPO.
+The tiny model is trained whole and becomes the base (`sft/model`); a pretrained one gets a LoRA
+adapter (`sft/adapter`), which GRPO goes on with. At the end the policy plays dev tasks once: what
+it does there is the gate before GRPO.
 """
 
 import sys
@@ -20,8 +20,6 @@ from train.load import Command, parse_command, run_main
 
 if TYPE_CHECKING:
     from envs.records import Episode
-
-    from train.rollouts import Arena
     from train.run_dir import StageDir
     from train.settings import Settings
 
@@ -102,7 +100,7 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
 
 
 def rows_dataset(demos: "StageDir") -> Any:
-    """Return one row per segment: `input_ids`, `labels` (-100 where nothing was sampled), `length`."""
+    """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
     from datasets import Dataset
 
     from train.segments import episode_rows
@@ -138,7 +136,7 @@ def starting_model(settings: "Settings", tokenizer: Any) -> Any:
 
 
 def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> Any:
-    """Derive TRL's arguments: rows per batch from tokens, warm-up, constant, then a decay to zero."""
+    """Derive TRL's arguments: rows per batch from tokens; warm-up, constant, then a decay."""
     from accelerate import PartialState
     from trl import SFTConfig
 
@@ -147,7 +145,8 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
     rows_per_step = max(world, round(sft.tokens_per_batch / mean))
     micro = max(1, min(rows_per_step // world, settings.grpo.tokens_per_microbatch // max(lengths)))
     accumulation = max(1, round(rows_per_step / (micro * world)))
-    steps = sft.max_steps or max(1, round(sft.epochs * len(lengths) / (micro * accumulation * world)))
+    rows = micro * accumulation * world
+    steps = sft.max_steps or max(1, round(sft.epochs * len(lengths) / rows))
     decay = max(1, round(_DECAY_SHARE * steps))
     warmup = min(sft.warmup_steps, max(0, steps - decay))
     return SFTConfig(
@@ -182,12 +181,12 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
 def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
     """Play dev tasks with the warm-started policy: the gate that GRPO checks before it starts.
 
-    Once each in the window that is drawn for it, and, where a window of the run would force a rewrite, again in such
-    a window: too few episodes are forced by chance to tell whether the policy rewrites at all.
+    Once each in the window that is drawn for it, and, where a window of the run would force a
+    rewrite, again in such a window: too few episodes are forced by chance to tell whether the
+    policy rewrites at all.
     """
     from rewards.cost import num_compactions, num_evictions
     from rewards.outcome import is_solved
-
     from train.arena import open_arena
     from train.generate import engine_for
     from train.progress import Progress
@@ -230,8 +229,12 @@ def last_checkpoint(stage: "StageDir") -> str | None:
     """Return the newest checkpoint folder, or None to start from the beginning."""
     found = stage.checkpoints.glob("checkpoint-*")
     whole = [p for p in found if (p / "trainer_state.json").is_file()]
-    newest = max(whole, key=lambda p: json.loads((p / "trainer_state.json").read_text())["global_step"], default=None)
+    newest = max(whole, key=_step_of, default=None)
     return str(newest) if newest else None
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
 
 
 def quiet(trainer: Any) -> None:

@@ -1,8 +1,9 @@
-"""The tiny model that needs no download: a byte-level BPE and a Qwen2 of a few million random weights.
+"""The tiny model's tokenizer: a byte-level BPE trained on the task texts, no download.
 
-The pre-tokenizer keeps the joints of a tool call (`{"name": "`, `", "arguments": {`, ...) whole, so that a call
-costs about as many tokens as it has decisions, file names whole, and digits single. A name keeps its leading space
-wherever it stands, so that copying it from the statement into a call copies the same tokens.
+The pre-tokenizer keeps the joints of a tool call (`{"name": "`, `", "arguments": {`, ...) whole,
+so that a call costs about as many tokens as it has decisions, file names whole, and digits
+single. A name keeps its leading space wherever it stands, so that copying it from the statement
+into a call copies the same tokens.
 """
 
 import json
@@ -42,8 +43,8 @@ def task_corpus(pairs: Iterable[tuple[RepairTask, HiddenTask, dict[str, str]]]) 
             yield "\n".join(f"{n}: {line}" for n, line in enumerate(lines, start=1))
             yield f"{path} {len(lines)} lines\n{path}:1: def"
         for edit in hidden.gold_edits:
-            arguments = {"path": edit.path, "start": 1, "end": 2, "text": edit.text}
-            yield json.dumps({"name": "edit_lines", "arguments": arguments})
+            edited = {"path": edit.path, "start": 1, "end": 2, "text": edit.text}
+            yield json.dumps({"name": "edit_lines", "arguments": edited})
             yield "edited\n[o1 12/345]\n1 passed, 2 failed\n[o1 evicted m0.py:1-3]"
         for name in NAMES:
             yield json.dumps({"name": name, "arguments": {}})

@@ -1,4 +1,4 @@
-"""Views are pure functions of an append-only log, and segments end exactly where a context is rewritten."""
+"""Views are pure functions of an append-only log; segments end where a context is rewritten."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_each_sampled_token_is_trained_once_and_exactly_as_sampled() -> None:
 
 
 def test_ids_that_reencode_differently_are_trained_as_sampled() -> None:
-    """A model may sample a token sequence that the tokenizer itself would never produce (invariant 1)."""
+    """A model may sample ids that the tokenizer itself would never produce (invariant 1)."""
     environment = new_environment()
     text = CHAT.call_ids([call("search", pattern="def")])[:-1]
     split = [i for token in text for i in _spelled(token)]
@@ -102,7 +102,8 @@ def test_a_sample_cut_at_its_limit_gets_an_unsampled_end_of_turn() -> None:
     sampled = next(e for e in environment.events if isinstance(e, Sampled))
     assert sampled.closing_ids == (CHAT.eot_id,)
     prompt = environment.view().prompt_ids
-    assert whole == prompt[len(environment.events[0].prefix_ids) :][: len(whole)]  # type: ignore[union-attr]
+    start = len(environment.events[0].prefix_ids)  # type: ignore[union-attr]
+    assert whole == prompt[start : start + len(whole)]
 
 
 def test_the_log_alone_rebuilds_the_view_from_a_saved_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The loop keeps the window, stops for named reasons, and carries notes and pointers through rewrites."""
+"""The loop keeps the window, stops for named reasons, and carries notes through rewrites."""
 
 import asyncio
 
@@ -26,7 +26,8 @@ LONG = {**FILES, "long.py": "".join(f"value_{n} = {n}\n" for n in range(200))}
 @pytest.mark.parametrize("rewrite", ["none", "evict", "compact"])
 def test_no_view_ever_exceeds_the_window_less_one_sample(window: int, rewrite: str) -> None:
     limits = Limits(window_tokens=window, max_turns=12, max_new_tokens=48, observation_tokens=160)
-    episode = play("wasteful", limits=limits, habits=Habits(find="file", rewrite=rewrite))  # type: ignore[arg-type]
+    habits = Habits(find="file", rewrite=rewrite)  # type: ignore[arg-type]
+    episode = play("wasteful", limits=limits, habits=habits)
     assert all(turn.prompt_end <= window - 48 for turn in episode.turns)
 
 
@@ -62,7 +63,8 @@ def test_the_header_states_size_and_exactly_what_remains() -> None:
 
 def test_all_results_of_a_turn_are_one_suffix_in_order() -> None:
     environment = new_environment()
-    environment.step(sample_of([call("list_files"), call("nothing"), call("search", pattern="def")]))
+    calls = [call("list_files"), call("nothing"), call("search", pattern="def")]
+    environment.step(sample_of(calls))
     (observed,) = [e for e in environment.events if isinstance(e, Observed)]
     texts = [o.text for o in observed.observations]
     assert "m0.py" in texts[0] and "unknown tool" in texts[1] and "m1.py:1: def" in texts[2]

@@ -1,4 +1,4 @@
-"""Tool calls are parsed leniently, contents cannot forge a turn, and unfit templates are refused at start-up."""
+"""Calls are parsed leniently, contents cannot forge a turn, unfit templates are refused."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Tools answer every call with text, refuse what would corrupt the workspace, and keep pointers true."""
+"""Tools answer with text, refuse what would corrupt the workspace, keep pointers true."""
 
 import pytest
 from hypothesis import given
@@ -90,9 +90,7 @@ def test_a_range_is_two_numbers_or_nothing(text: str) -> None:
 
 
 @given(
-    edits=st.lists(
-        st.tuples(st.integers(1, 8), st.integers(0, 3), st.integers(0, 3)), max_size=4
-    ),
+    edits=st.lists(st.tuples(st.integers(1, 8), st.integers(0, 3), st.integers(0, 3)), max_size=4),
     target=st.integers(1, 8),
 )
 def test_a_pointer_follows_its_line_through_edits(

@@ -1,4 +1,4 @@
-"""A two-bug task with a tokenizer of its own, for tests of the episode machinery without a sandbox."""
+"""A two-bug task with a tokenizer of its own: the episode machinery without a sandbox."""
 
 import asyncio
 from collections.abc import Sequence
@@ -97,7 +97,8 @@ def sample_text(text: str, *, close: bool = True) -> Sample:
     """Return a sample of plain text, cut at its limit unless `close`."""
     ids = (*CHAT.encode(text), *((CHAT.eot_id,) if close else ()))
     finish = "stop" if close else "length"
-    return Sample(token_ids=ids, sampling_logps=(-0.5,) * len(ids), finish=finish)  # type: ignore[arg-type]
+    logps = (-0.5,) * len(ids)
+    return Sample(token_ids=ids, sampling_logps=logps, finish=finish)  # type: ignore[arg-type]
 
 
 def play(name: str, *, limits: Limits = LIMITS, habits: Habits | None = None) -> Episode:

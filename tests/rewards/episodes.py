@@ -58,7 +58,6 @@ def make_episode(
             )
         )
     ends = {turn.segment: turn.sample_end for turn in made}
-    rate = float(solved) if f2p is None else f2p
     return Episode(
         task_id=task_id,
         group_id="g0",
@@ -74,7 +73,7 @@ def make_episode(
         segment_ids=tuple((0,) * end for end in ends.values()),
         turns=tuple(made),
         outcome=Outcome(
-            fail_to_pass_rate=rate,
+            fail_to_pass_rate=float(solved) if f2p is None else f2p,
             pass_to_pass_rate=p2p,
             tampered=tampered,
             unscorable=unscorable,

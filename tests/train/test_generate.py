@@ -1,4 +1,4 @@
-"""Batched generation draws what each episode would draw alone, and reports the log-probs it drew with."""
+"""A batch draws what each episode would draw alone, and reports the log-probs of its draws."""
 
 import asyncio
 
@@ -102,7 +102,8 @@ def test_draws_follow_the_distribution() -> None:
     picked, logps = draw(logits, uniforms, temperature=1.0)
     shares = torch.bincount(picked, minlength=4) / 20_000
     torch.testing.assert_close(shares, torch.softmax(logits[0], -1), rtol=0.0, atol=0.012)
-    torch.testing.assert_close(logps, torch.log_softmax(logits, -1).gather(-1, picked[:, None])[:, 0])
+    expected = torch.log_softmax(logits, -1).gather(-1, picked[:, None])[:, 0]
+    torch.testing.assert_close(logps, expected)
 
 
 def test_an_impossible_token_is_never_drawn() -> None:

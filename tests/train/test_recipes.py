@@ -1,4 +1,4 @@
-"""The two recipes: loss on sampled tokens only in the warm start, and the gate between it and GRPO."""
+"""The recipes: loss on sampled tokens only in the warm start, and the gate before GRPO."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,11 @@ def test_warm_start_rows_are_the_segments_with_loss_on_what_was_sampled(tmp_path
     assert len(rows) == sum(len(episode.segment_ids) for episode in episodes) == 4
     trained = [t for row in rows for t in row["labels"] if t != -100]
     sampled = [
-        t for e in episodes for event in e.events if isinstance(event, Sampled) for t in event.token_ids
+        t
+        for e in episodes
+        for event in e.events
+        if isinstance(event, Sampled)
+        for t in event.token_ids
     ]
     assert trained == sampled
     for row in rows:

@@ -1,4 +1,7 @@
-"""Groups share windows but not draws; a broken sandbox is retried and never becomes a reward (invariant 7)."""
+"""Groups share windows but not draws.
+
+A broken sandbox is retried and never becomes a reward (invariant 7).
+"""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -32,8 +35,9 @@ SETTINGS = Settings.model_validate(
 class OneTask:
     """A task set of one task."""
 
-    public = {TASK.id: TASK}
-    hidden = {TASK.id: HIDDEN}
+    def __init__(self) -> None:
+        self.public = {TASK.id: TASK}
+        self.hidden = {TASK.id: HIDDEN}
 
     def workspace(self, task: RepairTask) -> dict[str, str]:
         assert task.id == TASK.id
@@ -110,9 +114,7 @@ def test_a_group_shares_its_window_and_no_seed() -> None:
     assert all(len({r.window_tokens for r in group}) == 1 for group in groups)
     assert len({r.seed for r in requests}) == 12
     assert len({r.group_id for r in requests}) == 3
-    split = group_requests(
-        SETTINGS, ["b", "a"], stage="grpo", step=3, group_size=4, first_group=1
-    )
+    split = group_requests(SETTINGS, ["b", "a"], stage="grpo", step=3, group_size=4, first_group=1)
     assert split == requests[4:], "a second rank draws what one rank would"
 
 

@@ -67,9 +67,9 @@ def test_clean_spares_what_no_stage_wrote(settings: Settings) -> None:
 
 def test_resume_says_which_settings_changed(settings: Settings) -> None:
     open_stage(with_overrides(settings), "grpo")
-    changed = with_overrides(settings, "--grpo.max_steps=30", "--grpo.learning_rate=1e-4")
+    changed = with_overrides(settings, "--grpo.max_steps=29", "--grpo.learning_rate=1e-4")
     changes = open_stage(changed, "grpo", resume=True).changes
-    assert changes == ("grpo.max_steps: 24 -> 30", "grpo.learning_rate: 0.001 -> 0.0001")
+    assert changes == ("grpo.max_steps: 30 -> 29", "grpo.learning_rate: 0.001 -> 0.0001")
 
 
 def test_only_the_main_process_writes(settings: Settings) -> None:

@@ -39,21 +39,9 @@ def built_episode(segments: list[list[TurnSizes]]) -> Episode:
         opened = Opened(prefix_ids=ids)
         events.append(Compacted(summary="", prefix_ids=ids) if index else opened)
         for num_sampled, num_closing, num_observed in sizes:
-            token_ids, closing_ids, piece_ids = (
-                new(num_sampled),
-                new(num_closing),
-                new(num_observed),
-            )
-            logps = tuple(-float(i) for i in token_ids)
-            finish = "length" if closing_ids else "stop"
-            events.append(
-                Sampled(
-                    token_ids=token_ids,
-                    sampling_logps=logps,
-                    closing_ids=closing_ids,
-                    finish=finish,
-                )
-            )
+            token_ids, closing_ids = new(num_sampled), new(num_closing)
+            piece_ids = new(num_observed)
+            events.append(sampled_event(token_ids, closing_ids))
             turns.append(
                 Turn(
                     segment=index,
@@ -64,16 +52,7 @@ def built_episode(segments: list[list[TurnSizes]]) -> Episode:
                     observation_ids=(),
                 )
             )
-            observation = Observation(id="o", text="", num_tokens=num_observed, remaining_tokens=0)
-            events.append(
-                Observed(
-                    observations=(observation,),
-                    piece_ids=(piece_ids,),
-                    head_ids=(),
-                    separator_ids=(),
-                    tail_ids=(),
-                )
-            )
+            events.append(observed_event(piece_ids))
             ids += token_ids + closing_ids + piece_ids
         segment_ids.append(ids)
     return Episode(
@@ -92,6 +71,26 @@ def built_episode(segments: list[list[TurnSizes]]) -> Episode:
         turns=tuple(turns),
         outcome=None,
         stop_reason=StopReason.TURN_LIMIT,
+    )
+
+
+def sampled_event(token_ids: tuple[int, ...], closing_ids: tuple[int, ...]) -> Sampled:
+    return Sampled(
+        token_ids=token_ids,
+        sampling_logps=tuple(-float(i) for i in token_ids),
+        closing_ids=closing_ids,
+        finish="length" if closing_ids else "stop",
+    )
+
+
+def observed_event(piece_ids: tuple[int, ...]) -> Observed:
+    observation = Observation(id="o", text="", num_tokens=len(piece_ids), remaining_tokens=0)
+    return Observed(
+        observations=(observation,),
+        piece_ids=(piece_ids,),
+        head_ids=(),
+        separator_ids=(),
+        tail_ids=(),
     )
 
 
