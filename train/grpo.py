@@ -94,11 +94,12 @@ def train(command: Command, stage: "StageDir") -> None:
     """Build everything, train, save the adapter."""
     from train.arena import open_arena
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
-    from train.model import load_tokenizer, run_tokenizer
+    from train.model import load_tokenizer, run_tokenizer, use_all_cores
     from train.progress import Progress
     from train.recorder import StepRecorder
     from train.sft import last_checkpoint
 
+    use_all_cores()
     settings, grpo = command.settings, command.settings.grpo
     tokenizer = load_tokenizer(run_tokenizer(settings))
     model = starting_model(settings)

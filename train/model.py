@@ -5,11 +5,13 @@ pretrained base (fetched, a folder, or a hub id) stays untouched: SFT and GRPO t
 adapter on it. Base weights are never merged in place.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
@@ -233,6 +235,13 @@ def stage_policy(settings: Settings, policy: str) -> Any:
     if settings.model.kind == "tiny":
         return base
     return load_adapter(base, sft / "adapter", trainable=False)
+
+
+def use_all_cores() -> None:
+    """Share the cores among this machine's CPU processes: `accelerate launch` grants each one only."""
+    if not torch.cuda.is_available():
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // PartialState().num_processes))
 
 
 def run_tokenizer(settings: Settings) -> Path:

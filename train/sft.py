@@ -64,10 +64,11 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     """Train, save, and measure the gate."""
     from trl import SFTTrainer
 
-    from train.model import count_parameters, load_tokenizer, run_tokenizer
+    from train.model import count_parameters, load_tokenizer, run_tokenizer, use_all_cores
     from train.progress import Progress
     from train.recorder import StepRecorder
 
+    use_all_cores()
     settings = command.settings
     tokenizer = load_tokenizer(run_tokenizer(settings))
     dataset = rows_dataset(demos)

@@ -3,6 +3,6 @@
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "rewards", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+    "tightrope", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("rewards")
+settings.load_profile("tightrope")
