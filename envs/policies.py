@@ -14,6 +14,7 @@ from typing import Literal
 
 from envs.records import Edit, HiddenTask, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
+from envs.syntax import parse_python
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
@@ -244,7 +245,7 @@ def _sites(edits: Sequence[Edit], files: dict[str, str], *, whole_file: bool) ->
     sites = []
     for edit in sorted(edits, key=lambda e: (e.path, -e.start)):
         name, start, end = "", max(1, edit.start - 5), edit.end + 5
-        for node in ast.walk(ast.parse(files[edit.path])):  # outer nodes come before inner ones
+        for node in ast.walk(parse_python(files[edit.path])):  # outer nodes come before inner ones
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 last = node.end_lineno or node.lineno
                 if node.lineno <= edit.start <= last:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.records import JsonValue, Span, TestReport, ToolCall
+from envs.syntax import parse_python
 from envs.workspace import Workspace
 
 NAMES = (
@@ -95,8 +96,8 @@ class Toolbox:
         """
         self._require(path)
         try:
-            tree = ast.parse(self.workspace.files[path])
-        except (SyntaxError, ValueError, RecursionError) as error:
+            tree = parse_python(self.workspace.files[path])
+        except SyntaxError as error:
             raise ToolError(f"{path} does not parse: {str(error)[:80]}") from None
         return ToolResult("\n".join(_symbols(tree, prefix="")) or "no functions or classes")
 
@@ -147,10 +148,10 @@ class Toolbox:
         preview.edit(span, text)
         if path.endswith(".py"):
             try:
-                ast.parse(preview.files[path])
-            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-                detail = f"line {error.lineno}" if isinstance(error, SyntaxError) else "bad text"
-                raise ToolError(f"not edited, syntax error: {detail}") from None
+                parse_python(preview.files[path])
+            except SyntaxError as error:
+                where = f"line {error.lineno}" if error.lineno else "bad text"
+                raise ToolError(f"not edited, syntax error: {where}") from None
         new = self.workspace.edit(span, text)
         last = max(1, len(self.workspace.lines(path)))
         around = Span(

@@ -27,6 +27,7 @@ from envs.records import (
     Split,
 )
 from envs.suite import SuiteRun, run_suite
+from envs.syntax import parse_python
 from envs.tasks.mutate import Mutation, apply, sites
 from envs.tasks.patches import gold_edits, gold_patch
 from envs.tasks.projects import Project, is_test_file
@@ -108,7 +109,7 @@ def split_functions(
     tokens = {
         (path, node.name): tokens_of(ast.get_source_segment(files[path], node) or "")
         for path in {mutation.path for mutation in mutations}
-        for node in ast.parse(files[path]).body
+        for node in parse_python(files[path]).body
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     }
     clusters: list[list[tuple[str, str]]] = []
@@ -262,7 +263,7 @@ def _function_of(test: str) -> tuple[str, str]:
 def _gold_span(text: str, edit: Edit) -> Span:
     """Return the lines around an edit within the function that holds it."""
     first, last = edit.start, edit.end
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parse_python(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             stop = node.end_lineno or node.lineno
             if node.lineno <= edit.start and edit.end <= stop:  # walk goes inwards: innermost stays

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from envs.syntax import parse_python
+
 Splice = tuple[int, int, str]  # character offsets [start, end) and the new text
 
 _NEGATED = {
@@ -213,7 +215,7 @@ def sites(text: str, *, path: str = "") -> list[Mutation]:
         SyntaxError: `text` is not Python.
     """
     source, found = Source(text), []
-    for function, node in _nodes(ast.parse(text)):
+    for function, node in _nodes(parse_python(text)):
         for operator in OPERATORS:
             for start, end, replacement in operator(node, source):
                 line = text.count("\n", 0, start) + 1
@@ -262,6 +264,7 @@ def _walk_bodies(node: ast.AST) -> Iterator[ast.AST]:
 
 def _same(text: str, wanted: ast.expr) -> bool:
     try:
-        return ast.dump(ast.parse(text, mode="eval").body) == ast.dump(wanted)
-    except SyntaxError:
+        (found,) = parse_python(f"({text}\n)").body
+    except (SyntaxError, ValueError):
         return False
+    return isinstance(found, ast.Expr) and ast.dump(found.value) == ast.dump(wanted)

@@ -121,7 +121,7 @@ def _draw_functions(
         rng.randint(*settings.num_functions) for _ in range(rng.randint(*settings.num_modules))
     ]
     drawn = _draw_combinations(rng, sum(sizes), split=split)
-    names = rng.sample(NAMES, sum(sizes))
+    names = rng.sample(_names(sum(sizes)), sum(sizes))
     functions: list[_Function] = []
     for module, size in enumerate(sizes):
         line = 1
@@ -133,6 +133,12 @@ def _draw_functions(
             functions.append(_Function(f"m{module}.py", names[at], line, drawn[at], body))
             line += (3 if body == "one" else 4) + 1
     return functions
+
+
+def _names(count: int) -> list[str]:
+    """Return at least `count` names: the words, then the words with a number."""
+    rounds = range(-(-count // len(NAMES)))
+    return [f"{word}{turn or ''}" for turn in rounds for word in NAMES]
 
 
 def _draw_combinations(rng: random.Random, count: int, *, split: Split) -> list[Combination]:

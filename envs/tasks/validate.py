@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from envs.errors import InfrastructureError
 from envs.records import Grader, HiddenTask, Outcome
+from envs.syntax import parse_python
 from envs.tasks.mutate import OPERATORS
 from envs.tasks.patches import apply_edits
 from envs.tasks.store import BuiltTask, Files
@@ -82,7 +83,7 @@ def leak(task: BuiltTask) -> str | None:
 
 def tokens_of(source: str) -> tuple[str, ...]:
     """Return the tokens of a function without its docstring, comments, layout and own name."""
-    node = ast.parse(source).body[0]
+    node = parse_python(source).body[0]
     assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     if ast.get_docstring(node) is not None:
         node.body = node.body[1:]

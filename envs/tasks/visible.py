@@ -7,6 +7,8 @@ check.
 import ast
 from collections.abc import Collection
 
+from envs.syntax import parse_python
+
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -18,7 +20,7 @@ def keep_tests(text: str, *, names: Collection[str]) -> str:
     """
     lines = text.split("\n")
     kept: list[str | None] = list(lines)
-    tree = ast.parse(text)
+    tree = parse_python(text)
     for owner in ast.walk(tree):
         if isinstance(owner, (ast.Module, ast.ClassDef)):
             dropped = [node for node in owner.body if _is_test(node) and _name(node) not in names]

@@ -1,5 +1,7 @@
 """Tools answer with text, refuse what would corrupt the workspace, keep pointers true."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +110,18 @@ def test_a_pointer_follows_its_line_through_edits(
         workspace.edit(Span(path="a", start=start, end=end), "\n".join(["new"] * added))
     now = workspace.moved(Span(path="a", start=target, end=target), since=0)
     assert workspace.lines("a")[now.start - 1] == marker
+
+
+def test_trees_are_built_from_many_threads_at_once() -> None:
+    """Python 3.11 breaks when two threads parse at once; the tools of parallel episodes do."""
+    text = "".join(f"def f{n}(a):\n    return [[(a + {n})] * 2]\n\n\n" for n in range(300))
+
+    def outline(_: int) -> int:
+        tools = Toolbox(
+            Workspace.of({"a.py": text}, ()),
+            run_visible=lambda files, selector: TestReport(num_passed=0, failures=()),
+        )
+        return len(tools.run(call("outline", path="a.py")).text)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(outline, range(200)))) == 1
