@@ -238,7 +238,7 @@ def stage_policy(settings: Settings, policy: str) -> Any:
 
 
 def use_all_cores() -> None:
-    """Share the cores among this machine's CPU processes: `accelerate launch` grants each one only."""
+    """Share the cores among the CPU processes; `accelerate launch` grants each only one."""
     if not torch.cuda.is_available():
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // PartialState().num_processes))
