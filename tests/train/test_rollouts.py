@@ -138,4 +138,4 @@ def test_a_wave_waits_for_no_finished_episode() -> None:
     first = arena.play_all(requests, lambda r: ModelActor(engine), policy="m", concurrency=4)
     second = arena.play_all(requests, lambda r: ModelActor(engine), policy="m", concurrency=9)
     assert [e.sample_index for e in first] == [0, 1, 2] * 3
-    assert [e.events for e in first] == [e.events for e in second]
+    assert [e.segment_ids for e in first] == [e.segment_ids for e in second]
