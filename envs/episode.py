@@ -195,6 +195,7 @@ class Environment:
         return self.limits.window_tokens - self.limits.max_new_tokens
 
     def _carry_out(self, calls: tuple[ToolCall, ...]) -> None:
+        self._silent_turns = 0 if calls else self._silent_turns + 1
         results: list[ToolResult] = []
         evicted: list[str] = []
         for index, call in enumerate(calls):
@@ -217,7 +218,6 @@ class Environment:
             if call.name == "note":
                 self._note(call)
             results.append(result)
-        self._silent_turns = 0 if calls else self._silent_turns + 1
         if self._silent_turns >= 2:
             self.stop_reason = StopReason.NO_TOOL_CALL
             return

@@ -193,6 +193,7 @@ def parse_calls(text: str) -> tuple[ToolCall, ...]:
 def _parse_json(body: str, form: Any) -> ToolCall:
     try:
         value = json.loads(body, strict=False)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is JSON, but no text
     except (ValueError, RecursionError):
         return ToolCall(name="", format=form, error=f"not JSON, {_EXPECTED}")
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):

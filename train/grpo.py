@@ -125,9 +125,9 @@ def train(command: Command, stage: "StageDir") -> None:
         )
         rollouts.attach(trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None
+        state = Path(checkpoint or "") / "trainer_state.json"
+        stage.rewind(json.loads(state.read_text())["global_step"] if checkpoint else 0)
         if checkpoint:
-            state = json.loads((Path(checkpoint) / "trainer_state.json").read_text())
-            stage.rewind(state["global_step"])
             rollouts.restore()
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.accelerator.is_main_process:
@@ -169,6 +169,7 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
         use_cpu=bool(settings.run.cpu) or not torch.cuda.is_available(),
         world_size=PartialState().num_processes,
         loss_type=grpo.loss_type,
+        epsilon=grpo.epsilon,
         epsilon_high=grpo.epsilon_high,
         beta=grpo.kl_weight,
         activation_checkpointing=settings.model.gradient_checkpointing,

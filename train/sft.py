@@ -92,7 +92,9 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
             callbacks=[recorder],
         )
         quiet(trainer)
-        trainer.train(resume_from_checkpoint=last_checkpoint(stage) if command.resume else None)
+        checkpoint = last_checkpoint(stage) if command.resume else None
+        stage.rewind(_step_of(Path(checkpoint)) if checkpoint else 0)
+        trainer.train(resume_from_checkpoint=checkpoint)
     target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
     trainer.save_model(str(target))
     if stage.is_main:

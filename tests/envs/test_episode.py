@@ -94,9 +94,10 @@ def test_one_silent_turn_is_told_and_the_second_in_a_row_ends() -> None:
     environment = new_environment()
     environment.step(sample_text("Let me think."))
     assert "no tool call" in environment.view().observations[-1].text
-    environment.step(sample_of([call("list_files")]))
-    environment.step(sample_text("Hm."))
-    assert environment.stop_reason is None
+    for calls in ([call("list_files")], [call("compact", summary="seen")]):
+        environment.step(sample_of(calls))
+        environment.step(sample_text("Hm."))
+        assert environment.stop_reason is None
     environment.step(sample_text("Hm."))
     assert environment.stop_reason is StopReason.NO_TOOL_CALL
 

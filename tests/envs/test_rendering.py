@@ -19,6 +19,7 @@ FORMS = {
 MALFORMED = {
     "not json": "<tool_call>{name: outline}</tool_call>",
     "cut off": '<tool_call>{"name": "outline", "argum',
+    "a lone surrogate": '<tool_call>{"name": "search", "arguments": {"a": "\\ud800"}}</tool_call>',
     "a list": "<tool_call>[1]</tool_call>",
     "no name": '<tool_call>{"arguments": {}}</tool_call>',
     "arguments no object": '<tool_call>{"name": "outline", "arguments": 3}</tool_call>',
