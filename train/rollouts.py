@@ -215,7 +215,6 @@ class Arena:
             return outcome
 
         cause = ""
-        environment = self.environment(task, window_tokens=request.window_tokens)
         for _ in range(_ATTEMPTS):
             environment = self.environment(task, window_tokens=request.window_tokens)
             acting = actor.start(task, seed=request.seed, window_tokens=request.window_tokens)

@@ -109,7 +109,7 @@ class TaskSettings(Section):
     train: Count = 2000
     """Tasks to train on; an upper bound for `projects`."""
     dev: Count = 64
-    """Tasks of the guard that watches the pass rate while training."""
+    """Tasks of the gate between warm start and GRPO."""
     test: Count = 200
     """Held-out tasks for `evaluate`."""
     seed: Natural = 0
