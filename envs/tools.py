@@ -40,10 +40,29 @@ class ToolError(Exception):
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What a tool says: text for the model, and the source lines it showed."""
+    """What a tool says: text for the model, and the source lines it shows.
+
+    Attributes:
+        text: Lines for the model.
+        spans: One span whose lines are the text's, or one span of a line per line of text.
+        num_head_lines: Lines of text before those that `spans` describe.
+        version: The workspace's, when the lines were read.
+        is_error: The call could not be carried out.
+    """
 
     text: str
     spans: tuple[Span, ...] = ()
+    num_head_lines: int = 0
+    version: int = 0
+    is_error: bool = False
+
+    def spans_within(self, num_lines: int) -> tuple[Span, ...]:
+        """Return the spans that the first `num_lines` lines of text still show."""
+        num_shown = max(0, num_lines - self.num_head_lines)
+        if len(self.spans) == 1 and num_shown:
+            span = self.spans[0]
+            return (span.model_copy(update={"end": min(span.end, span.start + num_shown - 1)}),)
+        return self.spans[:num_shown]
 
 
 class Toolbox:
@@ -86,7 +105,7 @@ class Toolbox:
         if len(hits) > _MAX_HITS:
             rows.append(f"and {len(hits) - _MAX_HITS} more: search for a longer text")
         spans = [Span(path=path, start=number, end=number) for path, number, _ in hits[:_MAX_HITS]]
-        return self._shown("\n".join(rows) or "no match", *spans)
+        return self._result("\n".join(rows) or "no match", *spans)
 
     def outline(self, path: str) -> ToolResult:
         """Show functions and classes of a file with their line ranges.
@@ -113,7 +132,7 @@ class Toolbox:
         if not 1 <= start <= len(lines):
             raise ToolError(f"{path} has lines 1 to {len(lines)}")
         span = Span(path=path, start=start, end=min(max(start, end), len(lines)))
-        return self._shown(self._numbered(span), span)
+        return self._result(self._numbered(span), span)
 
     def read_file(self, path: str) -> ToolResult:
         """Show a whole file with line numbers. Costly: prefer read_lines.
@@ -125,7 +144,7 @@ class Toolbox:
         if not lines:
             return ToolResult("empty file")
         span = Span(path=path, start=1, end=len(lines))
-        return self._shown(self._numbered(span), span)
+        return self._result(self._numbered(span), span)
 
     def edit_lines(self, path: str, start: int, end: int, text: str) -> ToolResult:
         """Replace lines of a file.
@@ -159,7 +178,7 @@ class Toolbox:
             start=max(1, new.start - _CONTEXT_LINES),
             end=min(last, max(new.start, new.end + _CONTEXT_LINES)),
         )
-        return self._shown("edited\n" + self._numbered(around), around)
+        return self._result("edited\n" + self._numbered(around), around, num_head_lines=1)
 
     def run_tests(self, selector: str = "") -> ToolResult:
         """Run the visible tests.
@@ -227,10 +246,8 @@ class Toolbox:
         lines = self.workspace.lines(span.path)[span.start - 1 : span.end]
         return "\n".join(f"{n}: {line}" for n, line in enumerate(lines, start=span.start))
 
-    def _shown(self, text: str, *spans: Span) -> ToolResult:
-        for span in spans:
-            self.workspace.show(span)
-        return ToolResult(text, tuple(spans))
+    def _result(self, text: str, *spans: Span, num_head_lines: int = 0) -> ToolResult:
+        return ToolResult(text, spans, num_head_lines, self.workspace.version)
 
 
 def checked_arguments(
@@ -264,9 +281,10 @@ def checked_arguments(
 
 
 def parse_range(lines: str) -> tuple[int, int] | None:
-    """Read '4-9' or '4' as (first, last); None when it is neither."""
+    """Read '4-9' or '4' as (first, last), from 1; None when it is neither."""
     found = re.fullmatch(r"\s*(\d{1,7})(?:\s*-\s*(\d{1,7}))?\s*", lines)
-    return (int(found[1]), int(found[2] or found[1])) if found else None
+    start, end = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    return (start, end) if 1 <= start <= end else None
 
 
 def brief_descriptions() -> str:

@@ -42,9 +42,9 @@ class Workspace:
         """Return the lines of `path` without line ends."""
         return self.files[path].splitlines()
 
-    def show(self, span: Span) -> None:
-        """Remember that the agent has seen `span` under the present numbering."""
-        self._shown.append((span, len(self._shifts)))
+    def show(self, span: Span, *, version: int) -> None:
+        """Remember that the agent has seen `span` under the numbering of `version`."""
+        self._shown.append((span, version))
 
     def is_stale(self, span: Span) -> bool:
         """Tell whether an edit moved these lines since they were last shown (or ever)."""

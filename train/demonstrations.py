@@ -16,10 +16,10 @@ from typing import Literal
 
 from envs.errors import UserError
 from envs.policies import Habits, draw_habits
-from envs.records import Episode, RepairTask
+from envs.records import Episode, Policy, RepairTask
 from rewards.cost import billed_tokens
 from rewards.outcome import is_solved
-from train.rollouts import Arena, Request, ScriptActor, draw_seed
+from train.rollouts import Arena, Request, draw_seed
 
 _BATCH = 64  # slots played between two progress reports
 _MAX_DRAWS = 400  # of task and window, per try: a forced task may be one in twenty
@@ -78,7 +78,7 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
             of_request = {requests[slot.index]: slot for slot in slots}
             episodes = arena.play_all(
                 list(requests.values()),
-                partial(_actor, arena, of_request),
+                partial(_script, arena, of_request),
                 policy="demonstration",
                 concurrency=4,
             )
@@ -116,9 +116,9 @@ def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:
         yield slots
 
 
-def _actor(arena: Arena, slots: dict[Request, _Slot], request: Request) -> ScriptActor:
-    slot = slots[request]
-    return ScriptActor(arena, slot.kind, habits=slot.habits)
+def _script(arena: Arena, slots: dict[Request, _Slot], request: Request) -> Policy:
+    slot, task = slots[request], arena.store.public[request.task_id]
+    return arena.script(task, slot.kind, habits=slot.habits)
 
 
 def _draw(arena: Arena, slot: _Slot, tasks: list[RepairTask]) -> Request:

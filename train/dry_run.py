@@ -42,7 +42,7 @@ from train.model import (
     template_text,
 )
 from train.progress import Progress, duration
-from train.rollouts import Arena, ScriptActor, group_requests
+from train.rollouts import Arena, group_requests
 from train.run_dir import COMMANDS, StageDir, dump_settings
 from train.segments import episode_rows
 from train.settings import Settings
@@ -148,8 +148,8 @@ def _play(arena: Arena, stage: Stage, name: str) -> Episode:
     """Play a script on the first training task, in the window of the stage's first group."""
     task = arena.store.split("train")[0]
     requests = group_requests(arena.settings, [task.id], stage=stage, step=0, group_size=1)
-    actor = ScriptActor(arena, name, habits=_THRIFTY if name == "careful" else None)
-    return arena.play_all(requests, lambda request: actor, policy=name, concurrency=1)[0]
+    script = arena.script(task, name, habits=_THRIFTY if name == "careful" else None)
+    return arena.play_all(requests, lambda request: script, policy=name, concurrency=1)[0]
 
 
 def _parameters_text(

@@ -171,8 +171,7 @@ def measure_speed(
     )
 
     async def play() -> None:
-        for _ in prompts:
-            engine.start_episode()
+        engine.join(len(prompts))
         seeds = [torch.Generator().manual_seed(index) for index in range(len(prompts))]
         await asyncio.gather(*map(engine.sample, prompts, seeds))
 

@@ -9,16 +9,17 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from envs.policies import draw_habits
-from envs.records import Episode
+from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
 from train.arena import open_arena
-from train.generate import engine_for
+from train.generate import Engine, engine_for
 from train.model import stage_policy
 from train.progress import Progress
-from train.rollouts import Actor, Arena, ModelActor, Request, ScriptActor, group_requests
+from train.rollouts import Arena, Request, group_requests, model_policy
 from train.run_dir import StageDir, write_whole
 from train.settings import Settings
 
@@ -86,30 +87,31 @@ def play_series(settings: Settings, series: Series) -> list[Episode]:
         )
         what = f"evaluate {series.name}"
         with Progress(what, total=len(requests), unit="episodes") as progress:
+            engine = series_engine(settings, series, arena)
+            scripted = partial(_script, arena, series.policy)
             return arena.play_all(
                 requests,
-                actor_for(settings, series, arena),
+                model_policy(engine) if engine else scripted,
                 policy=series.policy,
                 concurrency=settings.grpo.generation_batch,
+                engine=engine,
                 on_episode=lambda r, e: progress.advance(),
             )
 
 
-def actor_for(settings: Settings, series: Series, arena: Arena) -> Any:
-    """Return the function that gives each request its actor."""
+def series_engine(settings: Settings, series: Series, arena: Arena) -> Engine | None:
+    """Return what generates for a model's series; scripts need nothing."""
     if series.policy in SCRIPTS:
-
-        def scripted(request: Request) -> Actor:
-            habits = None
-            if series.policy in ("careful", "wasteful"):
-                rng = random.Random(request.seed)
-                habits = draw_habits(series.policy, rng=rng)  # type: ignore[arg-type]
-            return ScriptActor(arena, series.policy, habits=habits)
-
-        return scripted
+        return None
     model = stage_policy(settings, series.policy)
-    engine = engine_for(model, arena.chat, settings, greedy=series.sampling == "greedy")
-    return lambda request: ModelActor(engine)
+    return engine_for(model, arena.chat, settings, greedy=series.sampling == "greedy")
+
+
+def _script(arena: Arena, name: str, request: Request) -> Policy:
+    habits = None
+    if name in ("careful", "wasteful"):
+        habits = draw_habits(name, rng=random.Random(request.seed))  # type: ignore[arg-type]
+    return arena.script(arena.store.public[request.task_id], name, habits=habits)
 
 
 def read_episodes(stage: StageDir, name: str) -> list[Episode]:

@@ -1,9 +1,9 @@
 """Batched generation: many episodes await `act`, one forward pass serves them all.
 
-Episodes advance in waves: when every running episode waits for its turn, all pending prompts are
+Episodes advance in waves: when every worker's episode waits for its turn, all pending prompts are
 decoded together with a KV cache, and rows that finished leave the batch. Every episode draws from
 a generator of its own, so what it samples does not depend on who shares its batch (up to the
-rounding of batched kernels).
+rounding of batched kernels); who shares it, and in which order, does not depend on time.
 
 Shapes: B rows, T tokens, V vocabulary.
 """
@@ -33,6 +33,7 @@ class Sampling:
 @dataclass
 class _Request:
     prompt_ids: Ids
+    seed: int
     uniforms_T: torch.Tensor  # noqa: N815 (shape suffix)
     future: "asyncio.Future[Sample]"
 
@@ -54,30 +55,32 @@ class Engine:
     pad_id: int
     sampling: Sampling
     tokens_generated: int = 0
-    _running: int = 0
+    _num_workers: int = 0
     _pending: list[_Request] = field(default_factory=list)
 
-    def start_episode(self) -> None:
-        """Count one more running episode; the wave waits for it."""
-        self._running += 1
+    def join(self, num_workers: int) -> None:
+        """Count workers that play one episode after another; each wave waits for all of them."""
+        self._num_workers += num_workers
 
-    def end_episode(self) -> None:
-        """Count one less; the wave may now be complete."""
-        self._running -= 1
+    def leave(self) -> None:
+        """Count one worker less; the wave may now be complete."""
+        self._num_workers -= 1
         self._flush_if_complete()
 
     async def sample(self, prompt_ids: Ids, generator: torch.Generator) -> Sample:
         """Return one sample under `prompt_ids`, drawn with the episode's own generator."""
         uniforms = torch.rand(self.sampling.max_new_tokens, generator=generator)
-        request = _Request(prompt_ids, uniforms, asyncio.get_running_loop().create_future())
-        self._pending.append(request)
+        future = asyncio.get_running_loop().create_future()
+        seed = generator.initial_seed()
+        self._pending.append(_Request(prompt_ids, seed, uniforms, future))
         self._flush_if_complete()
-        return await request.future
+        return await future
 
     def _flush_if_complete(self) -> None:
-        if not self._pending or len(self._pending) < self._running:
+        self._pending = [request for request in self._pending if not request.future.done()]
+        if not self._pending or len(self._pending) < self._num_workers:
             return
-        batch, self._pending = self._pending, []
+        batch, self._pending = sorted(self._pending, key=lambda r: r.seed), []
         try:
             samples = self._decode(batch)
         except Exception as error:
@@ -85,8 +88,7 @@ class Engine:
                 request.future.set_exception(error)
             return
         for request, sample in zip(batch, samples, strict=True):
-            if not request.future.done():
-                request.future.set_result(sample)
+            request.future.set_result(sample)
 
     @torch.inference_mode()
     def _decode(self, batch: list[_Request]) -> list[Sample]:

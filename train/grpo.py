@@ -218,7 +218,7 @@ class Rollouts:
 
     def _play(self, request: "RolloutRequest") -> "list[list[Episode]]":
         from train.generate import engine_for
-        from train.rollouts import ModelActor, group_requests
+        from train.rollouts import group_requests, model_policy
 
         settings, step, size = self._settings, request.step, self._settings.grpo.group_size
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
@@ -241,10 +241,11 @@ class Rollouts:
 
         episodes = self._arena.play_all(
             requests,
-            lambda r: ModelActor(engine),
+            model_policy(engine),
             policy="grpo",
             policy_version=step,
             concurrency=settings.grpo.generation_batch,
+            engine=engine,
             on_episode=count,
         )
         return [episodes[i : i + size] for i in range(0, len(episodes), size)]

@@ -8,9 +8,8 @@ reward.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 
@@ -34,54 +33,7 @@ from train.generate import Engine, ModelPolicy
 from train.settings import Settings
 
 _ATTEMPTS = 3
-_ENDLESS_WINDOW = 1_000_000
-_DEADLINE_S = 1800.0  # an episode that takes longer hangs; every test run inside has its own limit
-
-
-class Actor(Protocol):
-    """Makes the policy of one episode; `finished` is called when that episode is over."""
-
-    def start(self, task: RepairTask, *, seed: int, window_tokens: int) -> Policy:
-        """Return a fresh policy for one episode."""
-        ...
-
-    def finished(self) -> None:
-        """Note that an episode ended."""
-        ...
-
-
-@dataclass(frozen=True)
-class ModelActor:
-    """Plays episodes with a model behind the batching engine."""
-
-    engine: Engine
-
-    def start(self, task: RepairTask, *, seed: int, window_tokens: int) -> Policy:
-        """Return a policy that draws from a generator of its own."""
-        del task, window_tokens
-        self.engine.start_episode()
-        return ModelPolicy(self.engine, torch.Generator().manual_seed(seed))
-
-    def finished(self) -> None:
-        """Let the wave go on without this episode."""
-        self.engine.end_episode()
-
-
-@dataclass(frozen=True)
-class ScriptActor:
-    """Plays episodes with a scripted policy."""
-
-    arena: "Arena"
-    name: str
-    habits: Habits | None = None
-
-    def start(self, task: RepairTask, *, seed: int, window_tokens: int) -> Policy:
-        """Return a fresh script for `task`."""
-        del seed, window_tokens
-        return self.arena.script(task, self.name, habits=self.habits)
-
-    def finished(self) -> None:
-        """Scripts share nothing."""
+_DEADLINE_S = 600.0  # a turn's tools or a grading that take longer hang; each test run has a limit
 
 
 @dataclass(frozen=True)
@@ -173,7 +125,10 @@ class Arena:
         return self.store.hidden[task.id]
 
     def reference(self, task: RepairTask) -> Reference:
-        """Play `gold` and the thriftiest reader, ungraded, in a window without end."""
+        """Play `gold` and the thriftiest reader, ungraded, in twice the largest window.
+
+        Not in an endless one: results state the tokens left, and their digits are tokens too.
+        """
         if task.id not in self._references:
             thrifty = Habits(find="search", submit_with_edit=True, rewrite="none")
             gold = self._dry(task, self.script(task, "gold"))
@@ -185,16 +140,29 @@ class Arena:
         return self._references[task.id]
 
     def _dry(self, task: RepairTask, policy: ScriptedPolicy) -> Episode:
-        environment = self.environment(task, window_tokens=_ENDLESS_WINDOW)
+        largest = self.settings.context.window_tokens[1]
+        environment = self.environment(task, window_tokens=2 * largest)
         while environment.stop_reason is None:
             environment.step(policy.next_sample(environment.view()))
         identity = Identity("reference", 0, 0, "script", 0, 0.0, False)
         return environment.record(identity, outcome=None)
 
     async def play(
-        self, request: Request, actor: Actor, *, policy: str, policy_version: int = 0
+        self,
+        request: Request,
+        policy_of: Callable[[Request], Policy],
+        *,
+        policy: str,
+        policy_version: int = 0,
     ) -> Episode:
-        """Play one episode; retry infrastructure failures, then record it as unscorable."""
+        """Play one episode; retry infrastructure failures, then record it as unscorable.
+
+        Args:
+            request: What to play.
+            policy_of: Makes a fresh policy, once per attempt.
+            policy: Its name in the record.
+            policy_version: Optimizer steps behind it.
+        """
         task = self.store.public[request.task_id]
         hidden = self.hidden(task)
         reference = self.reference(task)
@@ -217,18 +185,20 @@ class Arena:
         cause = ""
         for _ in range(_ATTEMPTS):
             environment = self.environment(task, window_tokens=request.window_tokens)
-            acting = actor.start(task, seed=request.seed, window_tokens=request.window_tokens)
             try:
-                episode = run_episode(environment, acting, grade=grade, identity=identity)
-                return await asyncio.wait_for(episode, _DEADLINE_S)
+                return await run_episode(
+                    environment,
+                    policy_of(request),
+                    grade=grade,
+                    identity=identity,
+                    deadline_s=_DEADLINE_S,
+                )
             except InfrastructureError as error:
                 cause = str(error)
                 environment.stop_reason = StopReason.ENVIRONMENT_ERROR
             except TimeoutError:
                 cause = f"no end after {_DEADLINE_S:.0f} s"
                 environment.stop_reason = StopReason.TIMEOUT
-            finally:
-                actor.finished()
         failed = Outcome(
             fail_to_pass_rate=0, pass_to_pass_rate=0, unscorable=cause, sandbox_level="unknown"
         )
@@ -237,32 +207,47 @@ class Arena:
     def play_all(
         self,
         requests: Sequence[Request],
-        actor_of: Callable[[Request], Actor],
+        policy_of: Callable[[Request], Policy],
         *,
         policy: str,
         concurrency: int,
         policy_version: int = 0,
+        engine: Engine | None = None,
         on_episode: Callable[[Request, Episode], None] | None = None,
     ) -> list[Episode]:
-        """Play all requests, at most `concurrency` at once, and return their episodes in order."""
+        """Play all requests and return their episodes in order.
 
-        async def run() -> list[Episode]:
-            gate = asyncio.Semaphore(concurrency)
+        `concurrency` workers play one episode after another; `engine`, if the policies share one,
+        waits for all workers before it decodes, so its batches do not depend on who is faster.
+        """
+        queue = iter(enumerate(requests))
+        episodes: dict[int, Episode] = {}
+        num_workers = min(concurrency, len(requests))
 
-            async def one(request: Request) -> Episode:
-                async with gate:
-                    actor = actor_of(request)
-                    episode = await self.play(
-                        request, actor, policy=policy, policy_version=policy_version
+        async def work() -> None:
+            try:
+                for index, request in queue:
+                    episodes[index] = await self.play(
+                        request, policy_of, policy=policy, policy_version=policy_version
                     )
                     if on_episode:
-                        on_episode(request, episode)
-                    return episode
+                        on_episode(request, episodes[index])
+            finally:
+                if engine:
+                    engine.leave()
 
-            tasks: list[Awaitable[Episode]] = [one(request) for request in requests]
-            return list(await asyncio.gather(*tasks))
+        async def run() -> None:
+            if engine:
+                engine.join(num_workers)
+            await asyncio.gather(*(work() for _ in range(num_workers)))
 
-        return asyncio.run(run())
+        asyncio.run(run())
+        return [episodes[index] for index in range(len(requests))]
+
+
+def model_policy(engine: Engine) -> Callable[[Request], Policy]:
+    """Return what makes an episode's policy: the engine, and a generator of the episode's own."""
+    return lambda request: ModelPolicy(engine, torch.Generator().manual_seed(request.seed))
 
 
 def draw_seed(*parts: object) -> int:

@@ -193,7 +193,7 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
     from train.arena import open_arena
     from train.generate import engine_for
     from train.progress import Progress
-    from train.rollouts import ModelActor, forced_requests, group_requests
+    from train.rollouts import forced_requests, group_requests, model_policy
 
     with open_arena(settings) as arena:
         tasks = arena.store.split("dev")[:_GATE_TASKS]
@@ -205,9 +205,10 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
         with Progress("dev tasks", total=len(requests), unit="episodes") as progress:
             episodes = arena.play_all(
                 requests,
-                lambda r: ModelActor(engine),
+                model_policy(engine),
                 policy="sft",
                 concurrency=settings.grpo.generation_batch,
+                engine=engine,
                 on_episode=lambda r, e: progress.advance(),
             )
     first = episodes[: len(drawn)]

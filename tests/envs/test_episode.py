@@ -1,13 +1,14 @@
 """The loop keeps the window, stops for named reasons, and carries notes through rewrites."""
 
 import asyncio
+import time
 
 import pytest
 
 from envs.context import render_view
 from envs.episode import Limits
 from envs.policies import Habits, call
-from envs.records import Compacted, Evicted, Observed, Sampled, StopReason
+from envs.records import Compacted, Evicted, Observed, Sampled, Span, StopReason
 from rewards.cost import billed_tokens
 from tests.envs.world import (
     CHAT,
@@ -182,3 +183,36 @@ def test_the_log_only_grows() -> None:
         seen = list(environment.events)
     assert render_view(environment.events) == environment.view()
     assert asyncio.iscoroutinefunction(type(environment).step) is False
+
+
+def test_compact_waits_until_an_earlier_failure_of_its_turn_was_seen() -> None:
+    environment = new_environment()
+    bad = call("edit_lines", path="m0.py", start=90, end=91, text="x")
+    environment.step(sample_of([bad, call("compact", summary="edited")]))
+    assert len(environment.view().observations) == 2
+    assert "an earlier call" in environment.view().observations[-1].text
+    good = call("edit_lines", path="m0.py", start=3, end=3, text="    return 1")
+    environment.step(sample_of([good, call("compact", summary="edited")]))
+    assert environment.view().num_rewrites == 1
+
+
+def test_lines_that_were_cut_away_count_neither_as_shown_nor_in_the_span() -> None:
+    environment = new_environment(limits=Limits(700, 30, 200, 64))
+    text = "\n".join(f"x{n} = {n}" for n in range(12))
+    environment.step(sample_of([call("edit_lines", path="m0.py", start=9, end=8, text=text)]))
+    (shown,) = environment.view().observations
+    *_, last, note = shown.text.splitlines()
+    assert note.startswith("[cut, ") and shown.spans[0].end == int(last.split(":")[0])
+    workspace = environment.workspace
+    assert not workspace.is_stale(shown.spans[0])
+    beyond = shown.spans[0].end + 1
+    assert workspace.is_stale(Span(path="m0.py", start=beyond, end=beyond))
+
+
+def test_a_huge_result_is_cut_at_once() -> None:
+    environment = new_environment()
+    environment.workspace.files["m0.py"] = "\n".join(f"value_{n} = {n}" for n in range(20_000))
+    began = time.process_time()
+    environment.step(sample_of([call("read_file", path="m0.py")]))
+    assert "more lines" in environment.view().observations[0].text
+    assert time.process_time() - began < 10, "line by line it took minutes"

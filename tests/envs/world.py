@@ -115,6 +115,10 @@ def play(name: str, *, limits: Limits = LIMITS, habits: Habits | None = None) ->
     identity = Identity("g", 0, 0, name, 0, 0.0, False)
     return asyncio.run(
         run_episode(
-            new_environment(limits=limits), policy, grade=lambda files: SOLVED, identity=identity
+            new_environment(limits=limits),
+            policy,
+            grade=lambda files: SOLVED,
+            identity=identity,
+            deadline_s=60,
         )
     )

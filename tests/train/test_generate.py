@@ -1,6 +1,7 @@
 """A batch draws what each episode would draw alone, and reports the log-probs of its draws."""
 
 import asyncio
+import random
 
 import pytest
 import torch
@@ -38,10 +39,9 @@ def serve(
             try:
                 return await engine.sample(prompt, generator)
             finally:
-                engine.end_episode()
+                engine.leave()
 
-        for _ in prompts:
-            engine.start_episode()
+        engine.join(len(prompts))
         return list(await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts))))
 
     return asyncio.run(run())
@@ -57,7 +57,7 @@ def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) ->
         engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
 
         async def alone(i: int = index, p: tuple[int, ...] = prompt, e: Engine = engine) -> Sample:
-            e.start_episode()
+            e.join(1)
             return await e.sample(p, torch.Generator().manual_seed(i))
 
         sample = asyncio.run(alone())
@@ -68,6 +68,37 @@ def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) ->
             rtol=1e-4,
             atol=1e-5,
         )
+
+
+def test_batches_do_not_depend_on_who_is_faster(model: Qwen2ForCausalLM) -> None:
+    def batches(delay_seed: int) -> list[list[list[int]]]:
+        seen: list[list[list[int]]] = []
+        engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(1))
+        decode = engine._decode
+        engine._decode = lambda batch: (  # type: ignore[method-assign]
+            seen.append([list(r.prompt_ids) for r in batch]) or decode(batch)
+        )
+        delays = random.Random(delay_seed)
+        queue = iter(enumerate([*PROMPTS, *PROMPTS]))
+
+        async def work() -> None:
+            for index, prompt in queue:
+                generator = torch.Generator().manual_seed(index)
+                for _ in range(1 + index % 3):
+                    await asyncio.sleep(delays.random() / 50)
+                    await engine.sample(prompt, generator)
+            engine.leave()
+
+        async def run() -> None:
+            engine.join(4)
+            await asyncio.gather(*(work() for _ in range(4)))
+
+        asyncio.run(run())
+        return seen
+
+    first = batches(0)
+    assert first == batches(1) == batches(2)
+    assert max(map(len, first)) == 4
 
 
 def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> None:

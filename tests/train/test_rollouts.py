@@ -14,7 +14,7 @@ from rewards.advantages import score_group
 from rewards.outcome import is_scorable, is_solved
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK
 from train.generate import Engine, Sampling
-from train.rollouts import Arena, ModelActor, Request, ScriptActor, group_requests
+from train.rollouts import Arena, Request, group_requests, model_policy
 from train.settings import Settings
 
 SETTINGS = Settings.model_validate(
@@ -74,7 +74,7 @@ REQUEST = Request(task_id=TASK.id, group_id="g", sample_index=0, window_tokens=4
 
 
 def play(arena: Arena, name: str, request: Request = REQUEST):  # type: ignore[no-untyped-def]
-    return asyncio.run(arena.play(request, ScriptActor(arena, name), policy=name))
+    return asyncio.run(arena.play(request, lambda r: arena.script(TASK, name), policy=name))
 
 
 def test_gold_solves_and_noop_scores_nothing() -> None:
@@ -135,7 +135,8 @@ def test_a_wave_waits_for_no_finished_episode() -> None:
     arena = arena_with(Flaky())
     engine = Engine(model, eot_id=CHAT.eot_id, pad_id=0, sampling=Sampling(8))
     requests = group_requests(SETTINGS, [TASK.id] * 3, stage="x", step=0, group_size=3)
-    first = arena.play_all(requests, lambda r: ModelActor(engine), policy="m", concurrency=4)
-    second = arena.play_all(requests, lambda r: ModelActor(engine), policy="m", concurrency=9)
+    policy_of = model_policy(engine)
+    first = arena.play_all(requests, policy_of, policy="m", concurrency=4, engine=engine)
+    second = arena.play_all(requests, policy_of, policy="m", concurrency=9, engine=engine)
     assert [e.sample_index for e in first] == [0, 1, 2] * 3
     assert [e.segment_ids for e in first] == [e.segment_ids for e in second]
