@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         example="tightrope demos --config configs/tiny.yaml",
     )
     settings = command.settings
-    require(settings, "tasks", config=command.config)
+    tasks = require(settings, "tasks", config=command.config)
     if command.dry_run:
         sft = settings.sft
         print(
@@ -39,9 +39,11 @@ def main(argv: list[str]) -> int:
         base_source(
             settings
         )  # before the stage is opened: a base that cannot be had leaves no trace
-    stage = open_stage(settings, "demos", resume=command.resume, clean=command.clean)
+    stage = open_stage(
+        settings, "demos", resume=command.resume, clean=command.clean, inputs=[tasks]
+    )
     if not stage.is_done():
-        stage.finish(run(settings, stage))
+        stage.finish(run(settings, stage), output=stage.path / "demonstrations.jsonl")
     return 0
 
 

@@ -6,7 +6,7 @@ tightrope evaluate --config configs/tiny.yaml
 import json
 
 from train.load import parse_command
-from train.run_dir import open_stage, require
+from train.run_dir import Stage, open_stage, require
 
 
 def main(argv: list[str]) -> int:
@@ -18,23 +18,23 @@ def main(argv: list[str]) -> int:
         example="tightrope evaluate --config configs/tiny.yaml --evaluate.num_samples 4",
     )
     settings = command.settings
-    for stage_name in ("tasks", "demos"):
-        require(settings, stage_name, config=command.config)
-    for policy in ("sft", "grpo"):
-        if policy in settings.evaluate.policies:
-            require(settings, policy, config=command.config)
+    names: list[Stage] = ["tasks", "demos"]
+    names += [name for name in ("sft", "grpo") if name in settings.evaluate.policies]
+    inputs = [require(settings, name, config=command.config) for name in names]
     from train.evaluate import evaluate, planned
 
     if command.dry_run:
         for series in planned(settings):
             print(f"{series.name}: {series.num_tasks} tasks x {series.num_samples}")
         return 0
-    stage = open_stage(settings, "evaluate", resume=command.resume, clean=command.clean)
+    stage = open_stage(
+        settings, "evaluate", resume=command.resume, clean=command.clean, inputs=inputs
+    )
     if stage.is_done():
         summary = json.loads((stage.path / "summary.json").read_text(encoding="utf-8"))
     else:
         summary = evaluate(settings, stage)
-        stage.finish({"policies": len(summary["policies"])})
+        stage.finish({"policies": len(summary["policies"])}, output=stage.path / "summary.json")
     from rich.console import Console
 
     from tightrope_cli.pipeline import results_table

@@ -9,7 +9,7 @@ import sys
 
 from train.load import COMMON_FLAGS, parse_command
 from train.progress import Progress
-from train.run_dir import open_stage, require, stage_dir
+from train.run_dir import Stage, open_stage, require, stage_dir
 
 
 def main(argv: list[str]) -> int:
@@ -22,17 +22,18 @@ def main(argv: list[str]) -> int:
         common=[flag for flag in COMMON_FLAGS if flag.name != "--force"],
     )
     settings = command.settings
-    require(settings, "demos", config=command.config)
-    if settings.model.kind == "tiny":
-        require(settings, "sft", config=command.config)
-    require(settings, "grpo", config=command.config)
+    from_scratch = settings.model.kind == "tiny"
+    names: tuple[Stage, ...] = ("demos", "sft", "grpo") if from_scratch else ("demos", "grpo")
+    inputs = [require(settings, name, config=command.config) for name in names]
     if command.dry_run:
         from train.export import check_tensors, read_adapter
 
         check_tensors(read_adapter(stage_dir(settings, "grpo").path / "adapter"))
         print(f"the adapter is sound; would write {stage_dir(settings, 'export').path}/adapter")
         return 0
-    stage = open_stage(settings, "export", resume=command.resume, clean=command.clean)
+    stage = open_stage(
+        settings, "export", resume=command.resume, clean=command.clean, inputs=inputs
+    )
     if not stage.is_done():
         from train.export import export
 
@@ -46,6 +47,6 @@ def main(argv: list[str]) -> int:
             facts = export(settings, stage, report=report)
         if facts["changed_by_grpo"] is False:
             sys.stderr.write("note: GRPO left the adapter as the warm start made it: no signal\n")
-        stage.finish(facts)
+        stage.finish(facts, output=stage.path / "adapter")
     print(stage.path / "adapter")
     return 0

@@ -27,6 +27,6 @@ def main(argv: Sequence[str]) -> int:
     # made from files that stay: replacing it loses nothing, so nobody has to ask for that
     stage = open_stage(command.settings, "report", clean=True)
     page = build_report(run_dir, stage.path / "index.html")
-    stage.finish({"page": page.name})
+    stage.finish({"page": page.name}, output=page)
     print(page)
     return 0

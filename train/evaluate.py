@@ -59,7 +59,7 @@ def evaluate(settings: Settings, stage: StageDir) -> dict[str, Any]:
 def planned(settings: Settings) -> list[Series]:
     """Return what is played, in the order of the table."""
     wanted, turns = settings.evaluate, settings.context.max_turns
-    temperature = f"temperature {settings.grpo.temperature:g}"
+    temperature = "temperature 1"
     series = []
     for policy in wanted.policies:
         if policy == "base":

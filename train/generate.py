@@ -197,7 +197,7 @@ def engine_for(model: Any, chat: ChatFormat, settings: Settings, *, greedy: bool
         pad_id=chat.eot_id,
         sampling=Sampling(
             max_new_tokens=settings.context.max_new_tokens,
-            temperature=0.0 if greedy else settings.grpo.temperature,
+            temperature=0.0 if greedy else 1.0,
         ),
     )
 

@@ -47,14 +47,22 @@ def main(argv: list[str]) -> int:
         from train.dry_run import show
 
         return show(command, stage="grpo", tasks=tasks)
+    inputs = [tasks]
     if settings.grpo.start_from == "sft":
-        check_gate(require(settings, "sft", config=config), force=command.force)
+        inputs.append(require(settings, "sft", config=config))
+        check_gate(inputs[-1], force=command.force)
     from accelerate import PartialState
 
-    is_main = PartialState(cpu=bool(settings.run.cpu)).is_main_process
+    processes = PartialState(cpu=bool(settings.run.cpu))
     stage = open_stage(
-        settings, "grpo", resume=command.resume, clean=command.clean, is_main=is_main
+        settings,
+        "grpo",
+        resume=command.resume,
+        clean=command.clean,
+        is_main=processes.is_main_process,
+        inputs=inputs,
     )
+    processes.wait_for_everyone()  # the main process may have deleted the last run
     if not stage.is_done():
         train(command, stage)
     return 0
@@ -94,12 +102,12 @@ def train(command: Command, stage: "StageDir") -> None:
     """Build everything, train, save the adapter."""
     from train.arena import open_arena
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
-    from train.model import load_tokenizer, run_tokenizer, use_all_cores
+    from train.model import load_tokenizer, run_tokenizer, set_up_torch
     from train.progress import Progress
     from train.recorder import StepRecorder
     from train.sft import last_checkpoint
 
-    use_all_cores()
+    set_up_torch(command.settings)
     settings, grpo = command.settings, command.settings.grpo
     tokenizer = load_tokenizer(run_tokenizer(settings))
     model = starting_model(settings)
@@ -127,13 +135,14 @@ def train(command: Command, stage: "StageDir") -> None:
         checkpoint = last_checkpoint(stage) if command.resume else None
         state = Path(checkpoint or "") / "trainer_state.json"
         stage.rewind(json.loads(state.read_text())["global_step"] if checkpoint else 0)
+        trainer.accelerator.wait_for_everyone()
         if checkpoint:
             rollouts.restore()
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.accelerator.is_main_process:
         unwrapped = trainer.accelerator.unwrap_model(trainer.model)
         unwrapped.save_pretrained(str(stage.path / "adapter"), selected_adapters=["default"])
-    stage.finish({"steps": trainer.state.global_step})
+    stage.finish({"steps": trainer.state.global_step}, output=stage.path / "adapter")
 
 
 def starting_model(settings: "Settings") -> Any:

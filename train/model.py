@@ -29,6 +29,7 @@ from train.hub import hub_source
 from train.run_dir import cache_dir, model_dir, stage_dir
 from train.settings import RunSettings, Settings
 
+_DETERMINISTIC_THREADS = 2
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -237,9 +238,16 @@ def stage_policy(settings: Settings, policy: str) -> Any:
     return load_adapter(base, sft / "adapter", trainable=False)
 
 
-def use_all_cores() -> None:
-    """Share the cores among the CPU processes; `accelerate launch` grants each only one."""
-    if not torch.cuda.is_available():
+def set_up_torch(settings: Settings) -> None:
+    """Share the cores among the CPU processes; `accelerate launch` grants each only one.
+
+    With `run.deterministic` the number of threads is fixed, for sums depend on it.
+    """
+    deterministic = settings.run.deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic:
+        torch.set_num_threads(_DETERMINISTIC_THREADS)
+    elif not torch.cuda.is_available():
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // PartialState().num_processes))
 

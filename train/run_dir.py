@@ -5,7 +5,8 @@
                     metrics.jsonl      one row per step
                     episodes/          step_00001.jsonl, ..., each renamed when whole
                     checkpoints/ ...   whatever else the stage writes
-                    done               JSON, written last
+                    inputs.json        digests of the stages that it was made from
+                    done               JSON with a digest of the stage's output, written last
 
 Only the main process of a distributed run writes; the others pass `is_main=False` and touch
 nothing. Tasks and fetched models are shared between runs and live in `run.cache`.
@@ -16,7 +17,7 @@ import json
 import math
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -123,10 +124,21 @@ class StageDir:
             if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
 
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the `done` marker with `facts` about the result."""
+    def finish(self, facts: Mapping[str, Any], *, output: Path) -> None:
+        """Write the `done` marker: `facts` about the result, and a digest of the file or folder."""
         if self.is_main:
+            facts = {**facts, "output_sha256": _digest(output)}
             write_whole(self.done, _json(facts, indent=2) + "\n")
+
+    def digest(self) -> str | None:
+        """Return what tells this finished stage from one made anew; None if unfinished."""
+        marker = self.path / "manifest.json" if self.stage == "tasks" else self.done
+        return _digest(marker) if marker.is_file() else None
+
+    def inputs(self) -> dict[Stage, str]:
+        """Return the digests of the stages that this one was begun with."""
+        path = self.path / "inputs.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def stage_dir(settings: Settings, stage: Stage) -> StageDir:
@@ -141,12 +153,21 @@ def open_stage(
     resume: bool = False,
     clean: bool = False,
     is_main: bool = True,
+    inputs: Sequence[StageDir] = (),
 ) -> StageDir:
     """Create the stage's directory, or take up an old one; record settings and environment.
 
+    Args:
+        settings: The experiment.
+        stage: Which one.
+        resume: Go on with what is there.
+        clean: Delete what is there.
+        is_main: The other processes of a run touch nothing.
+        inputs: The finished stages that it reads.
+
     Raises:
-        UserError: It holds something and neither `resume` nor `clean` was given; both were; or
-            `clean` would delete something that no stage wrote.
+        UserError: It holds something and neither `resume` nor `clean` was given; both were; it was
+            begun with other inputs; or `clean` would delete something that no stage wrote.
     """
     if resume and clean:
         raise UserError("--resume and --clean contradict each other", remedy="give one of them")
@@ -162,9 +183,17 @@ def open_stage(
                 f"{found.path} {state}",
                 remedy="--resume goes on with it, --clean deletes it and starts again",
             )
+    if changed := changed_inputs(settings, found):
+        raise UserError(
+            f"{found.path} was begun with another {' and '.join(changed)}",
+            got="made anew since",
+            remedy="--clean deletes it and starts again",
+        )
+    digests = {each.stage: each.digest() for each in inputs}
     changes = config_changes(found.config, settings)
     found.path.mkdir(parents=True, exist_ok=True)
     write_whole(found.config, dump_settings(settings))
+    write_whole(found.path / "inputs.json", _json(digests, indent=2) + "\n")
     write_whole(found.path / "environment.json", _json(environment(settings), indent=2) + "\n")
     return StageDir(found.path, stage, changes=changes)
 
@@ -173,7 +202,8 @@ def require(settings: Settings, stage: Stage, *, config: Path) -> StageDir:
     """Return a finished stage.
 
     Raises:
-        UserError: It is missing or unfinished; the remedy is the command that makes it.
+        UserError: It is missing, unfinished, or made from a stage that was made anew since (a task
+            set may be exchanged); the remedy is the command that makes it.
     """
     found = stage_dir(settings, stage)
     if stage == "tasks":
@@ -182,10 +212,27 @@ def require(settings: Settings, stage: Stage, *, config: Path) -> StageDir:
     else:
         whole = found.is_done()
     if whole:
+        changed = [name for name in changed_inputs(settings, found) if name != "tasks"]
+        if changed:
+            raise UserError(
+                f"{found.path} was made from another {' and '.join(changed)}",
+                got="made anew since",
+                remedy=f"{COMMANDS[stage]} --config {config} --clean",
+            )
         return found
     half = stage != "tasks" and found.path.exists()
     remedy = f"{COMMANDS[stage]} --config {config}{' --resume' if half else ''}"
     raise UserError(f"{found.path} is {'unfinished' if half else 'missing'}", remedy=remedy)
+
+
+def changed_inputs(settings: Settings, found: StageDir) -> list[Stage]:
+    """Return which stages were made anew, or exchanged, since `found` was begun with them."""
+    return [name for name, digest in found.inputs().items() if _now(settings, name) != digest]
+
+
+def _now(settings: Settings, name: Stage) -> str | None:
+    folder = tasks_dir(settings) if name == "tasks" else stage_dir(settings, name).path
+    return StageDir(folder, name).digest()
 
 
 def tasks_dir(settings: Settings) -> Path:
@@ -243,6 +290,16 @@ def write_whole(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.part")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def _digest(path: Path) -> str:
+    """Return the sha256 of a file, or of all files below a folder with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _delete(found: StageDir) -> None:

@@ -7,9 +7,8 @@ is decoded or encoded on the way. Ids behind the last sampled token carry no los
 Shapes: T tokens of a row. No torch here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from envs.context import render_view
 from envs.records import Episode, Ids, Sampled, Segment, Turn
 
 
@@ -33,11 +32,6 @@ def episode_rows(episode: Episode, *, advantage: float) -> list[Segment]:
     return rows
 
 
-def num_sampled_tokens(rows: Iterable[Segment]) -> int:
-    """Return how many tokens of the rows carry loss."""
-    return sum(sum(row.loss_mask_T) for row in rows)
-
-
 def microbatch_sizes(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
     """Return how many rows each micro-batch takes, of rows sorted by length, longest first.
 
@@ -50,19 +44,6 @@ def microbatch_sizes(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
         sizes.append(min(len(lengths) - start, max(1, max_tokens // lengths[start])))
         start += sizes[-1]
     return sizes
-
-
-def check_contexts(episode: Episode) -> None:
-    """Check that each turn's prompt in its segment is the view of the events before it.
-
-    Raises:
-        AssertionError: If a token would be trained under another context than it was sampled under.
-    """
-    starts = [at for at, event in enumerate(episode.events) if isinstance(event, Sampled)]
-    for (turn, _), at in zip(_turns_with_samples(episode), starts, strict=True):
-        view_ids = render_view(episode.events[:at]).prompt_ids
-        prompt_ids = episode.segment_ids[turn.segment][: turn.prompt_end]
-        assert prompt_ids == view_ids, f"turn before event {at}: prompt differs from its view"
 
 
 def _turns_with_samples(episode: Episode) -> list[tuple[Turn, Sampled]]:

@@ -207,8 +207,6 @@ class GrpoSettings(Section):
     """Weight of the KL divergence to the frozen SFT adapter; TRL's `beta`."""
     tokens_per_microbatch: Count = 4096
     """Padded tokens per forward pass and device; bounds memory, changes no result."""
-    temperature: Positive = 1.0
-    """Sampling temperature in training and evaluation; other than 1 is off policy."""
     generation_batch: Count = 64
     """Episodes decoded at once per device; bounds the memory of the KV cache."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -227,7 +225,7 @@ class EvaluateSettings(Section):
     num_tasks: Count = 100
     """Tasks per policy, from the front of the split."""
     num_samples: Count = 2
-    """Episodes per task at `grpo.temperature`."""
+    """Episodes per task at temperature 1, as in training."""
     split: Literal["dev", "test"] = "test"
     """Split to measure on."""
     policies: Annotated[list[PolicyName], Field(min_length=1)] = [

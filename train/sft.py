@@ -46,14 +46,16 @@ def main(argv: list[str]) -> int:
         return show(command, stage="sft", tasks=tasks)
     from accelerate import PartialState
 
-    is_main = PartialState(cpu=bool(command.settings.run.cpu)).is_main_process
+    processes = PartialState(cpu=bool(command.settings.run.cpu))
     stage = open_stage(
         command.settings,
         "sft",
         resume=command.resume,
         clean=command.clean,
-        is_main=is_main,
+        is_main=processes.is_main_process,
+        inputs=[tasks, demos],
     )
+    processes.wait_for_everyone()  # the main process may have deleted the last run
     if stage.is_done():
         return 0
     train(command, stage, demos)
@@ -64,12 +66,12 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     """Train, save, and measure the gate."""
     from trl import SFTTrainer
 
-    from train.model import count_parameters, load_tokenizer, run_tokenizer, use_all_cores
+    from train.model import count_parameters, load_tokenizer, run_tokenizer, set_up_torch
     from train.progress import Progress
     from train.recorder import StepRecorder
 
-    use_all_cores()
     settings = command.settings
+    set_up_torch(settings)
     tokenizer = load_tokenizer(run_tokenizer(settings))
     dataset = rows_dataset(demos)
     model = starting_model(settings, tokenizer)
@@ -94,12 +96,14 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
         quiet(trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None
         stage.rewind(_step_of(Path(checkpoint)) if checkpoint else 0)
+        trainer.accelerator.wait_for_everyone()
         trainer.train(resume_from_checkpoint=checkpoint)
     target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
     trainer.save_model(str(target))
     if stage.is_main:
         facts = measure_gate(settings, trainer.accelerator.unwrap_model(trainer.model))
-        stage.finish({"parameters": count.total, "trainable": count.trainable, **facts})
+        facts |= {"parameters": count.total, "trainable": count.trainable}
+        stage.finish(facts, output=target)
 
 
 def rows_dataset(demos: "StageDir") -> Any:

@@ -10,7 +10,8 @@ from envs.policies import Habits, call
 from envs.records import Compacted, Episode, Evicted, Observed, Sampled
 from envs.rendering import ChatFormat
 from tests.envs.world import CHAT, ROOT, TOKENIZER, new_environment, play, sample_of
-from train.segments import check_contexts, episode_rows
+from tests.train.rows import check_contexts
+from train.segments import episode_rows
 
 WIDE = Limits(window_tokens=700, max_turns=12, max_new_tokens=48, observation_tokens=160)
 HABITS = {

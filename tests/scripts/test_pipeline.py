@@ -58,7 +58,8 @@ def test_finished_stages_say_when_settings_changed_since(tmp_path: Path) -> None
     settings = load_settings(SMOKE, [f"--run.dir={tmp_path / 'runs'}", f"--tasks.dir={tmp_path}"])
     (tmp_path / "manifest.json").write_text("{}")
     for stage in ("demos", "sft", "grpo", "evaluate", "export", "report"):
-        open_stage(settings, stage).finish({})
+        opened = open_stage(settings, stage)
+        opened.finish({}, output=opened.config)
     summary = stage_dir(settings, "evaluate").path / "summary.json"
     summary.write_text(json.dumps({"schema_version": 1, "policies": []}))
     overrides = [f"--run.dir={tmp_path / 'runs'}", f"--tasks.dir={tmp_path}", "--grpo.max_steps=9"]

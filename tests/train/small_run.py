@@ -33,14 +33,16 @@ def settings_in(folder: Path, *overrides: str) -> Settings:
 def add_tokenizer(settings: Settings) -> None:
     """Finish the demos stage, with a tokenizer in it and no demonstrations."""
     save_tiny_tokenizer(TOKENIZER, run_tokenizer(settings))
-    open_stage(settings, "demos", resume=True).finish({})
+    stage = open_stage(settings, "demos", resume=True)
+    stage.finish({}, output=stage.config)
 
 
 def add_base(settings: Settings) -> Any:
     """Finish the SFT stage with random weights; returns them."""
     model = random_tiny(settings, load_tokenizer(run_tokenizer(settings)))
     model.save_pretrained(stage_dir(settings, "sft").path / "model")
-    open_stage(settings, "sft", resume=True).finish({})
+    stage = open_stage(settings, "sft", resume=True)
+    stage.finish({}, output=stage.config)
     return model
 
 
@@ -52,5 +54,6 @@ def add_policy(settings: Settings, *, scale: float = 0.1) -> PeftModel:
             if "lora_B" in name:
                 parameter.normal_(std=scale) if scale else parameter.zero_()
     policy.save_pretrained(stage_dir(settings, "grpo").path / "adapter")
-    open_stage(settings, "grpo", resume=True).finish({})
+    stage = open_stage(settings, "grpo", resume=True)
+    stage.finish({}, output=stage.config)
     return policy

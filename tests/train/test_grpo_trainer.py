@@ -16,9 +16,9 @@ from trl import GRPOConfig
 from envs.errors import UserError
 from envs.records import Segment
 from tests.train import tiny_policy
+from tests.train.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
 from train.grpo_trainer import RolloutBatch, RolloutRequest, grpo_config, step_dataset
-from train.segments import num_sampled_tokens
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -218,7 +218,6 @@ import torch
 from envs.records import Segment
 from tests.train import tiny_policy
 from train.grpo_trainer import RolloutBatch
-from train.segments import num_sampled_tokens
 
 folder, shares = Path(sys.argv[1]), [int(n) for n in sys.argv[2].split(":")]
 tokens, beta = int(sys.argv[3]), float(sys.argv[4])

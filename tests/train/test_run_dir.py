@@ -43,7 +43,7 @@ def test_a_stage_that_holds_something_is_refused(settings: Settings) -> None:
     stage = open_stage(settings, "grpo")
     with pytest.raises(UserError, match=r"holds an unfinished run.*--resume.*--clean"):
         open_stage(settings, "grpo")
-    stage.finish({})
+    stage.finish({}, output=stage.config)
     with pytest.raises(UserError, match=r"is finished.*--resume.*--clean"):
         open_stage(settings, "grpo")
 
@@ -76,7 +76,7 @@ def test_only_the_main_process_writes(settings: Settings) -> None:
     other = open_stage(settings, "grpo", is_main=False)
     other.append_metrics({"step": 1})
     other.write_episodes(1, ["{}"])
-    other.finish({})
+    other.finish({}, output=other.config)
     other.rewind(0)
     assert not other.path.exists()
 
@@ -141,8 +141,34 @@ def test_an_unfinished_input_is_not_taken_for_whole(settings: Settings) -> None:
     stage = open_stage(settings, "sft")
     with pytest.raises(UserError, match="is unfinished"):
         require(settings, "sft", config=Path("c.yaml"))
-    stage.finish({"steps": 3})
+    stage.finish({"steps": 3}, output=stage.config)
     assert require(settings, "sft", config=Path("c.yaml")) == StageDir(stage.path, "sft")
+
+
+def test_a_stage_made_from_another_input_is_out_of_date(settings: Settings) -> None:
+    sft = open_stage(settings, "sft")
+    sft.finish({"seed": 1}, output=sft.config)
+    grpo = open_stage(settings, "grpo", inputs=[sft])
+    grpo.finish({}, output=grpo.config)
+    assert require(settings, "grpo", config=Path("c.yaml")).inputs() == {"sft": sft.digest()}
+    sft.finish({"seed": 2}, output=sft.config)
+    with pytest.raises(UserError, match="was made from another sft") as caught:
+        require(settings, "grpo", config=Path("c.yaml"))
+    assert caught.value.remedy == "accelerate launch train/grpo.py --config c.yaml --clean"
+    with pytest.raises(UserError, match="was begun with another sft"):
+        open_stage(settings, "grpo", resume=True, inputs=[sft])
+    assert open_stage(settings, "grpo", clean=True, inputs=[sft]).inputs() == {"sft": sft.digest()}
+
+
+def test_the_marker_tells_outputs_apart(settings: Settings) -> None:
+    stage = open_stage(settings, "sft")
+    markers = []
+    for text in ("a", "b", "a"):
+        (stage.path / "adapter").mkdir(exist_ok=True)
+        (stage.path / "adapter" / "weights").write_text(text)
+        stage.finish({}, output=stage.path / "adapter")
+        markers.append(stage.digest())
+    assert markers[0] == markers[2] != markers[1]
 
 
 def test_tasks_are_shared_by_runs_with_equal_task_settings(settings: Settings) -> None:

@@ -17,7 +17,8 @@ from envs.records import (
     StopReason,
     Turn,
 )
-from train.segments import check_contexts, episode_rows, microbatch_sizes, num_sampled_tokens
+from tests.train.rows import check_contexts, num_sampled_tokens
+from train.segments import episode_rows, microbatch_sizes
 
 # one turn: ids sampled, unsampled closing ids, ids observed
 TurnSizes = tuple[int, int, int]

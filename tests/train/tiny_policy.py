@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from envs.records import Segment
+from tests.train.rows import num_sampled_tokens
 from train.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
@@ -18,7 +19,6 @@ from train.grpo_trainer import (
     grpo_config,
     step_dataset,
 )
-from train.segments import num_sampled_tokens
 
 VOCAB_SIZE = 64
 GROUP_SIZE = 4
