@@ -56,6 +56,9 @@ def _model_conflicts(settings: "Settings") -> list[Conflict]:
     if settings.tasks.source == "synthetic" and sft.forced_share < MIN_FORCED_SHARE:
         reason = f"{sft.forced_share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
         found.append(Conflict(("sft.forced_share", "tasks.source"), reason))
+    if settings.reward.pressure == "controlled" and not settings.reward.cost_weight:
+        reason = "a weight of 0 cannot be controlled; use 'fixed', or start with 0.3"
+        found.append(Conflict(("reward.pressure", "reward.cost_weight"), reason))
     for field, precision in (("sft", sft.precision), ("grpo", grpo.precision)):
         if settings.run.deterministic and precision == "bf16":
             reason = "deterministic runs need fp32: bf16 results depend on the batch"

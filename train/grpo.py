@@ -14,17 +14,18 @@ if not __package__:  # run as a file: look from the repository root, not from th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
 from train.load import Command, parse_command, run_main
 
 if TYPE_CHECKING:
-    from envs.records import Episode, Score
-    from train.grpo_trainer import RolloutBatch, RolloutRequest
+    from train.dev_watch import DevWatch
     from train.rollouts import Arena
     from train.run_dir import StageDir
     from train.settings import Settings
+    from train.step_rollouts import StepRollouts
 
 EXAMPLE = "accelerate launch train/grpo.py --config configs/tiny.yaml --grpo.learning_rate 2e-6"
 GATE_PASS_RATE = (0.20, 0.80)  # below: no group has signal; above: nothing is left to learn
@@ -100,12 +101,14 @@ def check_gate(sft: "StageDir", *, force: bool) -> None:
 
 def train(command: Command, stage: "StageDir") -> None:
     """Build everything, train, save the adapter."""
+    from train.alarms import find_alarms
     from train.arena import open_arena
+    from train.checkpoints import StopOnSignal, last_checkpoint, step_of
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
     from train.model import load_tokenizer, run_tokenizer, set_up_torch
     from train.progress import Progress
     from train.recorder import StepRecorder
-    from train.sft import last_checkpoint
+    from train.step_rollouts import StepRollouts
 
     set_up_torch(command.settings)
     settings, grpo = command.settings, command.settings.grpo
@@ -115,8 +118,12 @@ def train(command: Command, stage: "StageDir") -> None:
         open_arena(settings) as arena,
         Progress("GRPO", total=grpo.max_steps, unit="steps", enabled=stage.is_main) as progress,
     ):
-        rollouts = Rollouts(settings, arena, stage, progress)
+        rollouts = StepRollouts(settings, arena, stage, progress)
         announce(settings, model, stage, arena)
+        recorder = StepRecorder(
+            stage, progress, describe=describe, print_rows=True, find_alarms=find_alarms
+        )
+        stop = StopOnSignal()
         trainer = MultiSegmentGRPOTrainer(
             model,
             args=trainer_args(settings, stage),
@@ -129,20 +136,54 @@ def train(command: Command, stage: "StageDir") -> None:
             processing_class=tokenizer,
             rollouts=rollouts,
             tokens_per_microbatch=grpo.tokens_per_microbatch,
-            callbacks=[StepRecorder(stage, progress, describe=describe, print_rows=True)],
+            callbacks=[recorder, stop],
         )
         rollouts.attach(trainer)
+        watch = dev_watch(settings, arena, stage, rollouts, trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None
-        state = Path(checkpoint or "") / "trainer_state.json"
-        stage.rewind(json.loads(state.read_text())["global_step"] if checkpoint else 0)
+        done = step_of(checkpoint) if checkpoint else 0
+        stage.rewind(done)
+        watch.rewind(done)
         trainer.accelerator.wait_for_everyone()
-        if checkpoint:
-            rollouts.restore()
-        trainer.train(resume_from_checkpoint=checkpoint)
+        rollouts.restore(dropped_after=watch.flagged_steps())
+        if grpo.evaluate_every:
+            trainer.add_callback(watch)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop.stopped:
+        return stage.say_stopped(trainer.state.global_step)
+    facts: dict[str, Any] = {"steps": trainer.state.global_step}
+    if watch.rows:
+        facts |= {"best_step": watch.best_step(), "stopped_by_guard": watch.stopped}
+        if stage.is_main:
+            shutil.copytree(watch.adapter(), stage.path / "adapter", dirs_exist_ok=True)
+    else:
+        save_adapter(trainer, stage.path / "adapter")
+    stage.finish(facts, output=stage.path / "adapter")
+
+
+def dev_watch(
+    settings: "Settings", arena: "Arena", stage: "StageDir", rollouts: "StepRollouts", trainer: Any
+) -> "DevWatch":
+    """Return what evaluates on dev tasks; it acts only as a callback of the trainer."""
+    from train.dev_watch import DevWatch
+    from train.rollouts import group_requests
+
+    tasks = [task.id for task in arena.store.split("dev")]
+    return DevWatch(
+        stage,
+        requests=group_requests(settings, tasks, stage="dev", step=0, group_size=1),
+        every=settings.grpo.evaluate_every or settings.grpo.max_steps,
+        play=lambda requests, step: rollouts.play(requests, step=step, what="dev episodes"),
+        save=lambda folder: save_adapter(trainer, folder),
+        on_drop=rollouts.ease,
+    )
+
+
+def save_adapter(trainer: Any, folder: Path) -> None:
+    """Write the adapter in training; to be called in all processes."""
     if trainer.accelerator.is_main_process:
         unwrapped = trainer.accelerator.unwrap_model(trainer.model)
-        unwrapped.save_pretrained(str(stage.path / "adapter"), selected_adapters=["default"])
-    stage.finish({"steps": trainer.state.global_step}, output=stage.path / "adapter")
+        unwrapped.save_pretrained(str(folder), selected_adapters=["default"])
 
 
 def starting_model(settings: "Settings") -> Any:
@@ -172,7 +213,7 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
         max_steps=grpo.max_steps,
         learning_rate=grpo.learning_rate,
         warmup_steps=grpo.warmup_steps,
-        save_steps=grpo.save_every,
+        save_steps=settings.checkpoints.every,
         seed=settings.run.seed,
         bf16=grpo.precision == "bf16",
         use_cpu=bool(settings.run.cpu) or not torch.cuda.is_available(),
@@ -182,106 +223,8 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
         epsilon_high=grpo.epsilon_high,
         beta=grpo.kl_weight,
         activation_checkpointing=settings.model.gradient_checkpointing,
-        keep_checkpoints=grpo.keep_checkpoints,
+        keep_checkpoints=settings.checkpoints.keep,
     )
-
-
-class Rollouts:
-    """Plays one step's groups, scores them, saves them, and returns training rows."""
-
-    def __init__(
-        self, settings: "Settings", arena: "Arena", stage: "StageDir", progress: Any
-    ) -> None:
-        from rewards.advantages import RunningCap
-
-        self._settings, self._arena, self._stage = settings, arena, stage
-        self._progress, self._cap = progress, RunningCap()
-        self._trainer: Any = None
-
-    def attach(self, trainer: Any) -> None:
-        """Name the trainer whose model acts."""
-        self._trainer = trainer
-
-    def __call__(self, request: "RolloutRequest") -> "RolloutBatch":
-        """Play the groups of one rank in one step; see `train.grpo_trainer.RolloutRequest`."""
-        from accelerate.utils import gather_object
-
-        from rewards.cost import sampled_tokens
-        from rewards.metrics import step_metrics
-        from rewards.outcome import is_scorable
-        from train.grpo_trainer import RolloutBatch
-        from train.segments import episode_rows
-
-        groups = self._play(request)
-        scored = [(group, self._score(group)) for group in groups]
-        everyone = gather_object(scored)
-        everything = [episode for group, _ in everyone for episode in group]
-        self._cap = self._cap.updated(everything)
-        self._save(request.step + 1, everything)
-        pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
-        return RolloutBatch(
-            rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
-            num_sampled_tokens=sum(sampled_tokens(e) for e, _ in pairs if is_scorable(e)),
-            metrics=step_metrics([g for g, _ in everyone], [s for _, s in everyone]),
-        )
-
-    def _play(self, request: "RolloutRequest") -> "list[list[Episode]]":
-        from train.generate import engine_for
-        from train.rollouts import group_requests, model_policy
-
-        settings, step, size = self._settings, request.step, self._settings.grpo.group_size
-        model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-        engine = engine_for(model, self._arena.chat, settings)
-        requests = group_requests(
-            settings,
-            request.task_ids,
-            stage="grpo",
-            step=step,
-            group_size=size,
-            first_group=request.first_group,
-        )
-        num_played = 0
-
-        def count(*_: object) -> None:
-            nonlocal num_played
-            num_played += 1
-            note = f"step {step + 1}: {num_played}/{len(requests)} episodes"
-            self._progress.update(step, note=note)
-
-        episodes = self._arena.play_all(
-            requests,
-            model_policy(engine),
-            policy="grpo",
-            policy_version=step,
-            concurrency=settings.grpo.generation_batch,
-            engine=engine,
-            on_episode=count,
-        )
-        return [episodes[i : i + size] for i in range(0, len(episodes), size)]
-
-    def _score(self, group: "list[Episode]") -> "list[Score]":
-        from rewards.advantages import score_group
-
-        reward = self._settings.reward
-        return score_group(
-            group,
-            method=reward.advantage,
-            outcome=reward.outcome,
-            cost=reward.cost,
-            cost_weight=reward.cost_weight,
-            sampled_cap=self._cap.tokens,
-        )
-
-    def restore(self) -> None:
-        """Rebuild the running cap from the episodes of the steps before a resume."""
-        from envs.records import Episode
-
-        for path in sorted(self._stage.episodes.glob("step_*.jsonl")):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            self._cap = self._cap.updated([Episode.model_validate_json(line) for line in lines])
-
-    def _save(self, step: int, episodes: "list[Episode]") -> None:
-        self._stage.write_episodes(step, (episode.model_dump_json() for episode in episodes))
 
 
 def announce(settings: "Settings", model: Any, stage: "StageDir", arena: "Arena") -> None:

@@ -36,6 +36,7 @@ from trl.trainer.utils import use_adapter
 
 from envs.errors import UserError
 from envs.records import Segment
+from train.checkpoints import WholeCheckpoints
 from train.segments import microbatch_sizes
 
 LossType = Literal["dapo", "cispo"]
@@ -180,7 +181,7 @@ def step_dataset(
     return Dataset.from_dict({"task_id": order[: num_steps * groups_per_step]})
 
 
-class MultiSegmentGRPOTrainer(GRPOTrainer):
+class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     """TRL's GRPO on rows that `rollouts` has sampled, scored per episode, and cut into segments.
 
     Args:

@@ -1,12 +1,16 @@
 """From TRL's trainers to the run directory: one metrics row per step, and progress lines."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from train.progress import Progress
 from train.run_dir import StageDir
+
+Row = dict[str, Any]
+FindAlarms = Callable[[Sequence[Row]], Mapping[str, str]]
 
 
 class StepRecorder(TrainerCallback):
@@ -17,6 +21,7 @@ class StepRecorder(TrainerCallback):
         progress: The line on the terminal.
         describe: Makes a short note of one row.
         print_rows: Also print each row's note as a line of its own.
+        find_alarms: Says by name what in the rows so far is alarming; recorded with the row.
     """
 
     def __init__(
@@ -26,9 +31,13 @@ class StepRecorder(TrainerCallback):
         *,
         describe: Callable[[dict[str, Any]], str],
         print_rows: bool = False,
+        find_alarms: FindAlarms = lambda rows: {},
     ) -> None:
         self._stage, self._progress = stage, progress
         self._describe, self._print_rows = describe, print_rows
+        self._find_alarms = find_alarms
+        self._rows: list[Row] = []
+        self._ringing: set[str] = set()
 
     def on_log(
         self,
@@ -43,8 +52,16 @@ class StepRecorder(TrainerCallback):
         if not logs or "train_runtime" in logs:
             return
         row = {"step": state.global_step, **logs}
+        self._rows = self._rows or self._stage.read_metrics()  # after a resume
+        self._rows.append(row)
+        alarms = self._find_alarms(self._rows)
+        if alarms:
+            row["alarms"] = sorted(alarms)
         self._stage.append_metrics(row)
         note = self._describe(row)
         self._progress.update(state.global_step, note=note)
         if self._print_rows and self._stage.is_main:
             self._progress.report()
+        for name in alarms.keys() - self._ringing if self._stage.is_main else ():
+            sys.stderr.write(f"ALARM at step {state.global_step}: {alarms[name]}\n")
+        self._ringing = set(alarms)

@@ -17,6 +17,7 @@ import json
 import math
 import platform
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -123,6 +124,13 @@ class StageDir:
         for path in self.episodes.glob("step_*.jsonl"):
             if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
+
+    def say_stopped(self, step: int) -> None:
+        """Say how to go on after a signal ended the stage early."""
+        if self.is_main:
+            sys.stderr.write(
+                f"stopped after step {step}, saved; to go on, run the same command with --resume\n"
+            )
 
     def finish(self, facts: Mapping[str, Any], *, output: Path) -> None:
         """Write the `done` marker: `facts` about the result, and a digest of the file or folder."""

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rewards.pressure import PressureKind
 from train.conflicts import ConflictError, find_conflicts
 
 PolicyName = Literal["base", "sft", "grpo", "gold", "careful", "wasteful", "noop"]
@@ -152,6 +153,8 @@ class RewardSettings(Section):
     """Pressure: advantage units per doubling of the cost among solvers; 0.5 for tiny (measured)."""
     advantage: Advantage = "default"
     """Form of the advantage; the others are ablations."""
+    pressure: PressureKind = "fixed"
+    """`fixed`: cost_weight stays; `controlled`: it follows the pass rate (rewards/pressure.py)."""
 
 
 class SftSettings(Section):
@@ -213,9 +216,16 @@ class GrpoSettings(Section):
     """`bf16`: autocast in the training passes; generation keeps the dtype of the weights."""
     start_from: Annotated[str, Field(min_length=1)] = "sft"
     """`sft` (this run's warm start), `base`, or the path of an adapter folder."""
-    save_every: Count = 10
-    """Steps between checkpoints."""
-    keep_checkpoints: Count = 2
+    evaluate_every: Count | None = 20
+    """Steps between evaluations on dev tasks (best adapter, guard); null: none."""
+
+
+class CheckpointSettings(Section):
+    """What can be resumed."""
+
+    every: Count = 10
+    """GRPO steps between checkpoints; the warm start saves four times."""
+    keep: Count = 2
     """Newest checkpoints that stay on disk."""
 
 
@@ -263,6 +273,8 @@ class Settings(Section):
     """The warm start."""
     grpo: GrpoSettings = GrpoSettings()
     """Reinforcement learning."""
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    """What can be resumed."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
 

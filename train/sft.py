@@ -13,7 +13,6 @@ from pathlib import Path
 if not __package__:  # run as a file: look from the repository root, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from train.load import Command, parse_command, run_main
@@ -66,6 +65,7 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     """Train, save, and measure the gate."""
     from trl import SFTTrainer
 
+    from train.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
     from train.model import count_parameters, load_tokenizer, run_tokenizer, set_up_torch
     from train.progress import Progress
     from train.recorder import StepRecorder
@@ -83,21 +83,27 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
             f"({count.share:.2%}); {len(dataset):,} segments, {sum(dataset['length']):,} tokens; "
             f"writes {stage.path}\n"
         )
-    steps = config.max_steps
+
+    class Trainer(WholeCheckpoints, SFTTrainer):  # type: ignore[misc]
+        """TRL's, with checkpoints that are renamed when whole."""
+
+    steps, stop = config.max_steps, StopOnSignal()
     with Progress("warm start", total=steps, unit="steps", enabled=stage.is_main) as progress:
         recorder = StepRecorder(stage, progress, describe=describe)
-        trainer = SFTTrainer(
+        trainer = Trainer(
             model=model,
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            callbacks=[recorder],
+            callbacks=[recorder, stop],
         )
         quiet(trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None
-        stage.rewind(_step_of(Path(checkpoint)) if checkpoint else 0)
+        stage.rewind(step_of(checkpoint) if checkpoint else 0)
         trainer.accelerator.wait_for_everyone()
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop.stopped:
+        return stage.say_stopped(trainer.state.global_step)
     target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
     trainer.save_model(str(target))
     if stage.is_main:
@@ -179,7 +185,7 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
         logging_steps=5,
         save_strategy="steps",
         save_steps=max(1, steps // 4),
-        save_total_limit=1,
+        save_total_limit=settings.checkpoints.keep,
         report_to="none",
         disable_tqdm=True,
     )
@@ -231,18 +237,6 @@ def describe(row: dict[str, Any]) -> str:
     accuracy = row.get("mean_token_accuracy")
     note = f"loss {row['loss']:.3f}" if "loss" in row else ""
     return note + (f", token accuracy {accuracy:.3f}" if accuracy is not None else "")
-
-
-def last_checkpoint(stage: "StageDir") -> str | None:
-    """Return the newest checkpoint folder, or None to start from the beginning."""
-    found = stage.checkpoints.glob("checkpoint-*")
-    whole = [p for p in found if (p / "trainer_state.json").is_file()]
-    newest = max(whole, key=_step_of, default=None)
-    return str(newest) if newest else None
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
 
 
 def quiet(trainer: Any) -> None:

@@ -10,10 +10,11 @@ from envs.policies import Habits
 from envs.records import Sampled
 from tests.envs.test_context import WIDE
 from tests.envs.world import play
+from train.checkpoints import last_checkpoint
 from train.grpo import check_gate, describe
 from train.load import load_settings
 from train.run_dir import StageDir
-from train.sft import last_checkpoint, rows_dataset, sft_config
+from train.sft import rows_dataset, sft_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GOOD = {
@@ -121,4 +122,4 @@ def test_resuming_takes_the_newest_whole_checkpoint(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         if whole:
             (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    assert last_checkpoint(stage) == str(stage.checkpoints / "checkpoint-10")
+    assert last_checkpoint(stage) == stage.checkpoints / "checkpoint-10"

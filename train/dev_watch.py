@@ -1,0 +1,189 @@
+"""Dev tasks during GRPO: which step's adapter was best, and the guard against a falling pass rate.
+
+Every `grpo.evaluate_every` steps, and before the first, the policy plays the dev split once, with
+the same windows and seeds each time. Best is the cheapest among the steps whose pass rate is within
+one standard error of the highest (on few tasks the highest alone is luck); its adapter becomes the
+stage's result. The guard compares with the last evaluation that it passed: a real drop halves the
+weight of the cost, two in a row end the run (`rewards/pressure.py`).
+
+Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes/dev_STEP.jsonl`,
+`dev/STEP/` (the adapter).
+"""
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from envs.records import Episode
+from rewards.cost import billed_tokens
+from rewards.outcome import is_scorable, is_solved
+from rewards.pressure import NUM_DROPS_TO_STOP, paired_drop
+from train.rollouts import Request
+from train.run_dir import StageDir, write_whole
+
+Play = Callable[[Sequence[Request], int], list[Episode]]
+Save = Callable[[Path], None]
+
+
+class DevWatch(TrainerCallback):  # type: ignore[misc]
+    """Evaluates on dev tasks while GRPO trains.
+
+    Args:
+        stage: Where rows, episodes and adapters go.
+        requests: One episode per dev task, the same each time.
+        every: Steps between two evaluations; the last step is evaluated too.
+        play: Plays requests with the model in training, for the record of a step.
+        save: Writes the adapter in training to a folder; called in all processes.
+        on_drop: Called when the guard saw a real drop.
+    """
+
+    def __init__(
+        self,
+        stage: StageDir,
+        *,
+        requests: Sequence[Request],
+        every: int,
+        play: Play,
+        save: Save,
+        on_drop: Callable[[], None],
+    ) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.stopped = False
+        self._stage, self._requests, self._every = stage, requests, every
+        self._play, self._save, self._on_drop = play, save, on_drop
+        self._good: list[Episode] = []
+
+    def rewind(self, step: int) -> None:
+        """Read what was found up to `step`; the main process deletes what is later."""
+        path = self._stage.path / "dev.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.rows = [row for row in map(json.loads, lines) if row["step"] <= step]
+        passed = [row["step"] for row in self.rows if not row["flagged"]]
+        if passed:
+            text = self._stage.episode_file(_name(passed[-1])).read_text(encoding="utf-8")
+            self._good = [Episode.model_validate_json(line) for line in text.splitlines()]
+        if self._stage.is_main:
+            self._write_rows()
+            for found in self._stage.episodes.glob("dev_*.jsonl"):
+                if int(found.stem.removeprefix("dev_")) > step:
+                    found.unlink()
+            for folder in (self._stage.path / "dev").glob("*"):
+                if int(folder.name) > step:
+                    shutil.rmtree(folder)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Evaluate the policy that GRPO starts from, unless an interrupted run did."""
+        del args
+        if not self.rows:
+            self._evaluate(state.global_step, control)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Evaluate if it is time."""
+        del args
+        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
+            self._evaluate(state.global_step, control)
+
+    def flagged_steps(self) -> list[int]:
+        """Return the steps after which the guard saw a drop."""
+        return [row["step"] for row in self.rows if row["flagged"]]
+
+    def best_step(self) -> int:
+        """Return the step whose adapter is the stage's result."""
+        return best_step(self.rows)
+
+    def adapter(self) -> Path:
+        """Return the folder of that adapter."""
+        return self._folder(self.best_step())
+
+    def _evaluate(self, step: int, control: TrainerControl) -> None:
+        processes = PartialState()
+        mine = self._requests[processes.process_index :: processes.num_processes]
+        episodes: list[Episode] = gather_object(self._play(mine, step))
+        row = evaluation_row(step, episodes, good=self._good)
+        self.rows.append(row)
+        self._save(self._folder(step))
+        if row["flagged"]:
+            self._on_drop()
+            last = self.rows[-NUM_DROPS_TO_STOP:]
+            self.stopped = len(last) == NUM_DROPS_TO_STOP and all(r["flagged"] for r in last)
+            control.should_training_stop = control.should_training_stop or self.stopped
+        else:
+            self._good = episodes
+        if self._stage.is_main:
+            self._stage.write_episodes(_name(step), (e.model_dump_json() for e in episodes))
+            self._write_rows()
+            kept = {self._folder(each["step"]) for each in candidates(self.rows)}
+            for folder in (self._stage.path / "dev").glob("*"):
+                if folder not in kept:
+                    shutil.rmtree(folder)
+            sys.stderr.write(describe(row, stopped=self.stopped) + "\n")
+
+    def _folder(self, step: int) -> Path:
+        return self._stage.path / "dev" / f"{step:05d}"
+
+    def _write_rows(self) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_whole(self._stage.path / "dev.jsonl", text)
+
+
+def evaluation_row(
+    step: int, episodes: Sequence[Episode], *, good: Sequence[Episode]
+) -> dict[str, Any]:
+    """Return one row of `dev.jsonl`; `good` is the last evaluation that the guard passed."""
+    scored = [episode for episode in episodes if is_scorable(episode)]
+    num_solved = sum(map(is_solved, scored))
+    rate = num_solved / max(1, len(scored))
+    drop = paired_drop(good, scored)
+    return {
+        "step": step,
+        "num_episodes": len(scored),
+        "pass_rate": rate,
+        "standard_error": math.sqrt(rate * (1 - rate) / max(1, len(scored))),
+        "tokens_per_solved": sum(map(billed_tokens, scored)) / num_solved if num_solved else None,
+        "drop": drop.mean,
+        "drop_standard_error": drop.standard_error,
+        "flagged": drop.is_real,
+    }
+
+
+def candidates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the unflagged rows whose pass rate is within one standard error of the highest."""
+    passed = [row for row in rows if not row["flagged"]]
+    top = max(passed, key=lambda row: row["pass_rate"])
+    least = top["pass_rate"] - top["standard_error"]
+    return [row for row in passed if row["pass_rate"] >= least]
+
+
+def best_step(rows: Sequence[dict[str, Any]]) -> int:
+    """Return the step of the cheapest candidate, the later one of two that cost the same."""
+    cheapest = min(
+        candidates(rows), key=lambda row: (row["tokens_per_solved"] or math.inf, -row["step"])
+    )
+    return int(cheapest["step"])
+
+
+def describe(row: dict[str, Any], *, stopped: bool) -> str:
+    """Return one line about an evaluation."""
+    cost = row["tokens_per_solved"]
+    text = f"dev tasks at step {row['step']}: pass {row['pass_rate']:.2f}, tokens/solved " + (
+        f"{cost:.0f}" if cost is not None else "-"
+    )
+    if row["flagged"]:
+        text += f"; solves {row['drop']:.0%} less than before: the weight of the cost is halved"
+    return text + ("; a second drop in a row ends the run" if stopped else "")
+
+
+def _name(step: int) -> str:
+    return f"dev_{step:05d}"

@@ -1,0 +1,132 @@
+"""What the GRPO trainer asks for in each step: groups played, scored, saved, and cut into rows."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from envs.records import Episode, Score
+from rewards.advantages import RunningCap, score_group
+from rewards.cost import sampled_tokens
+from rewards.metrics import step_metrics
+from rewards.outcome import is_scorable
+from rewards.pressure import Pressure
+from train.generate import engine_for
+from train.grpo_trainer import RolloutBatch, RolloutRequest
+from train.progress import Progress
+from train.rollouts import Arena, Request, group_requests, model_policy
+from train.run_dir import StageDir
+from train.segments import episode_rows
+from train.settings import Settings
+
+
+class StepRollouts:
+    """Plays one step's groups with the model in training; keeps cap and pressure between steps.
+
+    Args:
+        settings: The experiment.
+        arena: Where episodes are played.
+        stage: Where they are saved; with `metrics.jsonl` all that a resume needs.
+        progress: The line on the terminal.
+    """
+
+    def __init__(
+        self, settings: Settings, arena: Arena, stage: StageDir, progress: Progress
+    ) -> None:
+        reward = settings.reward
+        self.pressure = Pressure(kind=reward.pressure, weight=reward.cost_weight)
+        self._settings, self._arena, self._stage = settings, arena, stage
+        self._progress, self._cap = progress, RunningCap()
+        self._trainer: Any = None
+
+    def attach(self, trainer: Any) -> None:
+        """Name the trainer whose model acts."""
+        self._trainer = trainer
+
+    def __call__(self, request: RolloutRequest) -> RolloutBatch:
+        """Play the groups of one rank in one step; see `train.grpo_trainer.RolloutRequest`."""
+        size = self._settings.grpo.group_size
+        requests = group_requests(
+            self._settings,
+            request.task_ids,
+            stage="grpo",
+            step=request.step,
+            group_size=size,
+            first_group=request.first_group,
+        )
+        episodes = self.play(requests, step=request.step, what="episodes")
+        groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
+        scored = [(group, self._score(group)) for group in groups]
+        everyone = gather_object(scored)
+        everything = [episode for group, _ in everyone for episode in group]
+        self._stage.write_episodes(request.step + 1, (e.model_dump_json() for e in everything))
+        metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
+        metrics["cost_weight"] = self.pressure.weight
+        self._remember(everything, metrics)
+        pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
+        return RolloutBatch(
+            rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
+            num_sampled_tokens=sum(sampled_tokens(e) for e, _ in pairs if is_scorable(e)),
+            metrics=metrics,
+        )
+
+    def play(self, requests: Sequence[Request], *, step: int, what: str) -> list[Episode]:
+        """Play requests with the model as it is now."""
+        model = self._trainer.accelerator.unwrap_model(self._trainer.model)
+        engine = engine_for(model, self._arena.chat, self._settings)
+        num_played = 0
+
+        def count(*_: object) -> None:
+            nonlocal num_played
+            num_played += 1
+            note = f"step {step + 1}: {num_played}/{len(requests)} {what}"
+            self._progress.update(step, note=note)
+
+        return self._arena.play_all(
+            requests,
+            model_policy(engine),
+            policy="grpo",
+            policy_version=step,
+            concurrency=self._settings.grpo.generation_batch,
+            engine=engine,
+            on_episode=count,
+        )
+
+    def ease(self) -> None:
+        """Halve the pressure."""
+        self.pressure = self.pressure.halved()
+
+    def restore(self, *, dropped_after: Collection[int]) -> None:
+        """Rebuild cap and pressure from the steps before a resume.
+
+        Args:
+            dropped_after: Steps after which the guard saw a drop.
+        """
+        if 0 in dropped_after:
+            self.ease()
+        rows = {row["step"]: row for row in self._stage.read_metrics()}
+        for path in sorted(self._stage.episodes.glob("step_*.jsonl")):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            step = int(path.stem.removeprefix("step_"))
+            self._remember([Episode.model_validate_json(line) for line in lines], rows[step])
+            if step in dropped_after:
+                self.ease()
+
+    def _remember(self, episodes: list[Episode], metrics: dict[str, Any]) -> None:
+        self._cap = self._cap.updated(episodes)
+        num_scored = sum(map(is_scorable, episodes))
+        if num_scored:
+            self.pressure = self.pressure.after_step(
+                pass_rate=metrics["pass_rate"], num_episodes=num_scored
+            )
+
+    def _score(self, group: list[Episode]) -> list[Score]:
+        reward = self._settings.reward
+        return score_group(
+            group,
+            method=reward.advantage,
+            outcome=reward.outcome,
+            cost=reward.cost,
+            cost_weight=self.pressure.weight,
+            sampled_cap=self._cap.tokens,
+        )
