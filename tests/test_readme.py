@@ -1,6 +1,7 @@
 """The README tells the truth: its tree repeats the docstrings, its commands parse, it stays short.
 
-`python tests/test_readme.py` rewrites the tree.
+`python tests/test_readme.py` rewrites the trees: the README's, where to start reading, and the
+whole one in docs/files.md.
 """
 
 import ast
@@ -13,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+FILES = ROOT / "docs" / "files.md"
 MAX_LINES = 180
 BEGIN, END = "<!-- tree: python tests/test_readme.py -->\n```\n", "```\n<!-- /tree -->"
 FOLDERS = {
@@ -31,14 +33,24 @@ OTHERS = {
 }
 
 
-def tree() -> str:
-    """Return the captioned tree as the README should show it."""
+START = {
+    "envs": ["records", "episode", "context", "rendering", "tools", "grading", "sandbox"],
+    "envs/tasks": ["synthetic", "mutants", "validate"],
+    "rewards": ["outcome", "cost", "advantages"],
+    "train": ["settings", "rollouts", "generate", "segments", "grpo_trainer", "grpo", "sft"],
+    "scripts": ["main", "pipeline"],
+    "scripts/pages": ["report"],
+}
+
+
+def tree(page: Path) -> str:
+    """Return the captioned tree as the page should show it."""
     lines = []
     for folder, caption in FOLDERS.items():
         lines.append(f"{folder + '/':<22}{caption}")
         for path in sorted((ROOT / folder).glob("*.py")):
             text = path.read_text(encoding="utf-8")
-            if text:
+            if text and (page == FILES or path.stem in START[folder]):
                 first = (ast.get_docstring(ast.parse(text)) or "NO DOCSTRING").splitlines()[0]
                 lines.append(f"  {path.name:<20}{first}")
     for folder, caption in OTHERS.items():
@@ -47,8 +59,8 @@ def tree() -> str:
     return "\n".join(lines) + "\n"
 
 
-def shown_tree(readme: str) -> str:
-    return readme.split(BEGIN)[1].split(END)[0]
+def shown_tree(page: Path) -> str:
+    return page.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
 
 
 def commands() -> list[str]:
@@ -63,13 +75,16 @@ def test_readme_is_short() -> None:
     assert num_lines <= MAX_LINES, f"README.md has {num_lines} lines"
 
 
-def test_tree_repeats_the_first_line_of_every_docstring() -> None:
-    shown = shown_tree(README.read_text(encoding="utf-8"))
-    changes = difflib.unified_diff(
-        shown.splitlines(), tree().splitlines(), "README.md", "the files", lineterm="", n=0
-    )
-    text = "\n".join(changes)
-    assert not text, f"run `python tests/test_readme.py`, which changes README.md so:\n{text}"
+@pytest.mark.parametrize("page", [README, FILES], ids=lambda page: page.name)
+def test_tree_repeats_the_first_line_of_every_docstring(page: Path) -> None:
+    shown, true = shown_tree(page).splitlines(), tree(page).splitlines()
+    text = "\n".join(difflib.unified_diff(shown, true, page.name, "the files", lineterm="", n=0))
+    assert not text, f"run `python tests/test_readme.py`, which changes {page.name} so:\n{text}"
+
+
+def test_where_to_start_names_files_that_exist() -> None:
+    for folder, names in START.items():
+        assert all((ROOT / folder / f"{name}.py").is_file() for name in names)
 
 
 @pytest.mark.parametrize("line", commands())
@@ -93,10 +108,11 @@ def test_commands_of_the_readme_would_run(line: str) -> None:
 
 
 def main() -> None:
-    """Rewrite the tree in the README."""
-    readme = README.read_text(encoding="utf-8")
-    before, after = readme.split(BEGIN)[0], readme.split(END)[1]
-    README.write_text(f"{before}{BEGIN}{tree()}{END}{after}", encoding="utf-8")
+    """Rewrite the trees."""
+    for page in (README, FILES):
+        text = page.read_text(encoding="utf-8")
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        page.write_text(f"{before}{BEGIN}{tree(page)}{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
