@@ -1,4 +1,4 @@
-"""The demo's comparison made believable: more held-out tasks, several seeds, pooled paired intervals.
+"""The demo's comparison made believable: more held-out tasks, several seeds, paired intervals.
 
     python benchmarks/demo.py --out benchmarks/results/demo.md
 
