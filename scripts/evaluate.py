@@ -4,6 +4,7 @@ tightrope evaluate --config configs/tiny.yaml
 """
 
 import json
+import sys
 
 from train.load import parse_command
 from train.run_dir import Stage, open_stage, require
@@ -39,5 +40,6 @@ def main(argv: list[str]) -> int:
 
     from tightrope_cli.pipeline import results_table
 
-    Console().print(results_table(summary))
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(results_table(summary))
     return 0
