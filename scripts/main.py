@@ -22,6 +22,7 @@ from envs.errors import UserError
 from train.load import run_main
 
 VERBS = {
+    "doctor": "check this machine, and say what would mend it",
     "tasks": "build, show or count tasks",
     "model": "fetch real pretrained weights without a model hub",
     "demos": "execute scripted policies and keep what they solved, for the warm start",

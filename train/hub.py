@@ -27,7 +27,7 @@ def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:
     folder = cached_folder(repo)
     if folder is not None:
         return str(folder)
-    failure = _failure(repo, wait_s=wait_s)
+    failure = hub_failure(repo, wait_s=wait_s)
     if failure is None:
         return repo
     raise UserError(
@@ -75,7 +75,7 @@ def licence_on_hub(repo: str, *, wait_s: float = WAIT_S) -> str | None:
     return getattr(getattr(answer, "card_data", None), "license", None)
 
 
-def _failure(repo: str, *, wait_s: float) -> str | None:
+def hub_failure(repo: str, *, wait_s: float = WAIT_S) -> str | None:
     """Ask for the head of one file; return what went wrong, None if it could be downloaded."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 

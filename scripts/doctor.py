@@ -1,0 +1,302 @@
+"""`tightrope doctor`: what this machine has and lacks, as one table with a remedy for each lack.
+
+    tightrope doctor
+
+Exit code 0 if all that is needed works; what is only useful (a GPU, the model hub) is a warning.
+Slow questions are asked side by side and each has a limit, so an answer comes within seconds also
+where a network hangs. Nothing is changed.
+
+Not covered: whether an experiment fits into memory (`--dry-run` of a stage says that), and packages
+without which no verb starts at all (pydantic, PyYAML): their absence is a traceback.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from train.load import CACHE_VARIABLE, default_cache, parse_flags
+
+if TYPE_CHECKING:
+    from envs.sandbox import SandboxProbe
+
+State = Literal["ok", "optional", "missing"]
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ((3, 11), (3, 13))  # first and last, as in pyproject.toml
+LEAST_MEMORY_GB = 2.0  # what configs/tiny.yaml takes
+LEAST_DISK_GB = 1.0  # a demo with its tasks takes 0.2, the weights of smollm2-135m 0.5 (measured)
+HUB_REPO = "Qwen/Qwen2.5-Coder-3B-Instruct"  # of configs/qwen3b.yaml
+HUB_LIMIT_S = 4.0
+TORCH_LIMIT_S = 30.0  # 2 s warm; from a cold disk on a busy machine 19 (measured)
+_ASK_TORCH = """
+import json, torch
+cuda, hip = torch.version.cuda, torch.version.hip
+each = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+print(json.dumps({
+    "version": torch.__version__,
+    "build": f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else "CPU only",
+    "gpus": [f"{gpu.name}, {gpu.total_memory / 1e9:.0f} GB" for gpu in each],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: what was looked at, how it stands, what was found, and what would mend it."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def main(argv: list[str]) -> int:
+    """Check this machine; returns 1 if something needed is missing."""
+    parse_flags(
+        argv,
+        prog="tightrope doctor",
+        description="Checks this machine and says what would mend it; changes nothing.",
+        example="tightrope doctor",
+    )
+    return diagnose(platform.system())
+
+
+def diagnose(system: str) -> int:
+    """Print the table, or one line on a system (as `platform.system` names it) without hope."""
+    if system != "Linux":
+        print(
+            f"Tightrope needs Linux, this is {system}: use a Linux machine, on Windows WSL2 "
+            "(`wsl --install`), or Docker (`docker build -f docs/Dockerfile -t tightrope .`)"
+        )
+        return 1
+    checks = check_all()
+    _show(checks)
+    lacks = [check.name for check in checks if check.state == "missing"]
+    print(f"missing: {', '.join(lacks)}" if lacks else "all that is needed is there")
+    return 1 if lacks else 0
+
+
+def check_all() -> list[Check]:
+    """Ask everything, the slow questions side by side."""
+    from envs.sandbox import probe
+    from train.hub import hub_failure
+
+    with ThreadPoolExecutor() as pool:
+        torch = pool.submit(ask_torch, sys.executable)
+        cards = pool.submit(cards_of_driver)
+        hub = pool.submit(hub_failure, HUB_REPO, wait_s=HUB_LIMIT_S)
+        sandbox = pool.submit(probe)
+        quick = [
+            check_python(sys.version_info[:2]),
+            *check_packages(requirements(ROOT), lock=ROOT / "constraints.txt", installed=installed),
+        ]
+        return [
+            *quick,
+            check_torch(torch.result()),
+            check_gpus(torch.result(), cards.result()),
+            check_sandbox(sandbox.result()),
+            check_cores(len(os.sched_getaffinity(0))),
+            check_memory(memory_gb(Path("/"))),
+            check_folder("disk", Path.cwd(), why="runs/ goes here"),
+            check_folder("cache", default_cache(), why=f"${CACHE_VARIABLE} names another"),
+            check_hub(hub.result()),
+        ]
+
+
+def check_python(found: tuple[int, int]) -> Check:
+    """Judge the interpreter's version."""
+    text = f"{found[0]}.{found[1]}"
+    if PYTHONS[0] <= found <= PYTHONS[1]:
+        return Check("Python", "ok", text)
+    return Check("Python", "missing", text, "use 3.11 to 3.13: make setup PYTHON=python3.11")
+
+
+def requirements(root: Path) -> list[str]:
+    """Return what the checkout, or else the installed wheel, declares to need."""
+    project = root / "pyproject.toml"
+    if project.is_file():
+        found: list[str] = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
+        return found
+    return [text for text in requires("tightrope") or [] if "extra ==" not in text]
+
+
+def installed(name: str) -> str | None:
+    """Return the version of an installed package, None if there is none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def check_packages(
+    required: Sequence[str], *, lock: Path, installed: Callable[[str], str | None]
+) -> list[Check]:
+    """Judge packages against the bounds, and against the lock where there is one."""
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    wrong = [
+        f"{need.name} {found or 'absent'} (needs {need.specifier})"
+        for need in map(Requirement, required)
+        for found in [installed(need.name)]
+        if found is None or not need.specifier.contains(found, prereleases=True)
+    ]
+    again = "make -B setup" if lock.is_file() else "install the wheel again, with its dependencies"
+    text = f"all {len(required)} that are needed"
+    packages = Check("packages", "ok", text)
+    if wrong:
+        packages = Check("packages", "missing", _some(wrong), again)
+    if not lock.is_file():
+        text = "no constraints.txt here: an installed wheel, held to its bounds only"
+        return [packages, Check("lock", "ok", text)]
+    pins = [line.split("==") for line in lock.read_text("utf-8").splitlines() if "==" in line]
+    other = [
+        f"{name} {found or 'absent'} (locked {pin})"
+        for name, pin in pins
+        for found in [installed(name)]
+        if found is None or Version(found).public != pin
+    ]
+    if not other:
+        return [packages, Check("lock", "ok", f"all {len(pins)} as in constraints.txt")]
+    return [packages, Check("lock", "optional", f"{len(other)} differ: {_some(other)}", again)]
+
+
+def ask_torch(python: str) -> dict[str, Any]:
+    """Load torch in a process of its own; returns version, build, GPUs; or `error`, `late`."""
+    try:
+        done = subprocess.run(
+            [python, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=TORCH_LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        return {"late": f"did not load within {TORCH_LIMIT_S:.0f} s"}
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["it died without a word"])[-1]}
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def cards_of_driver() -> list[str]:
+    """Return the NVIDIA cards that the driver knows, whatever torch makes of them."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    line = [program, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def check_torch(answer: Mapping[str, Any]) -> Check:
+    """Judge whether torch loads."""
+    if "error" in answer:
+        return Check("torch", "missing", answer["error"], "make -B setup")
+    if "late" in answer:
+        return Check("torch", "optional", answer["late"], "again when the machine is less busy")
+    return Check("torch", "ok", f"{answer['version']}, {answer['build']}")
+
+
+def check_gpus(answer: Mapping[str, Any], cards: Sequence[str]) -> Check:
+    """Judge what torch can use against what the driver knows."""
+    if answer.get("gpus"):
+        return Check("GPU", "ok", "; ".join(answer["gpus"]))
+    if not cards:
+        remedy = "none for configs/tiny.yaml; qwen3b.yaml needs one of 80 GB"
+        return Check("GPU", "optional", "none", remedy)
+    remedy = "rm -rf .venv && make setup, without PIP_ARGS, fetches a torch with CUDA"
+    if answer.get("build", "").startswith("CUDA"):
+        remedy = f"renew the driver: torch is built for {answer['build']}"
+    return Check("GPU", "optional", f"{'; '.join(cards)}: torch cannot use it", remedy)
+
+
+def check_sandbox(found: "SandboxProbe") -> Check:
+    """Judge the sandbox: below the lowest level untrusted code is refused."""
+    layers = ", ".join(name for name, used in found.layers.items() if used)
+    text = f"level {found.level}" + (f"; layers {layers}" if layers else "")
+    if found.found is None:
+        return Check("sandbox", "missing", "; ".join([text, *found.reasons])[:300], found.remedy)
+    return Check("sandbox", "optional" if found.remedy else "ok", text, found.remedy)
+
+
+def check_cores(cores: int) -> Check:
+    """Judge the cores that this process may use."""
+    if cores >= 2:
+        return Check("cores", "ok", str(cores))
+    return Check("cores", "optional", str(cores), "all works; times in the README are for 2")
+
+
+def memory_gb(root: Path) -> float:
+    """Return the memory that processes may use: the machine's, or a container's smaller limit."""
+    lines = (root / "proc/meminfo").read_text("ascii").splitlines()
+    limits = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemTotal")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup v2, v1
+        path = root / "sys/fs/cgroup" / name
+        text = path.read_text("ascii").strip() if path.is_file() else "max"
+        limits += [int(text)] if text.isdigit() else []
+    return min(limits) / 1e9
+
+
+def check_memory(gigabytes: float) -> Check:
+    """Judge the memory."""
+    text = f"{gigabytes:.1f} GB"
+    if gigabytes >= LEAST_MEMORY_GB:
+        return Check("memory", "ok", text)
+    return Check("memory", "missing", text, f"{LEAST_MEMORY_GB:g} GB, or the container's limit up")
+
+
+def check_folder(name: str, folder: Path, *, why: str) -> Check:
+    """Judge by writing a file whether a folder, there or to be made, takes files; and its space."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    text = f"{folder}{'' if there == folder else ' (not made yet)'}"
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+        free = shutil.disk_usage(there).free / 1e9
+    except OSError as error:
+        remedy = f"make it writable, or take another folder ({why})"
+        return Check(name, "missing", f"{text}: {error.strerror}", remedy)
+    text = f"{text}, {free:.1f} GB free"
+    if free < LEAST_DISK_GB:
+        return Check(name, "missing", text, f"free {LEAST_DISK_GB:g} GB there ({why})")
+    return Check(name, "ok", text)
+
+
+def check_hub(failure: str | None) -> Check:
+    """Judge the model hub, which only models of the hub need."""
+    if failure is None:
+        return Check("model hub", "ok", "reached")
+    remedy = (
+        "only hub models need it: configs/tiny.yaml runs without, smollm2.yaml after `tightrope "
+        "model fetch smollm2-135m`, others with model.base: ./FOLDER"
+    )
+    return Check("model hub", "optional", failure, remedy)
+
+
+def _some(items: Sequence[str], *, most: int = 4) -> str:
+    more = f", and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def _show(checks: Sequence[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "optional": "yellow", "missing": "bold red"}
+    table = Table("check", "state", "found", "remedy")
+    for check in checks:
+        cells = (check.name, check.state, check.found, check.remedy)
+        table.add_row(*(Text(cell) for cell in cells), style=styles[check.state])
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
