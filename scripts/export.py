@@ -1,13 +1,15 @@
 """`tightrope export`: writes the trained adapter so that it can be served; proves that it loads.
 
-    tightrope export --config configs/tiny.yaml
+    tightrope export --config configs/tiny.yaml --merged
 
-An export that exists is refused unless `--clean` is given: it may be served from there.
+`--merged` also writes base and adapter folded into one model, for what takes no adapters. An export
+that exists is refused unless `--clean` is given: it may be served from there. `--resume --merged`
+adds what is missing.
 """
 
 import sys
 
-from train.load import COMMON_FLAGS, parse_command
+from train.load import COMMON_FLAGS, Flag, parse_command
 from train.progress import Progress
 from train.run_dir import Stage, open_stage, require, stage_dir
 
@@ -19,9 +21,10 @@ def main(argv: list[str]) -> int:
         prog="tightrope export",
         description="Write the trained adapter with tokenizer, chat template and model card.",
         example="tightrope export --config configs/tiny.yaml",
+        flags=[Flag("--merged", "also fold the adapter into the base: merged/", kind=bool)],
         common=[flag for flag in COMMON_FLAGS if flag.name != "--force"],
     )
-    settings = command.settings
+    settings, merged = command.settings, command.flags["merged"]
     from_scratch = settings.model.kind == "tiny"
     names: tuple[Stage, ...] = ("demos", "sft", "grpo") if from_scratch else ("demos", "grpo")
     inputs = [require(settings, name, config=command.config) for name in names]
@@ -29,24 +32,27 @@ def main(argv: list[str]) -> int:
         from train.export import check_tensors, read_adapter
 
         check_tensors(read_adapter(stage_dir(settings, "grpo").path / "adapter"))
-        print(f"the adapter is sound; would write {stage_dir(settings, 'export').path}/adapter")
+        made = "adapter and merged" if merged else "adapter"
+        print(f"the adapter is sound; would write {stage_dir(settings, 'export').path}/{made}")
         return 0
     stage = open_stage(
         settings, "export", resume=command.resume, clean=command.clean, inputs=inputs
     )
-    if not stage.is_done():
+    folders = [stage.path / name for name in ("adapter", *(["merged"] if merged else []))]
+    if not stage.is_done() or not all(folder.is_dir() for folder in folders):
         from train.export import export
 
-        with Progress("export", total=5, unit="steps") as progress:
+        with Progress("export", total=4 + merged, unit="steps") as progress:
 
             def report(what: str) -> None:
                 progress.note = what
                 progress.report()
                 progress.advance()
 
-            facts = export(settings, stage, report=report)
+            facts = export(settings, stage, report=report, merged=merged)
         if facts["changed_by_grpo"] is False:
             sys.stderr.write("note: GRPO left the adapter as the warm start made it: no signal\n")
         stage.finish(facts, output=stage.path / "adapter")
-    print(stage.path / "adapter")
+    for folder in folders:
+        print(folder)
     return 0

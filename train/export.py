@@ -2,72 +2,49 @@
 
     runs/NAME/export/adapter/   PEFT adapter, tokenizer, chat template, README.md (the model card)
                      base/      the from-scratch model, which no hub has (tiny only)
+                     merged/    base and adapter folded into one model (`--merged` only)
 
 An adapter with an empty, non-finite or all-zero content is refused. What was written is read back
-by a fresh process (`python -m train.export --check ADAPTER ...`), tokenizer included, and its
-logits on a fixed text are compared with those of the model as training left it.
-
-Shapes: T tokens, V vocabulary.
+by a fresh process, tokenizer included, and its logits on a fixed text are compared with those of
+the model as training left it (`train/reload.py`).
 """
 
-import argparse
+import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from envs.errors import UserError
 from train.model import load_adapter, load_base, load_tokenizer, run_tokenizer
 from train.model_card import write_card
+from train.reload import compare_adapter, compare_merged, probe_logits, read_back
 from train.run_dir import StageDir, stage_dir
 from train.settings import Settings
-
-PROBE = "Repair the code.\ndef area(w, h):\n    return w + h\n<tool_call>"
-# Largest difference of two logits, over the largest logit. Both sides run the same code on the
-# same weights, so what is left is the order of sums in a kernel: a few units in the last place.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 Report = Callable[[str], None]  # told what is being done, as a phrase
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Logits of the reloaded model against the live one's, on the same ids.
-
-    Args:
-        num_tokens: Tokens of the probe.
-        max_abs_diff: Largest difference of two logits.
-        max_abs_logit: Largest logit of the live model, the scale of the difference.
-        relative_diff: The one over the other.
-        tolerance: What is allowed of it.
-    """
-
-    num_tokens: int
-    max_abs_diff: float
-    max_abs_logit: float
-    relative_diff: float
-    tolerance: float
-
-
-def export(settings: Settings, stage: StageDir, *, report: Report) -> dict[str, Any]:
+def export(
+    settings: Settings, stage: StageDir, *, report: Report, merged: bool = False
+) -> dict[str, Any]:
     """Write `adapter/` (and `base/`) into the stage's folder; they appear only when checked.
 
     Args:
         settings: The experiment; its GRPO stage is finished.
         stage: The export stage.
         report: Told what is being done.
+        merged: Also write `merged/`.
 
     Returns:
-        Facts for the `done` marker: what the adapter holds and how the reloaded model compares.
+        Facts for the `done` marker: what the adapter holds and how the reloaded models compare.
 
     Raises:
-        UserError: The adapter is empty, not finite, or changes nothing.
+        UserError: The adapter is empty, not finite, or changes nothing; merging would lose it.
         RuntimeError: What was written differs from what was trained.
     """
     report("checking the adapter")
@@ -78,23 +55,48 @@ def export(settings: Settings, stage: StageDir, *, report: Report) -> dict[str, 
     model = load_adapter(load_base(settings), source, trainable=False).eval()
     draft = stage.path / ".draft"
     shutil.rmtree(draft, ignore_errors=True)
-    report("writing")
-    write_folders(model, settings, draft, final=stage.path)
-    report("reloading in a fresh process")
-    live = probe_logits(model, load_tokenizer(run_tokenizer(settings)))
-    comparison = compare_reloaded(
-        live, draft / "adapter", base=_base_to_load(settings), draft=draft
-    )
-    for folder in sorted(draft.iterdir(), reverse=True):  # the base first: the adapter needs it
-        shutil.rmtree(stage.path / folder.name, ignore_errors=True)
-        folder.rename(stage.path / folder.name)
-    draft.rmdir()
+    try:
+        facts = _write_and_compare(
+            model, settings, draft, final=stage.path, report=report, merged=merged
+        )
+        for folder in sorted(draft.iterdir(), reverse=True):  # the adapter last: it needs the base
+            shutil.rmtree(stage.path / folder.name, ignore_errors=True)
+            folder.rename(stage.path / folder.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return {
         "num_tensors": len(tensors),
         "num_parameters": sum(tensor.numel() for tensor in tensors.values()),
         "changed_by_grpo": changed_since_sft(tensors, settings),
-        "comparison": vars(comparison),
+        **facts,
     }
+
+
+def _write_and_compare(
+    model: Any, settings: Settings, draft: Path, *, final: Path, report: Report, merged: bool
+) -> dict[str, Any]:
+    """Write all folders below `draft` and have a fresh process read them; `model` is used up."""
+    dtype = settings.model.dtype
+    tokenizer = load_tokenizer(run_tokenizer(settings))
+    report("writing")
+    write_folders(model, settings, draft, final=final)
+    live = probe_logits(model, tokenizer)
+    with model.disable_adapter():
+        bare = probe_logits(model, tokenizer)
+    folder = draft / "merged" if merged else None
+    if folder:
+        report("merging")
+        model.merge_and_unload().save_pretrained(folder)  # adds in float32, rounds once
+        _save_beside_weights(tokenizer, settings, folder)
+        write_card(settings, folder / "README.md", export_dir=final, merged=True)
+    report("reloading in a fresh process")
+    ours, whole = read_back(
+        draft / "adapter", base=_base_to_load(settings), draft=draft, merged=folder
+    )
+    facts: dict[str, Any] = {"comparison": asdict(compare_adapter(live, ours, dtype=dtype))}
+    if whole:
+        facts["comparison_merged"] = compare_merged(live, bare, whole, dtype=dtype)
+    return facts
 
 
 def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
@@ -167,75 +169,12 @@ def write_folders(model: Any, settings: Settings, draft: Path, *, final: Path) -
     write_card(settings, adapter / "README.md", export_dir=final)
     if settings.model.kind == "tiny":
         shutil.copytree(stage_dir(settings, "sft").path / "model", base, ignore=_left_behind)
-        tokenizer.save_pretrained(base)
+        _save_beside_weights(tokenizer, settings, base)
 
 
 def base_name(settings: Settings) -> str:
     """Return what the adapter's config names as its base: relative for the from-scratch model."""
     return "../base" if settings.model.kind == "tiny" else settings.model.base
-
-
-@torch.inference_mode()
-def probe_logits(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Return `ids_T` of the fixed text and the model's `logits_TV` on it, in float32."""
-    ids_T = torch.tensor(tokenizer.encode(PROBE, add_special_tokens=False))
-    logits_TV = model(input_ids=ids_T[None].to(model.device)).logits[0]
-    return {"ids_T": ids_T, "logits_TV": logits_TV.float().cpu().contiguous()}
-
-
-def compare_reloaded(
-    live: Mapping[str, torch.Tensor], adapter: Path, *, base: dict[str, str], draft: Path
-) -> Comparison:
-    """Read `adapter` back in a fresh process and compare its logits with `live`.
-
-    Args:
-        live: What `probe_logits` says of the model as it was trained.
-        adapter: The exported folder.
-        base: How to load its base: source (relative to the adapter, or absolute), dtype, attention.
-        draft: Where the answer is put for a moment.
-
-    Raises:
-        RuntimeError: The process fails, or ids or logits differ.
-    """
-    answer = draft / "probe.safetensors"
-    given = {"check": str(adapter.resolve()), **base, "answer": str(answer.resolve())}
-    options = [text for name, value in given.items() for text in (f"--{name}", value)]
-    done = subprocess.run(
-        [sys.executable, "-m", "train.export", *options],
-        cwd=Path(__file__).resolve().parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"the exported adapter does not load in a fresh process:\n{done.stderr}")
-    found = load_file(answer)
-    answer.unlink()
-    if not torch.equal(found["ids_T"], live["ids_T"]):
-        raise RuntimeError("the exported tokenizer encodes differently from the one of the run")
-    difference = (found["logits_TV"] - live["logits_TV"]).abs().max().item()
-    scale, tolerance = live["logits_TV"].abs().max().item(), TOLERANCE[base["dtype"]]
-    if not difference <= tolerance * scale:  # a NaN is no pass
-        raise RuntimeError(
-            f"the exported adapter differs from the live model: logits by {difference:.3g}, "
-            f"largest {scale:.3g}, allowed {tolerance:g} of it"
-        )
-    return Comparison(len(live["ids_T"]), difference, scale, difference / scale, tolerance)
-
-
-def check(adapter: Path, *, base: str, dtype: str, attention: str, answer: Path) -> None:
-    """Load an exported adapter as its reader would and write what `probe_logits` says of it."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    beside = adapter / base
-    model = AutoModelForCausalLM.from_pretrained(
-        str(beside) if base.startswith("..") else base,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention,
-    )
-    policy = PeftModel.from_pretrained(model, str(adapter)).eval()
-    save_file(probe_logits(policy, load_tokenizer(adapter)), answer)
 
 
 def _base_to_load(settings: Settings) -> dict[str, str]:
@@ -252,27 +191,22 @@ def _partner(name: str) -> str:
     return name.replace("_A", "_B")
 
 
+def _save_beside_weights(tokenizer: Any, settings: Settings, folder: Path) -> None:
+    """Save a tokenizer so that `AutoTokenizer` takes its file as it stands.
+
+    Beside a Qwen2 config, Transformers 5.23 puts Qwen's splitting of words in place of the file's,
+    and the tiny model's tokenizer then encodes otherwise than in training. It does not where
+    `auto_map` is set, whose code it leaves out without `trust_remote_code`: so none is named.
+    """
+    tokenizer.save_pretrained(folder)
+    if settings.model.kind == "tiny":
+        path = folder / "tokenizer_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["auto_map"] = {"AutoTokenizer": [None, None]}
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def _left_behind(folder: str, names: list[str]) -> list[str]:
     """Leave out what a trainer puts beside a model."""
     del folder
     return [name for name in names if name.endswith((".bin", ".pt", ".md"))]
-
-
-def main(argv: list[str]) -> int:
-    """Be the fresh process of `compare_reloaded`."""
-    parser = argparse.ArgumentParser(prog="python -m train.export")
-    for name in ("check", "base", "dtype", "attention", "answer"):
-        parser.add_argument(f"--{name}", required=True)
-    given = parser.parse_args(argv)
-    check(
-        Path(given.check),
-        base=given.base,
-        dtype=given.dtype,
-        attention=given.attention,
-        answer=Path(given.answer),
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The model card of an exported adapter: base, licence, how to serve it, what was measured."""
+"""The model card of an export: base, licence, how to serve it, what was measured."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ NOT_EVALUATED = "Not evaluated yet: `tightrope evaluate --config FILE`, then exp
 
 BODY = """# {name}
 
-A LoRA adapter (rank {rank}, alpha {alpha:g}) that repairs Python code while holding as little
+{what} (rank {rank}, alpha {alpha:g}) that repairs Python code while holding as little
 context as possible. Trained by Tightrope: warm start on executed demonstrations, then
 multi-segment GRPO.
 
@@ -33,7 +33,7 @@ Licence of the base: {licence}
 {serve}
 ```
 
-Then ask for the model `{name}`. Prompts, tools and the window are those of the run: the adapter
+Then ask for the model `{name}`. Prompts, tools and the window are those of the run: the model
 expects them (`prompt` and `context` in config.yaml beside this folder).
 
 ## Evaluation
@@ -46,29 +46,33 @@ solved.
 """
 
 
-def write_card(settings: Settings, path: Path, *, export_dir: Path) -> None:
+def write_card(settings: Settings, path: Path, *, export_dir: Path, merged: bool = False) -> None:
     """Write the card.
 
     Args:
         settings: The experiment.
-        path: The adapter's README.md.
-        export_dir: Where `adapter` and `base` will lie; the line for vLLM names it.
+        path: The README.md of the adapter, or of the merged weights.
+        export_dir: Where `adapter`, `base` and `merged` will lie; the line for vLLM names it.
+        merged: Whether the card is that of the merged weights.
     """
     licence = base_licence(settings)
     data = ModelCardData(
         base_model=_hub_id(settings),
         license=licence,
-        library_name="peft",
+        library_name="transformers" if merged else "peft",
         pipeline_tag="text-generation",
-        tags=["lora", "grpo", "code-repair", "tightrope"],
+        tags=[*([] if merged else ["lora"]), "grpo", "code-repair", "tightrope"],
     )
     text = BODY.format(
         name=settings.run.name,
+        what="A base with a LoRA adapter folded in" if merged else "A LoRA adapter",
         rank=settings.model.lora_rank,
         alpha=settings.model.lora_alpha,
         base=_base_text(settings),
         licence=_licence_text(settings, licence),
-        serve=serve_line(settings, export_dir),
+        serve=merged_serve_line(settings, export_dir)
+        if merged
+        else serve_line(settings, export_dir),
         source=settings.tasks.source,
         split=settings.evaluate.split,
         table=evaluation_table(settings),
@@ -93,6 +97,11 @@ def serve_line(settings: Settings, export_dir: Path) -> str:
         f"vllm serve {base} --enable-lora --max-lora-rank {rank} "
         f"--lora-modules {settings.run.name}={adapter}{template}"
     )
+
+
+def merged_serve_line(settings: Settings, export_dir: Path) -> str:
+    """Return the command that serves the merged weights with vLLM."""
+    return f"vllm serve {export_dir / 'merged'} --served-model-name {settings.run.name}"
 
 
 def base_licence(settings: Settings) -> str | None:

@@ -13,11 +13,12 @@ from transformers import AutoModelForCausalLM
 from envs.errors import UserError
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
 from tightrope_cli.export import main
-from train.export import check_tensors, compare_reloaded, probe_logits
+from train.export import check_tensors
 from train.load import run_main
 from train.model import load_tokenizer, run_tokenizer
 from train.model_card import evaluation_table, serve_line, write_card
-from train.run_dir import stage_dir, write_whole
+from train.reload import PROBE, compare_adapter, compare_merged, probe_logits, read_back
+from train.run_dir import open_stage, stage_dir, write_whole
 from train.settings import Settings
 
 ROW = {
@@ -88,6 +89,9 @@ def test_export_writes_a_folder_that_loads_elsewhere(
     reloaded = PeftModel.from_pretrained(base, moved / "adapter").eval()
     tokenizer = load_tokenizer(moved / "adapter")
     assert tokenizer.chat_template == load_tokenizer(run_tokenizer(settings)).chat_template
+    served = load_tokenizer(moved / "base")  # a server takes this one
+    assert served.encode(PROBE) == tokenizer.encode(PROBE)
+    assert served.chat_template == tokenizer.chat_template
     for name, tensor in probe_logits(live, tokenizer).items():
         torch.testing.assert_close(probe_logits(reloaded, tokenizer)[name], tensor)
 
@@ -142,8 +146,63 @@ def test_a_changed_weight_is_noticed_by_the_fresh_process(
     save_file(weights | {name: weights[name] * 1.5}, path)
     base = str(stage_dir(settings, "sft").path / "model")
     options = {"base": base, "dtype": "float32", "attention": "sdpa"}
+    found, _ = read_back(written, base=options, draft=tmp_path)
     with pytest.raises(RuntimeError, match="differs from the live model"):
-        compare_reloaded(probe_logits(live, tokenizer), written, base=options, draft=tmp_path)
+        compare_adapter(probe_logits(live, tokenizer), found, dtype="float32")
+
+
+def test_merged_weights_load_alone_and_agree(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = add_policy(settings).eval()
+    line = ["--config", str(CONFIG), *arguments(tmp_path)]
+    open_stage(settings, "export").finish({})  # an export from before, without merged weights
+    assert run_main(main, [*line, "--resume", "--merged"]) == 0
+    folder = stage_dir(settings, "export").path
+    assert capsys.readouterr().out.splitlines() == [f"{folder}/adapter", f"{folder}/merged"]
+    done = json.loads((folder / "done").read_text())
+    assert done["comparison_merged"]["relative_diff"] <= 1e-4
+    assert done["comparison_merged"]["lost_share"] < 1e-3
+    assert not list(folder.glob(".draft*"))
+    moved = tmp_path / "elsewhere"
+    (folder / "merged").rename(moved)
+    merged = AutoModelForCausalLM.from_pretrained(moved).eval()
+    tokenizer = load_tokenizer(moved)
+    assert tokenizer.chat_template == load_tokenizer(run_tokenizer(settings)).chat_template
+    found, expected = probe_logits(merged, tokenizer), probe_logits(live, tokenizer)
+    torch.testing.assert_close(found["logits_TV"], expected["logits_TV"], rtol=1e-4, atol=1e-4)
+    card = ModelCard.load(moved / "README.md")
+    assert card.data.library_name == "transformers"
+    assert f"vllm serve {folder}/merged --served-model-name smoke" in card.text
+
+
+@pytest.mark.parametrize(
+    ("found", "dtype", "part"),
+    [
+        ([1.0, 2.0, 4.0], "float32", None),
+        ([1.0, 2.0, 4.1], "float32", "differ from the live model"),
+        ([1.0, 2.0, 3.95], "float32", "differ from the live model"),
+        ([1.0, 2.0, 3.95], "bfloat16", None),
+        ([1.0, 2.0, 3.9], "bfloat16", "lose the adapter"),
+        ([1.0, 2.0, float("nan")], "bfloat16", "differ from the live model"),
+    ],
+    ids=["same", "off", "the base, float32", "half lost", "the base, bfloat16", "nan"],
+)
+def test_merged_weights_are_held_against_the_live_model_and_the_base(
+    found: list[float], dtype: str, part: str | None
+) -> None:
+    ids_T = torch.tensor([1])
+    live, bare, merged = (
+        {"ids_T": ids_T, "logits_TV": torch.tensor([logits])}
+        for logits in ([1.0, 2.0, 4.0], [1.0, 2.0, 3.9], found)
+    )
+    if part is None:
+        assert compare_merged(live, bare, merged, dtype=dtype)["lost_share"] < 0.6
+        return
+    with pytest.raises(UserError, match=part) as caught:
+        compare_merged(live, bare, merged, dtype=dtype)
+    assert "without --merged" in caught.value.remedy
+    assert ("--model.dtype float32" in caught.value.remedy) == (dtype == "bfloat16")
 
 
 def test_missing_inputs_name_their_command(
