@@ -1,6 +1,7 @@
 """`tightrope report --config FILE`: writes runs/NAME/report/index.html from the files of the run.
 
-Reads only, so it can run at any time; a report from before is replaced.
+Its charts also lie beside it as files, figures/NAME.png and .svg. The run is only read, so this can
+be called at any time; a report from before is replaced.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
     # made from files that stay: replacing it loses nothing, so nobody has to ask for that
     stage = open_stage(command.settings, "report", clean=True)
     page = build_report(run_dir, stage.path / "index.html")
-    stage.finish({"page": page.name}, output=page)
+    from tightrope_cli.pages.plots import write_figures  # matplotlib takes a second to load
+
+    figures = write_figures(run_dir, stage.path / "figures")
+    facts = {"page": page.name, "figures": [path.name for path in figures]}
+    stage.finish(facts, output=page)
     print(page)
     return 0

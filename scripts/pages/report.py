@@ -45,11 +45,21 @@ REASONS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One learning curve: title, figure (None without data) and what the number means."""
+    """One learning curve: a name for files, (step, value) pairs, and what the number means."""
 
+    name: str
     title: str
-    figure: Markup | None
     meaning: str
+    points: Sequence[tuple[float, float]]
+    form: Callable[[float], str]
+    ceiling: float | None = None
+
+    @property
+    def figure(self) -> Markup | None:
+        """The chart for the page; None without data."""
+        if not self.points:
+            return None
+        return line_chart(self.points, title=self.title, form=self.form, ceiling=self.ceiling)
 
 
 def build_report(run_dir: Path, out: Path, *, decode: Decode | None = None) -> Path:
@@ -87,7 +97,7 @@ def build_report(run_dir: Path, out: Path, *, decode: Decode | None = None) -> P
 def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
     """Read the run and return everything the template names."""
     summary = _read_json(run_dir / "evaluate" / "summary.json")
-    policies = [_complete(row) for row in summary.get("policies", [])]
+    policies = _policies(summary)
     evaluated = {
         path.stem: read_episodes(path)
         for path in sorted((run_dir / "evaluate" / "episodes").glob("*.jsonl"))
@@ -114,6 +124,19 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "origin": origin,
         "decoded": decode is not None,
     }
+
+
+def learning_curves(run_dir: Path) -> list[Curve]:
+    """Return the curves of both training stages; one without data has no points."""
+    return [
+        *_grpo_curves(read_metrics(run_dir / "grpo" / "metrics.jsonl")),
+        _sft_curve(read_metrics(run_dir / "sft" / "metrics.jsonl")),
+    ]
+
+
+def policy_points(run_dir: Path) -> list[PolicyPoint]:
+    """Return the evaluated policies as points of the trade-off plot."""
+    return _points(_policies(_read_json(run_dir / "evaluate" / "summary.json")))
 
 
 def read_metrics(path: Path) -> list[Row]:
@@ -185,6 +208,10 @@ def _episodes_to_show(
     return [], ""
 
 
+def _policies(summary: Row) -> list[dict[str, Any]]:
+    return [_complete(row) for row in summary.get("policies", [])]
+
+
 def _complete(row: Row) -> dict[str, Any]:
     """Fill in fields that an older summary may lack."""
     return {"sampling": "", "num_unscorable": 0, "segments_mean": None, **row}
@@ -249,8 +276,9 @@ def _grpo_curves(rows: Sequence[Row]) -> list[Curve]:
         ceiling: float | None = None,
     ) -> Curve:
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-        figure = line_chart(points, title=title, form=form, ceiling=ceiling) if points else None
-        return Curve(title=title, figure=figure, meaning=meaning)
+        return Curve(
+            name=key, title=title, meaning=meaning, points=points, form=form, ceiling=ceiling
+        )
 
     return [
         curve(
@@ -292,9 +320,14 @@ def _grpo_curves(rows: Sequence[Row]) -> list[Curve]:
 
 def _sft_curve(rows: Sequence[Row]) -> Curve:
     points = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
-    figure = line_chart(points, title="Warm start loss", form="{:.3g}".format) if points else None
     meaning = "Cross-entropy per sampled token of the demonstrations, in nats."
-    return Curve(title="Loss", figure=figure, meaning=meaning)
+    return Curve(
+        name="warm_start_loss",
+        title="Warm start loss",
+        meaning=meaning,
+        points=points,
+        form="{:.3g}".format,
+    )
 
 
 def _count(value: float | None) -> str:

@@ -4,18 +4,29 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from envs.errors import UserError
 from rewards.cost import billed_tokens
 from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
 from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
 from tightrope_cli.pages.figures import PolicyPoint, line_chart, moving_average, tradeoff_plot
+from tightrope_cli.pages.plots import write_figures
 from tightrope_cli.pages.report import build_report, page_context, read_episodes
 from tightrope_cli.report import main
 from train.load import run_main
 
+CURVES = {
+    "pass_rate",
+    "tokens_per_solved",
+    "peak_context",
+    "segments_per_episode",
+    "entropy",
+    "share_groups_without_signal",
+}
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
 
@@ -228,6 +239,38 @@ def test_the_command_writes_the_page_and_replaces_it(run_dir, capsys):
         assert run_main(main, ["--config", str(config)]) == 0
         assert capsys.readouterr().out.strip() == str(run_dir / "report/index.html")
     assert (run_dir / "report/done").is_file()
+    assert len(list((run_dir / "report/figures").iterdir())) == 2 * (6 + 1 + 1)
+
+
+def test_charts_are_files_too_and_the_same_for_the_same_run(run_dir, tmp_path):
+    first = write_figures(run_dir, tmp_path / "first")
+    again = write_figures(run_dir, tmp_path / "again")
+    names = {path.stem for path in first}
+    assert names == {"tradeoff", "warm_start_loss", *CURVES}
+    for path, other in zip(first, again, strict=True):
+        assert path.read_bytes() == other.read_bytes(), path.name
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert image.width > 800 and len(image.convert("RGB").getcolors(2**24)) > 10
+        else:
+            assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_charts_without_numbers_are_left_out(run_dir, tmp_path):
+    shutil.rmtree(run_dir / "evaluate")
+    (run_dir / "grpo/metrics.jsonl").unlink()
+    written = write_figures(run_dir, tmp_path / "figures")
+    assert {path.stem for path in written} == {"warm_start_loss"}
+
+
+def test_a_policy_that_solved_nothing_and_an_open_interval_can_be_drawn(run_dir, tmp_path):
+    path = run_dir / "evaluate/summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["policies"]:
+        row["tokens_per_solved"] = 9000.0 if row["name"] == "sft" else None
+        row["tokens_per_solved_ci95"] = [4000.0, None] if row["name"] == "sft" else None
+    path.write_text(json.dumps(summary))
+    assert tmp_path / "figures/tradeoff.svg" in write_figures(run_dir, tmp_path / "figures")
 
 
 def test_the_command_names_the_remedy_for_a_missing_run(tmp_path, capsys):

@@ -156,7 +156,8 @@ def test_merged_weights_load_alone_and_agree(
 ) -> None:
     live = add_policy(settings).eval()
     line = ["--config", str(CONFIG), *arguments(tmp_path)]
-    open_stage(settings, "export").finish({})  # an export from before, without merged weights
+    before = open_stage(settings, "export")  # an export from before, without merged weights
+    before.finish({}, output=before.config)
     assert run_main(main, [*line, "--resume", "--merged"]) == 0
     folder = stage_dir(settings, "export").path
     assert capsys.readouterr().out.splitlines() == [f"{folder}/adapter", f"{folder}/merged"]
