@@ -57,7 +57,7 @@ def test_here_all_is_there_and_a_hub_that_never_answers_is_a_warning(tmp_path: P
     assert set(rows) >= {*names.split(), "model hub"}
     assert "no answer in 4 s" in rows["model hub"] and "optional" in rows["model hub"]
     assert "elsewhere (not made yet)" in rows["cache"]
-    assert "all that is needed is there" in shown.stdout
+    assert "nothing needed is missing" in shown.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -108,12 +108,14 @@ def test_needs_are_read_from_the_checkout_or_the_installed_package(tmp_path: Pat
         (check_python((3, 14)), "missing", "make setup PYTHON"),
         (check_python((3, 11)), "ok", ""),
         (check_torch(ask_torch("/bin/false")), "missing", "make -B setup"),
-        (check_torch({"late": "did not load within 30 s"}), "optional", "less busy"),
+        (check_torch({"late": "did not load within 20 s"}), "optional", "less busy"),
         (check_torch(CUDA), "ok", ""),
         (check_gpus({**CUDA, "gpus": ["H100, 85 GB"]}, ["H100"]), "ok", ""),
         (check_gpus(CPU, []), "optional", "configs/tiny.yaml"),
         (check_gpus(CPU, ["H100"]), "optional", "torch with CUDA"),
         (check_gpus(CUDA, ["H100"]), "optional", "driver"),
+        (check_gpus({"late": "did not load"}, ["H100"]), "optional", "see torch"),
+        (check_gpus({"error": "did not load"}, []), "optional", "configs/tiny.yaml"),
         (check_cores(2), "ok", ""),
         (check_cores(1), "optional", "README"),
         (check_memory(2.1), "ok", ""),
