@@ -69,7 +69,7 @@ def test_resume_says_which_settings_changed(settings: Settings) -> None:
     open_stage(with_overrides(settings), "grpo")
     changed = with_overrides(settings, "--grpo.max_steps=29", "--grpo.learning_rate=1e-4")
     changes = open_stage(changed, "grpo", resume=True).changes
-    assert changes == ("grpo.max_steps: 36 -> 29", "grpo.learning_rate: 0.004 -> 0.0001")
+    assert changes == ("grpo.max_steps: 48 -> 29", "grpo.learning_rate: 0.002 -> 0.0001")
 
 
 def test_only_the_main_process_writes(settings: Settings) -> None:
