@@ -12,8 +12,9 @@ them, rho = |S|/G'.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
+from envs.errors import UserError
 from envs.records import Episode, Score
 from rewards import cost as meter
 from rewards import outcome as grades
@@ -21,6 +22,24 @@ from rewards.cost import PRESETS, CostPreset
 from rewards.outcome import OutcomeKind
 
 Method = Literal["default", "additive", "multiplicative", "outcome_only", "zscore"]
+
+
+class Advantage(Protocol):
+    """A form of the advantage from elsewhere: `reward.advantage: package.module:function`."""
+
+    def __call__(
+        self, episodes: Sequence[Episode], *, scores: Sequence[Score], cost_weight: float
+    ) -> Sequence[float]:
+        """Return one advantage per episode, before the cap on long failures.
+
+        Args:
+            episodes: The scorable episodes of one group, at least two.
+            scores: Their outcome, whether solved, and cost in tokens, as `reward.outcome` and
+                `reward.cost` say; advantages are still 0.
+            cost_weight: The pressure on cost in this step.
+        """
+        ...
+
 
 MIN_SHARE_OF_OUTCOME: Final = 0.25
 """A solver in a mixed group keeps at least this share of its outcome advantage."""
@@ -33,7 +52,7 @@ STD_EPSILON: Final = 1e-4
 def score_group(
     episodes: Sequence[Episode],
     *,
-    method: Method = "default",
+    method: Method | Advantage = "default",
     outcome: OutcomeKind = "binary",
     cost: CostPreset = "tokens",
     cost_weight: float = 0.5,
@@ -48,7 +67,8 @@ def score_group(
 
     Args:
         episodes: All episodes of one task in one step.
-        method: `default`, or one of the ablations described at their functions below.
+        method: `default`, one of the ablations described at their functions below, or a function;
+            what that returns counts as it is, but for the cap.
         outcome: `binary` (solved or not) or `graded` (rates of hidden tests).
         cost: Name of the weights of new, cached and sampled tokens.
         cost_weight: Weight of the cost channel; one unit of that channel is one doubling of cost.
@@ -69,7 +89,15 @@ def score_group(
         costs=[scores[index].cost for index in kept],
         solved=[scores[index].solved for index in kept],
     )
-    channels = _METHODS[method](group, cost_weight)
+    if callable(method):
+        own = method(
+            [episodes[index] for index in kept],
+            scores=[scores[index] for index in kept],
+            cost_weight=cost_weight,
+        )
+        channels = _whole(group, _checked(own, num_episodes=len(kept)))
+    else:
+        channels = _METHODS[method](group, cost_weight)
     for place, index in enumerate(kept):
         advantage = channels.combined[place]
         floor = MIN_SHARE_OF_OUTCOME * channels.a_out[place]
@@ -225,6 +253,17 @@ def _whole(group: _Group, combined: list[float]) -> _Channels:
     a_out = _centred(group.outcomes)
     a_cost = [whole - part for whole, part in zip(combined, a_out, strict=True)]
     return _Channels(combined=combined, a_out=a_out, a_cost=a_cost)
+
+
+def _checked(advantages: Sequence[float], *, num_episodes: int) -> list[float]:
+    """Return what a function from elsewhere made; a number per episode, or the user's error."""
+    if len(advantages) != num_episodes or not all(map(math.isfinite, advantages)):
+        raise UserError(
+            "the function of reward.advantage must return a finite number per episode",
+            got=f"{list(advantages)} for {num_episodes} episodes",
+            remedy="mend the function",
+        )
+    return [float(value) for value in advantages]
 
 
 def _unweighed(episode: Episode, outcome: OutcomeKind, cost: CostPreset) -> Score:

@@ -91,8 +91,7 @@ def make_tokenizer(settings: Settings, stage: StageDir) -> None:
         corpus = task_corpus(
             (task, store.hidden[task.id], store.workspace(task)) for task in store.split("train")
         )
-        vocab_size = settings.model.tiny.vocab_size
-        save_tiny_tokenizer(train_tokenizer(corpus, vocab_size=vocab_size), folder)
+        save_tiny_tokenizer(train_tokenizer(corpus), folder)
         return
     tokenizer = load_tokenizer(base_source(settings))
     if settings.model.chat_template:

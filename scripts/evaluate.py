@@ -20,7 +20,8 @@ def main(argv: list[str]) -> int:
     )
     settings = command.settings
     names: list[Stage] = ["tasks", "demos"]
-    names += [name for name in ("sft", "grpo") if name in settings.evaluate.policies]
+    played = {name.removesuffix("-greedy") for name in settings.evaluate.policies}
+    names += [name for name in ("sft", "grpo") if name in played]
     inputs = [require(settings, name, config=command.config) for name in names]
     from train.evaluate import evaluate, planned
 

@@ -62,6 +62,7 @@ def _build(argv: list[str]) -> int:
         common=[flag for flag in COMMON_FLAGS if flag.name in ("--dry-run", "--clean")],
     )
     from envs.tasks.build import build
+    from train.functions import is_function, load_function
 
     tasks, folder = command.settings.tasks, tasks_dir(command.settings)
     counts: dict[Split, int] = {"train": tasks.train, "dev": tasks.dev, "test": tasks.test}
@@ -83,6 +84,7 @@ def _build(argv: list[str]) -> int:
             cache_dir=cache_dir(command.settings),
             workers=command.flags["workers"],
             report=stages.report,
+            make_tasks=load_function(tasks.source) if is_function(tasks.source) else None,
         )
     _print_counts(_open(folder, command), folder, note="built")
     return 0

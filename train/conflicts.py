@@ -4,7 +4,11 @@
 (memory, devices, the tokenizer's real prompt length) is left to `--dry-run`.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from rewards.advantages import Method
+from train.functions import find_fault
+from train.trl_arguments import EPSILON_HIGH, find_problems, with_defaults
 
 if TYPE_CHECKING:
     from train.settings import Settings
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 # Least room for system prompt, task and one observation beside two outputs (a call, and `compact`).
 MIN_VIEW_TOKENS = 128
 FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measured)
+SOURCES = ("synthetic", "projects")
 MIN_FORCED_SHARE = 0.3  # of demonstrations whose window forces a rewrite
 
 
@@ -32,38 +37,72 @@ class ConflictError(ValueError):
 
 def find_conflicts(settings: "Settings") -> list[Conflict]:
     """Return every combination of valid values that cannot work together."""
-    return [*_model_conflicts(settings), *_window_conflicts(settings), *_count_conflicts(settings)]
+    return [
+        *_model_conflicts(settings),
+        *_trl_conflicts(settings),
+        *_function_conflicts(settings),
+        *_window_conflicts(settings),
+        *_count_conflicts(settings),
+    ]
 
 
 def _model_conflicts(settings: "Settings") -> list[Conflict]:
     model, grpo, sft = settings.model, settings.grpo, settings.sft
     found = []
-    if model.tiny.hidden_size % model.tiny.num_heads:
-        reason = f"{model.tiny.num_heads} heads do not divide a width of {model.tiny.hidden_size}"
-        found.append(Conflict(("model.tiny.hidden_size", "model.tiny.num_heads"), reason))
     if settings.prompt.tools == "none" and model.kind in ("hub", "shipped"):
         reason = f"{model.base} was never told of our tools; use 'brief' or 'full'"
         found.append(Conflict(("prompt.tools", "model.base"), reason))
     if grpo.start_from == "base" and model.kind == "tiny":
         reason = "the tiny model has no pretrained weights to start from; use 'sft' or a path"
         found.append(Conflict(("grpo.start_from", "model.base"), reason))
-    if grpo.epsilon_high < grpo.epsilon:
-        reason = f"the upper clip {grpo.epsilon_high} is below the lower one {grpo.epsilon}"
-        found.append(Conflict(("grpo.epsilon_high", "grpo.epsilon"), reason))
-    if grpo.loss_type == "cispo" and grpo.epsilon_high < 1:
-        reason = f"cispo cuts each token's weight at {grpo.epsilon_high}; use at least 1 (5.0)"
-        found.append(Conflict(("grpo.epsilon_high", "grpo.loss_type"), reason))
     if settings.tasks.source == "synthetic" and sft.forced_share < MIN_FORCED_SHARE:
         reason = f"{sft.forced_share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
         found.append(Conflict(("sft.forced_share", "tasks.source"), reason))
     if settings.reward.pressure == "controlled" and not settings.reward.cost_weight:
         reason = "a weight of 0 cannot be controlled; use 'fixed', or start with 0.3"
         found.append(Conflict(("reward.pressure", "reward.cost_weight"), reason))
-    for field, precision in (("sft", sft.precision), ("grpo", grpo.precision)):
-        if settings.run.deterministic and precision == "bf16":
-            reason = "deterministic runs need fp32: bf16 results depend on the batch"
-            found.append(Conflict(("run.deterministic", f"{field}.precision"), reason))
+    if settings.run.deterministic and model.precision == "bf16":
+        reason = "deterministic runs need fp32: bf16 results depend on the batch"
+        found.append(Conflict(("run.deterministic", "model.precision"), reason))
+    if model.load_in_4bit and model.kind == "tiny":
+        reason = "the tiny model is trained whole, and 4-bit weights cannot be; use false"
+        found.append(Conflict(("model.load_in_4bit", "model.base"), reason))
     return found
+
+
+def _trl_conflicts(settings: "Settings") -> list[Conflict]:
+    given = settings.grpo.trl
+    found = [Conflict((f"grpo.trl.{name}",), fault) for name, fault in find_problems(given)]
+    if found:
+        return found
+    trl = with_defaults(given)
+    loss_type, low, high = trl["loss_type"], trl["epsilon"], trl["epsilon_high"]
+    if loss_type not in EPSILON_HIGH:
+        reason = (
+            f"{loss_type} would weigh an episode by its number of rows; "
+            f"use {' or '.join(EPSILON_HIGH)}"
+        )
+        found.append(Conflict(("grpo.trl.loss_type",), reason))
+    elif not 0 < low < 1:
+        found.append(Conflict(("grpo.trl.epsilon",), f"{low} is not between 0 and 1"))
+    elif high < low:
+        reason = f"the upper clip {high} is below the lower one {low}"
+        found.append(Conflict(("grpo.trl.epsilon_high", "grpo.trl.epsilon"), reason))
+    elif loss_type == "cispo" and high < 1:
+        reason = f"cispo cuts each token's weight at {high}; use at least 1 (5.0)"
+        found.append(Conflict(("grpo.trl.epsilon_high", "grpo.trl.loss_type"), reason))
+    return found
+
+
+def _function_conflicts(settings: "Settings") -> list[Conflict]:
+    advantage, source = settings.reward.advantage, settings.tasks.source
+    faults = {
+        "reward.advantage": find_fault(
+            advantage, names=get_args(Method), keywords=("scores", "cost_weight")
+        ),
+        "tasks.source": find_fault(source, names=SOURCES, keywords=("split", "seed")),
+    }
+    return [Conflict((field,), fault) for field, fault in faults.items() if fault]
 
 
 def _window_conflicts(settings: "Settings") -> list[Conflict]:
@@ -103,7 +142,4 @@ def _count_conflicts(settings: "Settings") -> list[Conflict]:
         fields = ("evaluate.num_tasks", f"tasks.{evaluate.split}")
         reason = f"{evaluate.num_tasks} tasks to evaluate, {available} in the split"
         found.append(Conflict(fields, reason))
-    if evaluate.base_tasks > evaluate.num_tasks:
-        reason = f"{evaluate.base_tasks} tasks for base, {evaluate.num_tasks} in all"
-        found.append(Conflict(("evaluate.base_tasks", "evaluate.num_tasks"), reason))
     return found

@@ -1,11 +1,12 @@
 """`--dry-run` of the training stages: builds all but the optimizer step, shows it, writes nothing.
 
 Resolved configuration, parameters, memory, time, one episode of `gold` in the real environment with
-the real grader, and the first prompt as text and as tokens with its loss mask.
+the real grader, and the first prompt as text and as tokens with its loss mask. Where the base is a
+folder with a model's shape but without its weights: parameters and memory alone, for planning.
 """
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from accelerate import PartialState
 
@@ -33,6 +34,7 @@ from train.model import (
     add_adapter,
     base_source,
     chat_format,
+    check_base,
     count_parameters,
     load_base,
     load_tokenizer,
@@ -48,6 +50,11 @@ from train.segments import episode_rows
 from train.settings import Settings
 
 _TOKENS_PER_LINE = 8
+_LAYOUTS: dict[str, tuple[int, Literal[0, 2, 3]]] = {  # devices, stage of ZeRO
+    "1 GPU": (1, 0),
+    "8 GPUs, ZeRO-2": (8, 2),
+    "8 GPUs, ZeRO-3": (8, 3),
+}
 _THRIFTY = Habits(find="search", submit_with_edit=True)
 
 
@@ -66,14 +73,40 @@ def show(command: Command, *, stage: Stage, tasks: StageDir) -> int:
         UserError: Tokenizer or base cannot be had.
     """
     settings = command.settings
-    state = PartialState(cpu=bool(settings.run.cpu))
+    check_base(settings)
+    state = PartialState()
     if not state.is_main_process:
         return 0
     with Progress("dry run", total=4, unit="parts") as progress:
         sections, is_sound = _build(command, stage, tasks, state=state, progress=progress)
+    _print(sections)
+    return 0 if is_sound else 1
+
+
+def show_shape(command: Command, *, stage: Stage) -> int:
+    """Print what can be told from a base's config.json alone; needs no tasks and no tokenizer.
+
+    Raises:
+        UserError: Nothing would be trained.
+    """
+    settings = command.settings
+    model = meta_base(settings, None)
+    count = count_parameters(_trainable(model, settings, stage))
+    columns = _planned_memory(settings, stage, shape=model.config, count=count)
+    sections = {
+        "configuration": dump_settings(settings),
+        "parameters": _parameters_text(settings, stage, count),
+        "memory per device (estimate)": _memory_text(columns, shape=model.config, count=count),
+        "left out": f"{settings.model.base} holds no weights: counted on the meta device, without "
+        "time, episode and first prompt. Without --dry-run this folder is refused.",
+    }
+    _print(sections)
+    return 0
+
+
+def _print(sections: dict[str, str]) -> None:
     for title, text in sections.items():
         sys.stdout.write(f"== {title} ==\n{text.rstrip()}\n\n")
-    return 0 if is_sound else 1
 
 
 def _build(
@@ -87,14 +120,13 @@ def _build(
     on_cpu = state.device.type == "cpu"
     model = meta_base(settings, tokenizer)
     count = count_parameters(_trainable(model, settings, stage))
-    memory = estimate_memory(
-        settings,
-        stage,
-        shape=model.config,
-        count=count,
-        world_size=state.num_processes,
-        on_cpu=on_cpu,
+    world_size = state.num_processes
+    now = estimate_memory(
+        settings, stage, shape=model.config, count=count, world_size=world_size, on_cpu=on_cpu
     )
+    columns = {f"here, {world_size} process{'es' if world_size > 1 else ''}": now}
+    if settings.model.kind != "tiny":
+        columns |= _planned_memory(settings, stage, shape=model.config, count=count)
     progress.advance(note="playing gold")
     store = TaskStore.open(tasks.path)
     with make_grader(store) as grader:
@@ -108,8 +140,8 @@ def _build(
     progress.advance(note="done")
     sections = {
         "configuration": dump_settings(settings),
-        "parameters": _parameters_text(settings, stage, count, state.num_processes),
-        "memory per device (estimate)": _memory_text(memory),
+        "parameters": _parameters_text(settings, stage, count),
+        "memory per device (estimate)": _memory_text(columns, shape=model.config, count=count),
         "time (estimate)": time_text,
         "one episode of gold": _episode_text(gold),
         "first prompt as text": chat.decode(row.token_ids_T[: gold.turns[0].prompt_end]),
@@ -152,18 +184,17 @@ def _play(arena: Arena, stage: Stage, name: str) -> Episode:
     return arena.play_all(requests, lambda request: script, policy=name, concurrency=1)[0]
 
 
-def _parameters_text(
-    settings: Settings, stage: Stage, count: ParameterCount, world_size: int
-) -> str:
+def _parameters_text(settings: Settings, stage: Stage, count: ParameterCount) -> str:
     grpo, sft = settings.grpo, settings.sft
     lines = [
         f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
         f"({count.share:.2%})"
     ]
+    if count.trainable < count.total:
+        lines[0] += f"; {count.total - count.trainable:,} in the base"
     if stage == "sft":
-        length = f"{sft.max_steps} steps" if sft.max_steps else f"{sft.epochs:g} epochs"
         lines.append(
-            f"{sft.num_demonstrations:,} demonstrations, {length}, about "
+            f"{sft.num_demonstrations:,} demonstrations, {sft.epochs:g} epochs, about "
             f"{sft.tokens_per_batch:,} tokens per step"
         )
     else:
@@ -171,27 +202,53 @@ def _parameters_text(
             f"{grpo.groups_per_step} groups x {grpo.group_size} = {episodes_per_step(settings)} "
             f"episodes per step, {grpo.max_steps} steps"
         )
-    lines.append(
-        f"{world_size} process{'es' if world_size > 1 else ''}, micro-batches of "
-        f"{grpo.tokens_per_microbatch:,} tokens"
-    )
+    lines.append(f"micro-batches of {grpo.tokens_per_microbatch:,} tokens per device")
     return "\n".join(lines)
 
 
-def _memory_text(memory: Memory) -> str:
-    rows = {
-        "base weights": memory.weights,
-        "adapter or trained weights": memory.adapter,
-        "gradient": memory.gradient,
-        "optimizer": memory.optimizer,
-        "KL reference": memory.reference,
-        "generation: merged copy": memory.acting_copy,
-        "generation: KV cache": memory.kv_cache,
-        "training: activations": memory.activations,
-        "training: logits": memory.logits,
-        "peak (held + the larger phase)": memory.peak,
+def _planned_memory(
+    settings: Settings, stage: Stage, *, shape: Any, count: ParameterCount
+) -> dict[str, Memory]:
+    """Return the estimate for machines that are not at hand."""
+    return {
+        name: estimate_memory(
+            settings,
+            stage,
+            shape=shape,
+            count=count,
+            world_size=world_size,
+            on_cpu=False,
+            zero=zero,
+        )
+        for name, (world_size, zero) in _LAYOUTS.items()
     }
-    return "\n".join(f"{name:<32}{_bytes(size):>10}" for name, size in rows.items())
+
+
+def _memory_text(columns: dict[str, Memory], *, shape: Any, count: ParameterCount) -> str:
+    rows = {
+        "base weights": "weights",
+        "adapter or trained weights": "adapter",
+        "gradient": "gradient",
+        "optimizer": "optimizer",
+        "KL reference": "reference",
+        "generation: whole or merged copy": "acting_copy",
+        "generation: KV cache": "kv_cache",
+        "training: gathered weights": "gathered",
+        "training: activations": "activations",
+        "training: logits": "logits",
+        "peak (held + the larger phase)": "peak",
+    }
+    lines = [" " * 34 + "".join(f"{title:>17}" for title in columns)]
+    lines += [
+        f"{name:<34}" + "".join(f"{_bytes(getattr(m, field)):>17}" for m in columns.values())
+        for name, field in rows.items()
+    ]
+    lines.append(
+        f"by the formulas of train/estimate.py, with P {count.total - count.trainable:,}, "
+        f"A {count.trainable:,}, L {shape.num_hidden_layers}, H {shape.hidden_size:,}, "
+        f"I {shape.intermediate_size:,}, V {shape.vocab_size:,}"
+    )
+    return "\n".join(lines)
 
 
 def _time_text(

@@ -3,8 +3,8 @@
 Memory comes from formulas (`Memory`), time from a short measurement of the model at hand
 (`measure_speed`). Both are meant to tell "fits" from "does not" and minutes from days, no more.
 
-Not covered: what DeepSpeed shards away, the allocator's fragments, Python and torch themselves
-(about 0.7 GB), and the sandbox.
+Not covered: buckets and buffers of the collectives, the allocator's fragments, Python and torch
+themselves (about 0.7 GB), and the sandbox.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ from train.settings import Settings
 Stage = Literal["sft", "grpo"]
 
 _BF16_SHARE = 0.75  # of float32 activations that are left under autocast: norms stay in float32
+_FOUR_BITS = 0.52  # bytes per value: 4 bits, and its share of doubly quantised scales
+_LIVE_PARAMETERS = 1e9  # DeepSpeed's default of stage3_max_live_parameters
 _MEASURED_EPISODES = 8
 _MEASURED_NEW_TOKENS = 16
 _MEASURED_ROW_TOKENS = 512
@@ -32,19 +34,24 @@ _LARGEST_ON_CPU = 1_000_000_000  # parameters; above, even a short measurement t
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device.
+    """Bytes on one device of N.
 
     With P frozen parameters of b bytes (4 in float32, 2 in bfloat16), A trainable ones, T tokens of
     a micro-batch (`grpo.tokens_per_microbatch`), L layers of width H, K features of all key-value
     heads, I features of the MLP, V words of the vocabulary, E episodes decoded at once on this
     device, W tokens of the largest window:
 
-        weights      b*P                       bytes
-        adapter      4*A                       float32 (the whole model in the tiny model's SFT)
-        gradient     4*A
-        optimizer    8*A                       two float32 moments of AdamW
-        reference    4*A                       if grpo.kl_weight is not 0
-        acting copy  b*P + 4*A                 on a CPU in float32: the adapter folded into a copy
+        weights      b*P                       bytes; /N under ZeRO-3; in 4 bits 0.52 for b, but for
+                                               V*H of the embedding
+        adapter      4*A                       float32 (the whole model in the tiny model's SFT); /N
+                                               under ZeRO-3
+        gradient     4*A                       /N under ZeRO-2 and 3
+        optimizer    8*A                       two float32 moments of AdamW; 12*A/N under ZeRO-2 and
+                                               3, which step on a float32 copy
+        reference    4*A                       if grpo.kl_weight is not 0; /N under ZeRO-3
+        acting copy  b*P + 4*A                 on a CPU in float32: the adapter folded into a copy;
+                                               under ZeRO-3: whole weights, gathered
+        gathered     b*min(P, 1e9)             ZeRO-3 in training: stage3_max_live_parameters
         KV cache     2*b*L*K*W*E
         activations  4*T*L*(7*H + 2*K + 4*I)   counted with torch's saved-tensor hooks on Qwen2 and
                                                Llama with LoRA, within 6 %; times 0.75 plus 2*P
@@ -62,6 +69,7 @@ class Memory:
     optimizer: int
     reference: int
     acting_copy: int
+    gathered: int
     kv_cache: int
     activations: int
     logits: int
@@ -75,7 +83,7 @@ class Memory:
     def peak(self) -> int:
         """Most bytes at once."""
         generating = self.acting_copy + self.kv_cache
-        return self.held + max(generating, self.activations + self.logits)
+        return self.held + max(generating, self.gathered + self.activations + self.logits)
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ def estimate_memory(
     count: ParameterCount,
     world_size: int,
     on_cpu: bool,
+    zero: Literal[0, 2, 3] = 0,
 ) -> Memory:
     """Return the bytes on one device, by the formulas of `Memory`.
 
@@ -112,11 +121,12 @@ def estimate_memory(
         count: Its parameters, adapter included.
         world_size: Devices that share the episodes of a step.
         on_cpu: Whether episodes are decoded on a CPU.
+        zero: Stage of DeepSpeed's ZeRO (arXiv 1910.02054); 0 for one process or DDP.
     """
     model, grpo = settings.model, settings.grpo
     trainable, frozen = count.trainable, count.total - count.trainable
     size = 2 if model.dtype == "bfloat16" else 4
-    is_bf16 = (settings.sft if stage == "sft" else grpo).precision == "bf16"
+    is_bf16 = model.precision == "bf16"
     heads = shape.num_attention_heads
     head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // heads
     kv_features = (getattr(shape, "num_key_value_heads", None) or heads) * head_dim
@@ -127,14 +137,21 @@ def estimate_memory(
     if is_bf16:
         activations = int(_BF16_SHARE * activations) + (2 * frozen if size == 4 else 0)
     episodes = min(grpo.generation_batch, -(-episodes_per_step(settings) // world_size))
-    copies = on_cpu and size == 4 and frozen > 0
+    weights = size * frozen
+    if model.load_in_4bit:
+        embedding = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
+        weights = int(_FOUR_BITS * (frozen - embedding)) + size * embedding
+    copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
+    held_by = world_size if zero == 3 else 1  # devices that share weights and adapter
+    stepped_by = world_size if zero else 1  # and gradient and optimizer
     return Memory(
-        weights=size * frozen,
-        adapter=4 * trainable,
-        gradient=4 * trainable,
-        optimizer=8 * trainable,
-        reference=4 * trainable if stage == "grpo" and grpo.kl_weight else 0,
-        acting_copy=size * frozen + 4 * trainable if copies else 0,
+        weights=weights // held_by,
+        adapter=4 * trainable // held_by,
+        gradient=4 * trainable // stepped_by,
+        optimizer=(12 if zero else 8) * trainable // stepped_by,
+        reference=4 * trainable // held_by if stage == "grpo" and grpo.kl_weight else 0,
+        acting_copy=weights + 4 * trainable if copies else 0,
+        gathered=int(weights * min(1, _LIVE_PARAMETERS / max(1, frozen))) if zero == 3 else 0,
         kv_cache=2 * size * layers * kv_features * settings.context.window_tokens[1] * episodes,
         activations=activations,
         logits=(8 if is_bf16 else 12) * tokens * shape.vocab_size,
@@ -181,7 +198,7 @@ def measure_speed(
     model.train()
     ids_BT = torch.tensor([ids], device=model.device)
     began = time.monotonic()
-    with _precision(settings, stage, model.device.type):
+    with _precision(settings, model.device.type):
         model(input_ids=ids_BT, labels=ids_BT).loss.backward()
     trained = len(ids) / (time.monotonic() - began)
     model.zero_grad(set_to_none=True)
@@ -193,15 +210,13 @@ def stage_seconds(
 ) -> float:
     """Return the seconds of the whole stage if all episodes are like `workload`.
 
-    SFT: rows of all demonstrations and epochs (or `max_steps` batches) through training. GRPO, each
+    SFT: rows of all demonstrations and epochs through training. GRPO, each
     step: sampled tokens through generation, rows through training, and through a forward pass of
     the reference, a third of that, if `grpo.kl_weight` is not 0.
     """
     sft, grpo = settings.sft, settings.grpo
     if stage == "sft":
         tokens = sft.num_demonstrations * sft.epochs * workload.row_tokens
-        if sft.max_steps is not None:
-            tokens = float(sft.max_steps * sft.tokens_per_batch)
         return tokens / speed.trained / world_size
     passes = 4 / 3 if grpo.kl_weight else 1.0
     per_episode = workload.sampled_tokens / speed.generated
@@ -209,8 +224,7 @@ def stage_seconds(
     return grpo.max_steps * episodes_per_step(settings) * per_episode / world_size
 
 
-def _precision(settings: Settings, stage: Stage, device: str) -> AbstractContextManager[Any]:
-    section = settings.sft if stage == "sft" else settings.grpo
-    if section.precision == "bf16":
+def _precision(settings: Settings, device: str) -> AbstractContextManager[Any]:
+    if settings.model.precision == "bf16":
         return torch.autocast(device, torch.bfloat16)
     return nullcontext()

@@ -24,6 +24,8 @@ from train.run_dir import StageDir, write_whole
 from train.settings import Settings
 
 SCRIPTS = ("gold", "careful", "wasteful", "noop")
+_BASE_TASKS = 32  # `base` rarely finds the end, so its episodes cost the most time
+_BASE_TURNS = 4
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,17 @@ def planned(settings: Settings) -> list[Series]:
     wanted, turns = settings.evaluate, settings.context.max_turns
     temperature = "temperature 1"
     series = []
-    for policy in wanted.policies:
+    for name in wanted.policies:
+        policy = name.removesuffix("-greedy")
         if policy == "base":
-            series.append(Series(policy, temperature, wanted.base_tasks, 1, wanted.base_turns))
+            num_tasks = min(_BASE_TASKS, wanted.num_tasks)
+            series.append(Series(policy, temperature, num_tasks, 1, min(_BASE_TURNS, turns)))
         elif policy in SCRIPTS:
             series.append(Series(policy, "scripted", wanted.num_tasks, 1, turns))
+        elif policy != name:
+            series.append(Series(policy, "greedy", wanted.num_tasks, 1, turns))
         else:
-            size = (wanted.num_tasks, wanted.num_samples)
-            series.append(Series(policy, temperature, *size, turns))
-            if wanted.greedy:
-                series.append(Series(policy, "greedy", wanted.num_tasks, 1, turns))
+            series.append(Series(policy, temperature, wanted.num_tasks, wanted.num_samples, turns))
     return series
 
 

@@ -74,6 +74,4 @@ def _type_text(kind: Any) -> str:
 def _default_text(info: FieldInfo) -> str:
     if info.is_required():
         return ""
-    if info.default_factory is not None:
-        return "by loss_type"
     return "null" if info.default is None else yaml_text(info.default)

@@ -210,6 +210,8 @@ def acting_copy(model: Any) -> Any:
     """
     if not isinstance(model, PeftModel) or model.dtype != torch.float32:
         return model
+    if getattr(model, "is_loaded_in_4bit", False):
+        return model  # folding the adapter into 4-bit weights would round it away
     if model.device.type != "cpu":
         return model
     return copy.deepcopy(model).merge_and_unload()

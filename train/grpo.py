@@ -18,6 +18,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
+from train.hub import shape_folder
 from train.load import Command, parse_command, run_main
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def main(argv: list[str]) -> int:
     from train.run_dir import open_stage, require
 
     settings, config = command.settings, command.config
+    if command.dry_run and shape_folder(settings.model):
+        from train.dry_run import show_shape
+
+        return show_shape(command, stage="grpo")
     tasks = require(settings, "tasks", config=config)
     if command.dry_run:
         from train.dry_run import show
@@ -54,7 +59,10 @@ def main(argv: list[str]) -> int:
         check_gate(inputs[-1], force=command.force)
     from accelerate import PartialState
 
-    processes = PartialState(cpu=bool(settings.run.cpu))
+    from train.model import check_base
+
+    check_base(settings)
+    processes = PartialState()
     stage = open_stage(
         settings,
         "grpo",
@@ -105,7 +113,12 @@ def train(command: Command, stage: "StageDir") -> None:
     from train.arena import open_arena
     from train.checkpoints import StopOnSignal, last_checkpoint, step_of
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
-    from train.model import load_tokenizer, run_tokenizer, set_up_torch
+    from train.model import (
+        hold_adapter_in_float32,
+        load_tokenizer,
+        run_tokenizer,
+        set_up_torch,
+    )
     from train.progress import Progress
     from train.recorder import StepRecorder
     from train.step_rollouts import StepRollouts
@@ -138,6 +151,7 @@ def train(command: Command, stage: "StageDir") -> None:
             tokens_per_microbatch=grpo.tokens_per_microbatch,
             callbacks=[recorder, stop],
         )
+        hold_adapter_in_float32(trainer.model)
         rollouts.attach(trainer)
         watch = dev_watch(settings, arena, stage, rollouts, trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None
@@ -204,6 +218,7 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
     from accelerate import PartialState
 
     from train.grpo_trainer import grpo_config
+    from train.trl_arguments import with_defaults
 
     grpo = settings.grpo
     return grpo_config(
@@ -212,18 +227,15 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
         group_size=grpo.group_size,
         max_steps=grpo.max_steps,
         learning_rate=grpo.learning_rate,
-        warmup_steps=grpo.warmup_steps,
         save_steps=settings.checkpoints.every,
         seed=settings.run.seed,
-        bf16=grpo.precision == "bf16",
-        use_cpu=bool(settings.run.cpu) or not torch.cuda.is_available(),
+        bf16=settings.model.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
         world_size=PartialState().num_processes,
-        loss_type=grpo.loss_type,
-        epsilon=grpo.epsilon,
-        epsilon_high=grpo.epsilon_high,
         beta=grpo.kl_weight,
         activation_checkpointing=settings.model.gradient_checkpointing,
         keep_checkpoints=settings.checkpoints.keep,
+        extra=with_defaults(grpo.trl),
     )
 
 

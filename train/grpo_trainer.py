@@ -20,9 +20,10 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -38,14 +39,10 @@ from envs.errors import UserError
 from envs.records import Segment
 from train.checkpoints import WholeCheckpoints
 from train.segments import microbatch_sizes
+from train.trl_arguments import EPSILON_HIGH, EPSILON_LOW, WARMUP_STEPS
 
 LossType = Literal["dapo", "cispo"]
 OldLogps = Literal["detach", "sampling"]
-
-# Upper clip of the ratio: DAPO (arXiv 2503.14476, 3.1) clips at 1 + 0.28. CISPO (arXiv 2506.13585)
-# clamps the ratio itself, and TRL takes this very value as the ceiling (not 1 + it).
-EPSILON_LOW = 0.2
-EPSILON_HIGH: dict[str, float] = {"dapo": 0.28, "cispo": 5.0}
 
 # Any other value would make the gradient depend on how rows are cut, or need what we do not feed.
 REQUIRED_ARGS: dict[str, Any] = {
@@ -112,12 +109,12 @@ def grpo_config(
     group_size: int,
     max_steps: int,
     learning_rate: float,
-    warmup_steps: int,
     save_steps: int,
     seed: int,
     bf16: bool,
     use_cpu: bool,
     world_size: int,
+    warmup_steps: float = WARMUP_STEPS,
     loss_type: LossType = "dapo",
     epsilon: float = EPSILON_LOW,
     epsilon_high: float | None = None,
@@ -126,8 +123,11 @@ def grpo_config(
     max_grad_norm: float = 1.0,
     activation_checkpointing: bool = False,
     keep_checkpoints: int | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> GRPOConfig:
     """Derive TRL's arguments from sizes stated globally; `beta` weighs the KL to the reference.
+
+    `extra` arguments win over what is derived; `train/trl_arguments.py` says which are sound.
 
     Raises:
         UserError: If groups do not divide among the processes, a group is too small, the loss is
@@ -135,7 +135,8 @@ def grpo_config(
     """
     _check_loss_type(loss_type)
     _check_groups(groups_per_step, group_size, world_size)
-    args = GRPOConfig(
+    derived = partial(
+        GRPOConfig,
         output_dir=str(output_dir),
         per_device_train_batch_size=groups_per_step // world_size * group_size,
         num_generations=group_size,
@@ -159,6 +160,7 @@ def grpo_config(
         **_FIXED_ARGS,
         **REQUIRED_ARGS,
     )
+    args = derived(**(extra or {}))
     if args.world_size != world_size:
         remedy = "start all processes with one `accelerate launch` or `torchrun`"
         got = f"{args.world_size} of {world_size}"
@@ -382,7 +384,7 @@ def _check_groups(groups_per_step: int, group_size: int, world_size: int) -> Non
 def _check_loss_type(loss_type: str) -> None:
     if loss_type not in EPSILON_HIGH:
         what = "this loss would weigh an episode by its number of rows"
-        remedy = f"set grpo.loss_type to one of {', '.join(EPSILON_HIGH)}"
+        remedy = f"set grpo.trl.loss_type to one of {', '.join(EPSILON_HIGH)}"
         raise UserError(what, got=loss_type, remedy=remedy)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from envs.errors import UserError
+from train.settings import ModelSettings
 
 WAIT_S = 6.0  # leaves room for imports below the promised 15 s
 
@@ -45,26 +46,30 @@ def cached_folder(repo: str) -> Path | None:
     """Return the hub cache's folder of `repo` if shape, tokenizer and all weights are there."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = {
-        name: try_to_load_from_cache(repo, name)
-        for name in (
-            "config.json",
-            "tokenizer.json",
-            "model.safetensors",
-            "model.safetensors.index.json",
-        )
-    }
-    paths = {name: Path(path) for name, path in found.items() if isinstance(path, str)}
-    if not {"config.json", "tokenizer.json"} <= paths.keys():
+    found = [try_to_load_from_cache(repo, name) for name in ("config.json", "tokenizer.json")]
+    if not all(isinstance(path, str) for path in found):
         return None
-    folder = paths["config.json"].parent
-    if "model.safetensors" in paths:
-        return folder
-    index = paths.get("model.safetensors.index.json")
-    if index is None:
-        return None
-    shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return folder if all((folder / shard).is_file() for shard in shards) else None
+    folder = Path(str(found[0])).parent
+    return None if missing_weights(folder) else folder
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """Return the files of weights that a model's folder lacks; none if it is whole."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return []
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            return sorted(shard for shard in shards if not (folder / shard).is_file())
+    return ["model.safetensors"]
+
+
+def shape_folder(model: ModelSettings) -> Path | None:
+    """Return the base's folder if it holds a model's config.json without its weights."""
+    folder = Path(model.base).expanduser()
+    has_shape = model.kind == "folder" and (folder / "config.json").is_file()
+    return folder if has_shape and missing_weights(folder) else None
 
 
 def licence_on_hub(repo: str, *, wait_s: float = WAIT_S) -> str | None:

@@ -17,18 +17,26 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+)
+from transformers.utils import (
+    is_bitsandbytes_available,
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_flash_attn_4_available,
 )
 
 from envs.errors import UserError
 from envs.rendering import ChatFormat
 from envs.tools import NAMES, Toolbox
-from train.hub import hub_source
+from train.hub import hub_source, missing_weights, shape_folder
 from train.run_dir import cache_dir, model_dir, stage_dir
 from train.settings import RunSettings, Settings
 
+HEAD_FEATURES = 32  # width of one attention head of the tiny model
 _DETERMINISTIC_THREADS = 2
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -109,6 +117,12 @@ def base_source(settings: Settings) -> str:
                 got=str(folder),
                 remedy="name a folder that holds config.json and weights, or a hub id",
             )
+        if missing := missing_weights(folder):
+            raise UserError(
+                "model.base is a folder without all its weights",
+                got=f"no {', '.join(missing)} in {folder}",
+                remedy="put all files of the model there; only --dry-run goes without the weights",
+            )
         return str(folder)
     return hub_source(model.base)
 
@@ -121,8 +135,8 @@ def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2
         hidden_size=tiny.hidden_size,
         intermediate_size=3 * tiny.hidden_size,
         num_hidden_layers=tiny.num_layers,
-        num_attention_heads=tiny.num_heads,
-        num_key_value_heads=tiny.num_heads,
+        num_attention_heads=tiny.hidden_size // HEAD_FEATURES,
+        num_key_value_heads=tiny.hidden_size // HEAD_FEATURES,
         tie_word_embeddings=True,
         max_position_embeddings=max(1024, settings.context.window_tokens[1]),
         bos_token_id=None,
@@ -141,6 +155,7 @@ def random_tiny(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2
 
 def load_base(settings: Settings) -> Any:
     """Load the untouched base: pretrained weights, or the tiny model as SFT left it."""
+    check_base(settings)
     if settings.model.kind == "tiny":
         source = str(stage_dir(settings, "sft").path / "model")
     else:
@@ -149,7 +164,46 @@ def load_base(settings: Settings) -> Any:
         source,
         dtype=getattr(torch, settings.model.dtype),
         attn_implementation=settings.model.attn_implementation,
+        **(_four_bits() if settings.model.load_in_4bit else {}),
     )
+
+
+def check_base(settings: Settings) -> None:
+    """Refuse a base that could not be loaded here, before anything is.
+
+    Raises:
+        UserError: It cannot be had; 4-bit loading without bitsandbytes; FlashAttention without its
+            package or a GPU.
+    """
+    model = settings.model
+    if model.kind != "tiny":
+        base_source(settings)
+    if model.load_in_4bit and not is_bitsandbytes_available():
+        raise UserError(
+            "model.load_in_4bit needs bitsandbytes, which is not installed",
+            remedy="pip install 'bitsandbytes>=0.50,<0.51', or set model.load_in_4bit to false",
+        )
+    flash = {
+        "flash_attention_2": is_flash_attn_2_available,
+        "flash_attention_3": is_flash_attn_3_available,
+        "flash_attention_4": is_flash_attn_4_available,
+    }
+    if model.attn_implementation in flash and not flash[model.attn_implementation]():
+        raise UserError(
+            f"model.attn_implementation {model.attn_implementation} needs a GPU and its package",
+            remedy="set model.attn_implementation to sdpa, which runs everywhere",
+        )
+
+
+def _four_bits() -> dict[str, Any]:
+    """Return how Transformers is told to load NF4 weights, each process on its own device."""
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": PartialState().device}}
 
 
 def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> Any:
@@ -158,7 +212,7 @@ def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> 
         assert tokenizer is not None, "the tiny model's shape depends on its tokenizer"
         config: Any = tiny_config(settings, tokenizer)
     else:
-        config = AutoConfig.from_pretrained(base_source(settings))
+        config = AutoConfig.from_pretrained(shape_folder(settings.model) or base_source(settings))
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -210,14 +264,30 @@ def count_parameters(model: Any) -> ParameterCount:
     Raises:
         UserError: No parameter is trainable.
     """
-    total = sum(p.numel() for p in model.parameters())
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(map(_num_values, model.parameters()))
+    trainable = sum(_num_values(p) for p in model.parameters() if p.requires_grad)
     if not trainable:
         raise UserError(
             "nothing would be trained: no parameter is trainable",
             remedy="check model.lora_targets",
         )
     return ParameterCount(total, trainable)
+
+
+def _num_values(parameter: Any) -> int:
+    """Return the number of values; bitsandbytes packs two in a byte."""
+    packed = type(parameter).__name__ == "Params4bit"
+    return parameter.numel() * (2 * parameter.element_size() if packed else 1)
+
+
+def hold_adapter_in_float32(model: Any) -> None:
+    """Undo that TRL's trainers round the adapter of a 4-bit base to bf16.
+
+    A step of 2e-5 is often less than the spacing of bf16, so it would be lost.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def stage_policy(settings: Settings, policy: str) -> Any:

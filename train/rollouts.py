@@ -80,7 +80,7 @@ class Arena:
 
     def environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
         """Return a fresh environment of `task`."""
-        context, prompt = self.settings.context, self.settings.prompt
+        context = self.settings.context
 
         def run_visible(files: dict[str, str], selector: str) -> TestReport:
             report = self.grader.run_visible(task, files, selector)
@@ -92,13 +92,12 @@ class Arena:
             task,
             self.store.workspace(task),
             chat=self.chat,
-            system=prompt.system or system_prompt(prompt.tools),
+            system=system_prompt(self.settings.prompt.tools),
             limits=Limits(
                 window_tokens=window_tokens,
                 max_turns=self.max_turns,
                 max_new_tokens=context.max_new_tokens,
                 observation_tokens=context.observation_tokens,
-                max_rewrites=context.max_rewrites,
                 max_sampled_tokens=context.max_sampled_tokens,
             ),
             strategy=context.strategy,

@@ -249,7 +249,8 @@ def tasks_dir(settings: Settings) -> Path:
         return Path(settings.tasks.dir)
     section = settings.tasks.model_dump(mode="json", exclude={"dir"})
     digest = hashlib.sha256(_json(section).encode()).hexdigest()[:12]
-    return cache_dir(settings) / "tasks" / f"{settings.tasks.source}-{digest}"
+    source = settings.tasks.source.replace(":", ".")
+    return cache_dir(settings) / "tasks" / f"{source}-{digest}"
 
 
 def cache_dir(settings: Settings) -> Path:

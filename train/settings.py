@@ -7,15 +7,21 @@ without another source are starting values that were reasoned, not measured.
 Limits: what depends on the machine (memory, devices) is not checked here but by `--dry-run`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from rewards.advantages import Method
 from rewards.pressure import PressureKind
 from train.conflicts import ConflictError, find_conflicts
+from train.trl_arguments import converted
 
-PolicyName = Literal["base", "sft", "grpo", "gold", "careful", "wasteful", "noop"]
-Advantage = Literal["default", "additive", "multiplicative", "outcome_only", "zscore"]
+PolicyName = Literal[
+    "base", "sft", "sft-greedy", "grpo", "grpo-greedy", "gold", "careful", "wasteful", "noop"
+]
+AttentionName = Literal[
+    "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
@@ -42,21 +48,15 @@ class RunSettings(Section):
     """Seed of every generator; a sample's own is (seed, step, task, sample)."""
     deterministic: bool = False
     """Same bytes for model rollouts too: fp32, fixed admission order, fixed threads; slower."""
-    cpu: bool | None = None
-    """Train on the CPU; null: only where no accelerator is found."""
 
 
 class TinySettings(Section):
     """Shape of the from-scratch model (Qwen2 architecture); read for `base: tiny` only."""
 
-    hidden_size: Count = 256
-    """Width, in features."""
+    hidden_size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    """Width, in features; one attention head for each 32."""
     num_layers: Count = 4
     """Decoder layers."""
-    num_heads: Count = 4
-    """Attention heads; divides the width."""
-    vocab_size: Annotated[int, Field(ge=512)] = 1024
-    """Byte-level BPE tokens, special ones included; 1,024 suits synthetic tasks (measured)."""
 
 
 class ModelSettings(Section):
@@ -70,8 +70,12 @@ class ModelSettings(Section):
     """A path, or the name of a shipped template; null: the tokenizer's own."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type in which frozen base weights are held; the adapter is always float32."""
-    attn_implementation: str = "sdpa"
-    """Attention of Transformers; `sdpa` runs everywhere."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: autocast in the training passes; generation keeps the dtype of the weights."""
+    load_in_4bit: bool = False
+    """Hold the frozen base in 4 bits (NF4, arXiv 2305.14314); needs a GPU and bitsandbytes."""
+    attn_implementation: AttentionName = "sdpa"
+    """Attention of Transformers; `sdpa` and `eager` run everywhere."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora_rank: Count = 32
@@ -96,15 +100,16 @@ class PromptSettings(Section):
 
     tools: Literal["full", "brief", "none"] = "brief"
     """Tool schemas in the prompt: eleven full ones cost about 900 tokens (measured)."""
-    system: str | None = None
-    """System prompt; null: the shipped text."""
 
 
 class TaskSettings(Section):
     """Which tasks are built; train, dev and test share no combination, function or project."""
 
-    source: Literal["synthetic", "projects"] = "synthetic"
-    """`synthetic`: generated projects, io grader; `projects`: pinned sdists, pytest grader."""
+    source: Literal["synthetic", "projects"] | str = "synthetic"
+    """`synthetic`: generated projects, io grader; `projects`: pinned sdists, pytest grader.
+
+    Or `package.module:function`, see `envs/tasks/build.py`.
+    """
     dir: str | None = None
     """Folder of the task set; null: .cache/tightrope/tasks/SOURCE-HASH, hash of this section."""
     train: Count = 2000
@@ -136,8 +141,6 @@ class ContextSettings(Section):
     """Tokens sampled per turn; also the output reserve of the window."""
     observation_tokens: Annotated[int, Field(ge=32)] = 512
     """Largest observation in tokens; a longer one is cut with a pointer to `read_lines`."""
-    max_rewrites: Natural = 8
-    """Evictions and compactions per episode, so that segments per episode stay bounded."""
     max_sampled_tokens: Count = 2048
     """Tokens sampled per episode, all segments together; the stop reason is token_limit."""
 
@@ -151,8 +154,11 @@ class RewardSettings(Section):
     """Weights of new, cached and sampled tokens: `tokens` 1/1/1, `price` 1/0.1/5."""
     cost_weight: Weight = 0.3
     """Pressure: advantage units per doubling of the cost among solvers; 0.5 for tiny (measured)."""
-    advantage: Advantage = "default"
-    """Form of the advantage; the others are ablations."""
+    advantage: Method | str = "default"
+    """Form of the advantage; the named others are ablations.
+
+    Or `package.module:function`, see `Advantage` in `rewards/advantages.py`.
+    """
     pressure: PressureKind = "fixed"
     """`fixed`: cost_weight stays; `controlled`: it follows the pass rate (rewards/pressure.py)."""
 
@@ -173,16 +179,8 @@ class SftSettings(Section):
     """Peak learning rate of AdamW; constant after the warm-up."""
     epochs: Positive = 2.0
     """Passes over the demonstrations."""
-    max_steps: Count | None = None
-    """Optimizer steps; overrides `epochs`."""
     tokens_per_batch: Count = 8192
     """Tokens per optimizer step on all devices together, prompt tokens included."""
-    warmup_steps: Natural = 5
-    """Optimizer steps of linear warm-up."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast in forward and backward; about twice as fast on a CPU (measured)."""
-    weight_decay: Weight = 0.0
-    """Decoupled weight decay of AdamW."""
 
 
 class GrpoSettings(Section):
@@ -196,28 +194,22 @@ class GrpoSettings(Section):
     """Steps; one optimizer update each."""
     learning_rate: Positive = 5e-5
     """Learning rate of AdamW (betas 0.9, 0.95); constant after the warm-up."""
-    warmup_steps: Natural = 3
-    """Steps of linear warm-up."""
-    loss_type: Literal["dapo", "cispo"] = "dapo"
-    """Policy term: clipped ratio (arXiv 2503.14476) or clipped weight (arXiv 2506.13585)."""
-    epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Lower clip of the importance ratio."""
-    epsilon_high: Positive = Field(
-        default_factory=lambda data: 5.0 if data.get("loss_type") == "cispo" else 0.28
-    )
-    """Upper clip of the importance ratio; 0.28 for dapo, 5.0 for cispo."""
     kl_weight: Weight = 1e-3
     """Weight of the KL divergence to the frozen SFT adapter; TRL's `beta`."""
     tokens_per_microbatch: Count = 4096
     """Padded tokens per forward pass and device; bounds memory, changes no result."""
     generation_batch: Count = 64
     """Episodes decoded at once per device; bounds the memory of the KV cache."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast in the training passes; generation keeps the dtype of the weights."""
     start_from: Annotated[str, Field(min_length=1)] = "sft"
     """`sft` (this run's warm start), `base`, or the path of an adapter folder."""
     evaluate_every: Count | None = 20
     """Steps between evaluations on dev tasks (best adapter, guard); null: none."""
+    trl: Annotated[dict[str, Any], AfterValidator(converted)] = {}
+    """Further arguments of TRL's `GRPOConfig`; --grpo.trl.max_grad_norm 0.5 sets one.
+
+    Ours where not given: loss_type dapo (arXiv 2503.14476; or cispo, 2506.13585), epsilon 0.2,
+    epsilon_high 0.28 (cispo 5.0), warmup_steps 3, max_grad_norm 1, adam_beta2 0.95, no decay.
+    """
 
 
 class CheckpointSettings(Section):
@@ -241,17 +233,16 @@ class EvaluateSettings(Section):
     policies: Annotated[list[PolicyName], Field(min_length=1)] = [
         "base",
         "sft",
+        "sft-greedy",
         "grpo",
+        "grpo-greedy",
         "gold",
         "careful",
     ]
-    """Policies to compare; `gold` and `careful` are scripted yardsticks."""
-    base_tasks: Count = 32
-    """Tasks for `base`, one episode each: it rarely finds the end, so it costs the most time."""
-    base_turns: Count = 4
-    """Turns for `base`, likewise."""
-    greedy: bool = True
-    """Also one greedy episode per task for `sft` and `grpo`."""
+    """Policies to compare; `-greedy`: one episode per task; scripts such as `gold` are yardsticks.
+
+    `base` rarely finds the end: it plays 4 turns of at most 32 tasks.
+    """
 
 
 class Settings(Section):

@@ -15,6 +15,7 @@ if not __package__:  # run as a file: look from the repository root, not from th
 
 from typing import TYPE_CHECKING, Any
 
+from train.hub import shape_folder
 from train.load import Command, parse_command, run_main
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "accelerate launch train/sft.py --config configs/tiny.yaml"
 _DECAY_SHARE = 0.6  # of the steps: a short run gains most while the rate falls (measured on tiny)
+_WARMUP_SHARE = 0.009  # of the steps: 20 of tiny's 2,244
+_LEAST_WARMUP = 5  # steps
 _GATE_TASKS = 48  # dev episodes; a pass rate of 50 % is then known to 14 points (95 %)
 
 
@@ -37,6 +40,10 @@ def main(argv: list[str]) -> int:
     )
     from train.run_dir import open_stage, require
 
+    if command.dry_run and shape_folder(command.settings.model):
+        from train.dry_run import show_shape
+
+        return show_shape(command, stage="sft")
     tasks = require(command.settings, "tasks", config=command.config)
     demos = require(command.settings, "demos", config=command.config)
     if command.dry_run:
@@ -45,7 +52,10 @@ def main(argv: list[str]) -> int:
         return show(command, stage="sft", tasks=tasks)
     from accelerate import PartialState
 
-    processes = PartialState(cpu=bool(command.settings.run.cpu))
+    from train.model import check_base
+
+    check_base(command.settings)
+    processes = PartialState()
     stage = open_stage(
         command.settings,
         "sft",
@@ -66,7 +76,13 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     from trl import SFTTrainer
 
     from train.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
-    from train.model import count_parameters, load_tokenizer, run_tokenizer, set_up_torch
+    from train.model import (
+        count_parameters,
+        hold_adapter_in_float32,
+        load_tokenizer,
+        run_tokenizer,
+        set_up_torch,
+    )
     from train.progress import Progress
     from train.recorder import StepRecorder
 
@@ -98,6 +114,7 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
             callbacks=[recorder, stop],
         )
         quiet(trainer)
+        hold_adapter_in_float32(trainer.model)
         checkpoint = last_checkpoint(stage) if command.resume else None
         stage.rewind(step_of(checkpoint) if checkpoint else 0)
         trainer.accelerator.wait_for_everyone()
@@ -159,9 +176,9 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
     micro = max(1, min(rows_per_step // world, settings.grpo.tokens_per_microbatch // max(lengths)))
     accumulation = max(1, round(rows_per_step / (micro * world)))
     rows = micro * accumulation * world
-    steps = sft.max_steps or max(1, round(sft.epochs * len(lengths) / rows))
+    steps = max(1, round(sft.epochs * len(lengths) / rows))
     decay = max(1, round(_DECAY_SHARE * steps))
-    warmup = min(sft.warmup_steps, max(0, steps - decay))
+    warmup = min(max(_LEAST_WARMUP, round(_WARMUP_SHARE * steps)), max(0, steps - decay))
     return SFTConfig(
         output_dir=str(stage.checkpoints),
         per_device_train_batch_size=micro,
@@ -169,14 +186,14 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
         max_steps=steps,
         learning_rate=sft.learning_rate,
         adam_beta2=0.95,
-        weight_decay=sft.weight_decay,
+        weight_decay=0.0,
         max_grad_norm=1.0,
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.05},
         warmup_steps=warmup,
         train_sampling_strategy="group_by_length",
-        bf16=sft.precision == "bf16",
-        use_cpu=bool(settings.run.cpu) or not _has_gpu(),
+        bf16=settings.model.precision == "bf16",
+        use_cpu=not _has_gpu(),
         gradient_checkpointing=settings.model.gradient_checkpointing,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},

@@ -11,6 +11,7 @@ from rewards.cost import sampled_tokens
 from rewards.metrics import step_metrics
 from rewards.outcome import is_scorable
 from rewards.pressure import Pressure
+from train.functions import is_function, load_function
 from train.generate import engine_for
 from train.grpo_trainer import RolloutBatch, RolloutRequest
 from train.progress import Progress
@@ -35,6 +36,8 @@ class StepRollouts:
     ) -> None:
         reward = settings.reward
         self.pressure = Pressure(kind=reward.pressure, weight=reward.cost_weight)
+        named = reward.advantage
+        self._advantage: Any = load_function(named) if is_function(named) else named
         self._settings, self._arena, self._stage = settings, arena, stage
         self._progress, self._cap = progress, RunningCap()
         self._trainer: Any = None
@@ -124,7 +127,7 @@ class StepRollouts:
         reward = self._settings.reward
         return score_group(
             group,
-            method=reward.advantage,
+            method=self._advantage,
             outcome=reward.outcome,
             cost=reward.cost,
             cost_weight=self.pressure.weight,

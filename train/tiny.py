@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from envs.records import HiddenTask, RepairTask
 from envs.tools import NAMES
 
+VOCAB_SIZE = 1024  # special tokens included; suits synthetic tasks (measured)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")
 _PIECES = Regex(
     r'\{"name": "'
@@ -60,7 +61,7 @@ def task_corpus(pairs: Iterable[tuple[RepairTask, HiddenTask, dict[str, str]]]) 
         yield "Repair the code.system\nuser\nassistant\ntool\n"
 
 
-def train_tokenizer(corpus: Iterable[str], *, vocab_size: int) -> Tokenizer:
+def train_tokenizer(corpus: Iterable[str], *, vocab_size: int = VOCAB_SIZE) -> Tokenizer:
     """Train the byte-level BPE; every byte has an id, so any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -7,11 +7,13 @@ are exact for `synthetic` and upper bounds for `projects`, where validated bugs 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
 from envs.errors import UserError
 from envs.forkserver import ForkServer
@@ -22,11 +24,18 @@ from envs.tasks.projects import Project, fetch, green_tests, load_lock, read_sdi
 from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
 from envs.tasks.validate import validate
 
-Source = Literal["synthetic", "projects"]
 Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 BATCH = 32  # candidates probed before the quotas are looked at again; independent of `workers`
+
+
+class MakeTasks(Protocol):
+    """A task source from elsewhere: `tasks.source: package.module:function`."""
+
+    def __call__(self, num_tasks: int, *, split: Split, seed: int) -> Iterable[BuiltTask]:
+        """Return tasks of a split; at most `num_tasks` are taken, so it may go on without end."""
+        ...
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -50,7 +59,7 @@ class Tally:
 
 
 def build(
-    source: Source,
+    source: str,
     *,
     out_dir: Path,
     counts: Mapping[Split, int],
@@ -60,15 +69,18 @@ def build(
     cache_dir: Path = Path(".cache/tightrope"),
     workers: int = 2,
     report: Report = silent,
+    make_tasks: MakeTasks | None = None,
 ) -> Manifest:
     """Build a task set at `out_dir`, replacing one that is there, and return its manifest.
 
     Args:
+        source: `synthetic`, `projects`, or the name of `make_tasks`.
         counts: Tasks of each split.
         seed: Draws the tasks; splits do not depend on it.
         settings: Sizes of generated tasks.
         cache_dir: Where downloaded sdists are kept.
         workers: Sandboxed runs under way at once.
+        make_tasks: Makes the tasks, instead of the shipped sources.
 
     Raises:
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
@@ -77,8 +89,12 @@ def build(
     tally = Tally()
     licences: dict[str, str] = {}
     described: dict[str, JsonValue] = {"asked": dict(counts)}
-    if source == "synthetic":
-        made = _generated(counts, seed=seed, settings=settings, report=report)
+    if make_tasks is not None:
+        made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
+        licences = {task.public.project: task.public.provenance.licence for task in made}
+    elif source == "synthetic":
+        generate = partial(synthetic.generate, settings=settings)
+        made = _generated(counts, make_tasks=generate, seed=seed, report=report)
         licences, described = {source: synthetic.LICENCE}, described | asdict(settings)
     else:
         made = []
@@ -157,13 +173,20 @@ def mutated(
 def _generated(
     counts: Mapping[Split, int],
     *,
+    make_tasks: MakeTasks,
     seed: int,
-    settings: synthetic.SyntheticSettings,
     report: Report,
 ) -> list[BuiltTask]:
     made: list[BuiltTask] = []
     for split in SPLITS:
-        for task in synthetic.generate(counts[split], split=split, seed=seed, settings=settings):
+        found = make_tasks(counts[split], split=split, seed=seed)
+        for task in islice(found, counts[split]):
+            if task.public.split != split or task.hidden.task_id != task.public.id:
+                raise UserError(
+                    "a task source made a task that does not fit",
+                    got=f"{task.public.id} of {task.public.split}, hidden {task.hidden.task_id}",
+                    remedy=f"make tasks of the split that is asked for ({split}), with equal ids",
+                )
             if len(made) % 100 == 0:
                 report("generating tasks", len(made), sum(counts.values()))
             made.append(task)

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.errors import UserError
 from envs.records import StopReason
 from rewards.advantages import CAP_WARM_UP, RunningCap, score_group
 from tests.rewards.episodes import episodes, groups, make_episode
+from tests.train.own_functions import by_rank, too_few
 
 METHODS = ["default", "additive", "multiplicative", "outcome_only", "zscore"]
 settings = {
@@ -49,6 +51,17 @@ def test_one_doubling_is_one_unit_and_more_is_cut():
     assert [score.components["A_cost"] for score in scores] == pytest.approx([0.5, -0.5])
     scores = score_group(with_costs(100, 100_000))
     assert [score.components["A_cost"] for score in scores] == pytest.approx([1.0, -1.0])
+
+
+def test_a_function_of_the_users_own_gets_the_scorable_episodes():
+    group = with_costs(100, 400, 200, 800, solved=[True, True, False, True])
+    group[3] = make_episode(unscorable="oom")
+    scores = score_group(group, method=by_rank, cost_weight=0.5)
+    assert [score.advantage for score in scores] == [0.5, 0.0, -0.5, 0.0]
+    capped = score_group(group, method=by_rank, cost_weight=0.5, sampled_cap=5)
+    assert [score.advantage for score in capped] == [0.5, 0.0, -0.25, 0.0]
+    with pytest.raises(UserError, match="a finite number per episode"):
+        score_group(group, method=too_few)
 
 
 def test_zscore_by_hand():

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def arguments(tmp_path):
     sizes = {"tasks.train": 4, "tasks.dev": 2, "tasks.test": 2}
-    fits = {"evaluate.num_tasks": 2, "evaluate.base_tasks": 1, "tasks.dir": tmp_path / "set"}
+    fits = {"evaluate.num_tasks": 2, "tasks.dir": tmp_path / "set"}
     overrides = [f"--{name}={value}" for name, value in (sizes | fits).items()]
     return ["--config", str(ROOT / "configs" / "smoke.yaml"), *overrides]
 
@@ -47,6 +47,19 @@ def test_build_then_look(arguments, tmp_path, capsys):
     with pytest.raises(UserError, match="another task set") as caught:
         main(["build", *arguments, "--tasks.seed=5"])
     assert "--clean" in caught.value.remedy
+
+
+def test_tasks_may_come_from_a_function_of_the_users_own(arguments, capsys):
+    own = ["--tasks.source", "tests.train.own_functions:one_function"]
+    assert main(["build", *arguments, *own]) == 0
+    written = capsys.readouterr()
+    assert "4 train, 2 dev, 2 test (built)" in written.out
+    assert "checking gold and no-op: 8/8" in written.err
+    assert main(["stats", *arguments, *own]) == 0
+    assert "editable: m0.py 8" in capsys.readouterr().out
+
+    with pytest.raises(UserError, match="does not fit"):
+        main(["build", *arguments, "--tasks.source=tests.train.own_functions:always_train"])
 
 
 @pytest.mark.parametrize("action", ["stats", "show"])

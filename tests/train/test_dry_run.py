@@ -8,7 +8,7 @@ import pytest
 from transformers import Qwen2Config
 
 from envs.tasks.build import build
-from tests.train.small_run import CONFIG, add_tokenizer, arguments, settings_in
+from tests.train.small_run import CONFIG, ROOT, add_tokenizer, arguments, settings_in
 from train import grpo, sft
 from train.estimate import Speed, Workload, episodes_per_step, estimate_memory, stage_seconds
 from train.load import load_settings, run_main
@@ -22,6 +22,7 @@ SHAPE = Qwen2Config(
     num_key_value_heads=2,
     vocab_size=1000,
 )
+QWEN_3B = Path(__file__).parent / "data" / "qwen2.5-coder-3b"
 COUNT = ParameterCount(total=1100, trainable=100)
 
 
@@ -88,15 +89,46 @@ def test_memory_follows_its_formulas(tmp_path: Path) -> None:
     assert replace(memory, kv_cache=10**9).peak == memory.held + 4400 + 10**9
 
 
+def test_zero_shares_among_devices_what_its_stage_says(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "--grpo.kl_weight=0.1")
+    facts = {"shape": SHAPE, "count": COUNT, "world_size": 2, "on_cpu": False}
+    two, three = (estimate_memory(settings, "grpo", **facts, zero=zero) for zero in (2, 3))
+    assert (two.weights, two.adapter, two.reference) == (4000, 400, 400)
+    assert (two.gradient, two.optimizer, two.acting_copy, two.gathered) == (200, 600, 0, 0)
+    assert (three.weights, three.adapter, three.reference) == (2000, 200, 200)
+    assert (three.gradient, three.optimizer) == (200, 600)
+    assert (three.acting_copy, three.gathered) == (4400, 4000)
+    large = replace(COUNT, total=4 * 10**9 + 100)
+    assert estimate_memory(
+        settings, "grpo", **facts | {"count": large}, zero=3
+    ).gathered == pytest.approx(4e9)
+
+
+def test_the_3b_recipe_is_planned_without_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--config", str(ROOT / "configs" / "qwen3b.yaml"), f"--model.base={QWEN_3B}"]
+    assert run_main(grpo.main, [*line, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "59,867,136 trainable (1.90%); 3,085,938,688 in the base" in shown
+    memory = shown.split("== memory per device (estimate) ==\n")[1].split("\n\n")[0]
+    rows = {line[:34].strip(): line[34:].split() for line in memory.splitlines()}
+    assert rows[""] == ["1", "GPU", "8", "GPUs,", "ZeRO-2", "8", "GPUs,", "ZeRO-3"]
+    assert rows["base weights"] == ["6.17", "GB", "6.17", "GB", "0.77", "GB"]
+    assert rows["optimizer"] == ["0.48", "GB", "89.80", "MB", "89.80", "MB"]
+    assert rows["generation: KV cache"] == ["19.33", "GB", "9.66", "GB", "9.66", "GB"]
+    assert rows["peak (held + the larger phase)"][::2] == ["33.80", "33.20", "29.38"]
+    assert "holds no weights: counted on the meta device" in shown
+
+
 @pytest.mark.parametrize(
     ("override", "field", "smaller_than"),
     [
         ("--model.gradient_checkpointing=true", "activations", 1.0),
         ("--model.dtype=bfloat16", "weights", 0.51),
+        ("--model.load_in_4bit=true", "weights", 0.56),
         ("--grpo.kl_weight=0", "reference", 0.01),
         ("--grpo.tokens_per_microbatch=1024", "logits", 0.51),
     ],
-    ids=["checkpointing", "bf16 base", "no reference", "smaller micro-batch"],
+    ids=["checkpointing", "bf16 base", "4-bit base", "no reference", "smaller micro-batch"],
 )
 def test_memory_answers_to_settings(
     override: str, field: str, smaller_than: float, tmp_path: Path
@@ -125,6 +157,6 @@ def test_time_counts_every_episode_once(tmp_path: Path) -> None:
     assert seconds == settings.grpo.max_steps * episodes_per_step(settings) * (2 + 3)
     halved = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=2)
     assert halved == seconds / 2
-    total = settings.sft.max_steps * settings.sft.tokens_per_batch / 100
+    total = settings.sft.num_demonstrations * settings.sft.epochs * 300 / 100
     found = stage_seconds(settings, "sft", speed=speed, workload=workload, world_size=1)
     assert found == pytest.approx(total)

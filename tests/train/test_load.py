@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import UserError
+from train import grpo
 from train.fields import field_rows
 from train.load import Flag, load_settings, parse_command, parse_flags, run_main
 from train.run_dir import dump_settings
+from train.trl_arguments import with_defaults
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+OWN = "tests.train.own_functions"
 LEAST = {"run": {"name": "x"}, "model": {"base": "tiny"}, "prompt": {"tools": "none"}}
 GRPO = {"prog": "accelerate launch train/grpo.py", "description": "d", "example": "grpo --config x"}
 
@@ -71,12 +74,24 @@ def test_any_float_survives_the_command_line(tmp_path_factory, value: float) -> 
     ("argument", "section", "field", "value"),
     [
         ("--context.window_tokens=[500, 600]", "context", "window_tokens", (500, 600)),
-        ("--sft.max_steps=null", "sft", "max_steps", None),
-        ("--run.cpu=true", "run", "cpu", True),
+        ("--tasks.dir=null", "tasks", "dir", None),
+        ("--run.deterministic=true", "run", "deterministic", True),
         ("--run.name=007", "run", "name", "007"),
         ("--evaluate.policies=[gold, noop]", "evaluate", "policies", ["gold", "noop"]),
+        ("--grpo.trl.max_grad_norm=0.5", "grpo", "trl", {"max_grad_norm": 0.5}),
+        ("--grpo.trl.torch_compile=true", "grpo", "trl", {"torch_compile": True}),
+        ("--grpo.trl={optim: sgd, tf32: null}", "grpo", "trl", {"optim": "sgd", "tf32": None}),
     ],
-    ids=["list", "null", "bool", "digits as text", "names"],
+    ids=[
+        "list",
+        "null",
+        "bool",
+        "digits as text",
+        "names",
+        "number of TRL",
+        "bool of TRL",
+        "section of TRL",
+    ],
 )
 def test_overrides_take_any_type(argument, section, field, value, tmp_path: Path) -> None:
     settings = load_settings(write(tmp_path, LEAST), ["--context.max_new_tokens=64", argument])
@@ -95,13 +110,19 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         "grpo": {"learning_rat": "2e-6", "group_size": "many", "start_from": "base"},
         "sft": {"forced_share": 0.1},
         "context": {"window_tokens": [600, 500], "max_new_tokens": 64},
+        "tasks": {"source": "nowhere.at:all"},
     }
-    message = refusal(write(tmp_path, data), "--reward.outcome", "perfect", "--group_size.x", "1")
+    trl = ["--grpo.trl.max_grad_nrom", "0.5", "--grpo.trl.beta=0.1", "--grpo.trl.delta=low"]
+    other = ["--reward.outcome", "perfect", "--group_size.x", "1"]
+    message = refusal(write(tmp_path, data), *other, *trl)
     for part in (
-        "7 errors",
+        "10 errors",
+        "grpo.trl.max_grad_nrom: TRL's GRPOConfig has no such argument; did you mean 'max_grad_nor",
+        "grpo.trl.beta: derived; set grpo.kl_weight instead",
+        "grpo.trl.delta: input should be a valid number, unable to parse string as a number (got l",
+        "tasks.source: nowhere.at:all does not import (ModuleNotFoundError: No module named 'nowh",
         "grpo.learning_rat: unknown key; did you mean 'learning_rate'? (got 2e-6)",
         "grpo.group_size: input should be a valid integer",
-        "sft.forced_share and tasks.source: 0.1 is too few to learn to rewrite",
         "reward.outcome: input should be 'binary' or 'graded' (got perfect)",
         "group_size: unknown key; did you mean 'grpo.group_size'?",
         "context.window_tokens: the least window 600 is larger than the largest 500",
@@ -125,13 +146,21 @@ def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
         (["--context.max_sampled_tokens=100"], "cannot hold one turn"),
         (["--grpo.tokens_per_microbatch=2000"], "a row may be as long as the largest window"),
         (["--sft.tokens_per_batch=2000"], "a row may be as long as the largest window"),
-        (["--model.tiny.num_heads=3"], "3 heads do not divide a width of 256"),
+        (["--model.tiny.hidden_size=48"], "multiple of 32"),
+        (["--sft.forced_share=0.1"], "0.1 is too few to learn to rewrite; use 0.3"),
         (["--model.base=org/model"], "was never told of our tools"),
-        (["--grpo.loss_type=cispo", "--grpo.epsilon_high=0.28"], "cispo cuts each token's weight"),
-        (["--grpo.epsilon_high=0.1"], "below the lower one"),
-        (["--run.deterministic=true", "--grpo.precision=bf16"], "need fp32"),
+        (["--grpo.trl={loss_type: cispo, epsilon_high: 0.28}"], "cispo cuts each token's weight"),
+        (["--grpo.trl.epsilon_high=0.1"], "below the lower one"),
+        (["--grpo.trl.epsilon=2"], "2.0 is not between 0 and 1"),
+        (["--grpo.trl.loss_type=grpo"], "weigh an episode by its number of rows; use dapo or ci"),
+        (["--grpo.trl.vllm_mode=server"], "fixed: episodes are sampled by Tightrope"),
+        (["--run.deterministic=true", "--model.precision=bf16"], "need fp32"),
+        (["--model.load_in_4bit=true"], "the tiny model is trained whole"),
+        ([f"--reward.advantage={OWN}:absent"], "has no attribute 'absent'"),
+        ([f"--reward.advantage={OWN}:NOT_A_FUNCTION"], "NOT_A_FUNCTION is no function"),
+        ([f"--reward.advantage={OWN}:without_weight"], "must take (x, *, scores, cost_weight)"),
+        (["--reward.advantage=zcore"], "'zscore' or package.module:function (got zcore)"),
         (["--evaluate.num_tasks=300"], "300 tasks to evaluate, 200 in the split"),
-        (["--evaluate.num_tasks=20"], "32 tasks for base, 20 in all"),
         (["--grpo.group_size=1"], "greater than or equal to 2"),
         (["--sft.wasteful_share=0.6"], "less than or equal to 0.5"),
     ],
@@ -141,10 +170,62 @@ def test_impossible_combinations_are_refused(overrides, reason, tmp_path: Path) 
     assert reason in refusal(write(tmp_path, LEAST), *overrides)
 
 
-def test_cispo_alone_gets_its_own_upper_clip(tmp_path: Path) -> None:
-    config = write(tmp_path, LEAST)
-    assert load_settings(config).grpo.epsilon_high == 0.28
-    assert load_settings(config, ["--grpo.loss_type", "cispo"]).grpo.epsilon_high == 5.0
+def test_cispo_alone_gets_its_own_upper_clip() -> None:
+    assert with_defaults({})["epsilon_high"] == 0.28
+    assert with_defaults({"loss_type": "cispo"})["epsilon_high"] == 5.0
+    assert with_defaults({"epsilon_high": 0.3, "delta": None}) == {
+        "loss_type": "dapo",
+        "epsilon": 0.2,
+        "epsilon_high": 0.3,
+        "warmup_steps": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("grpo: {learning_rat: 1e-5}", [], "unknown key; did you mean 'learning_rate'? (got 1e-5)"),
+        ("grpo: {group_size: many}", [], "grpo.group_size: input should be a valid integer"),
+        ("", ["--sft.wasteful_share=0.6"], "should be less than or equal to 0.5 (got 0.6)"),
+        ("", ["--context.window_tokens=[400,2048]"], "a window of 400 cannot hold two outputs"),
+        ("", ["--model.attn_implementation=sdp"], "should be 'sdpa', 'eager', 'flash_attention_2'"),
+        ("", ["--grpo.trl.max_grad_nrom", "1"], "no such argument; did you mean 'max_grad_norm'?"),
+        ("", ["--grpo.trl.beta=0.1"], "grpo.trl.beta: derived; set grpo.kl_weight instead"),
+        (
+            "reward: {advantage: my.own:form}",
+            [],
+            "my.own:form does not import (ModuleNotFoundError",
+        ),
+        ("", ["--grpo.start_from=base"], "the tiny model has no pretrained weights to start from"),
+        ("sft: {epochs: 1}\nsft: {epochs: 2}", [], "key 'sft' is given twice"),
+    ],
+    ids=[
+        "misspelt key",
+        "text for a number",
+        "too large a share",
+        "too small a window",
+        "unknown attention",
+        "misspelt argument of TRL",
+        "derived argument of TRL",
+        "function that does not import",
+        "nothing to start from",
+        "section given twice",
+    ],
+)
+def test_a_wrong_configuration_ends_with_one_message_and_code_2(
+    text: str, overrides: list[str], message: str, tmp_path: Path, capsys
+) -> None:
+    config = write(tmp_path, f"run: {{name: x}}\nmodel: {{base: tiny}}\n{text}\n")
+    assert run_main(grpo.main, ["--config", str(config), "--prompt.tools=none", *overrides]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith(f"error: {config}")
+    assert error.count("\n") == 1
+    assert "Remedy: mend the file" in error
+
+
+def test_there_are_at_most_60_settings() -> None:
+    assert len(list(field_rows())) <= 60
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import is_bitsandbytes_available
 
 from envs.errors import UserError
 from tests.train.small_run import ROOT, add_base, add_policy, add_tokenizer, settings_in
+from train.generate import acting_copy
 from train.load import load_settings
 from train.model import (
     add_adapter,
     base_source,
     chat_format,
+    check_base,
     count_parameters,
+    hold_adapter_in_float32,
     load_adapter,
+    load_base,
     load_tokenizer,
     meta_base,
     random_tiny,
@@ -26,7 +33,7 @@ from train.model import (
     stage_policy,
     template_text,
 )
-from train.settings import Settings
+from train.settings import AttentionName, Settings
 
 ASK = """
 import sys, time
@@ -107,6 +114,59 @@ def test_missing_weights_name_their_remedy(tmp_path: Path) -> None:
     folder = load_settings(smollm2, [f"--model.base={tmp_path / 'none'}"])
     with pytest.raises(UserError, match="no model folder"):
         base_source(folder)
+    shape = Path(__file__).parent / "data" / "qwen2.5-coder-3b"
+    with pytest.raises(UserError, match=r"without all its weights .*no model\.safetensors in"):
+        check_base(load_settings(smollm2, [f"--model.base={shape}"]))
+
+
+def test_attention_names_are_those_of_transformers_and_need_their_package(tmp_path: Path) -> None:
+    assert set(get_args(AttentionName)) <= {"eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()}
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="needs a GPU and its package"):
+            check_base(settings_in(tmp_path, "--model.attn_implementation=flash_attention_2"))
+
+
+def in_4_bits(folder: Path) -> Settings:
+    """Return the settings of a small model's folder, to be loaded in 4 bits."""
+    settings = settings_in(folder)
+    add_tokenizer(settings)
+    add_base(settings)
+    base = str(folder / "runs" / "smoke" / "sft" / "model")
+    flags = [f"--model.base={base}", "--model.load_in_4bit=true"]
+    return settings_in(folder, *flags)
+
+
+@pytest.mark.skipif(is_bitsandbytes_available(), reason="bitsandbytes is there")
+def test_4_bits_are_refused_without_their_package(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs bitsandbytes, which is not installed") as caught:
+        load_base(in_4_bits(tmp_path))
+    assert "pip install 'bitsandbytes" in caught.value.remedy
+
+
+@pytest.mark.skipif(not is_bitsandbytes_available(), reason="needs bitsandbytes")
+def test_a_4_bit_base_carries_a_float32_adapter_that_learns(tmp_path: Path) -> None:
+    settings = in_4_bits(tmp_path)
+    base = load_base(settings)
+    whole = load_base(
+        settings.model_copy(
+            update={"model": settings.model.model_copy(update={"load_in_4bit": False})}
+        )
+    )
+    assert base.get_memory_footprint() < 0.8 * whole.get_memory_footprint()
+    assert count_parameters(add_adapter(base, settings)) == count_parameters(
+        add_adapter(whole, settings)
+    )
+    policy = add_adapter(load_base(settings), settings)
+    assert acting_copy(policy) is policy
+    for parameter in policy.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()  # as TRL does
+    hold_adapter_in_float32(policy)
+    ids_BT = torch.tensor([[1, 5, 7, 300, 2]])
+    policy(input_ids=ids_BT, labels=ids_BT).loss.backward()
+    trained = {name: p for name, p in policy.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert all(p.grad.norm() > 0 for name, p in trained.items() if "lora_B" in name)
 
 
 def test_templates_are_named_or_paths(tmp_path: Path) -> None:
