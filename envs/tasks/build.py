@@ -97,6 +97,7 @@ def build(
         made = _generated(counts, make_tasks=generate, seed=seed, report=report)
         licences, described = {source: synthetic.LICENCE}, described | asdict(settings)
     else:
+        assert source == "projects", "a source from elsewhere comes with its function"
         made = []
         for project in load_lock(lock):
             files = read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))

@@ -58,8 +58,9 @@ def test_tasks_may_come_from_a_function_of_the_users_own(arguments, capsys):
     assert main(["stats", *arguments, *own]) == 0
     assert "editable: m0.py 8" in capsys.readouterr().out
 
+    own = ["--tasks.source=tests.train.own_functions:always_train"]
     with pytest.raises(UserError, match="does not fit"):
-        main(["build", *arguments, "--tasks.source=tests.train.own_functions:always_train"])
+        main(["build", *arguments, *own, "--clean"])
 
 
 @pytest.mark.parametrize("action", ["stats", "show"])
