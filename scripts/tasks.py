@@ -9,6 +9,7 @@ $TIGHTROPE_CACHE moves.
 """
 
 import difflib
+import json
 from collections import Counter
 from pathlib import Path
 from statistics import median
@@ -71,7 +72,7 @@ def _build(argv: list[str]) -> int:
         print(f"would build {wanted} tasks ({tasks.source}, seed {tasks.seed}) in {folder}")
         return 0
     if (folder / "manifest.json").is_file() and not command.clean:
-        _print_counts(_open_same(folder, tasks), folder, note="already built")
+        _print_counts(_open_same(folder, tasks, counts), folder, note="already built")
         return 0
     with _Stages() as stages:
         build(
@@ -154,6 +155,7 @@ def _stats(argv: list[str]) -> int:
     rows: dict[str, Counter[Any]] = {
         "operators": Counter(name for half in hidden for name in half.operators),
         "sites": Counter(task.difficulty.sites for task in tasks),
+        "projects": Counter(f"{task.project} ({task.split})" for task in tasks),
         "editable": Counter(", ".join(task.editable) for task in tasks),
         "rejects": Counter(store.manifest.rejects if store.manifest else {}),
     }
@@ -201,17 +203,18 @@ def _open(folder: Path, command: Command) -> "TaskStore":
     return TaskStore.open(folder)
 
 
-def _open_same(folder: Path, tasks: TaskSettings) -> "TaskStore":
+def _open_same(folder: Path, tasks: TaskSettings, counts: dict[Split, int]) -> "TaskStore":
     """Open a set that is there, if it is the one that the experiment asks for."""
+    from envs.tasks.build import described
     from envs.tasks.store import TaskStore
 
     store = TaskStore.open(folder)
     manifest = store.manifest
-    asked = {"train": tasks.train, "dev": tasks.dev, "test": tasks.test}
-    if manifest is None or (manifest.source, manifest.seed, manifest.settings.get("asked")) != (
+    asked = described(tasks.source, counts=counts, settings=synthetic_settings(tasks), lock=LOCK)
+    if manifest is None or (manifest.source, manifest.seed, manifest.settings) != (
         tasks.source,
         tasks.seed,
-        asked,
+        json.loads(json.dumps(asked)),
     ):
         raise UserError(
             "another task set is in this folder",

@@ -3,11 +3,12 @@
     build("synthetic", out_dir=folder, counts={"train": 2000, "dev": 64, "test": 200}, seed=0)
 
 Every task in a set has scored 1 with gold and 0 with no-op through the production grader. Counts
-are exact for `synthetic` and upper bounds for `projects`, where validated bugs are what they are.
+are exact for `synthetic` and upper bounds for `projects`, where validated bugs are what they are:
+the projects of a split share its count evenly, and what one cannot fill goes to those after it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,8 +27,7 @@ from envs.tasks.validate import validate
 
 Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-BATCH = 32  # candidates probed before the quotas are looked at again; independent of `workers`
+BATCH = 16  # candidates probed before the count is looked at again; independent of `workers`
 
 
 class MakeTasks(Protocol):
@@ -87,67 +87,109 @@ def build(
         InfrastructureError: The sandbox broke down.
     """
     tally = Tally()
-    licences: dict[str, str] = {}
-    described: dict[str, JsonValue] = {"asked": dict(counts)}
+    asked = described(source, counts=counts, settings=settings, lock=lock)
     if make_tasks is not None:
         made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
-        licences = {task.public.project: task.public.provenance.licence for task in made}
+        licences = {task.public.provenance.licence for task in made}
     elif source == "synthetic":
         generate = partial(synthetic.generate, settings=settings)
         made = _generated(counts, make_tasks=generate, seed=seed, report=report)
-        licences, described = {source: synthetic.LICENCE}, described | asdict(settings)
+        licences = {synthetic.LICENCE}
     else:
         assert source == "projects", "a source from elsewhere comes with its function"
-        made = []
-        for project in load_lock(lock):
-            files = read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))
-            made += mutated(
-                project,
-                files=files,
-                counts=counts,
-                seed=seed,
-                workers=workers,
-                tally=tally,
-                report=report,
-            )
-            licences[project.name] = project.licence
-            described[project.name] = project.model_dump(mode="json")
+        trees = [
+            (project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir)))
+            for project in load_lock(lock)
+        ]
+        licences = {project.licence for project, _ in trees}
+        made = _mutated(
+            trees, counts=counts, seed=seed, workers=workers, tally=tally, report=report
+        )
     kept = _validated(made, workers=workers, tally=tally, report=report)
     manifest = Manifest(
         source=source,
         seed=seed,
-        licence=", ".join(sorted(set(licences.values()))),
+        licence=", ".join(sorted(licences)),
         rejects=dict(sorted(tally.rejects.items())),
-        settings=described,
+        settings=asked,
         journal=tuple(tally.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)
+
+
+def described(
+    source: str,
+    *,
+    counts: Mapping[Split, int],
+    settings: synthetic.SyntheticSettings = synthetic.DEFAULTS,
+    lock: Path = Path("configs/projects.lock.json"),
+) -> dict[str, JsonValue]:
+    """Return what a set's manifest says of its making: a set that says otherwise is another one."""
+    asked: dict[str, JsonValue] = {"asked": dict(counts)}
+    if source == "synthetic":
+        return asked | asdict(settings)
+    if source != "projects":
+        return asked
+    pinned = {project.name: project.model_dump(mode="json") for project in load_lock(lock)}
+    return asked | {"generator": mutants.GENERATOR} | pinned
+
+
+def _mutated(
+    trees: Sequence[tuple[Project, Files]],
+    *,
+    counts: Mapping[Split, int],
+    seed: int,
+    workers: int,
+    tally: Tally,
+    report: Report,
+) -> list[BuiltTask]:
+    """Return the tasks of all projects, before the last gate."""
+    repeats = mutants.repeated_functions(trees)
+    tally.rejects["function like one of an earlier split"] += len(repeats)
+    left = dict(counts)
+    made: list[BuiltTask] = []
+    for at, (project, files) in enumerate(trees):
+        sharing = [other for other, _ in trees[at:] if other.split == project.split]
+        tasks = mutated(
+            project,
+            files=files,
+            count=-(-left[project.split] // len(sharing)),
+            seed=seed,
+            repeats=repeats,
+            workers=workers,
+            tally=tally,
+            report=report,
+        )
+        left[project.split] -= len(tasks)
+        made += tasks
+    return made
 
 
 def mutated(
     project: Project,
     *,
     files: Files,
-    counts: Mapping[Split, int],
+    count: int,
     seed: int,
-    workers: int = 2,
-    tally: Tally | None = None,
-    report: Report = silent,
+    repeats: Collection[mutants.Function],
+    workers: int,
+    tally: Tally,
+    report: Report,
 ) -> list[BuiltTask]:
     """Return the tasks of a project with their statements, before the last gate.
 
     Args:
         files: Its whole tree, tests included.
-        counts: Most tasks of each split.
+        count: Most tasks.
+        repeats: Functions to leave alone.
         tally: Counts what was dropped.
     """
-    tally = tally if tally is not None else Tally()
     report(f"five runs of {project.name}'s suite", 0, 1)
     green = green_tests(files, excluded=project.excluded_tests)
-    waiting = mutants.candidates(project, files=files, seed=seed)
+    waiting = mutants.candidates(project, files=files, seed=seed, repeats=repeats)
     total, useful = len(waiting), list[mutants.Probed]()
     with ForkServer(preload="pytest") as server:
-        while waiting:
+        while waiting and len(useful) < count:
             report(f"mutants of {project.name}", total - len(waiting), total)
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
             for probed in mutants.probe(
@@ -157,13 +199,10 @@ def mutated(
                     useful.append(probed)
                 else:
                     tally.drop(probed)
-            found = Counter(probed.candidate.split for probed in useful)
-            waiting = [one for one in waiting if found[one.split] < counts[one.split]]
     report(f"mutants of {project.name}", total, total)
     tasks = [
         mutants.assemble(probed, project=project, files=files, green=green, seed=seed)
-        for split in SPLITS
-        for probed in [one for one in useful if one.candidate.split == split][: counts[split]]
+        for probed in useful[:count]
     ]
     with make_grader(TaskStore.of(tasks)) as grader, ThreadPoolExecutor(workers) as pool:
         told = list(pool.map(lambda task: mutants.describe(task, grader=grader), tasks))
@@ -179,7 +218,7 @@ def _generated(
     report: Report,
 ) -> list[BuiltTask]:
     made: list[BuiltTask] = []
-    for split in SPLITS:
+    for split in mutants.SPLITS:
         found = make_tasks(counts[split], split=split, seed=seed)
         for task in islice(found, counts[split]):
             if task.public.split != split or task.hidden.task_id != task.public.id:

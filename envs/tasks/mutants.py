@@ -2,8 +2,8 @@
 
 A mutant counts when three runs in the sandbox fail the same tests, at least two of different
 functions (one is shown, the rest stay hidden), and no more than half of the suite. Splits are by
-top-level function or class, near-duplicates together; like the grammar's they belong to the
-project's release, not to a seed. Pass-to-pass is the whole rest of the green suite.
+project, as the lock file says, and a function of dev or test that nearly repeats one of an earlier
+split is left alone. Pass-to-pass is the whole rest of the green suite.
 """
 
 import ast
@@ -11,9 +11,10 @@ import hashlib
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from envs.forkserver import ForkServer
 from envs.records import (
@@ -28,14 +29,14 @@ from envs.records import (
 )
 from envs.suite import SuiteRun, run_suite
 from envs.syntax import parse_python
-from envs.tasks.mutate import Mutation, apply, sites
+from envs.tasks.mutate import Mutation, apply, functions, sites
 from envs.tasks.patches import gold_edits, gold_patch
 from envs.tasks.projects import Project, is_test_file
 from envs.tasks.store import BuiltTask, Files, content_sha
-from envs.tasks.validate import near_duplicates, tokens_of
+from envs.tasks.validate import Gram, grams_of, near_duplicates
 from envs.tasks.visible import keep_tests
 
-GENERATOR = "projects/1"
+GENERATOR = "projects/2"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 NUM_RUNS = 3
@@ -44,7 +45,15 @@ PROBE_LIMIT_S = 30.0  # on a busy machine too, only a bug that hangs should be d
 STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 TOO_LONG = "ran too long"
-SHARES: dict[Split, float] = {"train": 0.6, "dev": 0.12, "test": 0.28}  # of the candidates
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class Function(NamedTuple):
+    """A function or method of a project, by the name that a `Mutation` gives it."""
+
+    project: str
+    path: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,6 @@ class Candidate:
     """A planted bug before anyone ran it; `text` is the whole mutated file."""
 
     mutation: Mutation
-    split: Split
     text: str
 
 
@@ -65,29 +73,26 @@ class Probed:
     reject: str | None
 
 
-def candidates(project: Project, *, files: Files, seed: int) -> list[Candidate]:
+def candidates(
+    project: Project, *, files: Files, seed: int, repeats: Collection[Function] = ()
+) -> list[Candidate]:
     """Return bugs to try in a random order that takes turns between functions.
 
-    Of one function there are at most `MAX_PER_FUNCTION`, and `MAX_PER_OPERATOR` of one kind.
+    Of one function there are at most `MAX_PER_FUNCTION`, and `MAX_PER_OPERATOR` of one kind; of
+    those in `repeats` none.
     """
     found = [mutation for path in project.mutated for mutation in sites(files[path], path=path)]
-    splits = split_functions(found, files=files, key=f"{project.name}-{project.version}")
-    random.Random(f"{GENERATOR}:{seed}").shuffle(found)
-    queues: dict[tuple[str, str], list[Mutation]] = defaultdict(list)
+    random.Random(f"{GENERATOR}:{project.name}:{seed}").shuffle(found)
+    queues: dict[Function, list[Mutation]] = defaultdict(list)
     for mutation in found:
-        queues[mutation.path, mutation.function].append(mutation)
+        function = Function(project.name, mutation.path, mutation.function)
+        if function not in repeats:
+            queues[function].append(mutation)
     queues = {key: _mixed(queue) for key, queue in sorted(queues.items())}
     turns: list[Mutation] = []
     for turn in range(MAX_PER_FUNCTION):
         turns += [queue[turn] for queue in queues.values() if turn < len(queue)]
-    return [
-        Candidate(
-            mutation,
-            splits[mutation.path, mutation.function],
-            apply(files[mutation.path], mutation),
-        )
-        for mutation in turns
-    ]
+    return [Candidate(mutation, apply(files[mutation.path], mutation)) for mutation in turns]
 
 
 def _mixed(queue: Sequence[Mutation]) -> list[Mutation]:
@@ -101,34 +106,24 @@ def _mixed(queue: Sequence[Mutation]) -> list[Mutation]:
     return [mutation for number, mutation in turns if number < MAX_PER_OPERATOR]
 
 
-def split_functions(
-    mutations: Sequence[Mutation], *, files: Files, key: str
-) -> dict[tuple[str, str], Split]:
-    """Assign each function that has sites to a split; near-duplicates go together."""
-    weights = Counter((mutation.path, mutation.function) for mutation in mutations)
-    tokens = {
-        (path, node.name): tokens_of(ast.get_source_segment(files[path], node) or "")
-        for path in {mutation.path for mutation in mutations}
-        for node in parse_python(files[path]).body
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-    }
-    clusters: list[list[tuple[str, str]]] = []
-    for function in sorted(weights):
-        alike = [
-            cluster
-            for cluster in clusters
-            if any(near_duplicates(tokens[function], tokens[other]) for other in cluster)
+def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
+    """Return the functions of dev and test projects that nearly repeat one of an earlier split."""
+    earlier: list[frozenset[Gram]] = []
+    repeats: set[Function] = set()
+    for split in SPLITS:
+        units = [
+            (Function(project.name, path, name), grams_of(ast.unparse(node)))
+            for project, files in trees
+            if project.split == split
+            for path in project.mutated
+            for name, node in functions(parse_python(files[path]))
+            if not isinstance(node, ast.ClassDef)
         ]
-        clusters = [cluster for cluster in clusters if cluster not in alike]
-        clusters.append([function, *(other for cluster in alike for other in cluster)])
-    random.Random(key).shuffle(clusters)
-    filled: dict[Split, float] = dict.fromkeys(SHARES, 0.0)
-    splits: dict[tuple[str, str], Split] = {}
-    for cluster in clusters:
-        split = min(SHARES, key=lambda name: filled[name] / SHARES[name])
-        filled[split] += sum(min(weights[function], MAX_PER_FUNCTION) for function in cluster)
-        splits |= dict.fromkeys(cluster, split)
-    return splits
+        repeats |= {
+            name for name, grams in units if any(near_duplicates(grams, old) for old in earlier)
+        }
+        earlier += [grams for _, grams in units]
+    return repeats
 
 
 def probe(
@@ -162,7 +157,7 @@ def assemble(
     public = RepairTask(
         id=task_id,
         project=project.name,
-        split=probed.candidate.split,
+        split=project.split,
         statement="",
         workspace_sha=content_sha(workspace),
         editable=(mutation.path,),
@@ -214,7 +209,7 @@ def _visible_tree(files: Files, shown: tuple[str, str]) -> Files:
     """Return a tree without its suite but for one test function and what that needs to run."""
     path, name = shown
     kept = {
-        where: text
+        where: keep_tests(text, names={name}, whole=True) if is_test_file(where) else text
         for where, text in files.items()
         if not is_test_file(where) or _supports(where, path)
     }

@@ -57,7 +57,7 @@ class Mutation:
     """One possible bug: put `replacement` in place of the characters `[start, end)` of `path`.
 
     Attributes:
-        function: Top-level function or class that holds the site; splits of real projects go by it.
+        function: Function or method ('Class.method') at the top that holds the site.
         line: First line of the span, 1-based.
     """
 
@@ -231,20 +231,30 @@ def apply(text: str, mutation: Mutation) -> str:
     return text[: mutation.start] + mutation.replacement + text[mutation.end :]
 
 
-def _nodes(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Walk the bodies of all functions, each node once, with its top-level definition's name."""
+def functions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield top-level functions and the methods of top-level classes, then each class, by name."""
     for top in tree.body:
-        if not isinstance(top, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            continue
-        seen: set[int] = set()
-        for outer in ast.walk(top):
+        if isinstance(top, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield top.name, top
+        elif isinstance(top, ast.ClassDef):
+            for node in top.body:
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    yield f"{top.name}.{node.name}", node
+            yield top.name, top  # functions in nested classes and under conditions
+
+
+def _nodes(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Walk the bodies of all functions, each node once, with the name that `functions` gives it."""
+    seen: set[int] = set()
+    for name, unit in functions(tree):
+        for outer in ast.walk(unit):
             if not isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
             for statement in outer.body:
                 for node in _walk_bodies(statement):
                     if id(node) not in seen:
                         seen.add(id(node))
-                        yield top.name, node
+                        yield name, node
 
 
 def _walk_bodies(node: ast.AST) -> Iterator[ast.AST]:

@@ -1,8 +1,9 @@
 """Real projects as task material: sdists pinned by sha256, their suites shown to be green.
 
-The lock file names each project's version, sha256, licence and the files to mutate. `fetch`
-downloads with pip, which checks the sha256 before it looks inside; nothing of a project is
-installed, and its code runs in the sandbox only.
+The lock file names each project's version, sha256, licence, split and the files to mutate. `fetch`
+downloads with pip, which checks the sha256 and then asks the sdist's build backend for metadata, as
+it would before an installation. Nothing of a project is installed; its code and tests run in the
+sandbox only.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
 from envs.forkserver import ForkServer
-from envs.records import Record
+from envs.records import Record, Split
 from envs.suite import run_suite
 from envs.tasks.store import Files
 
@@ -31,13 +32,16 @@ class Project(Record):
     """One entry of the lock file.
 
     Attributes:
-        roots: Folders of the sdist that make up the tree, tests included.
+        split: Where all its tasks go, so that no two splits share a project.
+        roots: Folders and files at the top of the sdist that make up the tree, tests included.
         mutated: Files in which bugs are planted.
-        excluded_tests: Ids of tests that cannot pass from a bare tree, each with the reason.
+        excluded_tests: Ids of tests that do not count, and paths of test files that are left out of
+            the tree, each with the reason.
     """
 
     name: str = ""
     version: str
+    split: Split
     sdist: str
     sha256: str
     licence: str
@@ -99,6 +103,8 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
 def read_sdist(project: Project, *, sdist: Path) -> Files:
     """Return the Python files under the project's roots, path to text, without unpacking.
 
+    Test files that the lock file excludes are left out.
+
     Raises:
         UserError: The licence is not the recorded one, or a file to mutate is missing.
     """
@@ -120,6 +126,7 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
             got=project.licence_file,
             remedy="read it, then correct configs/projects.lock.json",
         )
+    files = {path: files[path] for path in sorted(files.keys() - project.excluded_tests)}
     missing = [path for path in project.mutated if path not in files]
     if missing:
         raise UserError(
@@ -127,7 +134,7 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
             got=", ".join(missing),
             remedy="correct `mutated` or `roots` in configs/projects.lock.json",
         )
-    return dict(sorted(files.items()))
+    return files
 
 
 def is_test_file(path: str) -> bool:

@@ -9,7 +9,7 @@ import io
 import re
 import tokenize
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from envs.tasks.patches import apply_edits
 from envs.tasks.store import BuiltTask, Files
 
 NEAR_DUPLICATE = 0.8  # Jaccard index of token 5-grams from which two functions count as one
+Gram = tuple[str, ...]
 _NUM_TRIES = 3  # gradings that the sandbox may spoil before the build stops
 
 
@@ -96,10 +97,16 @@ def tokens_of(source: str) -> tuple[str, ...]:
     )
 
 
-def near_duplicates(left: Sequence[str], right: Sequence[str]) -> bool:
+def grams_of(source: str) -> frozenset[Gram]:
+    """Return the 5-grams of a function's tokens; of a shorter one its tokens."""
+    tokens = tokens_of(source)
+    return frozenset(tokens[at : at + 5] for at in range(max(1, len(tokens) - 4)))
+
+
+def near_duplicates(left: frozenset[Gram], right: frozenset[Gram]) -> bool:
     """Tell whether two functions share most of their token 5-grams."""
-    first, second = _grams(left), _grams(right)
-    return len(first & second) >= NEAR_DUPLICATE * len(first | second)
+    shared = len(left & right)
+    return shared >= NEAR_DUPLICATE * (len(left) + len(right) - shared)
 
 
 def _check(task: BuiltTask, grader: Grader) -> Checked:
@@ -119,10 +126,6 @@ def _grade(grader: Grader, hidden: HiddenTask, files: Files) -> Outcome:
             return outcome
         causes.append(outcome.unscorable)
     raise InfrastructureError(f"task {hidden.task_id} could not be graded: {causes[-1]}")
-
-
-def _grams(tokens: Sequence[str]) -> set[tuple[str, ...]]:
-    return {tuple(tokens[at : at + 5]) for at in range(max(1, len(tokens) - 4))}
 
 
 def _test_name(test_id: str) -> str:

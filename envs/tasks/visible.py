@@ -12,11 +12,11 @@ from envs.syntax import parse_python
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def keep_tests(text: str, *, names: Collection[str]) -> str:
+def keep_tests(text: str, *, names: Collection[str], whole: bool = False) -> str:
     """Return a test file with those test functions and methods only whose names are in `names`.
 
     Imports, fixtures, test classes and whatever the rest refers to stay; a class that is left
-    without a body gets `pass`.
+    without a body gets `pass`. All helpers stay in a file that others import (`whole`).
     """
     lines = text.split("\n")
     kept: list[str | None] = list(lines)
@@ -28,7 +28,7 @@ def keep_tests(text: str, *, names: Collection[str]) -> str:
                 _cut(kept, node, lines=lines, is_last=node is owner.body[-1])
             if dropped and len(dropped) == len(owner.body) and isinstance(owner, ast.ClassDef):
                 kept[dropped[0].lineno - 1] = " " * dropped[0].col_offset + "pass"
-    for node in _unused(tree, names):
+    for node in [] if whole else _unused(tree, names):
         _cut(kept, node, lines=lines, is_last=False)
     return "\n".join(line for line in kept if line is not None).rstrip("\n") + "\n"
 

@@ -1,4 +1,4 @@
-"""A project small enough to read, packed like an sdist, whose suite notices most bugs."""
+"""Projects small enough to read, packed like sdists, whose suites notice most bugs."""
 
 import hashlib
 import io
@@ -124,29 +124,128 @@ FILES = {
     "tests/test_core.py": TESTS,
 }
 
+WORDS = '''"""Words of a text."""
 
-def pack(folder, files=FILES, **fields):
+
+def initials(text):
+    """Return the first letters, in capitals."""
+    return "".join(word[0].upper() for word in text.split())
+
+
+def longest(text):
+    """Return the length of the longest word."""
+    return max(len(word) for word in text.split())
+'''
+TESTS_OF_WORDS = """from words.core import initials, longest
+
+
+def test_initials():
+    assert initials("ada lovelace") == "AL"
+
+
+def test_initials_of_one():
+    assert initials("ada") == "A"
+
+
+def test_longest():
+    assert longest("a bbb cc") == 3
+
+
+def test_longest_of_one():
+    assert longest("aa") == 2
+"""
+POINTS = '''"""Points of a plane."""
+
+
+def distance(one, two):
+    """Return the distance along the axes."""
+    return abs(one[0] - two[0]) + abs(one[1] - two[1])
+
+
+class Box:
+    """A box between two corners."""
+
+    def __init__(self, low, high):
+        self.low, self.high = low, high
+
+    def area(self):
+        """Return width times height."""
+        return (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
+'''
+TESTS_OF_POINTS = """from points.core import Box, distance
+
+from tests import SuiteOfAreas
+
+
+def test_distance():
+    assert distance((0, 0), (1, 2)) == 3
+
+
+def test_distance_of_negative():
+    assert distance((-1, -2), (3, 2)) == 8
+
+
+class TestOne(SuiteOfAreas):
+    def box(self):
+        return Box((1, 2), (4, 6)), 12
+"""
+MIXIN_OF_POINTS = """def reversed_corners(box):
+    return type(box)(box.high, box.low)
+
+
+class SuiteOfAreas:
+    def test_area(self):
+        box, area = self.box()
+        assert box.area() == area
+
+    def test_area_of_reversed(self):
+        box, area = self.box()
+        assert reversed_corners(box).area() == area
+"""
+
+
+def pack(folder, files=FILES, *, name="calc", **fields):
     """Write an sdist into the cache in `folder` and a lock file beside it; return (lock, cache)."""
     cache = folder / "cache"
-    path = cache / "sdists" / "calc-1.0.tar.gz"
+    path = cache / "sdists" / f"{name}-1.0.tar.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz") as archive:
-        for name, text in files.items():
-            member = tarfile.TarInfo(f"calc-1.0/{name}")
+        for where, text in files.items():
+            member = tarfile.TarInfo(f"{name}-1.0/{where}")
             member.size = len(text.encode())
             archive.addfile(member, io.BytesIO(text.encode()))
     entry = {
         "version": "1.0",
+        "split": "train",
         "sdist": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "licence": "MIT-0",
         "licence_file": "LICENSE",
         "licence_sha256": hashlib.sha256(LICENCE.encode()).hexdigest(),
-        "roots": ["calc", "tests"],
-        "mutated": ["calc/core.py"],
+        "roots": [name, "tests"],
+        "mutated": [f"{name}/core.py"],
     }
     lock = folder / "projects.lock.json"
-    lock.write_text(json.dumps({"calc": entry | fields}), "utf-8")
+    entries = json.loads(lock.read_text("utf-8")) if lock.exists() else {}
+    lock.write_text(json.dumps(entries | {name: entry | fields}), "utf-8")
+    return lock, cache
+
+
+def pack_three(folder):
+    """Write one project for each split into one lock file; return (lock, cache)."""
+    pack(folder)
+    others = [
+        ("words", "dev", WORDS, {"tests/test_words.py": TESTS_OF_WORDS}),
+        (
+            "points",
+            "test",
+            POINTS,
+            {"tests/__init__.py": MIXIN_OF_POINTS, "tests/test_points.py": TESTS_OF_POINTS},
+        ),
+    ]
+    for name, split, text, tests in others:
+        files = {"LICENSE": LICENCE, f"{name}/__init__.py": "", f"{name}/core.py": text}
+        lock, cache = pack(folder, files | tests, name=name, split=split)
     return lock, cache
 
 

@@ -1,23 +1,25 @@
 import ast
+import json
+from collections import Counter
 
 import pytest
 
 from envs.grading import make_grader
 from envs.tasks.build import build
-from envs.tasks.mutants import candidates
+from envs.tasks.mutants import candidates, repeated_functions
 from envs.tasks.patches import apply_edits
-from envs.tasks.projects import fetch, read_sdist
+from envs.tasks.projects import fetch, load_lock, read_sdist
 from envs.tasks.store import TaskStore
 from envs.tasks.validate import leak, score
-from tests.envs.tasks.small_project import pack, project
+from tests.envs.tasks.small_project import pack_three
 
-COUNTS = {"train": 6, "dev": 2, "test": 3}
+COUNTS = {"train": 6, "dev": 2, "test": 2}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("projects")
-    lock, cache = pack(folder)
+    lock, cache = pack_three(folder)
     for name in ("set", "again"):
         build("projects", out_dir=folder / name, counts=COUNTS, seed=0, lock=lock, cache_dir=cache)
     return folder
@@ -47,22 +49,36 @@ def test_every_split_has_tasks_and_no_more_than_asked(store):
     assert sum(store.manifest.rejects.values()) > 0
 
 
-def test_no_function_is_broken_in_two_splits(store):
-    where = {}
-    for task in store.public.values():
-        edit = store.hidden[task.id].gold_edits[0]
-        tree = ast.parse(store.workspace(task)[edit.path])
-        (name,) = [
-            f.name
-            for f in tree.body
-            if hasattr(f, "name") and f.lineno <= edit.start <= f.end_lineno
-        ]
-        where.setdefault(name, set()).add(task.split)
-    assert all(len(splits) == 1 for splits in where.values())
+def test_no_two_splits_share_a_project(store):
+    found = {split: {task.project for task in store.split(split)} for split in COUNTS}
+    assert found == {"train": {"calc"}, "dev": {"words"}, "test": {"points"}}
+
+
+def test_projects_of_a_split_share_its_count(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    entries = json.loads(lock.read_text("utf-8"))
+    lock.write_text(json.dumps({n: e | {"split": "train"} for n, e in entries.items()}), "utf-8")
+    build("projects", out_dir=tmp_path / "set", counts=COUNTS, seed=0, lock=lock, cache_dir=cache)
+    store = TaskStore.open(tmp_path / "set")
+    assert Counter(task.project for task in store.split("train")) == {
+        "calc": 2,
+        "words": 2,
+        "points": 2,
+    }
+
+
+def test_a_mixin_keeps_its_helpers_and_the_visible_test_only(store):
+    for task in store.split("test"):
+        files = store.workspace(task)
+        shared = files.get("tests/__init__.py", "")
+        for name in ("test_area", "test_area_of_reversed"):
+            shown = any(test.endswith(f"::{name}") for test in task.visible_tests)
+            assert (f"def {name}(" in shared) == shown
+        assert "def reversed_corners" in shared
 
 
 def test_the_workspace_holds_the_visible_test_only(store):
-    for task in store.public.values():
+    for task in store.split("train"):
         files, hidden = store.workspace(task), store.hidden[task.id]
         text = files["tests/test_core.py"]
         tests = {
@@ -80,7 +96,8 @@ def test_gold_edits_restore_the_pristine_file(store):
     for task in store.public.values():
         hidden = store.hidden[task.id]
         mended = apply_edits(store.workspace(task), hidden.gold_edits)
-        assert mended["calc/core.py"] == store.tests(hidden)["calc/core.py"]
+        (path,) = task.editable
+        assert mended[path] == store.tests(hidden)[path]
         (span,) = hidden.gold_spans
         assert span.start <= hidden.gold_edits[0].start <= span.end
 
@@ -88,7 +105,7 @@ def test_gold_edits_restore_the_pristine_file(store):
 def test_statements_say_what_fails_and_nothing_else(store):
     for task in store.built():
         assert leak(task) is None
-        assert task.public.statement.startswith("tests/test_core.py::")
+        assert task.public.statement.startswith("tests/test_")
         assert len(task.public.statement) <= 400
 
 
@@ -101,24 +118,34 @@ def test_gold_scores_one_and_noop_zero(store):
             assert grader.run_visible(task.public, gold, "").failures == ()
 
 
-def test_splits_do_not_depend_on_the_seed(tmp_path):
-    entry, cache = project(tmp_path)
-    files = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
-    splits = [
-        {(one.mutation.function, one.split) for one in candidates(entry, files=files, seed=seed)}
-        for seed in (0, 1)
+def test_bugs_take_turns_between_functions_and_methods(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    found = {}
+    for entry in load_lock(lock):
+        files = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
+        found[entry.name] = [one.mutation for one in candidates(entry, files=files, seed=0)]
+    assert len({mutation.function for mutation in found["calc"][:6]}) == 6
+    assert "Box.area" in {mutation.function for mutation in found["points"]}
+
+
+def test_a_function_that_nearly_repeats_one_of_an_earlier_split_is_left_alone(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    trees = [
+        (entry, read_sdist(entry, sdist=fetch(entry, cache_dir=cache))) for entry in load_lock(lock)
     ]
-    assert splits[0] == splits[1]
-    assert {split for _, split in splits[0]} == {"train", "dev", "test"}
-
-
-def test_near_duplicate_functions_go_together(tmp_path):
-    entry, cache = project(tmp_path)
-    files = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
-    files["calc/core.py"] += (
-        files["calc/core.py"].partition("\n\n\n")[2].replace("def ", "def other_")
-    )
-    found = {c.mutation.function: c.split for c in candidates(entry, files=files, seed=0)}
-    assert len(found) == 12
-    for name, split in found.items():
-        assert split == found[name.removeprefix("other_")]
+    assert repeated_functions(trees) == set()
+    (_, train), (dev, files), _ = trees
+    copied = train["calc/core.py"].partition("\n\n\n")[2].replace("def total", "def summed")
+    files["words/core.py"] += f"\n\n{copied}"
+    repeats = repeated_functions(trees)
+    assert {(one.project, one.path) for one in repeats} == {("words", "words/core.py")}
+    assert {one.name for one in repeats} == {
+        "summed",
+        "largest",
+        "spread",
+        "chunks",
+        "clamp",
+        "evens",
+    }
+    left = {one.mutation.function for one in candidates(dev, files=files, seed=0, repeats=repeats)}
+    assert left == {"initials", "longest"}

@@ -94,11 +94,11 @@ def test_code_outside_functions_decorators_and_signatures_is_left_alone():
     assert {m.operator for m in sites(text)} == {"return_none"}
 
 
-def test_sites_name_the_top_level_definition():
+def test_sites_name_the_function_or_method_at_the_top():
     text = (
         "class C:\n    def m(self):\n        return 1\n\ndef f():\n    def g():\n        return 2\n"
     )
-    assert {(m.function, m.line) for m in sites(text)} == {("C", 3), ("f", 7)}
+    assert {(m.function, m.line) for m in sites(text)} == {("C.m", 3), ("f", 7)}
 
 
 @pytest.mark.parametrize("module", [mutate, synthetic, textwrap])

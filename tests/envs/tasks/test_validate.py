@@ -6,7 +6,7 @@ from envs.errors import InfrastructureError
 from envs.records import Outcome
 from envs.tasks.store import BuiltTask
 from envs.tasks.synthetic import generate
-from envs.tasks.validate import leak, near_duplicates, score, tokens_of, validate
+from envs.tasks.validate import grams_of, leak, near_duplicates, score, validate
 
 
 class FixedGrader:
@@ -105,5 +105,5 @@ def test_near_duplicates_ignore_names_docstrings_and_layout():
     )
     two = "def grab(n, seq):\n    return islice(iter(seq),\n        n) if n else list(seq)\n"
     other = "def drop(n, seq):\n    for _ in range(n):\n        next(seq, None)\n    return seq\n"
-    assert near_duplicates(tokens_of(one), tokens_of(two))
-    assert not near_duplicates(tokens_of(one), tokens_of(other))
+    assert near_duplicates(grams_of(one), grams_of(two))
+    assert not near_duplicates(grams_of(one), grams_of(other))

@@ -68,6 +68,13 @@ def test_the_rest_stays_as_it_was():
     assert "# shown" in kept
 
 
+def test_a_file_that_others_import_keeps_its_helpers():
+    kept = keep_tests(TEXT, names={"test_add"}, whole=True)
+    assert "ANSWERS" in kept
+    assert "def only_for_hidden" in kept
+    assert "test_sub" not in kept
+
+
 def test_keeping_all_tests_changes_nothing():
     names = {"test_add", "test_sub", "test_kind", "test_last"}
     assert keep_tests(TEXT, names=names) == TEXT
