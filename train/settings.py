@@ -103,7 +103,7 @@ class PromptSettings(Section):
 
 
 class TaskSettings(Section):
-    """Which tasks are built; train, dev and test share no combination, function or project."""
+    """Which tasks are built; train, dev and test share no combination of atoms and no project."""
 
     source: Literal["synthetic", "projects"] | str = "synthetic"
     """`synthetic`: generated projects, io grader; `projects`: pinned sdists, pytest grader.
@@ -113,7 +113,7 @@ class TaskSettings(Section):
     dir: str | None = None
     """Folder of the task set; null: .cache/tightrope/tasks/SOURCE-HASH, hash of this section."""
     train: Count = 2000
-    """Tasks to train on; an upper bound for `projects`."""
+    """Tasks to train on; of `projects`, like the next two, the most: what validates counts."""
     dev: Count = 64
     """Tasks of the gate between warm start and GRPO."""
     test: Count = 200

@@ -159,11 +159,13 @@ def green_tests(files: Files, *, excluded: Collection[str] = ()) -> tuple[str, .
         InfrastructureError: The sandbox failed.
     """
     runs = []
-    for seed, shuffle in [(0, None)] * NUM_ORDERED_RUNS + [
-        (seed, random.Random(seed)) for seed in RANDOM_SEEDS
-    ]:
+    for seed in (0, *RANDOM_SEEDS):
+        orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
         with ForkServer(preload="pytest", hash_seed=seed) as server:
-            runs.append(run_suite(server, files, ids=None, wall_s=SUITE_LIMIT_S, shuffle=shuffle))
+            runs += [
+                run_suite(server, files, ids=None, wall_s=SUITE_LIMIT_S, shuffle=shuffle)
+                for shuffle in orders
+            ]
     green = runs[0].passed.difference(excluded)
     red = {
         test: text
