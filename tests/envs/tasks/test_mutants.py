@@ -67,7 +67,9 @@ def test_projects_of_a_split_share_its_count(tmp_path):
 
 
 def test_a_mixin_keeps_its_helpers_and_the_visible_test_only(store):
-    for task in store.split("test"):
+    tasks = store.split("test")
+    assert tasks
+    for task in tasks:
         files = store.workspace(task)
         shared = files.get("tests/__init__.py", "")
         for name in ("test_area", "test_area_of_reversed"):
