@@ -67,8 +67,7 @@ def score_group(
 
     Args:
         episodes: All episodes of one task in one step.
-        method: `default`, one of the ablations described at their functions below, or a function;
-            what that returns counts as it is, but for the cap.
+        method: `default`, one of the ablations described at their functions below, or a function.
         outcome: `binary` (solved or not) or `graded` (rates of hidden tests).
         cost: Name of the weights of new, cached and sampled tokens.
         cost_weight: Weight of the cost channel; one unit of that channel is one doubling of cost.
@@ -89,15 +88,8 @@ def score_group(
         costs=[scores[index].cost for index in kept],
         solved=[scores[index].solved for index in kept],
     )
-    if callable(method):
-        own = method(
-            [episodes[index] for index in kept],
-            scores=[scores[index] for index in kept],
-            cost_weight=cost_weight,
-        )
-        channels = _whole(group, _checked(own, num_episodes=len(kept)))
-    else:
-        channels = _METHODS[method](group, cost_weight)
+    members = [episodes[index] for index in kept]
+    channels = _apply(method, group, cost_weight, members, [scores[index] for index in kept])
     for place, index in enumerate(kept):
         advantage = channels.combined[place]
         floor = MIN_SHARE_OF_OUTCOME * channels.a_out[place]
@@ -253,6 +245,19 @@ def _whole(group: _Group, combined: list[float]) -> _Channels:
     a_out = _centred(group.outcomes)
     a_cost = [whole - part for whole, part in zip(combined, a_out, strict=True)]
     return _Channels(combined=combined, a_out=a_out, a_cost=a_cost)
+
+
+def _apply(
+    method: Method | Advantage,
+    group: _Group,
+    weight: float,
+    episodes: Sequence[Episode],
+    scores: Sequence[Score],
+) -> _Channels:
+    if callable(method):
+        own = method(episodes, scores=scores, cost_weight=weight)
+        return _whole(group, _checked(own, num_episodes=len(episodes)))
+    return _METHODS[method](group, weight)
 
 
 def _checked(advantages: Sequence[float], *, num_episodes: int) -> list[float]:

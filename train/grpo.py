@@ -113,12 +113,7 @@ def train(command: Command, stage: "StageDir") -> None:
     from train.arena import open_arena
     from train.checkpoints import StopOnSignal, last_checkpoint, step_of
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
-    from train.model import (
-        hold_adapter_in_float32,
-        load_tokenizer,
-        run_tokenizer,
-        set_up_torch,
-    )
+    from train.model import load_tokenizer, run_tokenizer, set_up_torch
     from train.progress import Progress
     from train.recorder import StepRecorder
     from train.step_rollouts import StepRollouts
@@ -151,7 +146,6 @@ def train(command: Command, stage: "StageDir") -> None:
             tokens_per_microbatch=grpo.tokens_per_microbatch,
             callbacks=[recorder, stop],
         )
-        hold_adapter_in_float32(trainer.model)
         rollouts.attach(trainer)
         watch = dev_watch(settings, arena, stage, rollouts, trainer)
         checkpoint = last_checkpoint(stage) if command.resume else None

@@ -38,6 +38,7 @@ from trl.trainer.utils import use_adapter
 from envs.errors import UserError
 from envs.records import Segment
 from train.checkpoints import WholeCheckpoints
+from train.model import hold_adapter_in_float32
 from train.segments import microbatch_sizes
 from train.trl_arguments import EPSILON_HIGH, EPSILON_LOW, WARMUP_STEPS
 
@@ -119,15 +120,13 @@ def grpo_config(
     epsilon: float = EPSILON_LOW,
     epsilon_high: float | None = None,
     beta: float = 0.0,
-    adam_betas: tuple[float, float] = (0.9, 0.95),
-    max_grad_norm: float = 1.0,
     activation_checkpointing: bool = False,
     keep_checkpoints: int | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> GRPOConfig:
     """Derive TRL's arguments from sizes stated globally; `beta` weighs the KL to the reference.
 
-    `extra` arguments win over what is derived; `train/trl_arguments.py` says which are sound.
+    `extra` wins over what is derived; `train/trl_arguments.py` says what may be in it.
 
     Raises:
         UserError: If groups do not divide among the processes, a group is too small, the loss is
@@ -147,9 +146,7 @@ def grpo_config(
         max_steps=max_steps,
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
-        adam_beta1=adam_betas[0],
-        adam_beta2=adam_betas[1],
-        max_grad_norm=max_grad_norm,
+        adam_beta2=0.95,
         save_steps=save_steps,
         save_total_limit=keep_checkpoints,
         seed=seed,
@@ -226,6 +223,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             processing_class=processing_class,
             callbacks=callbacks,
         )
+        hold_adapter_in_float32(self.model)
         self.remove_callback(PrinterCallback)
         self.rollouts = rollouts
         self.tokens_per_microbatch = tokens_per_microbatch

@@ -172,12 +172,18 @@ def check_base(settings: Settings) -> None:
     """Refuse a base that could not be loaded here, before anything is.
 
     Raises:
-        UserError: It cannot be had; 4-bit loading without bitsandbytes; FlashAttention without its
-            package or a GPU.
+        UserError: It cannot be had; 4-bit loading or FlashAttention without a GPU or its package.
     """
     model = settings.model
     if model.kind != "tiny":
         base_source(settings)
+    if model.load_in_4bit and not torch.cuda.is_available():
+        raise UserError(
+            "model.load_in_4bit needs a GPU",
+            got="none; on a CPU bitsandbytes packs weights for inference only, so that after the "
+            "first rollout no gradient passes them (measured, 0.50.2)",
+            remedy="set model.load_in_4bit to false; model.dtype bfloat16 halves the memory",
+        )
     if model.load_in_4bit and not is_bitsandbytes_available():
         raise UserError(
             "model.load_in_4bit needs bitsandbytes, which is not installed",

@@ -74,13 +74,12 @@ def build(
     """Build a task set at `out_dir`, replacing one that is there, and return its manifest.
 
     Args:
-        source: `synthetic`, `projects`, or the name of `make_tasks`.
+        source: `synthetic`, `projects`, or any name for what `make_tasks` makes.
         counts: Tasks of each split.
         seed: Draws the tasks; splits do not depend on it.
         settings: Sizes of generated tasks.
         cache_dir: Where downloaded sdists are kept.
         workers: Sandboxed runs under way at once.
-        make_tasks: Makes the tasks, instead of the shipped sources.
 
     Raises:
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
@@ -88,15 +87,12 @@ def build(
     """
     tally = Tally()
     asked = described(source, counts=counts, settings=settings, lock=lock)
+    if source == "synthetic":
+        make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
         made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
         licences = {task.public.provenance.licence for task in made}
-    elif source == "synthetic":
-        generate = partial(synthetic.generate, settings=settings)
-        made = _generated(counts, make_tasks=generate, seed=seed, report=report)
-        licences = {synthetic.LICENCE}
     else:
-        assert source == "projects", "a source from elsewhere comes with its function"
         trees = [
             (project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir)))
             for project in load_lock(lock)
