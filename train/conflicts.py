@@ -6,6 +6,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from envs.errors import UserError
 from rewards.advantages import Method
 from train.functions import find_fault
 from train.trl_arguments import EPSILON_HIGH, find_problems, with_defaults
@@ -33,6 +34,21 @@ class ConflictError(ValueError):
     def __init__(self, conflicts: list[Conflict]) -> None:
         self.conflicts = conflicts
         super().__init__("; ".join(f"{', '.join(c.fields)}: {c.reason}" for c in conflicts))
+
+
+def check_groups(groups_per_step: int, group_size: int, world_size: int) -> None:
+    """Refuse groups that cannot be dealt out evenly: batch sizes are stated for all processes.
+
+    Raises:
+        UserError: Groups do not divide among the processes, or a group is too small.
+    """
+    if groups_per_step % world_size:
+        got = f"{groups_per_step} groups, {world_size} processes"
+        remedy = "set grpo.groups_per_step to a multiple of the number of processes"
+        raise UserError("groups do not divide among the processes", got=got, remedy=remedy)
+    if group_size < 2:
+        remedy = "set grpo.group_size to 2 or more: the baseline is the group's mean"
+        raise UserError("a group needs at least 2 episodes", got=str(group_size), remedy=remedy)
 
 
 def find_conflicts(settings: "Settings") -> list[Conflict]:

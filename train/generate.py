@@ -212,6 +212,6 @@ def acting_copy(model: Any) -> Any:
         return model
     if getattr(model, "is_loaded_in_4bit", False):
         return model  # folding the adapter into 4-bit weights would round it away
-    if model.device.type != "cpu":
-        return model
+    if model.device.type != "cpu" or any(hasattr(p, "ds_id") for p in model.parameters()):
+        return model  # weights that ZeRO-3 gathered belong to its engine
     return copy.deepcopy(model).merge_and_unload()

@@ -14,10 +14,12 @@ if not __package__:  # run as a file: look from the repository root, not from th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
+from train.conflicts import check_groups
 from train.hub import shape_folder
 from train.load import Command, parse_command, run_main
 
@@ -43,6 +45,9 @@ def main(argv: list[str]) -> int:
     )
     from train.run_dir import open_stage, require
 
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
+    grpo = command.settings.grpo
+    check_groups(grpo.groups_per_step, grpo.group_size, world_size)
     settings, config = command.settings, command.config
     if command.dry_run and shape_folder(settings.model):
         from train.dry_run import show_shape
@@ -57,12 +62,11 @@ def main(argv: list[str]) -> int:
     if settings.grpo.start_from == "sft":
         inputs.append(require(settings, "sft", config=config))
         check_gate(inputs[-1], force=command.force)
-    from accelerate import PartialState
-
     from train.model import check_base
+    from train.processes import join
 
     check_base(settings)
-    processes = PartialState()
+    processes = join(world_size=world_size)
     stage = open_stage(
         settings,
         "grpo",
@@ -114,13 +118,13 @@ def train(command: Command, stage: "StageDir") -> None:
     from train.checkpoints import StopOnSignal, last_checkpoint, step_of
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
     from train.model import load_tokenizer, run_tokenizer, set_up_torch
+    from train.processes import save_adapter
     from train.progress import Progress
     from train.recorder import StepRecorder
     from train.step_rollouts import StepRollouts
 
     set_up_torch(command.settings)
     settings, grpo = command.settings, command.settings.grpo
-    tokenizer = load_tokenizer(run_tokenizer(settings))
     model = starting_model(settings)
     with (
         open_arena(settings) as arena,
@@ -141,7 +145,7 @@ def train(command: Command, stage: "StageDir") -> None:
                 groups_per_step=grpo.groups_per_step,
                 seed=settings.run.seed,
             ),
-            processing_class=tokenizer,
+            processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,
             tokens_per_microbatch=grpo.tokens_per_microbatch,
             callbacks=[recorder, stop],
@@ -174,6 +178,7 @@ def dev_watch(
 ) -> "DevWatch":
     """Return what evaluates on dev tasks; it acts only as a callback of the trainer."""
     from train.dev_watch import DevWatch
+    from train.processes import save_adapter
     from train.rollouts import group_requests
 
     tasks = [task.id for task in arena.store.split("dev")]
@@ -185,13 +190,6 @@ def dev_watch(
         save=lambda folder: save_adapter(trainer, folder),
         on_drop=rollouts.ease,
     )
-
-
-def save_adapter(trainer: Any, folder: Path) -> None:
-    """Write the adapter in training; to be called in all processes."""
-    if trainer.accelerator.is_main_process:
-        unwrapped = trainer.accelerator.unwrap_model(trainer.model)
-        unwrapped.save_pretrained(str(folder), selected_adapters=["default"])
 
 
 def starting_model(settings: "Settings") -> Any:

@@ -38,7 +38,9 @@ from trl.trainer.utils import use_adapter
 from envs.errors import UserError
 from envs.records import Segment
 from train.checkpoints import WholeCheckpoints
+from train.conflicts import check_groups
 from train.model import hold_adapter_in_float32
+from train.processes import autocast_deepspeed, device_arguments
 from train.segments import microbatch_sizes
 from train.trl_arguments import EPSILON_HIGH, EPSILON_LOW, WARMUP_STEPS
 
@@ -66,7 +68,6 @@ _FIXED_ARGS: dict[str, Any] = {
     "lr_scheduler_type": "constant_with_warmup",
     "weight_decay": 0.0,
     "save_strategy": "steps",
-    "ddp_find_unused_parameters": False,
     "dataloader_pin_memory": False,
     "logging_steps": 1,
     "logging_nan_inf_filter": False,  # a NaN loss must show
@@ -133,7 +134,7 @@ def grpo_config(
             unknown, or fewer processes joined than `world_size` (each would train alone).
     """
     _check_loss_type(loss_type)
-    _check_groups(groups_per_step, group_size, world_size)
+    check_groups(groups_per_step, group_size, world_size)
     derived = partial(
         GRPOConfig,
         output_dir=str(output_dir),
@@ -150,18 +151,14 @@ def grpo_config(
         save_steps=save_steps,
         save_total_limit=keep_checkpoints,
         seed=seed,
-        bf16=bf16,
-        use_cpu=use_cpu,
-        ddp_backend="gloo" if use_cpu and world_size > 1 else None,
         activation_checkpointing=activation_checkpointing,
+        **device_arguments(use_cpu=use_cpu, world_size=world_size, bf16=bf16),
         **_FIXED_ARGS,
         **REQUIRED_ARGS,
     )
     args = derived(**(extra or {}))
-    if args.world_size != world_size:
-        remedy = "start all processes with one `accelerate launch` or `torchrun`"
-        got = f"{args.world_size} of {world_size}"
-        raise UserError("not all processes joined", got=got, remedy=remedy)
+    autocast_deepspeed(args, bf16=bf16)
+    _check_joined(args.world_size, world_size)
     return args
 
 
@@ -369,14 +366,10 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 self._log_train(name, total / max(1, sum(w for _, w in pairs)))
 
 
-def _check_groups(groups_per_step: int, group_size: int, world_size: int) -> None:
-    if groups_per_step % world_size:
-        got = f"{groups_per_step} groups, {world_size} processes"
-        remedy = "set grpo.groups_per_step to a multiple of the number of processes"
-        raise UserError("groups do not divide among the processes", got=got, remedy=remedy)
-    if group_size < 2:
-        remedy = "set grpo.group_size to 2 or more: the baseline is the group's mean"
-        raise UserError("a group needs at least 2 episodes", got=str(group_size), remedy=remedy)
+def _check_joined(joined: int, world_size: int) -> None:
+    if joined != world_size:
+        remedy = "start all processes with one `accelerate launch` or `torchrun`"
+        raise UserError("not all processes joined", got=f"{joined} of {world_size}", remedy=remedy)
 
 
 def _check_loss_type(loss_type: str) -> None:

@@ -14,6 +14,7 @@ from rewards.pressure import Pressure
 from train.functions import is_function, load_function
 from train.generate import engine_for
 from train.grpo_trainer import RolloutBatch, RolloutRequest
+from train.processes import whole_weights
 from train.progress import Progress
 from train.rollouts import Arena, Request, group_requests, model_policy
 from train.run_dir import StageDir
@@ -76,7 +77,6 @@ class StepRollouts:
     def play(self, requests: Sequence[Request], *, step: int, what: str) -> list[Episode]:
         """Play requests with the model as it is now."""
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-        engine = engine_for(model, self._arena.chat, self._settings)
         num_played = 0
 
         def count(*_: object) -> None:
@@ -85,15 +85,17 @@ class StepRollouts:
             note = f"step {step + 1}: {num_played}/{len(requests)} {what}"
             self._progress.update(step, note=note)
 
-        return self._arena.play_all(
-            requests,
-            model_policy(engine),
-            policy="grpo",
-            policy_version=step,
-            concurrency=self._settings.grpo.generation_batch,
-            engine=engine,
-            on_episode=count,
-        )
+        with whole_weights(self._trainer):
+            engine = engine_for(model, self._arena.chat, self._settings)
+            return self._arena.play_all(
+                requests,
+                model_policy(engine),
+                policy="grpo",
+                policy_version=step,
+                concurrency=self._settings.grpo.generation_batch,
+                engine=engine,
+                on_episode=count,
+            )
 
     def ease(self) -> None:
         """Halve the pressure."""

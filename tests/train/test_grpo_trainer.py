@@ -1,8 +1,5 @@
 """The trainer's own work: sizes, order of tasks, micro-batches, skipped steps, resume, metrics."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,6 @@ from tests.train import tiny_policy
 from tests.train.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
 from train.grpo_trainer import RolloutBatch, RolloutRequest, grpo_config, step_dataset
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def changed(before: dict[str, torch.Tensor], model: PeftModel) -> set[str]:
@@ -209,58 +204,6 @@ def test_training_under_bf16_autocast_keeps_the_adapter_in_fp32(tmp_path: Path) 
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert changed(before, model) == set(tiny_policy.trainable(model))
     assert set(seen) == {torch.float32}  # rollouts through the base model are not autocast
-
-
-RANK_SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from envs.records import Segment
-from tests.train import tiny_policy
-from train.grpo_trainer import RolloutBatch
-
-folder, shares = Path(sys.argv[1]), [int(n) for n in sys.argv[2].split(":")]
-tokens, beta = int(sys.argv[3]), float(sys.argv[4])
-rows = tiny_policy.groups_of_rows(3)[:sum(shares)]
-rank = int(__import__("os").environ.get("RANK", 0))
-mine = rows[sum(shares[:rank]) : sum(shares[: rank + 1])]
-model = tiny_policy.policy()
-requests = []
-
-def rollouts(request):
-    requests.append(request)
-    return RolloutBatch(mine, num_sampled_tokens(mine))
-
-trainer = tiny_policy.trainer(
-    model, folder / str(len(shares)), rollouts, world_size=len(shares), beta=beta,
-    tokens_per_microbatch=tokens, max_steps=2, save_steps=100,
-)
-assert trainer.accelerator.num_processes == len(shares)
-trainer.train()
-assert [request.first_group for request in requests] == [rank * 2 // len(shares)] * 2
-torch.save(tiny_policy.snapshot(model), folder / f"{len(shares)}-{rank}.pt")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("shares", "beta"), [("7:0", 0.0), ("5:2", 0.0), ("5:2", 0.1)], ids=["7:0", "5:2", "5:2-kl"]
-)
-def test_two_processes_train_like_one(tmp_path: Path, shares: str, beta: float) -> None:
-    """Uneven rows, chunk counts and an empty rank: same adapter, and no collective hangs."""
-    script = tmp_path / "rank.py"
-    script.write_text(RANK_SCRIPT)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for launcher, split in ((launch, shares), ([], "7")):
-        command = [sys.executable, *launcher, str(script), str(tmp_path), split, "80", str(beta)]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=240)
-    one, *two = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
-    start = snapshot(tiny_policy.policy())
-    for other in two:
-        for name, expected in one.items():
-            torch.testing.assert_close(other[name], expected, rtol=1e-4, atol=1e-5)
-    assert any(not torch.equal(start[name], one[name]) for name in start)
 
 
 def test_a_filler_needs_no_rows(tmp_path: Path) -> None:

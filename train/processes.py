@@ -1,0 +1,111 @@
+"""How the processes of a run join, and whole weights where ZeRO-3 has cut them into shards.
+
+The launcher decides: nothing (one process), `torchrun` or `accelerate launch` with DDP, ZeRO-2 or
+ZeRO-3 (`configs/accelerate/`). Each process loads the whole base before DeepSpeed shards it, so
+host memory must hold one base per process. Not covered: FSDP, tensor and sequence parallelism.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
+from envs.errors import UserError
+
+# A rank that finished its episodes waits for the slowest; NCCL's own limit is 10 minutes.
+_TIMEOUT = timedelta(hours=2)
+
+
+def uses_deepspeed() -> bool:
+    """Tell whether `accelerate launch` asked for DeepSpeed."""
+    return bool(parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"))
+
+
+def join(*, world_size: int) -> PartialState:
+    """Join the other processes and return this one's place among them.
+
+    Raises:
+        UserError: Fewer joined than the launcher started; each would train alone.
+    """
+    on_cpu = not torch.cuda.is_available()
+    options: dict[str, Any] = {"timeout": _TIMEOUT}
+    if uses_deepspeed():
+        import deepspeed
+
+        # Its CPU all-reduce would be compiled at the first start; killed meanwhile, it leaves a
+        # lock that every later start waits for without end. gloo needs no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # It calls collectives by names that torch has deprecated: a line for each, in each step.
+        warnings.filterwarnings("ignore", r"`torch\.distributed\.", FutureWarning)
+        if on_cpu:  # accelerate knows no DeepSpeed on a CPU: without a backend nobody joins
+            options["backend"] = "gloo"
+    state = PartialState(cpu=on_cpu and not uses_deepspeed(), **options)
+    if state.num_processes != world_size:
+        raise UserError(
+            "not all processes joined",
+            got=f"{state.num_processes} of {world_size}",
+            remedy="start them with `accelerate launch` or `torchrun` and a file of "
+            "configs/accelerate; on a CPU with DS_ACCELERATOR=cpu",
+        )
+    return state
+
+
+def device_arguments(*, use_cpu: bool, world_size: int, bf16: bool) -> dict[str, Any]:
+    """Return the arguments of Transformers' trainers that depend on device and launcher."""
+    return {
+        "use_cpu": use_cpu and not uses_deepspeed(),
+        "ddp_backend": "gloo" if use_cpu and world_size > 1 else None,
+        "ddp_find_unused_parameters": False,
+        "bf16": bf16 and not uses_deepspeed(),
+    }
+
+
+def autocast_deepspeed(args: Any, *, bf16: bool) -> None:
+    """Let DeepSpeed autocast as DDP does: its own bf16 mode would round the adapter to bf16."""
+    if bf16 and args.deepspeed_plugin is not None:
+        args.deepspeed_plugin.deepspeed_config["torch_autocast"] = {
+            "enabled": True,
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],  # gradients are summed in float32
+        }
+
+
+@contextmanager
+def whole_weights(trainer: Any) -> Iterator[None]:
+    """Hold all weights on every process, for acting and saving; all processes must take part.
+
+    Inside, forward passes communicate nothing, so processes may run different numbers of them.
+    """
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    if plugin is None or plugin.zero_stage != 3:
+        yield
+        return
+    import deepspeed
+
+    parameters = list(trainer.model.parameters())
+    offload = trainer.model_wrapped.optimizer.parameter_offload
+    with deepspeed.zero.GatheredParameters(parameters):
+        for parameter in parameters:
+            parameter.ds_active_sub_modules.clear()
+        # Each module's hooks would release its weights after its forward; the root's compares
+        # notes with the other processes before one (TRL's own `remove_hooks` leaves it there).
+        offload._remove_module_hooks()
+        offload.forward_hooks, offload.backward_hooks = [], []
+        try:
+            yield
+        finally:
+            offload.setup_zero_stage3_hooks()
+
+
+def save_adapter(trainer: Any, folder: Path) -> None:
+    """Write the adapter in training; to be called in all processes."""
+    with whole_weights(trainer):
+        if trainer.accelerator.is_main_process:
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            model.save_pretrained(str(folder), selected_adapters=["default"])
