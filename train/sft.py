@@ -13,13 +13,19 @@ from pathlib import Path
 if not __package__:  # run as a file: look from the repository root, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import os
+import random
+from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from envs.errors import UserError
 from train.hub import shape_folder
 from train.load import Command, parse_command, run_main
 
 if TYPE_CHECKING:
     from envs.records import Episode
+    from train.model import ParameterCount
     from train.run_dir import StageDir
     from train.settings import Settings
 
@@ -50,12 +56,12 @@ def main(argv: list[str]) -> int:
         from train.dry_run import show
 
         return show(command, stage="sft", tasks=tasks)
-    from accelerate import PartialState
-
     from train.model import check_base
+    from train.processes import join
 
     check_base(command.settings)
-    processes = PartialState()
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
+    processes = join(world_size=world_size)
     stage = open_stage(
         command.settings,
         "sft",
@@ -73,6 +79,7 @@ def main(argv: list[str]) -> int:
 
 def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     """Train, save, and measure the gate."""
+    from accelerate import PartialState
     from trl import SFTTrainer
 
     from train.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
@@ -83,6 +90,7 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
         run_tokenizer,
         set_up_torch,
     )
+    from train.processes import whole_weights
     from train.progress import Progress
     from train.recorder import StepRecorder
 
@@ -90,15 +98,13 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     set_up_torch(settings)
     tokenizer = load_tokenizer(run_tokenizer(settings))
     dataset = rows_dataset(demos)
+    # the user's error, if any, before the model is loaded
+    batch_sizes(settings, dataset["length"], world_size=PartialState().num_processes)
     model = starting_model(settings, tokenizer)
-    count = count_parameters(model)
+    parameters = count_parameters(model)
     config = sft_config(settings, stage, dataset["length"])
     if stage.is_main:
-        sys.stderr.write(
-            f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
-            f"({count.share:.2%}); {len(dataset):,} segments, {sum(dataset['length']):,} tokens; "
-            f"writes {stage.path}\n"
-        )
+        announce(settings, stage, parameters, lengths=dataset["length"])
 
     class Trainer(WholeCheckpoints, SFTTrainer):  # type: ignore[misc]
         """TRL's, with checkpoints that are renamed when whole."""
@@ -109,7 +115,7 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
         trainer = Trainer(
             model=model,
             args=config,
-            train_dataset=dataset,
+            train_dataset=in_order(dataset, config, seed=settings.run.seed),
             processing_class=tokenizer,
             callbacks=[recorder, stop],
         )
@@ -123,10 +129,22 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
         return stage.say_stopped(trainer.state.global_step)
     target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
     trainer.save_model(str(target))
-    if stage.is_main:
-        facts = measure_gate(settings, trainer.accelerator.unwrap_model(trainer.model))
-        facts |= {"parameters": count.total, "trainable": count.trainable}
-        stage.finish(facts, output=target)
+    with whole_weights(trainer):
+        if stage.is_main:
+            facts = measure_gate(settings, trainer.accelerator.unwrap_model(trainer.model))
+            facts |= {"parameters": parameters.total, "trainable": parameters.trainable}
+            stage.finish(facts, output=target)
+
+
+def announce(
+    settings: "Settings", stage: "StageDir", count: "ParameterCount", *, lengths: Sequence[int]
+) -> None:
+    """Say what is about to be trained, and on what."""
+    sys.stderr.write(
+        f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
+        f"({count.share:.2%}); {len(lengths):,} segments, {sum(lengths):,} tokens; "
+        f"writes {stage.path}\n"
+    )
 
 
 def rows_dataset(demos: "StageDir") -> Any:
@@ -170,16 +188,16 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
     from accelerate import PartialState
     from trl import SFTConfig
 
-    sft, world = settings.sft, PartialState().num_processes
-    mean = sum(lengths) / len(lengths)
-    rows_per_step = max(world, round(sft.tokens_per_batch / mean))
-    micro = max(1, min(rows_per_step // world, settings.grpo.tokens_per_microbatch // max(lengths)))
-    accumulation = max(1, round(rows_per_step / (micro * world)))
-    rows = micro * accumulation * world
+    from train.processes import autocast_deepspeed, device_arguments
+
+    sft, world_size = settings.sft, PartialState().num_processes
+    micro, accumulation = batch_sizes(settings, lengths, world_size=world_size)
+    rows = micro * accumulation * world_size
     steps = max(1, round(sft.epochs * len(lengths) / rows))
     decay = max(1, round(_DECAY_SHARE * steps))
     warmup = min(max(_LEAST_WARMUP, round(_WARMUP_SHARE * steps)), max(0, steps - decay))
-    return SFTConfig(
+    bf16 = settings.model.precision == "bf16"
+    args = SFTConfig(
         output_dir=str(stage.checkpoints),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulation,
@@ -191,9 +209,8 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.05},
         warmup_steps=warmup,
-        train_sampling_strategy="group_by_length",
-        bf16=settings.model.precision == "bf16",
-        use_cpu=not _has_gpu(),
+        train_sampling_strategy="sequential",  # `step_order` is the order
+        **device_arguments(use_cpu=not _has_gpu(), world_size=world_size, bf16=bf16),
         gradient_checkpointing=settings.model.gradient_checkpointing,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -206,6 +223,69 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
         report_to="none",
         disable_tqdm=True,
     )
+    autocast_deepspeed(args, bf16=bf16)
+    return args
+
+
+def batch_sizes(
+    settings: "Settings", lengths: Sequence[int], *, world_size: int
+) -> tuple[int, int]:
+    """Return rows per micro-batch and micro-batches per step of one process.
+
+    A step has the same number of rows for any number of processes.
+
+    Raises:
+        UserError: The rows do not divide among the processes.
+    """
+    mean = sum(lengths) / len(lengths)
+    most = max(1, settings.grpo.tokens_per_microbatch // max(lengths))
+
+    def rows_of(tokens: float) -> int:
+        rows = max(1, round(tokens / mean))
+        return rows if rows <= most else most * round(rows / most)
+
+    rows = rows_of(settings.sft.tokens_per_batch)
+    if rows % world_size:
+        tokens = settings.sft.tokens_per_batch
+        better = next(n for n in count(rows) if rows_of(n * mean) % world_size == 0)
+        raise UserError(
+            "the rows of a warm-start step do not divide among the processes",
+            got=f"sft.tokens_per_batch {tokens} is {rows} rows, {world_size} processes",
+            remedy=f"set sft.tokens_per_batch to {round(better * mean)}",
+        )
+    share = rows // world_size
+    micro = max(size for size in range(1, min(most, share) + 1) if share % size == 0)
+    return micro, share // micro
+
+
+def in_order(dataset: Any, config: Any, *, seed: int) -> Any:
+    """Return the rows of the whole run, step after step."""
+    order = step_order(
+        dataset["length"],
+        rows_per_step=config.train_batch_size
+        * config.gradient_accumulation_steps
+        * config.world_size,
+        num_steps=config.max_steps,
+        seed=seed,
+    )
+    return dataset.select(order)
+
+
+def step_order(
+    lengths: Sequence[int], *, rows_per_step: int, num_steps: int, seed: int
+) -> list[int]:
+    """Return the rows of all steps: passes in an order drawn anew, with like lengths together.
+
+    The whole run is one epoch of this, so the rows of a step depend neither on the number of
+    processes nor on where a resumed run goes on.
+    """
+    num_rows, order = len(lengths), []
+    stretch = rows_per_step * max(1, min(num_rows // (4 * rows_per_step), 50))  # is sorted
+    for number in range(-(-num_steps * rows_per_step // num_rows)):
+        drawn = random.Random(f"{seed}/{number}").sample(range(num_rows), num_rows)
+        for start in range(0, num_rows, stretch):
+            order += sorted(drawn[start : start + stretch], key=lambda row: -lengths[row])
+    return order[: num_steps * rows_per_step]
 
 
 def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:

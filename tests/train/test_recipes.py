@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envs.errors import UserError
 from envs.policies import Habits
@@ -14,7 +16,7 @@ from train.checkpoints import last_checkpoint
 from train.grpo import check_gate, describe
 from train.load import load_settings
 from train.run_dir import StageDir
-from train.sft import rows_dataset, sft_config
+from train.sft import batch_sizes, rows_dataset, sft_config, step_order
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GOOD = {
@@ -66,6 +68,39 @@ def test_batches_hold_about_the_tokens_that_were_asked_for(tmp_path: Path) -> No
     rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
     assert rows * 300 == pytest.approx(settings.sft.tokens_per_batch, rel=0.1)
     assert config.max_steps == pytest.approx(settings.sft.epochs * 300 / rows, abs=1)
+
+
+@given(
+    st.lists(st.integers(50, 400), min_size=4, max_size=40),
+    st.integers(500, 40_000),
+    st.sampled_from([1, 2, 4, 8]),
+)
+def test_a_step_has_the_same_rows_for_any_number_of_processes(
+    lengths: list[int], tokens: int, world_size: int
+) -> None:
+    settings = load_settings(CONFIGS / "tiny.yaml", [f"--sft.tokens_per_batch={tokens}"])
+    micro, accumulation = batch_sizes(settings, lengths, world_size=1)
+    rows = micro * accumulation
+    if rows % world_size == 0:
+        micro, accumulation = batch_sizes(settings, lengths, world_size=world_size)
+        assert micro * accumulation * world_size == rows
+        assert micro == 1 or micro * max(lengths) <= settings.grpo.tokens_per_microbatch
+        return
+    with pytest.raises(UserError, match=f"{rows} rows, {world_size} processes") as error:
+        batch_sizes(settings, lengths, world_size=world_size)
+    better = [f"--sft.tokens_per_batch={error.value.remedy.split()[-1]}"]
+    batch_sizes(load_settings(CONFIGS / "tiny.yaml", better), lengths, world_size=world_size)
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=30), st.integers(1, 9), st.integers(1, 9))
+def test_each_pass_of_the_warm_start_holds_every_row_once(
+    lengths: list[int], rows_per_step: int, num_steps: int
+) -> None:
+    order = step_order(lengths, rows_per_step=rows_per_step, num_steps=num_steps, seed=0)
+    assert len(order) == rows_per_step * num_steps
+    for start in range(0, len(order), len(lengths)):
+        part = order[start : start + len(lengths)]
+        assert len(set(part)) == len(part)
 
 
 @pytest.mark.parametrize(
