@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envs.errors import UserError
 from envs.records import Episode
 from rewards.intervals import share_of_the_way
 from rewards.metrics import compare, summarize
+from train.load import load_settings
+from train.run_dir import config_changes
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ("outcome_only", "zscore")
@@ -37,7 +40,11 @@ class Study:
     num_samples: int
 
     def run(self, name: str, *, seed: int, policies: Sequence[str], overrides: list[str]) -> None:
-        """Make all stages of one run up to its evaluation, those that are missing."""
+        """Make all stages of one run up to its evaluation, those that are missing.
+
+        Raises:
+            UserError: A finished stage was made with other settings.
+        """
         arguments = [
             f"--config={ROOT / 'configs' / 'tiny.yaml'}",
             f"--run.dir={self.folder}",
@@ -59,9 +66,13 @@ class Study:
         }
         if "grpo" not in policies:
             del stages["grpo"]
+        settings = load_settings(ROOT / "configs" / "tiny.yaml", _dotted(arguments))
         for stage, program in stages.items():
             path = self.folder / name / stage
             if stage != "tasks" and (path / "done").exists():
+                changes = [c for c in config_changes(path / "config.yaml", settings) if _counts(c)]
+                if changes:
+                    raise UserError(f"{path} has other settings", got="; ".join(changes))
                 continue
             again = {"demos": "--clean"}.get(stage, "--resume") if path.exists() else ""
             line = [sys.executable, *program, *arguments, *([again] if again else [])]
@@ -82,18 +93,29 @@ class Study:
             return [Episode.model_validate_json(line) for line in file]
 
 
+def _dotted(arguments: list[str]) -> list[str]:
+    return [part for text in arguments[1:] for part in text.split("=", 1)]
+
+
+def _counts(change: str) -> bool:
+    """Tell whether a change matters: the ablations share stages that were made under another name."""
+    return not change.startswith(("run.name", "evaluate.policies", "reward.advantage"))
+
+
 def make_runs(study: Study, seeds: Sequence[int]) -> None:
     """Train and evaluate everything."""
     for seed in seeds:
         yardsticks = ["gold", "careful", "base"] if seed == seeds[0] else []
-        main = [*yardsticks, "sft", "grpo"]
+        main = [*yardsticks, "sft", "sft-greedy", "grpo", "grpo-greedy"]
         study.run(f"seed{seed}", seed=seed, policies=main, overrides=[])
         careful = ["--sft.wasteful_share=0"]
-        study.run(f"careful{seed}", seed=seed, policies=["sft"], overrides=careful)
+        study.run(f"careful{seed}", seed=seed, policies=["sft", "sft-greedy"], overrides=careful)
         for form in ABLATIONS:
             study.share(f"seed{seed}", f"{form}{seed}")
             overrides = [f"--reward.advantage={form}"]
-            study.run(f"{form}{seed}", seed=seed, policies=["grpo"], overrides=overrides)
+            study.run(
+                f"{form}{seed}", seed=seed, policies=["grpo", "grpo-greedy"], overrides=overrides
+            )
 
 
 def pooled(study: Study, seeds: Sequence[int]) -> dict[str, list[Episode]]:

@@ -24,7 +24,7 @@ from rich.table import Table
 from envs.errors import UserError
 from train.load import COMMON_FLAGS, Command, parse_command, run_main
 from train.progress import duration
-from train.run_dir import COMMANDS, Stage, changed_inputs, config_changes, require, stage_dir
+from train.run_dir import COMMANDS, Stage, config_changes, require, stage_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,9 +72,12 @@ def main(argv: list[str]) -> int:
 
 
 def _is_done(command: Command, stage: Stage) -> bool:
+    """Tell whether a stage is whole; raises if it was made from another one."""
     try:
         require(command.settings, stage, config=command.config)
     except UserError:
+        if stage_dir(command.settings, stage).is_done():
+            raise
         return False
     return True
 
@@ -88,10 +91,8 @@ def _changed(command: Command, stage: Stage) -> str:
 
 def _flags(command: Command, stage: Stage) -> list[str]:
     flags = ["--force"] if command.force and stage == "grpo" else []
-    found = stage_dir(command.settings, stage)
-    half_done = found.path.exists()
-    made_anew = half_done and bool(changed_inputs(command.settings, found))
-    if command.clean or made_anew or (half_done and stage not in RESUMABLE):
+    half_done = stage_dir(command.settings, stage).path.exists()
+    if command.clean or (half_done and stage not in RESUMABLE):
         return [*flags, "--clean"]
     return [*flags, "--resume"] if half_done else flags
 

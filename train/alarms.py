@@ -21,7 +21,8 @@ def find_alarms(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return {}
     found = {}
     now = rows[-1]
-    start, entropy = rows[0].get("entropy"), now.get("entropy")
+    entropies = [row["entropy"] for row in rows if row.get("entropy")]  # none without rows
+    start, entropy = entropies[0] if entropies else None, now.get("entropy")
     if start and entropy is not None and entropy < LEAST_ENTROPY_SHARE * start:
         found["entropy"] = f"entropy {entropy:.2f}, under {LEAST_ENTROPY_SHARE:.0%} of {start:.2f}"
     malformed = now.get("share_malformed_calls") or 0.0

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from envs.errors import UserError
 from train.conflicts import check_groups
 from train.hub import shape_folder
-from train.load import Command, parse_command, run_main
+from train.load import Command, end_with_launcher, parse_command, run_main
 
 if TYPE_CHECKING:
     from train.dev_watch import DevWatch
@@ -148,7 +148,7 @@ def train(command: Command, stage: "StageDir") -> None:
             processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,
             tokens_per_microbatch=grpo.tokens_per_microbatch,
-            callbacks=[recorder, stop],
+            callbacks=[recorder],
         )
         rollouts.attach(trainer)
         watch = dev_watch(settings, arena, stage, rollouts, trainer)
@@ -160,11 +160,12 @@ def train(command: Command, stage: "StageDir") -> None:
         rollouts.restore(dropped_after=watch.flagged_steps())
         if grpo.evaluate_every:
             trainer.add_callback(watch)
+        trainer.add_callback(stop)  # last: a signal during an evaluation counts at once
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.stopped:
         return stage.say_stopped(trainer.state.global_step)
     facts: dict[str, Any] = {"steps": trainer.state.global_step}
-    if watch.rows:
+    if grpo.evaluate_every:
         facts |= {"best_step": watch.best_step(), "stopped_by_guard": watch.stopped}
         if stage.is_main:
             shutil.copytree(watch.adapter(), stage.path / "adapter", dirs_exist_ok=True)
@@ -264,4 +265,5 @@ def describe(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    end_with_launcher()
     sys.exit(run_main(main, sys.argv[1:]))

@@ -8,9 +8,11 @@ involved) and runs inside `run_main`, which turns errors into exit codes: 0 fine
 """
 
 import argparse
+import ctypes
 import difflib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -69,6 +71,7 @@ COMMON_FLAGS = (
     Flag("--force", "go on although a check refuses", kind=bool),
 )
 DEBUG = Flag("--debug", "show the traceback of a user's error", kind=bool)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CACHE_VARIABLE = "TIGHTROPE_CACHE"
 CONFIG = Flag("--config", "the experiment's YAML file, such as configs/tiny.yaml", kind=Path)
 
@@ -133,6 +136,11 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> in
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def end_with_launcher() -> None:
+    """Ask Linux for a SIGTERM when the launcher dies: `accelerate launch` does not pass it on."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def default_cache() -> Path:

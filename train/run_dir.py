@@ -235,7 +235,11 @@ def require(settings: Settings, stage: Stage, *, config: Path) -> StageDir:
 
 def changed_inputs(settings: Settings, found: StageDir) -> list[Stage]:
     """Return which stages were made anew, or exchanged, since `found` was begun with them."""
-    return [name for name, digest in found.inputs().items() if _now(settings, name) != digest]
+    return [
+        name
+        for name, digest in found.inputs().items()
+        if _now(settings, name) not in (None, digest)
+    ]
 
 
 def _now(settings: Settings, name: Stage) -> str | None:
@@ -317,7 +321,10 @@ def _delete(found: StageDir) -> None:
             f"{found.path} does not look like a stage directory: no config.yaml",
             remedy="look into it and delete it by hand",
         )
-    shutil.rmtree(found.path)
+    doomed = found.path.with_name(f".{found.path.name}.deleting")
+    shutil.rmtree(doomed, ignore_errors=True)  # of a process that was killed while it deleted
+    found.path.replace(doomed)
+    shutil.rmtree(doomed)
 
 
 def _version(name: str) -> str | None:

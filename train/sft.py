@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
 from train.hub import shape_folder
-from train.load import Command, parse_command, run_main
+from train.load import Command, end_with_launcher, parse_command, run_main
 
 if TYPE_CHECKING:
     from envs.records import Episode
@@ -350,4 +350,5 @@ def _has_gpu() -> bool:
 
 
 if __name__ == "__main__":
+    end_with_launcher()
     sys.exit(run_main(main, sys.argv[1:]))

@@ -20,19 +20,28 @@ def row(
 ) -> dict[str, Any]:
     error = (pass_rate * (1 - pass_rate) / TASKS) ** 0.5
     names = ("step", "pass_rate", "standard_error", "tokens_per_solved", "flagged")
-    return dict(zip(names, (step, pass_rate, error, cost, flagged), strict=True))
+    found = dict(zip(names, (step, pass_rate, error, cost, flagged), strict=True))
+    return found | {"num_episodes": TASKS, "num_unscorable": 0}
 
 
 @pytest.mark.parametrize(
     ("rows", "best"),
     [
         ([row(0, 0.5, 900), row(5, 0.48, 400), row(10, 0.46, 300)], 10),
-        ([row(0, 0.5, 900), row(5, 0.2, 100)], 0),
+        ([row(0, 0.5, 900), row(5, 0.5, 800), row(10, 0.2, 100)], 5),
+        ([row(0, 0.5, 100), row(5, 0.5, 900)], 5),
         ([row(0, 0.5, 900), row(5, 0.5, 900)], 5),
         ([row(0, 0.0, None), row(5, 0.0, None)], 5),
         ([row(0, 0.5, 900), row(5, 0.5, 100, flagged=True)], 0),
     ],
-    ids=["within one error the cheapest", "far below never", "later of equals", "none", "flagged"],
+    ids=[
+        "within one error the cheapest",
+        "far below never",
+        "not before the first step",
+        "later of equals",
+        "none",
+        "flagged",
+    ],
 )
 def test_the_best_step(rows: list[dict[str, Any]], best: int) -> None:
     assert best_step(rows) == best
@@ -88,7 +97,11 @@ def test_a_drop_eases_the_pressure_and_a_second_in_a_row_stops(tmp_path: Path) -
     run.steps(11, 20)
     assert run.num_drops == 3 and run.watch.stopped and run.control.should_training_stop
     assert run.watch.best_step() == 10, "the last good one"
+    run.watch.on_save()
     assert (tmp_path / "dev" / "00010").is_dir() and not (tmp_path / "dev" / "00005").exists()
+    again = Run(tmp_path, [])
+    again.begin(step=20)
+    assert again.watch.stopped and again.control.should_training_stop, "not forgotten"
 
 
 def test_a_resume_forgets_what_is_later_and_evaluates_it_again(tmp_path: Path) -> None:
@@ -100,5 +113,23 @@ def test_a_resume_forgets_what_is_later_and_evaluates_it_again(tmp_path: Path) -
     assert [r["step"] for r in second.watch.rows] == [0, 5]
     assert second.watch.flagged_steps() == [5]
     second.steps(7, 15)
-    assert second.watch.flagged_steps() == [5, 15], "compared with the last evaluation it passed"
+    assert second.watch.flagged_steps() == [5, 15]
     assert [r["pass_rate"] for r in second.watch.rows] == [0.75, 0.125, 0.725, 0.1]
+
+
+def test_a_broken_sandbox_neither_flags_nor_becomes_the_reference(tmp_path: Path) -> None:
+    run = Run(tmp_path, [30])
+    run.begin()
+    broken = [make_episode(task_id=f"t{n}", unscorable="died") for n in range(TASKS)]
+    run.watch._play = lambda requests, step: broken
+    run.steps(1, 5)
+    run.num_solved, run.watch._play = [5], run._play
+    run.steps(6, 10)
+    assert run.watch.flagged_steps() == [10]
+
+
+def test_the_reference_does_not_slide_down_with_the_policy(tmp_path: Path) -> None:
+    run = Run(tmp_path, [30, 26, 22, 14])
+    run.begin()
+    run.steps(1, 15)
+    assert 15 in run.watch.flagged_steps()
