@@ -98,7 +98,7 @@ def _dotted(arguments: list[str]) -> list[str]:
 
 
 def _counts(change: str) -> bool:
-    """Tell whether a change matters: the ablations share stages that were made under another name."""
+    """Tell whether a change matters: ablations share stages of another run."""
     return not change.startswith(("run.name", "evaluate.policies", "reward.advantage"))
 
 
