@@ -15,7 +15,15 @@ from envs.records import Segment
 from tests.train import tiny_policy
 from tests.train.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
-from train.grpo_trainer import RolloutBatch, RolloutRequest, grpo_config, step_dataset
+from train.grpo_trainer import (
+    _FIXED_ARGS,
+    REQUIRED_ARGS,
+    RolloutBatch,
+    RolloutRequest,
+    grpo_config,
+    step_dataset,
+)
+from train.trl_arguments import find_problems, with_defaults
 
 
 def changed(before: dict[str, torch.Tensor], model: PeftModel) -> set[str]:
@@ -68,6 +76,16 @@ def trainer_with(args: GRPOConfig) -> None:
 def test_the_upper_clip_is_explicit(tmp_path: Path, loss_type: str, epsilon_high: float) -> None:
     args = grpo_config(tmp_path, **tiny_policy.config_values(), loss_type=loss_type)
     assert (args.epsilon, args.epsilon_high) == (0.2, epsilon_high)
+
+
+def test_extra_arguments_win_and_cannot_touch_what_is_required(tmp_path: Path) -> None:
+    extra = with_defaults({"loss_type": "cispo", "warmup_steps": 7.0, "weight_decay": 0.1})
+    args = grpo_config(tmp_path, **tiny_policy.config_values(), extra=extra)
+    assert (args.loss_type, args.epsilon_high, args.warmup_steps) == ("cispo", 5.0, 7.0)
+    assert args.weight_decay == 0.1
+    fixed = {**REQUIRED_ARGS, **_FIXED_ARGS}
+    passed = fixed.keys() - dict(find_problems(fixed))
+    assert passed == {"weight_decay", "lr_scheduler_type", "report_to"}
 
 
 @given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
