@@ -121,13 +121,12 @@ def grpo_config(
     epsilon: float = EPSILON_LOW,
     epsilon_high: float | None = None,
     beta: float = 0.0,
+    max_grad_norm: float = 1.0,
     activation_checkpointing: bool = False,
     keep_checkpoints: int | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> GRPOConfig:
-    """Derive TRL's arguments from sizes stated globally; `beta` weighs the KL to the reference.
-
-    `extra` wins over what is derived; `train/trl_arguments.py` says what may be in it.
+    """Derive TRL's arguments from global sizes; `extra` (see `train/trl_arguments.py`) wins.
 
     Raises:
         UserError: If groups do not divide among the processes, a group is too small, the loss is
@@ -148,6 +147,7 @@ def grpo_config(
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
         adam_beta2=0.95,
+        max_grad_norm=max_grad_norm,
         save_steps=save_steps,
         save_total_limit=keep_checkpoints,
         seed=seed,
