@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from envs.policies import draw_habits
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
@@ -107,6 +109,8 @@ def series_engine(settings: Settings, series: Series, arena: Arena) -> Engine | 
     if series.policy in SCRIPTS:
         return None
     model = stage_policy(settings, series.policy)
+    if torch.cuda.is_available() and not settings.model.load_in_4bit:  # 4 bits load on the GPU
+        model.to("cuda")
     return engine_for(model, arena.chat, settings, greedy=series.sampling == "greedy")
 
 
