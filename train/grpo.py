@@ -118,7 +118,6 @@ def train(command: Command, stage: "StageDir") -> None:
     from train.checkpoints import StopOnSignal, last_checkpoint, step_of
     from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
     from train.model import load_tokenizer, run_tokenizer, set_up_torch
-    from train.processes import save_adapter
     from train.progress import Progress
     from train.recorder import StepRecorder
     from train.step_rollouts import StepRollouts
@@ -164,13 +163,20 @@ def train(command: Command, stage: "StageDir") -> None:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.stopped:
         return stage.say_stopped(trainer.state.global_step)
+    finish(stage, trainer, watch if grpo.evaluate_every else None)
+
+
+def finish(stage: "StageDir", trainer: Any, watch: "DevWatch | None") -> None:
+    """Write the result: the best adapter on dev tasks, or without `watch` the last."""
+    from train.processes import save_adapter
+
     facts: dict[str, Any] = {"steps": trainer.state.global_step}
-    if grpo.evaluate_every:
+    if watch is None:
+        save_adapter(trainer, stage.path / "adapter")
+    else:
         facts |= {"best_step": watch.best_step(), "stopped_by_guard": watch.stopped}
         if stage.is_main:
             shutil.copytree(watch.adapter(), stage.path / "adapter", dirs_exist_ok=True)
-    else:
-        save_adapter(trainer, stage.path / "adapter")
     stage.finish(facts, output=stage.path / "adapter")
 
 
