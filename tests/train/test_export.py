@@ -74,6 +74,7 @@ def test_export_writes_a_folder_that_loads_elsewhere(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     live = add_policy(settings).eval()
+    capsys.readouterr()  # what libraries say when they are imported
     assert run_main(main, ["--config", str(CONFIG), *arguments(tmp_path)]) == 0
     folder = stage_dir(settings, "export").path
     assert capsys.readouterr().out.strip() == str(folder / "adapter")
