@@ -5,17 +5,21 @@
 Three seeds of warm start and GRPO on one task set, 400 held-out tasks x 4 samples at temperature 1
 and once greedily: `sft`, `sft_careful` (warm start on careful demonstrations only, so that what RL
 adds is visible), `grpo`, its ablations, and the yardsticks. Samples of all seeds are pooled per
-task, and tasks are resampled. About 6 hours on 2 idle CPU cores; finished stages are not made
-again, so it can be interrupted. Hyperparameters come from configs/tiny.yaml and are not touched
+task, and tasks are resampled. Runs share the cores, `--jobs` at a time; finished stages are not
+made again, so it can be interrupted. Settings come from configs/tiny.yaml and are not touched
 here: they were chosen on dev tasks.
 """
 
 import argparse
 import json
+import os
+import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +43,41 @@ class Study:
     num_tasks: int
     num_samples: int
 
-    def run(self, name: str, *, seed: int, policies: Sequence[str], overrides: list[str]) -> None:
+    def arguments(self) -> list[str]:
+        """Return the configuration that all runs share."""
+        config = ROOT / "configs" / "tiny.yaml"
+        return [
+            f"--config={config}",
+            f"--run.dir={self.folder}",
+            f"--tasks.test={self.num_tasks}",
+        ]
+
+    def build_tasks(self) -> None:
+        """Build the one task set of all runs."""
+        line = [sys.executable, str(ROOT / "scripts" / "main.py"), "tasks", "build"]
+        subprocess.run([*line, *self.arguments()], check=True, cwd=ROOT)
+
+    def run(
+        self,
+        name: str,
+        *,
+        seed: int,
+        policies: Sequence[str],
+        overrides: list[str],
+        cores: Sequence[int],
+    ) -> None:
         """Make all stages of one run up to its evaluation, those that are missing.
+
+        Args:
+            cores: The CPU cores that it may use.
 
         Raises:
             UserError: A finished stage was made with other settings.
         """
         arguments = [
-            f"--config={ROOT / 'configs' / 'tiny.yaml'}",
-            f"--run.dir={self.folder}",
+            *self.arguments(),
             f"--run.name={name}",
             f"--run.seed={seed}",
-            f"--tasks.test={self.num_tasks}",
             f"--evaluate.num_tasks={self.num_tasks}",
             f"--evaluate.num_samples={self.num_samples}",
             f"--evaluate.policies=[{', '.join(policies)}]",
@@ -58,7 +85,6 @@ class Study:
         ]
         main, train = str(ROOT / "scripts" / "main.py"), str(ROOT / "train")
         stages: dict[str, list[str]] = {
-            "tasks": [main, "tasks", "build"],
             "demos": [main, "demos"],
             "sft": [f"{train}/sft.py"],
             "grpo": [f"{train}/grpo.py", "--force"],
@@ -69,7 +95,8 @@ class Study:
         settings = load_settings(ROOT / "configs" / "tiny.yaml", _dotted(arguments))
         for stage, program in stages.items():
             path = self.folder / name / stage
-            if stage != "tasks" and (path / "done").exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if (path / "done").exists():
                 changes = [c for c in config_changes(path / "config.yaml", settings) if _counts(c)]
                 if changes:
                     raise UserError(f"{path} has other settings", got="; ".join(changes))
@@ -77,7 +104,9 @@ class Study:
             again = {"demos": "--clean"}.get(stage, "--resume") if path.exists() else ""
             line = [sys.executable, *program, *arguments, *([again] if again else [])]
             print(f"{name}: {stage}", flush=True)
-            subprocess.run(line, check=True, cwd=ROOT)
+            with (self.folder / name / f"{stage}.log").open("ab") as log:
+                on_cores = ["taskset", "--cpu-list", ",".join(map(str, cores))]
+                subprocess.run([*on_cores, *line], check=True, cwd=ROOT, stdout=log, stderr=log)
 
     def share(self, source: str, name: str) -> None:
         """Let a run use the demonstrations and the warm start of another."""
@@ -102,20 +131,46 @@ def _counts(change: str) -> bool:
     return not change.startswith(("run.name", "evaluate.policies", "reward.advantage"))
 
 
-def make_runs(study: Study, seeds: Sequence[int]) -> None:
-    """Train and evaluate everything."""
+def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:
+    """Train and evaluate everything, `jobs` runs at a time, each on its share of the cores."""
+    whole: list[Callable[..., None]] = []
+    ablated: list[Callable[..., None]] = []
     for seed in seeds:
         yardsticks = ["gold", "careful", "base"] if seed == seeds[0] else []
         main = [*yardsticks, "sft", "sft-greedy", "grpo", "grpo-greedy"]
-        study.run(f"seed{seed}", seed=seed, policies=main, overrides=[])
-        careful = ["--sft.wasteful_share=0"]
-        study.run(f"careful{seed}", seed=seed, policies=["sft", "sft-greedy"], overrides=careful)
+        careful = ["sft", "sft-greedy"]
+        whole += [
+            partial(study.run, f"seed{seed}", seed=seed, policies=main, overrides=[]),
+            partial(
+                study.run,
+                f"careful{seed}",
+                seed=seed,
+                policies=careful,
+                overrides=["--sft.wasteful_share=0"],
+            ),
+        ]
         for form in ABLATIONS:
-            study.share(f"seed{seed}", f"{form}{seed}")
-            overrides = [f"--reward.advantage={form}"]
-            study.run(
-                f"{form}{seed}", seed=seed, policies=["grpo", "grpo-greedy"], overrides=overrides
+            name, overrides = f"{form}{seed}", [f"--reward.advantage={form}"]
+            study.share(f"seed{seed}", name)
+            policies = ["grpo", "grpo-greedy"]
+            ablated.append(
+                partial(study.run, name, seed=seed, policies=policies, overrides=overrides)
             )
+    cores = sorted(os.sched_getaffinity(0))
+    free: queue.Queue[list[int]] = queue.Queue()
+    for job in range(jobs):
+        free.put(cores[job::jobs] or cores)
+
+    def on_free_cores(run: Callable[..., None]) -> None:
+        mine = free.get()
+        try:
+            run(cores=mine)
+        finally:
+            free.put(mine)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for phase in (whole, ablated):  # ablations go on from the warm starts
+            list(pool.map(on_free_cores, phase))
 
 
 def pooled(study: Study, seeds: Sequence[int]) -> dict[str, list[Episode]]:
@@ -208,9 +263,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", type=int, default=400)
     parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     study = Study(given.folder.resolve(), given.tasks, given.samples)
-    make_runs(study, given.seeds)
+    study.build_tasks()
+    make_runs(study, given.seeds, jobs=given.jobs)
     found = pooled(study, given.seeds)
     lines = [
         "# The demo over several seeds",
