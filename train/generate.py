@@ -1,7 +1,8 @@
 """Batched generation: many episodes await `act`, one forward pass serves them all.
 
 Episodes advance in waves: when every worker's episode waits for its turn, all pending prompts are
-decoded together with a KV cache, and rows that finished leave the batch. Every episode draws from
+decoded together with a KV cache, and rows that finished leave the batch. What an episode's context
+shares with its last turn's is not read again (`train/prefix_cache.py`). Every episode draws from
 a generator of its own, so what it samples does not depend on who shares its batch (up to the
 rounding of batched kernels); who shares it, and in which order, does not depend on time.
 
@@ -15,10 +16,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import DynamicCache
 
 from envs.records import Ids, Sample, View
 from envs.rendering import ChatFormat
+from train.prefix_cache import EMPTY, Batch, Prefix, batch_of
 from train.settings import Settings
 
 
@@ -57,6 +58,7 @@ class Engine:
     tokens_generated: int = 0
     _num_workers: int = 0
     _pending: list[_Request] = field(default_factory=list)
+    _kept: dict[int, Prefix] = field(default_factory=dict)
 
     def join(self, num_workers: int) -> None:
         """Count workers that play one episode after another; each wave waits for all of them."""
@@ -91,30 +93,17 @@ class Engine:
             request.future.set_result(sample)
 
     @torch.inference_mode()
-    def _decode(self, batch: list[_Request]) -> list[Sample]:
-        device = self.model.device
-        longest = max(len(r.prompt_ids) for r in batch)
-        pads = [longest - len(r.prompt_ids) for r in batch]
-        ids_BT = torch.tensor(
-            [[self.pad_id] * pad + list(r.prompt_ids) for pad, r in zip(pads, batch, strict=True)],
-            device=device,
-        )
-        mask_BT = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads], device=device)
-        uniforms_BT = torch.stack([r.uniforms_T for r in batch]).to(device)
-        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache()
-        rows = torch.arange(len(batch), device=device)
-        tokens: list[list[int]] = [[] for _ in batch]
-        logps: list[list[float]] = [[] for _ in batch]
-        for step in range(self.sampling.max_new_tokens):
-            logits_BV = self.model(
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+    def _decode(self, requests: list[_Request]) -> list[Sample]:
+        prefixes = self._read(requests)
+        most = self.sampling.max_new_tokens
+        batch = self._batch(prefixes, [r.prompt_ids[-1:] for r in requests], num_generated=most)
+        prefixes.clear()  # the batch holds a copy
+        rows = torch.arange(len(requests), device=self.model.device)
+        uniforms_BT = torch.stack([r.uniforms_T for r in requests]).to(self.model.device)
+        tokens: list[list[int]] = [[] for _ in requests]
+        logps: list[list[float]] = [[] for _ in requests]
+        for step in range(most):
+            logits_BV = self._forward(batch)
             picked_B, logps_B = draw(
                 logits_BV, uniforms_BT[rows, step], temperature=self.sampling.temperature
             )
@@ -125,17 +114,65 @@ class Engine:
                 logps[row].append(logp)
             alive_B = picked_B != self.eot_id
             self.tokens_generated += len(picked_B)
-            if not alive_B.any():
-                break
-            if alive_B.float().mean() < 0.8:  # copying the cache pays once a fifth of it is dead
+            ends = step == most - 1 or not alive_B.any()
+            if ends or alive_B.float().mean() < 0.8:  # copying pays once a fifth of it is dead
+                leaving_B = torch.ones_like(alive_B) if ends else ~alive_B
+                for row in leaving_B.nonzero()[:, 0].tolist():
+                    request, sampled = requests[int(rows[row])], tokens[int(rows[row])]
+                    read = request.prompt_ids + tuple(sampled[:-1])
+                    self._kept[request.seed] = batch.prefix(row, read)
+                if ends:
+                    break
                 keep = alive_B.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
-                rows, picked_B, mask_BT = rows[keep], picked_B[keep], mask_BT[keep]
-                positions_BT = positions_BT[keep]
-            ids_BT = picked_B[:, None]
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
-            positions_BT = positions_BT[:, -1:] + 1
+                batch.cache.batch_select_indices(keep)
+                rows, picked_B = rows[keep], picked_B[keep]
+                batch.mask_BT, batch.positions_BT = batch.mask_BT[keep], batch.positions_BT[keep]
+            batch.ids_BT = picked_B[:, None]
+            ones_B1 = batch.mask_BT.new_ones(len(rows), 1)
+            batch.mask_BT = torch.cat([batch.mask_BT, ones_B1], dim=1)
+            batch.positions_BT = batch.positions_BT[:, -1:] + 1
         return [self._finish(t, p) for t, p in zip(tokens, logps, strict=True)]
+
+    def _read(self, requests: list[_Request]) -> list[Prefix]:
+        """Return the prompts without their last token; what was not kept is computed.
+
+        Rows with about as much to read go together, or one new episode would pad all others.
+        """
+        known = [self._kept.pop(r.seed, EMPTY).before(r.prompt_ids) for r in requests]
+        self._kept.clear()  # who is not in this wave has ended
+        missing = [len(r.prompt_ids) - 1 - len(p.ids) for r, p in zip(requests, known, strict=True)]
+        order = sorted((row for row, n in enumerate(missing) if n), key=lambda row: -missing[row])
+        while order:
+            part = [row for row in order if 2 * missing[row] > missing[order[0]]]
+            order = order[len(part) :]
+            fresh = [requests[row].prompt_ids[len(known[row].ids) : -1] for row in part]
+            batch = self._batch([known[row] for row in part], fresh, num_generated=0)
+            self._forward(batch)
+            for at, row in enumerate(part):
+                known[row] = batch.prefix(at, requests[row].prompt_ids[:-1])
+        return known
+
+    def _batch(self, prefixes: list[Prefix], fresh: list[Ids], *, num_generated: int) -> Batch:
+        return batch_of(
+            prefixes,
+            fresh,
+            num_generated=num_generated,
+            num_layers=self.model.config.num_hidden_layers,
+            pad_id=self.pad_id,
+            device=self.model.device,
+        )
+
+    def _forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits behind each row's last token, of shape (B, V)."""
+        logits_BTV: torch.Tensor = self.model(
+            input_ids=batch.ids_BT,
+            attention_mask=batch.mask_BT,
+            position_ids=batch.positions_BT,
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+        return logits_BTV[:, -1]
 
     def _finish(self, tokens: list[int], logps: list[float]) -> Sample:
         stopped = self.eot_id in tokens

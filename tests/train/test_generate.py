@@ -112,6 +112,43 @@ def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> 
         )
 
 
+def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausalLM) -> None:
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+    read: list[int] = []
+    forward = engine._forward
+    engine._forward = lambda batch: (  # type: ignore[method-assign]
+        read.append(batch.ids_BT.numel()) or forward(batch)
+    )
+
+    async def episode(index: int, prompt: tuple[int, ...]) -> list[tuple[tuple[int, ...], Sample]]:
+        generator = torch.Generator().manual_seed(index)
+        turns = []
+        for turn in range(5):
+            sample = await engine.sample(prompt, generator)
+            turns.append((prompt, sample))
+            prompt += (*sample.token_ids, *range(20, 25 + index))
+            if turn == 2:  # the context is rewritten after its second token
+                prompt = prompt[:2] + prompt[5:]
+        engine.leave()
+        return turns
+
+    async def run() -> list[list[tuple[tuple[int, ...], Sample]]]:
+        engine.join(len(PROMPTS))
+        return await asyncio.gather(*(episode(i, p) for i, p in enumerate(PROMPTS)))
+
+    played = [turn for turns in asyncio.run(run()) for turn in turns]
+    for prompt, sample in played:
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *sample.token_ids]])).logits
+        logps = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)
+        expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+        torch.testing.assert_close(
+            torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5
+        )
+    assert sum(read) < 0.7 * sum(len(p) + len(s.token_ids) for p, s in played), "read again"
+    assert not engine._kept or len(engine._kept) <= len(PROMPTS)
+
+
 def test_samples_end_with_the_end_of_turn_or_at_the_limit(model: Qwen2ForCausalLM) -> None:
     for sample in serve(model, PROMPTS * 4):
         if sample.finish == "stop":
