@@ -112,7 +112,7 @@ class Study:
         """Let a run use the demonstrations and the warm start of another."""
         (self.folder / name).mkdir(parents=True, exist_ok=True)
         for stage in ("demos", "sft"):
-            if not (self.folder / name / stage).exists():
+            if not (self.folder / name / stage).is_symlink():  # it may point to what is to come
                 (self.folder / name / stage).symlink_to(self.folder / source / stage)
 
     def episodes(self, name: str, series: str) -> list[Episode]:
