@@ -128,7 +128,7 @@ def _dotted(arguments: list[str]) -> list[str]:
 
 def _counts(change: str) -> bool:
     """Tell whether a change matters: ablations share stages of another run."""
-    return not change.startswith(("run.name", "evaluate.policies", "reward.advantage"))
+    return not change.startswith(("run.name", "evaluate.policies", "reward.advantage", "run.cache"))
 
 
 def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:
@@ -165,6 +165,9 @@ def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:
         mine = free.get()
         try:
             run(cores=mine)
+        except (UserError, subprocess.CalledProcessError) as error:
+            print(f"failed, the others go on: {error}", flush=True)
+            raise
         finally:
             free.put(mine)
 
