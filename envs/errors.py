@@ -3,6 +3,9 @@
 A bad rollout is data and raises nothing.
 """
 
+import errno
+import os
+
 
 class UserError(Exception):
     """Something only the user can mend; the command ends with exit code 2 and this one line.
@@ -16,8 +19,27 @@ class UserError(Exception):
     def __init__(self, what: str, *, got: str = "", remedy: str) -> None:
         self.what, self.got, self.remedy = what, got, remedy
         found = f" (got: {got})" if got else ""
-        super().__init__(f"{what}{found}. Remedy: {remedy}")
+        stop = "" if not found and what.endswith(("?", ".")) else "."
+        super().__init__(f"{what}{found}{stop} Remedy: {remedy}")
 
 
 class InfrastructureError(Exception):
     """The sandbox or the machine failed, not the candidate: retried, then marked unscorable."""
+
+
+def storage_error(error: BaseException) -> UserError | None:
+    """Return what is wrong with the disk, if that is behind `error`, else None."""
+    remedy = "free some space, or name another folder in run.dir; then --resume"
+    cause: BaseException | None = error
+    while cause is not None:
+        code = cause.errno if isinstance(cause, OSError) else None
+        where = str(cause.filename or "") if isinstance(cause, OSError) else ""
+        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(cause):
+            return UserError("the disk is full", got=where, remedy=remedy)
+        if code in (errno.EROFS, errno.EACCES) and where:
+            remedy = "name a folder that you may write to in run.dir (run.cache for tasks)"
+            return UserError(f"cannot write there: {os.strerror(code)}", got=where, remedy=remedy)
+        if "inline_container.cc" in str(cause):  # torch's archive writer says no more than that
+            return UserError("torch could not write a file; is the disk full?", remedy=remedy)
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
         example="tightrope demos --config configs/tiny.yaml",
     )
     settings = command.settings
-    tasks = require(settings, "tasks", config=command.config)
+    tasks = require(settings, "tasks", experiment=command.experiment)
     if command.dry_run:
         sft = settings.sft
         print(

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     names: list[Stage] = ["tasks", "demos"]
     played = {name.removesuffix("-greedy") for name in settings.evaluate.policies}
     names += [name for name in ("sft", "grpo") if name in played]
-    inputs = [require(settings, name, config=command.config) for name in names]
+    inputs = [require(settings, name, experiment=command.experiment) for name in names]
     from train.evaluate import evaluate, planned
 
     if command.dry_run:

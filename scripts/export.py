@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     settings, merged = command.settings, command.flags["merged"]
     from_scratch = settings.model.kind == "tiny"
     names: tuple[Stage, ...] = ("demos", "sft", "grpo") if from_scratch else ("demos", "grpo")
-    inputs = [require(settings, name, config=command.config) for name in names]
+    inputs = [require(settings, name, experiment=command.experiment) for name in names]
     if command.dry_run:
         from train.export import check_tensors, read_adapter
 

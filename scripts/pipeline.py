@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
 def _is_done(command: Command, stage: Stage) -> bool:
     """Tell whether a stage is whole; raises if it was made from another one."""
     try:
-        require(command.settings, stage, config=command.config)
+        require(command.settings, stage, experiment=command.experiment)
     except UserError:
         if stage_dir(command.settings, stage).is_done():
             raise

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     )
     run_dir = stage_dir(command.settings, "report").path.parent
     if not run_dir.is_dir():
-        remedy = f"accelerate launch train/sft.py --config {command.config}"
+        remedy = f"accelerate launch train/sft.py {command.experiment}"
         raise UserError(f"{run_dir} is missing: there is no run to report on", remedy=remedy)
     # made from files that stay: replacing it loses nothing, so nobody has to ask for that
     stage = open_stage(command.settings, "report", clean=True)

@@ -198,7 +198,7 @@ def _open(folder: Path, command: Command) -> "TaskStore":
         raise UserError(
             "no task set",
             got=str(folder),
-            remedy=f"run `tightrope tasks build --config {command.config}`",
+            remedy=f"run `tightrope tasks build {command.experiment}`",
         )
     return TaskStore.open(folder)
 

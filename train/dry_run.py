@@ -157,7 +157,7 @@ def _tokenizer(command: Command) -> Any:
             raise UserError(
                 "the run's tokenizer is missing",
                 got=f"no {folder}",
-                remedy=f"{COMMANDS['demos']} --config {command.config}",
+                remedy=f"{COMMANDS['demos']} {command.experiment}",
             )
         return load_tokenizer(folder)
     source = base_source(settings)  # also where the run's own exists: can the weights be had?

@@ -48,19 +48,19 @@ def main(argv: list[str]) -> int:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
     grpo = command.settings.grpo
     check_groups(grpo.groups_per_step, grpo.group_size, world_size)
-    settings, config = command.settings, command.config
+    settings = command.settings
     if command.dry_run and shape_folder(settings.model):
         from train.dry_run import show_shape
 
         return show_shape(command, stage="grpo")
-    tasks = require(settings, "tasks", config=config)
+    tasks = require(settings, "tasks", experiment=command.experiment)
     if command.dry_run:
         from train.dry_run import show
 
         return show(command, stage="grpo", tasks=tasks)
     inputs = [tasks]
     if settings.grpo.start_from == "sft":
-        inputs.append(require(settings, "sft", config=config))
+        inputs.append(require(settings, "sft", experiment=command.experiment))
         check_gate(inputs[-1], force=command.force)
     from train.model import check_base
     from train.processes import join

@@ -13,6 +13,7 @@ import difflib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -24,10 +25,13 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError, storage_error
 from train.conflicts import ConflictError
 from train.fields import describe_fields, field_rows, section_of
 from train.settings import RunSettings, Settings
+
+# What torch's collectives say when a peer dies: gloo, then NCCL.
+_LOST_PEER = ("gloo/transport/tcp", "remote process exited", "NCCL communicator was aborted")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Command:
     force: bool = False
     debug: bool = False
     flags: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def experiment(self) -> str:
+        """The arguments that name this experiment, as one types them."""
+        return shlex.join(["--config", str(self.config), *self.overrides])
 
 
 COMMON_FLAGS = (
@@ -136,9 +145,22 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> in
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; to go on, run the same command again with --resume\n")
         return 130
-    except Exception:
-        traceback.print_exc()
-        return 1
+    except Exception as error:
+        if told := storage_error(error):
+            code, text = 2, str(told)
+        elif isinstance(error, InfrastructureError):
+            remedy = "look at the machine's load; `tightrope doctor` checks the sandbox; --resume"
+            code, text = 1, f"the sandbox failed: {error}. Remedy: {remedy}"
+        elif any(sign in str(error) for sign in _LOST_PEER):
+            remedy = "see what ended it (memory?), then run the same command with --resume"
+            code, text = 1, f"another process of this run has ended. Remedy: {remedy}"
+        else:
+            traceback.print_exc()
+            return 1
+        if "--debug" in argv:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {text}\n")
+        return code
 
 
 def end_with_launcher() -> None:
@@ -262,7 +284,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _read_yaml(config: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(config.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with config.open(encoding="utf-8") as file:  # its name appears in what YAML says
+            data = yaml.load(file, Loader=_UniqueKeyLoader)
     except OSError as error:
         remedy = "name an existing YAML file, such as configs/tiny.yaml"
         raise UserError(f"cannot read {config}: {error.strerror}", remedy=remedy) from error

@@ -5,12 +5,14 @@ pretrained base (fetched, a folder, or a hub id) stays untouched: SFT and GRPO t
 adapter on it. Base weights are never merged in place.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
@@ -22,12 +24,14 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import (
     is_bitsandbytes_available,
     is_flash_attn_2_available,
     is_flash_attn_3_available,
     is_flash_attn_4_available,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from envs.errors import UserError
 from envs.rendering import ChatFormat
@@ -123,8 +127,23 @@ def base_source(settings: Settings) -> str:
                 got=f"no {', '.join(missing)} in {folder}",
                 remedy="put all files of the model there; only --dry-run goes without the weights",
             )
-        return str(folder)
-    return hub_source(model.base)
+        return str(_known_class(folder))
+    source = hub_source(model.base)
+    return source if source == model.base else str(_known_class(Path(source)))
+
+
+def _known_class(folder: Path) -> Path:
+    """Return `folder` if the installed Transformers has a causal LM class for its config."""
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = found.get("model_type")
+    if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(
+            f"Transformers {transformers.__version__} has no causal language model of this type",
+            got=f"model_type {name} in {folder / 'config.json'}",
+            remedy="use a base whose architecture Transformers ships; code from a model's own "
+            "folder is never run",
+        )
+    return folder
 
 
 def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
@@ -155,6 +174,7 @@ def random_tiny(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2
 
 def load_base(settings: Settings) -> Any:
     """Load the untouched base: pretrained weights, or the tiny model as SFT left it."""
+    disable_progress_bar()
     check_base(settings)
     if settings.model.kind == "tiny":
         source = str(stage_dir(settings, "sft").path / "model")
@@ -319,6 +339,7 @@ def set_up_torch(settings: Settings) -> None:
 
     With `run.deterministic` the number of threads is fixed, for sums depend on it.
     """
+    disable_progress_bar()  # of shards written and weights loaded: the stage shows its own
     deterministic = settings.run.deterministic
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     if deterministic:

@@ -206,8 +206,11 @@ def open_stage(
     return StageDir(found.path, stage, changes=changes)
 
 
-def require(settings: Settings, stage: Stage, *, config: Path) -> StageDir:
+def require(settings: Settings, stage: Stage, *, experiment: str) -> StageDir:
     """Return a finished stage.
+
+    Args:
+        experiment: The arguments that name the experiment, for the remedy.
 
     Raises:
         UserError: It is missing, unfinished, or made from a stage that was made anew since (a task
@@ -225,11 +228,11 @@ def require(settings: Settings, stage: Stage, *, config: Path) -> StageDir:
             raise UserError(
                 f"{found.path} was made from another {' and '.join(changed)}",
                 got="made anew since",
-                remedy=f"{COMMANDS[stage]} --config {config} --clean",
+                remedy=f"{COMMANDS[stage]} {experiment} --clean",
             )
         return found
     half = stage != "tasks" and found.path.exists()
-    remedy = f"{COMMANDS[stage]} --config {config}{' --resume' if half else ''}"
+    remedy = f"{COMMANDS[stage]} {experiment}{' --resume' if half else ''}"
     raise UserError(f"{found.path} is {'unfinished' if half else 'missing'}", remedy=remedy)
 
 

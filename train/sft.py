@@ -50,8 +50,8 @@ def main(argv: list[str]) -> int:
         from train.dry_run import show_shape
 
         return show_shape(command, stage="sft")
-    tasks = require(command.settings, "tasks", config=command.config)
-    demos = require(command.settings, "demos", config=command.config)
+    tasks = require(command.settings, "tasks", experiment=command.experiment)
+    demos = require(command.settings, "demos", experiment=command.experiment)
     if command.dry_run:
         from train.dry_run import show
 

@@ -133,16 +133,16 @@ def test_rewind_forgets_what_came_after_the_checkpoint(settings: Settings) -> No
 )
 def test_a_missing_input_names_the_one_command(stage, remedy: str, settings: Settings) -> None:
     with pytest.raises(UserError) as caught:
-        require(settings, stage, config=Path("c.yaml"))
+        require(settings, stage, experiment="--config c.yaml")
     assert caught.value.remedy == remedy
 
 
 def test_an_unfinished_input_is_not_taken_for_whole(settings: Settings) -> None:
     stage = open_stage(settings, "sft")
     with pytest.raises(UserError, match="is unfinished"):
-        require(settings, "sft", config=Path("c.yaml"))
+        require(settings, "sft", experiment="--config c.yaml")
     stage.finish({"steps": 3}, output=stage.config)
-    assert require(settings, "sft", config=Path("c.yaml")) == StageDir(stage.path, "sft")
+    assert require(settings, "sft", experiment="--config c.yaml") == StageDir(stage.path, "sft")
 
 
 def test_a_stage_made_from_another_input_is_out_of_date(settings: Settings) -> None:
@@ -150,10 +150,10 @@ def test_a_stage_made_from_another_input_is_out_of_date(settings: Settings) -> N
     sft.finish({"seed": 1}, output=sft.config)
     grpo = open_stage(settings, "grpo", inputs=[sft])
     grpo.finish({}, output=grpo.config)
-    assert require(settings, "grpo", config=Path("c.yaml")).inputs() == {"sft": sft.digest()}
+    assert require(settings, "grpo", experiment="--config c.yaml").inputs() == {"sft": sft.digest()}
     sft.finish({"seed": 2}, output=sft.config)
     with pytest.raises(UserError, match="was made from another sft") as caught:
-        require(settings, "grpo", config=Path("c.yaml"))
+        require(settings, "grpo", experiment="--config c.yaml")
     assert caught.value.remedy == "accelerate launch train/grpo.py --config c.yaml --clean"
     with pytest.raises(UserError, match="was begun with another sft"):
         open_stage(settings, "grpo", resume=True, inputs=[sft])
