@@ -97,7 +97,8 @@ class Study:
             path = self.folder / name / stage
             path.parent.mkdir(parents=True, exist_ok=True)
             if (path / "done").exists():
-                changes = [c for c in config_changes(path / "config.yaml", settings) if _counts(c)]
+                found = config_changes(path / "config.yaml", settings)
+                changes = [change for change in found if _counts(change, stage)]
                 if changes:
                     raise UserError(f"{path} has other settings", got="; ".join(changes))
                 continue
@@ -126,9 +127,12 @@ def _dotted(arguments: list[str]) -> list[str]:
     return [part for text in arguments[1:] for part in text.split("=", 1)]
 
 
-def _counts(change: str) -> bool:
-    """Tell whether a change matters: ablations share stages of another run."""
-    return not change.startswith(("run.name", "evaluate.policies", "reward.advantage", "run.cache"))
+def _counts(change: str, stage: str) -> bool:
+    """Tell whether a change of settings matters to a stage, which runs may share."""
+    other = ["run.name", "run.cache", "evaluate.policies"]
+    if stage in ("demos", "sft"):
+        other += ["grpo.", "reward."]
+    return not change.startswith(tuple(other))
 
 
 def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:

@@ -121,13 +121,11 @@ class RunningCap:
 
     recent: tuple[int, ...] = ()
     """Tokens sampled by the last `CAP_MEMORY` solved episodes, oldest first."""
-    num_solved: int = 0
-    """Solved episodes seen so far."""
 
     @property
     def tokens(self) -> float | None:
         """L_cap in tokens; None until `CAP_WARM_UP` episodes were solved."""
-        if self.num_solved < CAP_WARM_UP:
+        if len(self.recent) < CAP_WARM_UP:
             return None
         ordered = sorted(self.recent)
         middle = len(ordered) // 2
@@ -136,8 +134,7 @@ class RunningCap:
     def updated(self, episodes: Sequence[Episode]) -> "RunningCap":
         """Return the cap that has also seen `episodes`, of which only the solved count."""
         new = tuple(meter.sampled_tokens(item) for item in episodes if grades.is_solved(item))
-        recent = (*self.recent, *new)[-CAP_MEMORY:]
-        return RunningCap(recent=recent, num_solved=self.num_solved + len(new))
+        return RunningCap(recent=(*self.recent, *new)[-CAP_MEMORY:])
 
 
 CAP_FACTOR: Final = 3.0

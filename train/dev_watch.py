@@ -1,12 +1,11 @@
 """Dev tasks during GRPO: which step's adapter was best, and the guard against a falling pass rate.
 
 Every `grpo.evaluate_every` steps, and before the first, the policy plays the dev split once, with
-the same windows and seeds each time. Best is the cheapest among the steps whose pass rate is within
-one standard error of the highest (on few tasks the highest alone is luck); its adapter becomes the
-stage's result. The guard compares with the evaluation that solved most: a real drop halves the
-weight of the cost, two in a row end the run (`rewards/pressure.py`). On 48 tasks it sees a fall
-from 55 to 35 % about every second time (simulated). An evaluation in which the sandbox failed for
-half of the tasks counts for nothing.
+the same windows and seeds each time. Best is the highest pass rate, of equal ones the cheapest; its
+adapter becomes the stage's result. The guard compares with the evaluation that solved most: a real
+drop halves the weight of the cost, two in a row end the run (`rewards/pressure.py`). On 48 tasks it
+sees a fall from 55 to 35 % about every second time (simulated). An evaluation in which the sandbox
+failed for half of the tasks counts for nothing.
 
 Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes/dev_STEP.jsonl`,
 `dev/STEP/` (the adapter).
@@ -177,14 +176,13 @@ def passed_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def candidates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the passed rows whose pass rate is within one standard error of the highest.
+    """Return the passed rows with the highest pass rate.
 
     Step 0 only if no other row passed: there the adapter may still be empty.
     """
     passed = passed_rows([row for row in rows if row["step"]]) or list(rows[:1])
-    top = max(passed, key=lambda row: row["pass_rate"])
-    least = top["pass_rate"] - top["standard_error"]
-    return [row for row in passed if row["pass_rate"] >= least]
+    top = max(row["pass_rate"] for row in passed)
+    return [row for row in passed if row["pass_rate"] == top]
 
 
 def best_step(rows: Sequence[dict[str, Any]]) -> int:

@@ -6,10 +6,10 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from envs.records import Episode, Score
-from rewards.advantages import RunningCap, score_group
+from rewards.advantages import CAP_MEMORY, RunningCap, score_group
 from rewards.cost import sampled_tokens
 from rewards.metrics import step_metrics
-from rewards.outcome import is_scorable
+from rewards.outcome import is_scorable, is_solved
 from rewards.pressure import Pressure
 from train.functions import is_function, load_function
 from train.generate import engine_for
@@ -40,7 +40,7 @@ class StepRollouts:
         named = reward.advantage
         self._advantage: Any = load_function(named) if is_function(named) else named
         self._settings, self._arena, self._stage = settings, arena, stage
-        self._progress, self._cap = progress, RunningCap()
+        self._progress, self.cap = progress, RunningCap()
         self._trainer: Any = None
 
     def attach(self, trainer: Any) -> None:
@@ -66,7 +66,7 @@ class StepRollouts:
         self._stage.write_episodes(request.step + 1, (e.model_dump_json() for e in everything))
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
         metrics["cost_weight"] = self.pressure.weight
-        self._remember(everything, metrics)
+        self.after_step(everything, metrics)
         pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
         return RolloutBatch(
             rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
@@ -109,17 +109,28 @@ class StepRollouts:
         """
         if 0 in dropped_after:
             self.ease()
-        rows = {row["step"]: row for row in self._stage.read_metrics()}
-        for path in sorted(self._stage.episodes.glob("step_*.jsonl")):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            step = int(path.stem.removeprefix("step_"))
-            self._remember([Episode.model_validate_json(line) for line in lines], rows[step])
-            if step in dropped_after:
+        for row in self._stage.read_metrics():
+            self._press(row)
+            if row["step"] in dropped_after:
                 self.ease()
+        needed: list[list[Episode]] = []  # the last steps, as far back as the cap looks
+        num_solved = 0
+        for path in sorted(self._stage.episodes.glob("step_*.jsonl"), reverse=True):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            needed.append([Episode.model_validate_json(line) for line in lines])
+            num_solved += sum(map(is_solved, needed[-1]))
+            if num_solved >= CAP_MEMORY:
+                break
+        for episodes in reversed(needed):
+            self.cap = self.cap.updated(episodes)
 
-    def _remember(self, episodes: list[Episode], metrics: dict[str, Any]) -> None:
-        self._cap = self._cap.updated(episodes)
-        num_scored = sum(map(is_scorable, episodes))
+    def after_step(self, episodes: Sequence[Episode], metrics: dict[str, Any]) -> None:
+        """Let cap and pressure see the episodes of a step, of all ranks."""
+        self.cap = self.cap.updated(episodes)
+        self._press(metrics)
+
+    def _press(self, metrics: dict[str, Any]) -> None:
+        num_scored = round(metrics["num_episodes"] - metrics["num_unscorable"])
         if num_scored:
             self.pressure = self.pressure.after_step(
                 pass_rate=metrics["pass_rate"], num_episodes=num_scored
@@ -133,5 +144,5 @@ class StepRollouts:
             outcome=reward.outcome,
             cost=reward.cost,
             cost_weight=self.pressure.weight,
-            sampled_cap=self._cap.tokens,
+            sampled_cap=self.cap.tokens,
         )

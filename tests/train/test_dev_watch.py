@@ -27,7 +27,8 @@ def row(
 @pytest.mark.parametrize(
     ("rows", "best"),
     [
-        ([row(0, 0.5, 900), row(5, 0.48, 400), row(10, 0.46, 300)], 10),
+        ([row(0, 0.4, 900), row(5, 0.48, 400), row(10, 0.46, 300)], 5),
+        ([row(0, 0.4, 900), row(5, 0.48, 400), row(10, 0.48, 300), row(15, 0.48, 350)], 10),
         ([row(0, 0.5, 900), row(5, 0.5, 800), row(10, 0.2, 100)], 5),
         ([row(0, 0.5, 100), row(5, 0.5, 900)], 5),
         ([row(0, 0.5, 900), row(5, 0.5, 900)], 5),
@@ -35,7 +36,8 @@ def row(
         ([row(0, 0.5, 900), row(5, 0.5, 100, flagged=True)], 0),
     ],
     ids=[
-        "within one error the cheapest",
+        "the highest",
+        "of equals the cheapest",
         "far below never",
         "not before the first step",
         "later of equals",
