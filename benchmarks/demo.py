@@ -135,7 +135,7 @@ def _counts(change: str, stage: str) -> bool:
     return not change.startswith(tuple(other))
 
 
-def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:
+def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], jobs: int) -> None:
     """Train and evaluate everything, `jobs` runs at a time, each on its share of the cores."""
     whole: list[Callable[..., None]] = []
     ablated: list[Callable[..., None]] = []
@@ -153,7 +153,7 @@ def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:
                 overrides=["--sft.wasteful_share=0"],
             ),
         ]
-        for form in ABLATIONS:
+        for form in ablations:
             name, overrides = f"{form}{seed}", [f"--reward.advantage={form}"]
             study.share(f"seed{seed}", name)
             policies = ["grpo", "grpo-greedy"]
@@ -180,13 +180,15 @@ def make_runs(study: Study, seeds: Sequence[int], *, jobs: int) -> None:
             list(pool.map(on_free_cores, phase))
 
 
-def pooled(study: Study, seeds: Sequence[int]) -> dict[str, list[Episode]]:
+def pooled(
+    study: Study, seeds: Sequence[int], *, ablations: Sequence[str]
+) -> dict[str, list[Episode]]:
     """Return the episodes of all seeds by row of the table; greedy ones end in `-greedy`."""
     found: dict[str, list[Episode]] = {}
     for name in ("base", "gold", "careful"):
         found[name] = study.episodes(f"seed{seeds[0]}", name)
     rows = {"sft": ("seed", "sft"), "sft_careful": ("careful", "sft"), "grpo": ("seed", "grpo")}
-    rows |= {form: (form, "grpo") for form in ABLATIONS}
+    rows |= {form: (form, "grpo") for form in ablations}
     for row, (run, policy) in rows.items():
         for suffix in ("", "-greedy"):
             found[row + suffix] = [
@@ -225,10 +227,10 @@ def table(found: dict[str, list[Episode]]) -> list[str]:
     return lines
 
 
-def comparisons(found: dict[str, list[Episode]]) -> list[str]:
+def comparisons(found: dict[str, list[Episode]], *, ablations: Sequence[str]) -> list[str]:
     """Return the paired comparisons, each against GRPO."""
     lines = ["| GRPO against | pass rate difference | tokens per solved, ratio |", "|---|---|---|"]
-    for other in ("sft", "sft_careful", *ABLATIONS):
+    for other in ("sft", "sft_careful", *ablations):
         for suffix in ("", "-greedy"):
             first, second = other + suffix, "grpo" + suffix
             row = compare(found[first], found[second], first_name=first, second_name=second)
@@ -270,12 +272,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", type=int, default=400)
     parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--ablations", nargs="*", default=ABLATIONS, choices=ABLATIONS)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     study = Study(given.folder.resolve(), given.tasks, given.samples)
     study.build_tasks()
-    make_runs(study, given.seeds, jobs=given.jobs)
-    found = pooled(study, given.seeds)
+    make_runs(study, given.seeds, ablations=given.ablations, jobs=given.jobs)
+    found = pooled(study, given.seeds, ablations=given.ablations)
     lines = [
         "# The demo over several seeds",
         "",
@@ -285,7 +288,7 @@ def main() -> int:
         "",
         *table(found),
         "",
-        *comparisons(found),
+        *comparisons(found, ablations=given.ablations),
         "",
         *each_seed(study, given.seeds),
         "",
