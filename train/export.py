@@ -59,6 +59,8 @@ def export(
         facts = _write_and_compare(
             model, settings, draft, final=stage.path, report=report, merged=merged
         )
+        for path in draft.rglob("*.safetensors"):  # written for the owner only; a server reads them
+            path.chmod(stage.config.stat().st_mode)
         for folder in sorted(draft.iterdir(), reverse=True):  # the adapter last: it needs the base
             shutil.rmtree(stage.path / folder.name, ignore_errors=True)
             folder.rename(stage.path / folder.name)

@@ -82,7 +82,7 @@ def test_memory_follows_its_formulas(tmp_path: Path) -> None:
     assert (memory.weights, memory.adapter, memory.gradient) == (4000, 400, 400)
     assert (memory.optimizer, memory.reference, memory.acting_copy) == (800, 400, 4400)
     window, episodes_here = settings.context.window_tokens[1], 4
-    assert memory.kv_cache == 2 * 4 * 2 * 32 * window * episodes_here
+    assert memory.kv_cache == 4 * 4 * 2 * 32 * window * episodes_here
     block = 7 * 64 + 2 * 32 + 4 * 128
     assert memory.activations == 4 * 2048 * 2 * block
     assert memory.logits == 12 * 2048 * 1000
@@ -120,8 +120,8 @@ def test_the_3b_recipe_is_planned_without_weights(capsys: pytest.CaptureFixture[
     assert rows[""] == ["1", "GPU", "8", "GPUs,", "ZeRO-2", "8", "GPUs,", "ZeRO-3"]
     assert rows["base weights"] == ["6.17", "GB", "6.17", "GB", "0.77", "GB"]
     assert rows["optimizer"] == ["0.48", "GB", "89.80", "MB", "89.80", "MB"]
-    assert rows["generation: KV cache"] == ["19.33", "GB", "9.66", "GB", "9.66", "GB"]
-    assert rows["peak (held + the larger phase)"][::2] == ["33.80", "33.20", "29.38"]
+    assert rows["generation: KV cache"] == ["38.65", "GB", "19.33", "GB", "19.33", "GB"]
+    assert rows["peak (held + the larger phase)"][::2] == ["46.02", "33.20", "29.38"]
     assert "holds no weights: counted on the meta device" in shown
 
 

@@ -81,6 +81,8 @@ def test_export_writes_a_folder_that_loads_elsewhere(
     done = json.loads((folder / "done").read_text())
     assert 0 <= done["comparison"]["relative_diff"] <= 1e-4 < done["comparison"]["max_abs_logit"]
     assert not list(folder.glob(".draft*"))
+    modes = {path.stat().st_mode for path in folder.rglob("*.*") if path.is_file()}
+    assert len(modes) == 1, "a server of another user can read all of it"
 
     config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "../base"
