@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from envs.tasks.families import INPUTS, Body, Combination, function_source, load_function
-from envs.tasks.mutate import apply, sites
+from envs.tasks.mutate import SYNTHETIC_OPERATORS, apply, sites
 
 Inputs = tuple[int, int]
 
@@ -46,10 +46,10 @@ def gold_values(combination: Combination, body: Body) -> dict[Inputs, object]:
 
 @cache
 def variants(combination: Combination, body: Body) -> tuple[Variant, ...]:
-    """Return all mutations of a function, in the fixed order of `mutate.sites`."""
+    """Return the mutations by eight operators, in the fixed order of `mutate.sites`."""
     source = function_source("f", combination, body=body)
     gold, found = gold_values(combination, body), []
-    for mutation in sites(source):
+    for mutation in sites(source, operators=SYNTHETIC_OPERATORS):
         mutated = apply(source, mutation)
         values = _values(mutated)
         changed = tuple(

@@ -1,16 +1,25 @@
 import ast
+import heapq
 import inspect
+import io
 import re
+import statistics
 import textwrap
+import tokenize
+from functools import cache
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import envs.tasks.mutate as mutate
-import envs.tasks.synthetic as synthetic
 from envs.tasks.families import combinations, function_source
-from envs.tasks.mutate import OPERATORS, apply, sites
+from envs.tasks.mutate import OPERATORS, SYNTHETIC_OPERATORS, Mutation, apply, functions, sites
+
+MEASURED = """cmp_negate drop_not except_narrow if_negate api_swap bool_const_flip slice_off_by_one
+    int_off_by_one stmt_delete_call return_none if_drop_guard var_misuse default_change
+    call_arg_swap operand_swap stmt_delete_assign arith_swap bool_swap break_continue
+    cmp_boundary"""
+STDLIB = (textwrap, heapq, statistics)
 
 AROUND = '''"""A file whose every line matters."""
 import os  # caf\u00e9
@@ -52,6 +61,31 @@ CASES = [
     ("operand_swap", "x = a + b", []),
     ("return_none", "return a", ["return None"]),
     ("return_none", "return None", []),
+    ("return_none", "return(a, b)", ["return None"]),
+    ("if_negate", "x = b if(a, b)else self", ["x = b if not ((a, b))else self"]),
+    ("if_negate", "x = b if not (a or b) else self", ["x = b if (a or b) else self"]),
+    ("drop_not", "x = not(a or b)", ["x = (a or b)"]),
+    ("drop_not", "x = a not in b", []),
+    ("drop_not", "x = b if not a else self", []),
+    ("bool_const_flip", "x = self(a, True)", ["x = self(a, False)"]),
+    ("bool_const_flip", "x = 1", []),
+    ("cmp_boundary", "x = (a)<(b)", ["x = (a)<=(b)"]),
+    ("cmp_boundary", "x = 0 <= a < b", ["x = 0 < a < b", "x = 0 <= a <= b"]),
+    ("cmp_boundary", "x = a == b", []),
+    ("slice_off_by_one", "x = a[b.c:]", ["x = a[b.c + 1:]"]),
+    ("slice_off_by_one", "x = a[(b) + 1:b - 1]", ["x = a[(b) + 1:b]"]),
+    ("slice_off_by_one", "x = a[1:-2]", []),
+    ("call_arg_swap", "x = self((a), 'b', *values, b)", ["x = self(('b'), a, *values, b)"]),
+    ("call_arg_swap", "x = self(a, (a))", []),
+    ("call_arg_swap", "x = isinstance(a, b)", []),
+    ("call_arg_swap", "x = self(a, k=b)", []),
+    ("except_narrow", "a.b", []),
+    ("var_misuse", "x = b", ["x = values"]),
+    ("var_misuse", "x = self.y", []),
+    ("var_misuse", "x = [c for c in a]", ["x = [c for c in values]"]),
+    ("var_misuse", "x = a(b)", ["x = a(values)"]),
+    ("var_misuse", "x = lambda a: a", []),
+    ("var_misuse", "x = f'{a}'", []),
 ]
 
 
@@ -64,17 +98,131 @@ def test_operators_change_what_they_say_and_nothing_else(operator, line, expecte
     assert sorted(here) == sorted(AROUND.format(line=new) for new in expected)
 
 
-def test_docstrings_give_a_working_example():
-    for operator in OPERATORS:
-        before, after = re.findall(r"`([^`]+)`", operator.__doc__)[:2]
-        indent = "        pass" if before.endswith(":") else ""
-        text = f"def f(a, b, n, seen, total):\n    {before}\n{indent}\n"
-        mended = [apply(text, m) for m in sites(text) if m.operator == operator.__name__]
-        assert f"def f(a, b, n, seen, total):\n    {after}\n{indent}\n" in mended, operator.__name__
+def code(part: str) -> str:
+    """Return what the end of a docstring's part shows: a span in backticks, or a block."""
+    if inline := re.findall(r"`([^`]+)`", part):
+        return inline[0]
+    return textwrap.dedent(
+        re.search(r"((?:^ {4}.*\n|^\n)+)\Z", f"{part.rstrip()}\n", re.M)[1]
+    ).strip()
 
 
-def test_there_are_eight_operators():
-    assert len({operator.__name__ for operator in OPERATORS}) == 8
+def inside_function(body: str) -> str:
+    rest = "        pass\n" if body.endswith(":") else ""
+    return f"def f(a, b, n, seen, total):\n{textwrap.indent(body, '    ')}\n{rest}"
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: operator.__name__)
+def test_docstrings_give_a_working_example(operator):
+    before, after = inspect.cleandoc(operator.__doc__).split("becomes", 1)
+    text, expected = inside_function(code(before)), inside_function(code(after))
+    ast.parse(text)
+    assert expected in [apply(text, m) for m in sites(text, operators=(operator,))]
+
+
+def test_operators_are_those_that_were_measured():
+    assert [operator.__name__ for operator in SYNTHETIC_OPERATORS] == [
+        "cmp_negate",
+        "if_negate",
+        "bool_swap",
+        "api_swap",
+        "int_off_by_one",
+        "arith_swap",
+        "operand_swap",
+        "return_none",
+    ]
+    assert sorted(operator.__name__ for operator in OPERATORS) == sorted(MEASURED.split())
+
+
+def mutants(operator: str, body: str) -> list[str]:
+    text = f"def f(a, b):\n{textwrap.indent(body, '    ')}\n"
+    found = [apply(text, m) for m in sites(text) if m.operator == operator]
+    return [textwrap.dedent(mutant.partition("\n")[2]).rstrip() for mutant in found]
+
+
+HANDLER = "try:\n    a()\nexcept {}:\n    b = 1"
+STATEMENT_CASES = {
+    "only call of a block": ("stmt_delete_call", "if a: b()", ["if a: pass"]),
+    "call over lines": ("stmt_delete_call", "b(\n  1,\n)\nreturn a", ["return a"]),
+    "call beside a comment": ("stmt_delete_call", "b()  # why\nreturn a", []),
+    "call beside a statement": ("stmt_delete_call", "b(); c = 1\nreturn a", []),
+    "call in a joined line": ("stmt_delete_call", "c = 1; \\\nb()\nreturn a", []),
+    "call after a docstring": ("stmt_delete_call", "'''Do.'''\nb()", ["'''Do.'''"]),
+    "value of a call": ("stmt_delete_call", "c = b()\nreturn a()", []),
+    "docstring": ("stmt_delete_call", "'''Do.'''\nreturn a", []),
+    "assignment in else": (
+        "stmt_delete_assign",
+        "for b in a:\n    return\nelse:\n    b += 1",
+        ["for b in a:\n    return\nelse:\n    pass"],
+    ),
+    "annotation only": ("stmt_delete_assign", "b: int = 1\nreturn b", []),
+    "guard with else": ("if_drop_guard", "if a:\n    return\nelse:\n    b()\nreturn b", []),
+    "guard alone": ("if_drop_guard", "if a:\n    raise b", []),
+    "no guard": ("if_drop_guard", "if a:\n    b()\nreturn a", []),
+    "elif": ("if_drop_guard", "if a:\n    b()\nelif b:\n    return\nreturn a", []),
+    "guard in a loop": (
+        "if_drop_guard",
+        "for b in a:\n    if b: continue\n    b()",
+        ["for b in a:\n    b()"],
+    ),
+    "continue": (
+        "break_continue",
+        "while a:\n    if b: continue\n    b()",
+        ["while a:\n    if b: break\n    b()"],
+    ),
+    "two exceptions": (
+        "except_narrow",
+        HANDLER.format("(OSError, c.D) as e"),
+        [HANDLER.format("OSError as e"), HANDLER.format("c.D as e")],
+    ),
+    "three exceptions": (
+        "except_narrow",
+        HANDLER.format("(A, B, C)"),
+        [HANDLER.format(f"({kept})") for kept in ("A, B", "A, C", "B, C")],
+    ),
+    "one exception": (
+        "except_narrow",
+        HANDLER.format("OSError"),
+        [HANDLER.format("FileNotFoundError")],
+    ),
+    "own exception": ("except_narrow", HANDLER.format("Own"), []),
+    "any exception": ("except_narrow", HANDLER.format("").replace(" :", ":"), []),
+    "defaults": (
+        "default_change",
+        "def g(a, b=-1, c=None, *, d=False, e=0x1): pass",
+        ["def g(a, b=-1, c=None, *, d=True, e=0x1): pass"],
+    ),
+    "unbound variable": ("var_misuse", "c = a\nreturn c", ["c = b\nreturn c", "c = a\nreturn b"]),
+    "nested scope": (
+        "var_misuse",
+        "def g(c):\n    return c\nreturn a",
+        ["def g(c):\n    return c\nreturn b"],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("operator", "body", "expected"), STATEMENT_CASES.values(), ids=STATEMENT_CASES
+)
+def test_statement_operators_know_where_they_apply(operator, body, expected):
+    assert sorted(mutants(operator, body)) == sorted(expected)
+
+
+def test_a_change_that_two_operators_make_is_listed_once():
+    text = "def f(a):\n    if not a:\n        return 1\n"
+    found = [m for m in sites(text) if m.replacement == ""]
+    assert [m.operator for m in found] == ["if_negate"]
+
+
+def test_sites_are_those_of_the_given_operators_in_their_order():
+    text = "def f(a, b):\n    return a - b < 1\n"
+    assert list(dict.fromkeys(m.operator for m in sites(text, operators=SYNTHETIC_OPERATORS))) == [
+        "cmp_negate",
+        "int_off_by_one",
+        "arith_swap",
+        "operand_swap",
+        "return_none",
+    ]
 
 
 def test_code_outside_functions_decorators_and_signatures_is_left_alone():
@@ -91,7 +239,8 @@ def test_code_outside_functions_decorators_and_signatures_is_left_alone():
             return f"{a + 1}"
         """
     )
-    assert {m.operator for m in sites(text)} == {"return_none"}
+    assert {m.operator for m in sites(text)} == {"return_none", "default_change"}
+    assert [m.replacement for m in sites(text) if m.operator == "default_change"] == ["10"]
 
 
 def test_sites_name_the_function_or_method_at_the_top():
@@ -101,26 +250,80 @@ def test_sites_name_the_function_or_method_at_the_top():
     assert {(m.function, m.line) for m in sites(text)} == {("C.m", 3), ("f", 7)}
 
 
-@pytest.mark.parametrize("module", [mutate, synthetic, textwrap])
-def test_every_mutant_of_real_files_parses_and_differs_in_its_span_only(module):
-    text = inspect.getsource(module)
+def comments(text: str) -> list[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return [token.string for token in tokens if token.type == tokenize.COMMENT]
+
+
+@cache
+def tree_of(text: str) -> str:
+    return ast.dump(ast.parse(text))
+
+
+def check_mutant(text: str, m: Mutation) -> None:
+    """Check what every mutation promises: Python, another tree, no change outside its span."""
+    mutated = apply(text, m)
+    assert mutated[: m.start] == text[: m.start]
+    assert mutated[m.start : m.start + len(m.replacement)] == m.replacement
+    assert mutated[m.start + len(m.replacement) :] == text[m.end :]
+    assert ast.dump(ast.parse(mutated)) != tree_of(text), m
+    assert comments(mutated) == comments(text), m
+    assert text[: m.start].count("\n") + 1 == m.line
+
+
+@pytest.mark.parametrize("module", STDLIB, ids=lambda module: module.__name__)
+def test_mutants_of_real_functions_are_python_and_differ_in_their_span_only(module):
+    text, num_checked = inspect.getsource(module), 0
+    for name, node in functions(ast.parse(text)):
+        if "." in name or not isinstance(node, ast.ClassDef):
+            alone = textwrap.dedent(ast.get_source_segment(text, node, padded=True))
+            for m in sites(alone)[::3]:
+                check_mutant(alone, m)
+                num_checked += 1
+    assert num_checked > 50
+
+
+def test_all_operators_have_sites_in_real_files():
+    found = {m.operator for module in STDLIB for m in sites(inspect.getsource(module))}
+    assert found == set(MEASURED.split())
+
+
+ODD = (
+    "total = (  # \u00fc: a gap\n{i}{i}n\n{i}  -  # another\n{i}1 -n)",
+    "if(n <  # \u4e0a\n{i}3 and not(n or  '\u00df'\n{i}in seen)):\n{i}{i}return(n, 1)\n{i}n-=1",
+    "seen.append(n, '#', # kept\n{i}{i}1); n = 2",
+    "while(True):\n{i}{i}if not n : break # \u00e9\n{i}{i}seen[n:len(seen) - 1], n = [], n;n+=2",
+    "try: seen . keys ( )\n{i}except(KeyError,OSError,ValueError ,):n=max(\n n,1,)",
+    "try: n = 1 if n else 0\n{i}except ( # which\n{i}{i}OSError, ValueError): n = n*-n ** 2",
+    "x = '''\u00fc\n  #''' if(n)else f'{{n + 1!r:>{{n}}}} \u00fc' ;y = x",
+    "@\\\n{i}seen.append(1, 2)\n{i}def g(\u00fc=1,/,*a: n < 2, b : int=True, **k)->n:\n{i}{i}"
+    "return \u00fc<-b",
+    "x = [n for n in seen if not n not in(seen)] ; del x",
+    "x = not \\\n n\n{i}seen.sort(\n\n  key=lambda x, b=1: (yield) - x[1:n])",
+    "if n: return\n{i}elif (n := seen(n, *seen, (1), [2,\n 3])) is  not   None: raise n\n{i}"
+    "return(n)-1",
+    "return seen [ n+1 : (n) ] [ ( n ) - 1: ]\\\n{i}% n // (2) if n\\\n  else(n).startswith(n, 2)",
+)
+
+
+@given(
+    st.lists(st.sampled_from(ODD), min_size=1, max_size=3),
+    st.sampled_from(["    ", "\t", " "]),
+    st.booleans(),
+)
+def test_mutants_of_odd_layouts_are_python_and_differ_in_their_span_only(blocks, indent, has_end):
+    body = "\n".join(f"{indent}{block.format(i=indent)}" for block in blocks)
+    text = f"# \u00fc\ndef f(n=1, * , seen = False):\n{body}" + "\n" * has_end
     found = sites(text)
-    assert len(found) > 20
-    for number, m in enumerate(found):
-        mutated = apply(text, m)
-        assert mutated != text
-        assert mutated.startswith(text[: m.start])
-        assert mutated.endswith(text[m.end :])
-        assert len(mutated) == len(text) - (m.end - m.start) + len(m.replacement)
-        assert text[: m.start].count("\n") + 1 == m.line
-        if number % 5 == 0:
-            ast.parse(mutated)
+    assert found
+    for m in found:
+        check_mutant(text, m)
 
 
 @given(st.sampled_from(combinations()), st.sampled_from(["one", "two"]), st.data())
 def test_generated_functions_keep_all_other_lines(combination, body, data):
     text = function_source("tobu", combination, body=body)
-    mutation = data.draw(st.sampled_from(sites(text)))
+    mutation = data.draw(st.sampled_from(sites(text, operators=SYNTHETIC_OPERATORS)))
     before, after = text.splitlines(), apply(text, mutation).splitlines()
     changed = [n for n, (x, y) in enumerate(zip(before, after, strict=True), 1) if x != y]
     assert changed == [mutation.line]
