@@ -77,6 +77,7 @@ CASES = [
     ("slice_off_by_one", "x = a[1:-2]", []),
     ("call_arg_swap", "x = self((a), 'b', *values, b)", ["x = self(('b'), a, *values, b)"]),
     ("call_arg_swap", "x = self(a, (a))", []),
+    ("call_arg_swap", """x = self('b', "b")""", []),
     ("call_arg_swap", "x = isinstance(a, b)", []),
     ("call_arg_swap", "x = self(a, k=b)", []),
     ("except_narrow", "a.b", []),
@@ -165,6 +166,7 @@ STATEMENT_CASES = {
         "for b in a:\n    if b: continue\n    b()",
         ["for b in a:\n    b()"],
     ),
+    "arguments with comments": ("call_arg_swap", "a(b(  # one\n  1), b(  # two\n  2))", []),
     "continue": (
         "break_continue",
         "while a:\n    if b: continue\n    b()",
