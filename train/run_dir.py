@@ -52,13 +52,11 @@ class StageDir:
         path: runs/NAME/STAGE.
         stage: Its name.
         is_main: False in all processes but the first, where every write does nothing.
-        changes: Settings that differ from those of the interrupted run ('a.b: old -> new').
     """
 
     path: Path
     stage: Stage
     is_main: bool = True
-    changes: tuple[str, ...] = ()
 
     @property
     def config(self) -> Path:
@@ -197,13 +195,19 @@ def open_stage(
             got="made anew since",
             remedy="--clean deletes it and starts again",
         )
-    digests = {each.stage: each.digest() for each in inputs}
     changes = config_changes(found.config, settings)
+    if found.is_done() or changes:
+        state = "is finished, nothing is made again" if found.is_done() else "goes on"
+        told = f"; settings changed since: {', '.join(changes)}" if changes else ""
+        sys.stderr.write(f"{found.path} {state}{told}\n")
+    if found.is_done():
+        return found
+    digests = {each.stage: each.digest() for each in inputs}
     found.path.mkdir(parents=True, exist_ok=True)
     write_whole(found.config, dump_settings(settings))
     write_whole(found.path / "inputs.json", _json(digests, indent=2) + "\n")
     write_whole(found.path / "environment.json", _json(environment(settings), indent=2) + "\n")
-    return StageDir(found.path, stage, changes=changes)
+    return found
 
 
 def require(settings: Settings, stage: Stage, *, experiment: str) -> StageDir:

@@ -65,11 +65,20 @@ def test_clean_spares_what_no_stage_wrote(settings: Settings) -> None:
     assert precious.read_text() == "years"
 
 
-def test_resume_says_which_settings_changed(settings: Settings) -> None:
-    open_stage(with_overrides(settings), "grpo")
+def test_resume_says_which_settings_changed(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = open_stage(with_overrides(settings), "grpo")
     changed = with_overrides(settings, "--grpo.max_steps=29", "--grpo.learning_rate=1e-4")
-    changes = open_stage(changed, "grpo", resume=True).changes
-    assert changes == ("grpo.max_steps: 48 -> 29", "grpo.learning_rate: 0.002 -> 0.0001")
+    open_stage(changed, "grpo", resume=True)
+    told = "grpo.max_steps: 48 -> 29, grpo.learning_rate: 0.002 -> 0.0001"
+    assert f"{stage.path} goes on; settings changed since: {told}\n" == capsys.readouterr().err
+    stage.finish({}, output=stage.config)
+    recorded = stage.config.read_text()
+    open_stage(with_overrides(settings, "--grpo.max_steps=30"), "grpo", resume=True)
+    said = capsys.readouterr().err
+    assert "is finished, nothing is made again; settings changed since: grpo.max_steps: 29" in said
+    assert stage.config.read_text() == recorded, "it says what the result was made with"
 
 
 def test_only_the_main_process_writes(settings: Settings) -> None:
