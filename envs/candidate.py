@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.encoding import encode_value
+from envs.line_trace import LineTrace
 
 FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
 _MAX_MESSAGE = 300  # characters of an exception's text
@@ -68,7 +69,8 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
 
     Args:
         request: `files`; `test_files` to collect in this order; `ids` to keep (None: all);
-            `rewrite` (explain failing asserts); `nonce`, which marks every honest line.
+            `rewrite` (explain failing asserts); `nonce`, which marks every honest line; perhaps
+            `trace`, the files whose executed lines are to be noted, and `backwards`.
         box: The run's private folder.
         writer: Descriptor of the result pipe.
     """
@@ -87,7 +89,15 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     ids = None if request["ids"] is None else frozenset(request["ids"])
     max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
     plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
-    pytest.main([*arguments, *request["test_files"]], plugins=[plugin])
+    plugins: list[object] = [plugin]
+    if "trace" in request:
+        files = [str(work / name) for name in request["trace"]]
+        trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
+        plugins.append(trace)
+        trace.start()
+    pytest.main([*arguments, *request["test_files"]], plugins=plugins)
+    if "trace" in request:
+        trace.finish()
     plugin.finish()
 
 
@@ -155,6 +165,9 @@ class _Reporter:
         outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
         text = "" if outcome == "passed" else str(report.longrepr)
         self._write(report.when, report.nodeid, outcome, text)
+
+    def note_lines(self, test_id: str, lines: str) -> None:
+        _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
 
     def finish(self) -> None:
         self._write("done", "", "", "")

@@ -202,7 +202,7 @@ def _confine(config: dict[str, Any], request: dict[str, Any], box: Path, uid: in
     isolation.drop_privileges(uid)
     isolation.die_with_parent()
     isolation.set_limits(
-        cpu_s=int(request["wall_s"]) + 1,
+        cpu_s=int(request.get("cpu_s", request["wall_s"])) + 1,
         memory_bytes=int(config["memory_bytes"]),
         max_processes=isolation.MAX_PROCESSES if counts_apply else None,
     )

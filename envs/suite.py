@@ -10,10 +10,11 @@ import json
 import random
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
-from envs.forkserver import ForkServer
+from envs.forkserver import ForkServer, RunReport
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class SuiteRun:
         forged: Something else than the reporting plugin wrote to the pipe, or a canary passed.
         ending: How the process ended: 'exited', 'timeout' or 'overflow'.
         last_started: The id that ran when the process ended.
+        cpu_s: CPU seconds that it took.
+        lines: What each test executed as `envs/line_trace.py` writes it, if that was asked for.
     """
 
     passed: frozenset[str]
@@ -37,6 +40,8 @@ class SuiteRun:
     forged: bool
     ending: str
     last_started: str
+    cpu_s: float
+    lines: dict[str, str] = field(default_factory=dict)
 
 
 def run_suite(
@@ -48,6 +53,9 @@ def run_suite(
     num_canaries: int = 0,
     explain: bool = False,
     shuffle: random.Random | None = None,
+    cpu_s: float | None = None,
+    trace: Sequence[str] = (),
+    backwards: bool = False,
 ) -> SuiteRun:
     """Run tests of `tree` in the sandbox.
 
@@ -59,6 +67,9 @@ def run_suite(
         num_canaries: dict[str, str] with one failing test each to mix in.
         explain: Let pytest rewrite asserts, for readable messages.
         shuffle: Draws the order of the test files (tests inside a file keep theirs).
+        cpu_s: CPU seconds after which the kernel kills it; None for as many as `wall_s`.
+        trace: Files of which to note the lines that each test executes.
+        backwards: Run traced tests in the opposite order.
 
     Raises:
         InfrastructureError: The sandbox failed, not the tests.
@@ -75,7 +86,7 @@ def run_suite(
     if shuffle is not None:
         shuffle.shuffle(test_files)
     nonce = secrets.token_hex(16)
-    request = {
+    request: dict[str, Any] = {
         "kind": "pytest",
         "files": tree | {canary.partition("::")[0]: text for canary, text in canaries.items()},
         "test_files": test_files,
@@ -83,17 +94,22 @@ def run_suite(
         "rewrite": explain,
         "nonce": nonce,
     }
+    if cpu_s is not None:
+        request["cpu_s"] = cpu_s
+    if trace:
+        request |= {"trace": list(trace), "backwards": backwards}
     report = server.run(request, wall_s=wall_s)
-    return _read_suite(report.output, nonce, wanted, frozenset(canaries), report.ending)
+    return _read_suite(report, nonce, wanted, frozenset(canaries))
 
 
 def _read_suite(
-    output: str, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str], ending: str
+    report: RunReport, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str]
 ) -> SuiteRun:
     phases: dict[str, list[tuple[str, str]]] = {}
     messages: dict[str, str] = {}
+    lines: dict[str, str] = {}
     complete, forged, last = False, False, ""
-    whole, _, _ = output.rpartition("\n")  # a run that was killed may have cut its last line
+    whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
     for line in whole.splitlines():
         record = _suite_line(line, nonce)
         if record is None:
@@ -104,6 +120,8 @@ def _read_suite(
             complete = True
         elif phase == "start":
             last = test_id
+        elif phase == "lines":
+            lines[test_id] = text
         elif phase == "collect":
             messages[test_id] = text
         else:
@@ -115,7 +133,17 @@ def _read_suite(
     failed = {test_id for test_id in canaries if ("call", "failed") in phases.get(test_id, [])}
     forged |= bool(passed & canaries)
     known = passed - canaries if wanted is None else passed & wanted
-    return SuiteRun(frozenset(known), messages, len(failed), complete, forged, ending, last)
+    return SuiteRun(
+        passed=frozenset(known),
+        messages=messages,
+        num_canaries_failed=len(failed),
+        complete=complete,
+        forged=forged,
+        ending=report.ending,
+        last_started=last,
+        cpu_s=report.cpu_s,
+        lines=lines,
+    )
 
 
 def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:

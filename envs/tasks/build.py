@@ -9,25 +9,28 @@ the projects of a split share its count evenly, and what one cannot fill goes to
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError
 from envs.forkserver import ForkServer
 from envs.grading import make_grader
 from envs.records import JsonValue, Split
 from envs.tasks import mutants, synthetic
-from envs.tasks.projects import Project, fetch, green_tests, load_lock, read_sdist
+from envs.tasks.baseline import baseline
+from envs.tasks.probe import TOO_LONG, probe
+from envs.tasks.projects import Project, fetch, load_lock, read_sdist
 from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
+from envs.tasks.streak import NO_SANDBOX, Streak
 from envs.tasks.validate import validate
+from envs.tasks.verdicts import Verdicts
 
 Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
-
-BATCH = 16  # candidates probed before the count is looked at again; independent of `workers`
 
 
 class MakeTasks(Protocol):
@@ -44,18 +47,22 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass
 class Tally:
-    """What was dropped: reasons with counts, and a journal of what was dropped for its time."""
+    """What was dropped: reasons with counts, and a journal of what the machine may be behind."""
 
     rejects: Counter[str] = field(default_factory=Counter)
     journal: list[str] = field(default_factory=list)
 
-    def drop(self, probed: mutants.Probed) -> None:
+    def drop(self, what: str, reject: str) -> None:
+        """Count what is of no use; also name it, if another machine might find it useful."""
+        self.rejects[reject] += 1
+        if reject in (TOO_LONG, NO_SANDBOX):
+            self.journal.append(f"{what}: {reject}")
+
+    def drop_mutant(self, probed: mutants.Probed) -> None:
         """Count a mutant that is of no use."""
         assert probed.reject is not None
-        self.rejects[probed.reject] += 1
-        if probed.reject == mutants.TOO_LONG:
-            bug = probed.candidate.mutation
-            self.journal.append(f"{bug.path}:{bug.line} {bug.operator}: {probed.reject}")
+        bug = probed.candidate.mutation
+        self.drop(f"{bug.path}:{bug.line} {bug.operator}", probed.reject)
 
 
 def build(
@@ -78,12 +85,12 @@ def build(
         counts: Tasks of each split.
         seed: Draws the tasks; splits do not depend on it.
         settings: Sizes of generated tasks.
-        cache_dir: Where downloaded sdists are kept.
+        cache_dir: Where downloaded sdists and what is known of bugs in them are kept.
         workers: Sandboxed runs under way at once.
 
     Raises:
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
-        InfrastructureError: The sandbox broke down.
+        InfrastructureError: The sandbox failed several times in a row.
     """
     tally = Tally()
     asked = described(source, counts=counts, settings=settings, lock=lock)
@@ -91,17 +98,18 @@ def build(
         make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
         made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
-        licences = {task.public.provenance.licence for task in made}
     else:
-        trees = [
-            (project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir)))
-            for project in load_lock(lock)
-        ]
-        licences = {project.licence for project, _ in trees}
         made = _mutated(
-            trees, counts=counts, seed=seed, workers=workers, tally=tally, report=report
+            load_lock(lock),
+            counts=counts,
+            seed=seed,
+            cache_dir=cache_dir,
+            workers=workers,
+            tally=tally,
+            report=report,
         )
     kept = _validated(made, workers=workers, tally=tally, report=report)
+    licences = {task.public.provenance.licence for task in kept}
     manifest = Manifest(
         source=source,
         seed=seed,
@@ -131,15 +139,20 @@ def described(
 
 
 def _mutated(
-    trees: Sequence[tuple[Project, Files]],
+    projects: Sequence[Project],
     *,
     counts: Mapping[Split, int],
     seed: int,
+    cache_dir: Path,
     workers: int,
     tally: Tally,
     report: Report,
 ) -> list[BuiltTask]:
     """Return the tasks of all projects, before the last gate."""
+    trees = [
+        (project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir)))
+        for project in projects
+    ]
     repeats = mutants.repeated_functions(trees)
     tally.rejects["function like one of an earlier split"] += len(repeats)
     left = dict(counts)
@@ -152,6 +165,7 @@ def _mutated(
             count=-(-left[project.split] // len(sharing)),
             seed=seed,
             repeats=repeats,
+            cache_dir=cache_dir,
             workers=workers,
             tally=tally,
             report=report,
@@ -168,6 +182,7 @@ def mutated(
     count: int,
     seed: int,
     repeats: Collection[mutants.Function],
+    cache_dir: Path,
     workers: int,
     tally: Tally,
     report: Report,
@@ -178,32 +193,53 @@ def mutated(
         files: Its whole tree, tests included.
         count: Most tasks.
         repeats: Functions to leave alone.
+        cache_dir: Where it is kept what the suite said of each bug, for a build that is stopped.
         tally: Counts what was dropped.
     """
-    report(f"five runs of {project.name}'s suite", 0, 1)
-    green = green_tests(files, excluded=project.excluded_tests)
-    waiting = mutants.candidates(project, files=files, seed=seed, repeats=repeats)
-    total, useful = len(waiting), list[mutants.Probed]()
+    found = mutants.candidates(project, files=files, seed=seed, repeats=repeats)
+    useful: list[mutants.Probed] = []
+    report(f"runs of {project.name}'s suite as it is", 0, 1)
     with ForkServer(preload="pytest") as server:
-        while waiting and len(useful) < count:
-            report(f"mutants of {project.name}", total - len(waiting), total)
-            batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            for probed in mutants.probe(
-                batch, server=server, files=files, green=green, workers=workers
-            ):
+        suite = baseline(project, files=files, server=server, cache_dir=cache_dir)
+        kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
+        verdicts = Verdicts(kept, files=files, green=suite.green)
+        tried = probe(
+            found, server=server, files=files, suite=suite, verdicts=verdicts, workers=workers
+        )
+        with closing(tried):
+            for done, probed in enumerate(tried if count > 0 else ()):
+                report(f"mutants of {project.name}", done, len(found))
                 if probed.reject is None:
                     useful.append(probed)
                 else:
-                    tally.drop(probed)
-    report(f"mutants of {project.name}", total, total)
+                    tally.drop_mutant(probed)
+                if len(useful) == count:
+                    break
+    report(f"mutants of {project.name}", len(found), len(found))
     tasks = [
-        mutants.assemble(probed, project=project, files=files, green=green, seed=seed)
-        for probed in useful[:count]
+        mutants.assemble(probed, project=project, files=files, green=suite.green, seed=seed)
+        for probed in useful
     ]
     with make_grader(TaskStore.of(tasks)) as grader, ThreadPoolExecutor(workers) as pool:
-        told = list(pool.map(lambda task: mutants.describe(task, grader=grader), tasks))
+        working = [pool.submit(mutants.describe, task, grader=grader) for task in tasks]
+        told = _told(working, tasks=tasks, tally=tally)
     tally.rejects["no visible test fails"] += sum(not task.public.statement for task in told)
     return [task for task in told if task.public.statement]
+
+
+def _told(
+    working: Sequence[Future[BuiltTask]], *, tasks: Sequence[BuiltTask], tally: Tally
+) -> list[BuiltTask]:
+    """Return the tasks with their statements, but for those on which the sandbox failed."""
+    streak, told = Streak(), list[BuiltTask]()
+    for task, work in zip(tasks, working, strict=True):
+        try:
+            told.append(work.result())
+            streak.worked()
+        except InfrastructureError as error:
+            streak.failed(error)
+            tally.drop(task.public.id, NO_SANDBOX)
+    return told
 
 
 def _generated(
@@ -240,7 +276,7 @@ def _validated(
             if checked.reject is None:
                 kept.append(checked.task)
             else:
-                tally.rejects[checked.reject] += 1
+                tally.drop(checked.task.public.id, checked.reject)
     report("checking gold and no-op", len(made), len(made))
     if not kept:
         raise UserError(

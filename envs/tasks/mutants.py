@@ -12,11 +12,10 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from envs.forkserver import ForkServer
+from envs.errors import InfrastructureError
 from envs.records import (
     Difficulty,
     Edit,
@@ -27,7 +26,6 @@ from envs.records import (
     Span,
     Split,
 )
-from envs.suite import SuiteRun, run_suite
 from envs.syntax import parse_python
 from envs.tasks.mutate import Mutation, apply, functions, sites
 from envs.tasks.patches import gold_edits, gold_patch
@@ -39,12 +37,10 @@ from envs.tasks.visible import keep_tests
 GENERATOR = "projects/2"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
-NUM_RUNS = 3
 LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up
-PROBE_LIMIT_S = 30.0  # on a busy machine too, only a bug that hangs should be dropped for its time
 STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
-TOO_LONG = "ran too long"
+NUM_DESCRIBING_TRIES = 3  # that the sandbox may spoil before a task is dropped
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
@@ -126,19 +122,6 @@ def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
     return repeats
 
 
-def probe(
-    batch: Sequence[Candidate],
-    *,
-    server: ForkServer,
-    files: Files,
-    green: Sequence[str],
-    workers: int,
-) -> list[Probed]:
-    """Run the suite on each candidate: once, and twice more on those still of use."""
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda one: _probe(one, server, files, frozenset(green)), batch))
-
-
 def assemble(
     probed: Probed, *, project: Project, files: Files, green: Sequence[str], seed: int
 ) -> BuiltTask:
@@ -150,8 +133,8 @@ def assemble(
     text = probed.candidate.text
     name = f"{GENERATOR}:{project.sha256}:{mutation.path}:{content_sha({mutation.path: text})}"
     task_id = "t_" + hashlib.sha256(name.encode()).hexdigest()[:12]
-    shown = random.Random(name).choice(sorted({_function_of(test) for test in probed.failing}))
-    visible = tuple(test for test in green if _function_of(test) == shown)
+    shown = random.Random(name).choice(sorted({function_of(test) for test in probed.failing}))
+    visible = tuple(test for test in green if function_of(test) == shown)
     workspace = _visible_tree(files, shown) | {mutation.path: text}
     edits = gold_edits(workspace, workspace | {mutation.path: files[mutation.path]})
     public = RepairTask(
@@ -197,8 +180,16 @@ def describe(task: BuiltTask, *, grader: Grader) -> BuiltTask:
     """Return the task with its statement: what its first failing visible test says.
 
     If none fails in the workspace, the statement stays empty and the task is of no use.
+
+    Raises:
+        InfrastructureError: The sandbox failed several times.
     """
-    report = grader.run_visible(task.public, task.workspace, "")
+    for _ in range(NUM_DESCRIBING_TRIES):
+        report = grader.run_visible(task.public, task.workspace, "")
+        if report.unscorable is None:
+            break
+    else:
+        raise InfrastructureError(f"task {task.public.id}: {report.unscorable}")
     failing = [failure for failure in report.failures if failure[0] in task.hidden.fail_to_pass]
     statement = "".join(f"{test} fails:\n{text}" for test, text in failing[:1])
     statement = re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
@@ -216,40 +207,13 @@ def _visible_tree(files: Files, shown: tuple[str, str]) -> Files:
     return kept | {path: keep_tests(files[path], names={name})}
 
 
-def _probe(candidate: Candidate, server: ForkServer, files: Files, green: frozenset[str]) -> Probed:
-    tree = files | {candidate.mutation.path: candidate.text}
-    failing: frozenset[str] = frozenset()
-    for turn in range(NUM_RUNS):
-        run = run_suite(server, tree, ids=green, wall_s=PROBE_LIMIT_S)
-        if turn and green - run.passed != failing:
-            return Probed(candidate, failing, "failing tests differ between runs")
-        failing = green - run.passed
-        if reject := _reject(run, failing, num_green=len(green)):
-            return Probed(candidate, failing, reject)
-    return Probed(candidate, failing, None)
-
-
-def _reject(run: SuiteRun, failing: frozenset[str], *, num_green: int) -> str | None:
-    if run.ending == "timeout":
-        return TOO_LONG
-    if not run.complete or any("::" not in test for test in run.messages):
-        return "collection or the run itself breaks"
-    if not failing:
-        return "no test fails"
-    if len(failing) > num_green / 2:
-        return "more than half of the suite fails"
-    if len({_function_of(test) for test in failing}) < 2:
-        return "one failing test function only"
-    return None
-
-
 def _supports(path: str, test_path: str) -> bool:
     """Tell whether a file of a suite is an __init__ or conftest above a test file."""
     folder, _, name = path.rpartition("/")
     return name in ("__init__.py", "conftest.py") and test_path.startswith(f"{folder}/")
 
 
-def _function_of(test: str) -> tuple[str, str]:
+def function_of(test: str) -> tuple[str, str]:
     """Return the file and the function of a test id, without class and parameters."""
     path, _, rest = test.partition("::")
     return path, rest.partition("[")[0].rpartition("::")[2]

@@ -19,10 +19,11 @@ from envs.syntax import parse_python
 from envs.tasks.mutate import OPERATORS
 from envs.tasks.patches import apply_edits
 from envs.tasks.store import BuiltTask, Files
+from envs.tasks.streak import NO_SANDBOX, Streak
 
 NEAR_DUPLICATE = 0.8  # Jaccard index of token 5-grams from which two functions count as one
 Gram = tuple[str, ...]
-_NUM_TRIES = 3  # gradings that the sandbox may spoil before the build stops
+_NUM_TRIES = 3  # gradings that the sandbox may spoil before the task is dropped
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,20 @@ class Checked:
 def validate(tasks: Iterable[BuiltTask], *, grader: Grader, workers: int = 2) -> Iterator[Checked]:
     """Yield every task checked, in order, with at most `4 * workers` in flight.
 
+    A task on which the sandbox failed `_NUM_TRIES` times is rejected for that.
+
     Raises:
-        InfrastructureError: The sandbox failed several times in a row on one task.
+        InfrastructureError: It did so on several tasks in a row.
     """
-    pending: deque[Future[Checked]] = deque()
+    streak = Streak()
+    pending: deque[tuple[BuiltTask, Future[Checked]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for task in tasks:
-            pending.append(pool.submit(_check, task, grader))
+            pending.append((task, pool.submit(_check, task, grader)))
             if len(pending) >= 4 * workers:
-                yield pending.popleft().result()
+                yield _settled(*pending.popleft(), streak)
         while pending:
-            yield pending.popleft().result()
+            yield _settled(*pending.popleft(), streak)
 
 
 def gold_files(task: BuiltTask) -> Files:
@@ -107,6 +111,16 @@ def near_duplicates(left: frozenset[Gram], right: frozenset[Gram]) -> bool:
     """Tell whether two functions share most of their token 5-grams."""
     shared = len(left & right)
     return shared >= NEAR_DUPLICATE * (len(left) + len(right) - shared)
+
+
+def _settled(task: BuiltTask, work: Future[Checked], streak: Streak) -> Checked:
+    try:
+        checked = work.result()
+    except InfrastructureError as error:
+        streak.failed(error)
+        return Checked(task, NO_SANDBOX)
+    streak.worked()
+    return checked
 
 
 def _check(task: BuiltTask, grader: Grader) -> Checked:

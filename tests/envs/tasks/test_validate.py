@@ -5,6 +5,7 @@ import pytest
 from envs.errors import InfrastructureError
 from envs.records import Outcome
 from envs.tasks.store import BuiltTask
+from envs.tasks.streak import NO_SANDBOX
 from envs.tasks.synthetic import generate
 from envs.tasks.validate import grams_of, leak, near_duplicates, score, validate
 
@@ -65,11 +66,12 @@ def test_tasks_come_back_in_order():
     assert grader.num_graded == 80
 
 
-def test_a_broken_sandbox_is_no_verdict(task):
+def test_a_task_on_which_the_sandbox_fails_is_dropped_and_many_in_a_row_end_the_build(task):
     grader = FixedGrader(gold=outcome(0, 0, unscorable="no fork"), noop=outcome(0, 1))
-    with pytest.raises(InfrastructureError, match="no fork"):
-        list(validate([task], grader=grader))
-    assert grader.num_graded == 3
+    assert [one.reject for one in validate([task] * 2, grader=grader)] == [NO_SANDBOX] * 2
+    assert grader.num_graded == 6
+    with pytest.raises(InfrastructureError, match=r"5 times in a row.*no fork"):
+        list(validate([task] * 5, grader=grader))
 
 
 def test_score_is_a_product_and_zero_when_tampered():

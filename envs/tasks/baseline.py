@@ -1,0 +1,106 @@
+"""What is known of a project's unchanged suite: its green tests, and the lines that each executes.
+
+Taken once for a tree, a Python and a pytest, and kept in the cache: five runs that must agree, one
+that is timed, and two that are traced.
+"""
+
+import hashlib
+import json
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from envs.forkserver import ForkServer
+from envs.suite import SuiteRun, run_suite
+from envs.tasks.projects import SUITE_LIMIT_S, Project, green_tests
+from envs.tasks.reach import Reach
+from envs.tasks.store import Files, content_sha
+
+TRACED_LIMIT_S = 10 * SUITE_LIMIT_S  # tracing took 5 to 7 times the CPU time of inflection, toolz
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An unchanged suite.
+
+    Attributes:
+        green: Ids of the tests that passed in five runs.
+        cpu_s: CPU seconds of one run of them.
+        reach: Which of them reach a mutation.
+    """
+
+    green: tuple[str, ...]
+    cpu_s: float
+    reach: Reach
+
+
+def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: Path) -> Baseline:
+    """Return what is known of a project's suite, after eight runs of it if nothing is.
+
+    Args:
+        files: Its whole tree.
+        server: Runs the timed and traced ones; has pytest preloaded.
+        cache_dir: Where it is kept.
+
+    Raises:
+        UserError: The suite is not green.
+        InfrastructureError: The sandbox failed.
+    """
+    path = cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
+    made_by = [platform.python_version(), version("pytest"), content_sha(files)]
+    named = json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)])
+    key = hashlib.sha256(named.encode()).hexdigest()
+    known = _read(path)
+    if known.get("key") != key:
+        known = {"key": key, **_measured(project, files, server)}
+        _write(path, known)
+    green = tuple(known["green"])
+    reach = Reach(files, paths=project.mutated, green=green, traces=known["traces"])
+    return Baseline(green, known["cpu_s"], reach)
+
+
+def _measured(project: Project, files: Files, server: ForkServer) -> dict[str, Any]:
+    green = green_tests(files, excluded=project.excluded_tests)
+    timed = run_suite(server, files, ids=green, wall_s=SUITE_LIMIT_S)
+    traced = [
+        run_suite(
+            server,
+            files,
+            ids=green,
+            wall_s=TRACED_LIMIT_S,
+            trace=project.mutated,
+            backwards=backwards,
+        )
+        for backwards in (False, True)
+    ]
+    return {
+        "green": green,
+        "cpu_s": round(timed.cpu_s, 2),
+        "traces": [_lines_of_passed(run) for run in traced],
+    }
+
+
+def _lines_of_passed(run: SuiteRun) -> Mapping[str, str]:
+    """Return the lines of tests that passed; nothing for the others: tracing disturbed them."""
+    return {name: lines for name, lines in run.lines.items() if not name or name in run.passed}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, known: Mapping[str, Any]) -> None:
+    """Write the file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        draft.write_text(json.dumps(known), "utf-8")
+        draft.replace(path)
