@@ -4,9 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
-from envs.tasks.build import build
+from envs.errors import InfrastructureError
+from envs.tasks.build import Tally, _told, build
+from envs.tasks.streak import NO_SANDBOX
+from envs.tasks.synthetic import generate
 from tests.envs.tasks.small_project import pack
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -57,3 +61,13 @@ def test_a_killed_build_goes_on_and_gives_the_bytes_of_one_with_one_worker(tmp_p
     assert lines[: len(kept)] == kept
     assert len({line.split()[0] for line in lines}) == len(lines)
     assert sets[0] == sets[1]
+
+
+def test_a_task_that_the_sandbox_could_not_describe_is_dropped_and_listed():
+    tasks = list(generate(2, split="train", seed=0))
+    told, failed, tally = Future(), Future(), Tally()
+    told.set_result(tasks[0])
+    failed.set_exception(InfrastructureError("no fork"))
+    assert _told([told, failed], tasks=tasks, tally=tally) == tasks[:1]
+    assert tally.journal == [f"{tasks[1].public.id}: {NO_SANDBOX}"]
+    assert tally.rejects[NO_SANDBOX] == 1

@@ -84,7 +84,7 @@ def changed(calc, old, new):
 
 def test_a_bug_that_hangs_is_stopped_by_its_cpu_time_and_not_tried_again(calc, tried, monkeypatch):
     monkeypatch.setattr(probe_module, "MIN_CPU_S", 1)
-    monkeypatch.setattr(probe_module, "WALL_SHARE", 300)
+    monkeypatch.setattr(probe_module, "WALL_SHARE", 60)
     hanging = changed(calc, "result = result + value\n", "while True:\n            pass\n")
     (first,) = tried([hanging])
     assert first.reject == TOO_LONG
