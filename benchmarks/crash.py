@@ -197,7 +197,6 @@ def main() -> int:
     place = Place(given.folder.resolve(), given.steps, given.config.resolve(), start)
     if (place.folder / "runs" / "undisturbed" / "grpo").exists():
         parser.error(f"{place.folder} holds an earlier study: name another --folder")
-    os.environ.pop("TIGHTROPE_CACHE", None)
     step_s = run_undisturbed(place, "undisturbed", DETERMINISTIC)
     common = {"num_times": given.times, "step_s": step_s, "seed": given.seed}
     rows = []
