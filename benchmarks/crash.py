@@ -4,7 +4,7 @@
 
 With the smoke configuration, whose ablation gives every step a gradient, about 8 minutes on 2 idle
 CPU cores; it solves nothing. With `--config configs/tiny.yaml --start runs/demo` it goes on from a
-warm start that solves tasks and rewrites contexts, in about 20 minutes. Three runs are disturbed:
+warm start that solves tasks and rewrites contexts, in about 10 minutes. Three runs are disturbed:
 `kill -9` and SIGTERM in deterministic mode (metrics without time fields, episodes, the last
 checkpoint's adapter and the result must equal the undisturbed run's, byte for byte), `kill -9` in
 the usual mode (nothing may be lost or doubled). A moment is a random step and a random share of
@@ -13,7 +13,6 @@ that step's time; each launch gets at least one step done before.
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess

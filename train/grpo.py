@@ -184,14 +184,14 @@ def dev_watch(
     settings: "Settings", arena: "Arena", stage: "StageDir", rollouts: "StepRollouts", trainer: Any
 ) -> "DevWatch":
     """Return what evaluates on dev tasks; it acts only as a callback of the trainer."""
-    from train.dev_watch import DevWatch
+    from train.dev_watch import DEV_SAMPLES, DevWatch
     from train.processes import save_adapter
     from train.rollouts import group_requests
 
     tasks = [task.id for task in arena.store.split("dev")]
     return DevWatch(
         stage,
-        requests=group_requests(settings, tasks, stage="dev", step=0, group_size=1),
+        requests=group_requests(settings, tasks, stage="dev", step=0, group_size=DEV_SAMPLES),
         every=settings.grpo.evaluate_every or settings.grpo.max_steps,
         play=lambda requests, step: rollouts.play(requests, step=step, what="dev episodes"),
         save=lambda folder: save_adapter(trainer, folder),
