@@ -248,7 +248,8 @@ def _sites(edits: Sequence[Edit], files: dict[str, str], *, whole_file: bool) ->
         for node in ast.walk(parse_python(files[edit.path])):  # outer nodes come before inner ones
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 last = node.end_lineno or node.lineno
-                if node.lineno <= edit.start <= last:
+                at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
+                if node.lineno <= at <= last:
                     name, start, end = node.name, node.lineno, last
         lines = files[edit.path].splitlines()
         text = files[edit.path] if whole_file else "\n".join(lines[start - 1 : end])
