@@ -201,7 +201,7 @@ def main() -> int:
     rows = []
     for name in given.runs:
         number, flags = RUNS[name]
-        codes = run_disturbed(place, name, *flags, number=number, **common)  # type: ignore[arg-type]
+        codes = run_disturbed(place, name, *flags, number=number, **common)
         found = losses(place, name, episodes_per_step=8)
         if flags:
             found += differences(place, "undisturbed", name)

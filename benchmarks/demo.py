@@ -98,9 +98,14 @@ class Study:
             path.parent.mkdir(parents=True, exist_ok=True)
             if (path / "done").exists():
                 found = config_changes(path / "config.yaml", settings)
-                changes = [change for change in found if _counts(change, stage)]
+                trained = stage in ("grpo", "evaluate") and "grpo" in policies
+                changes = [change for change in found if _counts(change, trained=trained)]
                 if changes:
-                    raise UserError(f"{path} has other settings", got="; ".join(changes))
+                    raise UserError(
+                        f"{path} was made with other settings",
+                        got="; ".join(changes),
+                        remedy=f"delete {path}, or name another --folder",
+                    )
                 continue
             again = {"demos": "--clean"}.get(stage, "--resume") if path.exists() else ""
             line = [sys.executable, *program, *arguments, *([again] if again else [])]
@@ -127,10 +132,14 @@ def _dotted(arguments: list[str]) -> list[str]:
     return [part for text in arguments[1:] for part in text.split("=", 1)]
 
 
-def _counts(change: str, stage: str) -> bool:
-    """Tell whether a change of settings matters to a stage, which runs may share."""
+def _counts(change: str, *, trained: bool) -> bool:
+    """Tell whether a change of settings matters to a stage, which runs may share.
+
+    Args:
+        trained: GRPO's result is part of it.
+    """
     other = ["run.name", "run.cache", "evaluate.policies"]
-    if stage in ("demos", "sft"):
+    if not trained:
         other += ["grpo.", "reward."]
     return not change.startswith(tuple(other))
 
@@ -256,6 +265,20 @@ def each_seed(study: Study, seeds: Sequence[int]) -> list[str]:
     return lines
 
 
+def curves(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> list[str]:
+    """Return what every GRPO run scored on dev tasks as it went: the choice of its best adapter."""
+    runs = [f"{form}{seed}" for form in ("seed", *ablations) for seed in seeds]
+    lines = ["| run | step: pass rate on dev tasks at tokens per solved |", "|---|---|"]
+    for run in runs:
+        rows = map(json.loads, (study.folder / run / "grpo" / "dev.jsonl").open(encoding="utf-8"))
+        points = [
+            f"{row['step']}: {row['pass_rate']:.2f} at {row['tokens_per_solved'] or 0:,.0f}"
+            for row in rows
+        ]
+        lines.append(f"| {run} | {'; '.join(points)} |")
+    return lines
+
+
 def versions(study: Study, seed: int) -> str:
     """Return the packages that the runs were made with."""
     path = study.folder / f"seed{seed}" / "grpo" / "environment.json"
@@ -291,6 +314,8 @@ def main() -> int:
         *comparisons(found, ablations=given.ablations),
         "",
         *each_seed(study, given.seeds),
+        "",
+        *curves(study, given.seeds, ablations=given.ablations),
         "",
         versions(study, given.seeds[0]),
     ]
