@@ -223,7 +223,7 @@ def mutated(
     with make_grader(TaskStore.of(tasks)) as grader, ThreadPoolExecutor(workers) as pool:
         working = [pool.submit(mutants.describe, task, grader=grader) for task in tasks]
         told = _told(working, tasks=tasks, tally=tally)
-    tally.rejects["no visible test fails"] += sum(not task.public.statement for task in told)
+    tally.rejects["no visible test shows it"] += sum(not task.public.statement for task in told)
     return [task for task in told if task.public.statement]
 
 

@@ -31,7 +31,7 @@ from envs.tasks.mutate import Mutation, apply, functions, sites
 from envs.tasks.patches import gold_edits, gold_patch
 from envs.tasks.projects import Project, is_test_file
 from envs.tasks.store import BuiltTask, Files, content_sha
-from envs.tasks.validate import Gram, grams_of, near_duplicates
+from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates
 from envs.tasks.visible import keep_tests
 
 GENERATOR = "projects/2"
@@ -179,21 +179,29 @@ def assemble(
 def describe(task: BuiltTask, *, grader: Grader) -> BuiltTask:
     """Return the task with its statement: what its first failing visible test says.
 
-    If none fails in the workspace, the statement stays empty and the task is of no use.
+    If none fails in the workspace, or one still does in the repaired one, the statement stays
+    empty and the task is of no use.
 
     Raises:
         InfrastructureError: The sandbox failed several times.
     """
-    for _ in range(NUM_DESCRIBING_TRIES):
-        report = grader.run_visible(task.public, task.workspace, "")
-        if report.unscorable is None:
-            break
-    else:
-        raise InfrastructureError(f"task {task.public.id}: {report.unscorable}")
-    failing = [failure for failure in report.failures if failure[0] in task.hidden.fail_to_pass]
-    statement = "".join(f"{test} fails:\n{text}" for test, text in failing[:1])
+    failing = dict(_visible_failures(task, task.workspace, grader=grader))
+    shown = [test for test in failing if test in task.hidden.fail_to_pass]
+    if not shown or _visible_failures(task, gold_files(task), grader=grader):
+        return task
+    statement = f"{shown[0]} fails:\n{failing[shown[0]]}"
     statement = re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
     return replace(task, public=task.public.model_copy(update={"statement": statement}))
+
+
+def _visible_failures(
+    task: BuiltTask, files: Files, *, grader: Grader
+) -> tuple[tuple[str, str], ...]:
+    for _ in range(NUM_DESCRIBING_TRIES):
+        report = grader.run_visible(task.public, files, "")
+        if report.unscorable is None:
+            return report.failures
+    raise InfrastructureError(f"task {task.public.id}: {report.unscorable}")
 
 
 def _visible_tree(files: Files, shown: tuple[str, str]) -> Files:

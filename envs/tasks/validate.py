@@ -78,7 +78,7 @@ def leak(task: BuiltTask) -> str | None:
         return "leak: gold line in the statement"
     shown = {_test_name(name) for name in task.public.visible_tests}
     unseen = {_test_name(name) for name in task.hidden.unseen_tests} - shown
-    if any(re.search(rf"\b{re.escape(name)}\b", statement) for name in unseen):
+    if any(re.search(rf"\b{re.escape(name)}\b(?!\.py)", statement) for name in unseen):
         return "leak: hidden test in the statement"
     readable = "\n".join(task.workspace.values()) if task.hidden.grader == "pytest" else ""
     if any(re.search(rf"def {re.escape(name)}\b", readable) for name in unseen):

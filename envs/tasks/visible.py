@@ -40,7 +40,7 @@ def _unused(tree: ast.Module, names: Collection[str]) -> list[ast.stmt]:
         for node in tree.body
         if _name(node)
         and not _is_test(node)
-        and not _name(node).startswith("Test")
+        and not _is_test_class(node)
         and not getattr(node, "decorator_list", [])
     }
     waiting = [node for node in tree.body if node not in optional.values()]
@@ -72,6 +72,13 @@ def _cut(kept: list[str | None], node: ast.stmt, *, lines: list[str], is_last: b
 
 def _is_test(node: ast.AST) -> bool:
     return isinstance(node, _Function) and node.name.startswith("test")
+
+
+def _is_test_class(node: ast.stmt) -> bool:
+    """Tell whether a class may be collected: `TestX`, or one whose bases say that it is a test."""
+    if not isinstance(node, ast.ClassDef):
+        return False
+    return any("Test" in name for name in (node.name, *map(ast.unparse, node.bases)))
 
 
 def _name(node: ast.AST) -> str:

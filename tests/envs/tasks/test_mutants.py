@@ -1,15 +1,16 @@
 import ast
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from envs.grading import make_grader
 from envs.tasks.build import build
-from envs.tasks.mutants import candidates, repeated_functions
+from envs.tasks.mutants import candidates, describe, repeated_functions
 from envs.tasks.patches import apply_edits
 from envs.tasks.projects import fetch, load_lock, read_sdist
-from envs.tasks.store import TaskStore
+from envs.tasks.store import BuiltTask, TaskStore
 from envs.tasks.validate import leak, score
 from tests.envs.tasks.small_project import pack_three
 
@@ -52,6 +53,17 @@ def test_projects_of_a_split_share_its_count(tmp_path):
         "words": 2,
         "points": 2,
     }
+
+
+def test_a_task_is_described_only_by_a_visible_test_that_the_repair_mends(store):
+    public = store.split("train")[0]
+    task = BuiltTask(public, store.hidden[public.id], store.workspace(public))
+    task = replace(task, public=public.model_copy(update={"statement": ""}))
+    path = public.visible_tests[0].partition("::")[0]
+    helpless = replace(task, workspace=task.workspace | {path: "raise OSError\n"})
+    for each, statement in ((task, public.statement), (helpless, "")):
+        with make_grader(TaskStore.of([each])) as grader:
+            assert describe(each, grader=grader).public.statement == statement
 
 
 def test_a_mixin_keeps_its_helpers_and_the_visible_test_only(store):

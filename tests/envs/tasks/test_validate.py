@@ -90,6 +90,12 @@ def test_leaks_are_found(task):
         assert part in leak(with_public(task, statement=statement))
 
 
+def test_the_file_of_the_visible_test_is_no_leak(task):
+    named = with_hidden(task, unseen_tests=("tests/test_ttl.py::TestTtl::test_ttl",))
+    assert leak(with_public(named, statement="tests/test_ttl.py:7: in test_len | 1 == 2")) is None
+    assert leak(with_public(named, statement="tests/test_ttl.py:7: in test_ttl | 1 == 2"))
+
+
 def test_a_hidden_test_in_the_workspace_is_a_leak(task):
     hidden = with_hidden(task, grader="pytest", unseen_tests=("t/test_a.py::TestB::test_c[1]",))
     shown = with_public(hidden, visible_tests=("t/test_a.py::test_d",))

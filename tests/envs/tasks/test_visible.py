@@ -78,3 +78,32 @@ def test_a_file_that_others_import_keeps_its_helpers():
 def test_keeping_all_tests_changes_nothing():
     names = {"test_add", "test_sub", "test_kind", "test_last"}
     assert keep_tests(TEXT, names=names) == TEXT
+
+
+def test_unittest_classes_stay_whatever_their_names():
+    text = """import unittest
+
+
+class Steps:
+    def test_step(self):
+        assert 1
+
+    def test_other(self):
+        assert 1
+
+
+class StepsTest(unittest.TestCase, Steps):
+    pass
+
+
+class Walk(unittest.TestCase):
+    def test_step(self):
+        assert 1
+
+
+class Unused:
+    pass
+"""
+    kept = keep_tests(text, names={"test_step"})
+    assert "class StepsTest(" in kept and "class Walk(" in kept and "def test_step" in kept
+    assert "class Unused" not in kept and "test_other" not in kept
