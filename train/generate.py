@@ -102,6 +102,7 @@ class Engine:
         uniforms_BT = torch.stack([r.uniforms_T for r in requests]).to(self.model.device)
         tokens: list[list[int]] = [[] for _ in requests]
         logps: list[list[float]] = [[] for _ in requests]
+        alive_B = torch.ones_like(rows, dtype=torch.bool)
         for step in range(most):
             logits_BV = self._forward(batch)
             picked_B, logps_B = draw(
@@ -112,7 +113,7 @@ class Engine:
             ):
                 tokens[row].append(token)
                 logps[row].append(logp)
-            alive_B = picked_B != self.eot_id
+            alive_B = alive_B & (picked_B != self.eot_id)  # what ended draws on until it leaves
             self.tokens_generated += len(picked_B)
             ends = step == most - 1 or not alive_B.any()
             if ends or alive_B.float().mean() < 0.8:  # copying pays once a fifth of it is dead
@@ -125,7 +126,7 @@ class Engine:
                     break
                 keep = alive_B.nonzero()[:, 0]
                 batch.cache.batch_select_indices(keep)
-                rows, picked_B = rows[keep], picked_B[keep]
+                rows, picked_B, alive_B = rows[keep], picked_B[keep], alive_B[keep]
                 batch.mask_BT, batch.positions_BT = batch.mask_BT[keep], batch.positions_BT[keep]
             batch.ids_BT = picked_B[:, None]
             ones_B1 = batch.mask_BT.new_ones(len(rows), 1)

@@ -146,7 +146,33 @@ def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausal
             torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5
         )
     assert sum(read) < 0.7 * sum(len(p) + len(s.token_ids) for p, s in played), "read again"
-    assert not engine._kept or len(engine._kept) <= len(PROMPTS)
+
+
+def test_rows_that_ended_leave_the_batch_and_the_memory(model: Qwen2ForCausalLM) -> None:
+    prompts = PROMPTS * 8
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(200))
+    rows: list[int] = []
+    forward = engine._forward
+    engine._forward = lambda batch: (  # type: ignore[method-assign]
+        rows.append(len(batch.ids_BT)) or forward(batch)
+    )
+
+    async def worker(first: int) -> list[Sample]:
+        samples = [
+            await engine.sample(prompts[index], torch.Generator().manual_seed(index))
+            for index in range(first, len(prompts), 24)
+        ]
+        engine.leave()
+        return samples
+
+    async def run() -> list[list[Sample]]:
+        engine.join(24)
+        return await asyncio.gather(*(worker(first) for first in range(24)))
+
+    lengths = [len(sample.token_ids) for samples in asyncio.run(run()) for sample in samples]
+    assert max(lengths) < 200, "all end by themselves"
+    assert sum(rows) < 1.25 * sum(lengths) + 2 * len(prompts)
+    assert len(engine._kept) <= 24
 
 
 def test_samples_end_with_the_end_of_turn_or_at_the_limit(model: Qwen2ForCausalLM) -> None:
