@@ -272,7 +272,8 @@ def curves(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> l
     for run in runs:
         rows = map(json.loads, (study.folder / run / "grpo" / "dev.jsonl").open(encoding="utf-8"))
         points = [
-            f"{row['step']}: {row['pass_rate']:.2f} at {row['tokens_per_solved'] or 0:,.0f}"
+            f"{row['step']}: {row['pass_rate']:.2f}"
+            + (f" at {row['tokens_per_solved']:,.0f}" if row["tokens_per_solved"] else "")
             for row in rows
         ]
         lines.append(f"| {run} | {'; '.join(points)} |")

@@ -30,16 +30,22 @@ class InfrastructureError(Exception):
 def storage_error(error: BaseException) -> UserError | None:
     """Return what is wrong with the disk, if that is behind `error`, else None."""
     remedy = "free some space, or name another folder in run.dir; then --resume"
+    told, where = _system_error(error)
+    if told in (errno.EROFS, errno.EACCES) and where:
+        remedy = "name folders that you may read and write in run.dir, run.cache and tasks.dir"
+        return UserError(f"no access: {os.strerror(told)}", got=where, remedy=remedy)
     cause: BaseException | None = error
-    while cause is not None:
-        code = cause.errno if isinstance(cause, OSError) else None
-        where = str(cause.filename or "") if isinstance(cause, OSError) else ""
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(cause):
+    while cause is not None:  # libraries hide a full disk behind errors of their own
+        told, where = _system_error(cause)
+        if told in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(cause):
             return UserError("the disk is full", got=where, remedy=remedy)
-        if code in (errno.EROFS, errno.EACCES) and where:
-            remedy = "name a folder that you may write to in run.dir (run.cache for tasks)"
-            return UserError(f"cannot write there: {os.strerror(code)}", got=where, remedy=remedy)
         if "inline_container.cc" in str(cause):  # torch's archive writer says no more than that
             return UserError("torch could not write a file; is the disk full?", remedy=remedy)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _system_error(error: BaseException) -> tuple[int, str]:
+    if not isinstance(error, OSError):
+        return 0, ""
+    return error.errno or 0, str(error.filename or "")

@@ -35,11 +35,14 @@ def main(argv: list[str]) -> int:
         made = "adapter and merged" if merged else "adapter"
         print(f"the adapter is sound; would write {stage_dir(settings, 'export').path}/{made}")
         return 0
+    found = stage_dir(settings, "export")
+    folders = [found.path / name for name in ("adapter", *(["merged"] if merged else []))]
+    if command.resume and found.is_done() and not all(folder.is_dir() for folder in folders):
+        found.reopen()
     stage = open_stage(
         settings, "export", resume=command.resume, clean=command.clean, inputs=inputs
     )
-    folders = [stage.path / name for name in ("adapter", *(["merged"] if merged else []))]
-    if not stage.is_done() or not all(folder.is_dir() for folder in folders):
+    if not stage.is_done():
         from train.export import export
 
         with Progress("export", total=4 + merged, unit="steps") as progress:

@@ -4,8 +4,9 @@ Every `grpo.evaluate_every` steps, and before the first, the policy plays the de
 with the same windows and seeds each time. Best is the highest pass rate, of equal ones the
 cheapest; its adapter becomes the stage's result. The guard compares with the evaluation that solved
 most: a real drop halves the weight of the cost, two in a row end the run (`rewards/pressure.py`).
-On 48 tasks it sees a fall from 55 to 35 % in 99 of 100 evaluations and one that is none in 3
-(simulated). An evaluation in which the sandbox failed for half of the tasks counts for nothing.
+On 48 tasks it sees a fall from 55 to 35 % in 99 of 100 evaluations. Where nothing falls it halves
+the weight at least once in 17 % of runs with 5 evaluations and 41 % of those with 9, and stops 2 %
+and 8 % of them (simulated): the evaluation that solved most was lucky. An evaluation in which the sandbox failed for half of the tasks counts for nothing.
 
 Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes/dev_STEP.jsonl`,
 `dev/STEP/` (the adapter).
@@ -71,7 +72,7 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         self.rows = [row for row in map(json.loads, lines) if row["step"] <= step]
         passed = passed_rows(self.rows)
         if passed:
-            top = max(passed, key=lambda row: row["pass_rate"])
+            top = max(passed, key=lambda row: (row["pass_rate"], row["step"]))  # as `_evaluate`
             text = self._stage.episode_file(_name(top["step"])).read_text(encoding="utf-8")
             self._good = [Episode.model_validate_json(line) for line in text.splitlines()]
         self._check_drops()

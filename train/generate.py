@@ -139,7 +139,9 @@ class Engine:
 
         Rows with about as much to read go together, or one new episode would pad all others.
         """
-        known = [self._kept.pop(r.seed, EMPTY).before(r.prompt_ids) for r in requests]
+        # a sliding window counts columns, so there no row may have pads within
+        kept = {} if getattr(self.model.config, "sliding_window", None) else self._kept
+        known = [kept.pop(r.seed, EMPTY).before(r.prompt_ids) for r in requests]
         self._kept.clear()  # who is not in this wave has ended
         missing = [len(r.prompt_ids) - 1 - len(p.ids) for r, p in zip(requests, known, strict=True)]
         order = sorted((row for row, n in enumerate(missing) if n), key=lambda row: -missing[row])

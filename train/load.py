@@ -31,7 +31,12 @@ from train.fields import describe_fields, field_rows, section_of
 from train.settings import RunSettings, Settings
 
 # What torch's collectives say when a peer dies: gloo, then NCCL.
-_LOST_PEER = ("gloo/transport/tcp", "remote process exited", "NCCL communicator was aborted")
+_LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "remote process exited",
+    "NCCL communicator was aborted",
+)
 
 
 @dataclass(frozen=True)
@@ -146,14 +151,15 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> in
         sys.stderr.write("\ninterrupted; to go on, run the same command again with --resume\n")
         return 130
     except Exception as error:
-        if told := storage_error(error):
-            code, text = 2, str(told)
-        elif isinstance(error, InfrastructureError):
+        if isinstance(error, InfrastructureError):
             remedy = "look at the machine's load; `tightrope doctor` checks the sandbox; --resume"
             code, text = 1, f"the sandbox failed: {error}. Remedy: {remedy}"
+        elif told := storage_error(error):
+            code, text = 2, str(told)
         elif any(sign in str(error) for sign in _LOST_PEER):
             remedy = "see what ended it (memory?), then run the same command with --resume"
-            code, text = 1, f"another process of this run has ended. Remedy: {remedy}"
+            said = str(error).splitlines()[0][:200]
+            code, text = 1, f"another process of this run has ended (got: {said}). Remedy: {remedy}"
         else:
             traceback.print_exc()
             return 1

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from accelerate import PartialState
+from huggingface_hub import hf_hub_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
@@ -129,7 +130,10 @@ def base_source(settings: Settings) -> str:
             )
         return str(_known_class(folder))
     source = hub_source(model.base)
-    return source if source == model.base else str(_known_class(Path(source)))
+    cached = source != model.base
+    config = Path(source) / "config.json" if cached else hf_hub_download(source, "config.json")
+    _known_class(Path(config).parent)
+    return source
 
 
 def _known_class(folder: Path) -> Path:
@@ -142,6 +146,13 @@ def _known_class(folder: Path) -> Path:
             got=f"model_type {name} in {folder / 'config.json'}",
             remedy="use a base whose architecture Transformers ships; code from a model's own "
             "folder is never run",
+        )
+    others = set(found.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
+    if others or found.get("num_kv_shared_layers"):
+        raise UserError(
+            "generation keeps one pair of keys and values per layer, this base has other layers",
+            got=f"{', '.join(sorted(others)) or 'shared keys and values'} in {folder}",
+            remedy="use a base in which every layer is an attention layer, such as Qwen2.5-Coder",
         )
     return folder
 

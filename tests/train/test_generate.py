@@ -5,7 +5,13 @@ import random
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from envs.records import Sample
 from train.generate import Engine, Sampling, acting_copy, draw
@@ -13,19 +19,21 @@ from train.generate import Engine, Sampling, acting_copy, draw
 EOT, PAD = 1, 0
 
 
+SHAPE = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+
+
 @pytest.fixture(scope="module")
 def model() -> Qwen2ForCausalLM:
     torch.manual_seed(3)
-    config = Qwen2Config(
-        vocab_size=40,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-    )
-    return Qwen2ForCausalLM(config).eval()
+    return Qwen2ForCausalLM(Qwen2Config(**SHAPE)).eval()
 
 
 def serve(
@@ -101,24 +109,16 @@ def test_batches_do_not_depend_on_who_is_faster(model: Qwen2ForCausalLM) -> None
     assert max(map(len, first)) == 4
 
 
-def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> None:
-    for prompt, sample in zip(PROMPTS, serve(model, PROMPTS), strict=True):
-        ids = torch.tensor([[*prompt, *sample.token_ids]])
-        with torch.no_grad():
-            logps = torch.log_softmax(model(ids).logits[0, len(prompt) - 1 : -1], dim=-1)
-        expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
-        torch.testing.assert_close(
-            torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5
-        )
+def check_logps(model: PreTrainedModel, prompt: tuple[int, ...], sample: Sample) -> None:
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *sample.token_ids]])).logits
+    logps = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)
+    expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausalLM) -> None:
-    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
-    read: list[int] = []
-    forward = engine._forward
-    engine._forward = lambda batch: (  # type: ignore[method-assign]
-        read.append(batch.ids_BT.numel()) or forward(batch)
-    )
+def play_turns(engine: Engine) -> list[tuple[tuple[int, ...], Sample]]:
+    """Play an episode of five turns from every prompt, each rewritten once; returns all turns."""
 
     async def episode(index: int, prompt: tuple[int, ...]) -> list[tuple[tuple[int, ...], Sample]]:
         generator = torch.Generator().manual_seed(index)
@@ -136,16 +136,34 @@ def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausal
         engine.join(len(PROMPTS))
         return await asyncio.gather(*(episode(i, p) for i, p in enumerate(PROMPTS)))
 
-    played = [turn for turns in asyncio.run(run()) for turn in turns]
+    return [turn for turns in asyncio.run(run()) for turn in turns]
+
+
+def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> None:
+    for prompt, sample in zip(PROMPTS, serve(model, PROMPTS), strict=True):
+        check_logps(model, prompt, sample)
+
+
+def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausalLM) -> None:
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+    read: list[int] = []
+    forward = engine._forward
+    engine._forward = lambda batch: (  # type: ignore[method-assign]
+        read.append(batch.ids_BT.numel()) or forward(batch)
+    )
+    played = play_turns(engine)
     for prompt, sample in played:
-        with torch.no_grad():
-            logits = model(torch.tensor([[*prompt, *sample.token_ids]])).logits
-        logps = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)
-        expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
-        torch.testing.assert_close(
-            torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5
-        )
+        check_logps(model, prompt, sample)
     assert sum(read) < 0.7 * sum(len(p) + len(s.token_ids) for p, s in played), "read again"
+
+
+def test_a_sliding_window_counts_tokens_not_pads() -> None:
+    torch.manual_seed(3)
+    sliding = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8)).eval()
+    for prompt, sample in play_turns(
+        Engine(sliding, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+    ):
+        check_logps(sliding, prompt, sample)
 
 
 def test_rows_that_ended_leave_the_batch_and_the_memory(model: Qwen2ForCausalLM) -> None:

@@ -51,12 +51,12 @@ def complaint(folder: Path, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def model_folder(folder: Path, *, model_type: str) -> Path:
+def model_folder(folder: Path, *, model_type: str, **others: object) -> Path:
     """Make a folder that looks like a model's, with the tiny tokenizer."""
     tokenizer = stage_dir(settings_in(folder), "demos").path / "tokenizer"
     found = folder / model_type
     shutil.copytree(tokenizer, found)
-    (found / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (found / "config.json").write_text(json.dumps({"model_type": model_type, **others}))
     (found / "model.safetensors").write_bytes(b"")
     return found
 
@@ -106,6 +106,13 @@ def test_unknown_model_class(complaint, folder: Path) -> None:
     said = complaint(demos.main, "--run.name=odd", base, *PRETRAINED, config=SMOLLM2)
     assert "has no causal language model of this type (got: model_type hyena in" in said
     assert not (folder / "runs" / "odd").exists()
+
+
+def test_layers_without_keys_and_values(complaint, folder: Path) -> None:
+    kinds = ["linear_attention", "full_attention"]
+    base = f"--model.base={model_folder(folder, model_type='qwen3_next', layer_types=kinds)}"
+    said = complaint(demos.main, "--run.name=odd", base, *PRETRAINED, config=SMOLLM2)
+    assert "this base has other layers (got: linear_attention in" in said
 
 
 def test_template_without_tools(complaint, folder: Path) -> None:
