@@ -30,6 +30,9 @@ RUNS: dict[str, tuple[int, list[str]]] = {
 }
 
 
+UNSAVED = -100  # stands for the exit code of a SIGTERM after which something was not saved
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the runs live, and how long they are."""
@@ -107,7 +110,11 @@ def run_undisturbed(place: Place, name: str, *flags: str) -> float:
 def run_disturbed(
     place: Place, name: str, *flags: str, number: int, num_times: int, step_s: float, seed: int
 ) -> list[int]:
-    """Run to the end through `num_times` signals; returns the exit codes."""
+    """Run to the end through `num_times` signals; returns the exit codes.
+
+    A signal that comes after the end interrupts nothing: it is not counted, and the run is not
+    signalled again. After a SIGTERM the last checkpoint must be that of the last step.
+    """
     prepare(place, name)
     rng = random.Random(seed)
     steps = sorted(rng.randrange(place.num_steps) for _ in range(num_times))
@@ -119,12 +126,24 @@ def run_disturbed(
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 1.2) * step_s)
         process.send_signal(number)
-        codes.append(process.wait())
+        code = process.wait()
+        if (place.grpo(name) / "done").exists():
+            break
         seen = num_steps_since(place, name, began)
+        if number == signal.SIGTERM and last_checkpoint(place, name) != len(read_rows(place, name)):
+            print(f"{name}: step {seen} was not saved", flush=True)
+            code = UNSAVED
+        codes.append(code)
         print(f"{name}: signal {count + 1} of {num_times} after step {seen}", flush=True)
     process = start(place, name, *flags, "--resume")
     codes.append(process.wait())
     return codes
+
+
+def last_checkpoint(place: Place, name: str) -> int:
+    """Return the step of the latest whole checkpoint."""
+    found = (place.grpo(name) / "checkpoints").glob("checkpoint-*")
+    return max((int(path.name.removeprefix("checkpoint-")) for path in found), default=0)
 
 
 def read_rows(place: Place, name: str) -> list[dict[str, float]]:
@@ -205,7 +224,9 @@ def main() -> int:
         found = losses(place, name, episodes_per_step=8)
         if flags:
             found += differences(place, "undisturbed", name)
-        if set(codes[:-1]) != {0 if number == signal.SIGTERM else -number} or codes[-1]:
+        if not codes[:-1]:
+            found.append("no signal came in time")
+        elif set(codes[:-1]) != {0 if number == signal.SIGTERM else -number} or codes[-1]:
             found.append("exit codes")
         rows.append((name, len(codes) - 1, sorted(set(codes[:-1])), codes[-1], found))
     lines = [

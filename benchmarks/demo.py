@@ -17,7 +17,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,8 @@ from envs.errors import UserError
 from envs.records import Episode
 from rewards.intervals import share_of_the_way
 from rewards.metrics import compare, summarize
-from train.load import load_settings
-from train.run_dir import config_changes
+from train.load import load_settings, run_main
+from train.run_dir import Stage, StageDir, changed_inputs, config_changes
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ("outcome_only", "zscore")
@@ -84,7 +84,7 @@ class Study:
             *overrides,
         ]
         main, train = str(ROOT / "scripts" / "main.py"), str(ROOT / "train")
-        stages: dict[str, list[str]] = {
+        stages: dict[Stage, list[str]] = {
             "demos": [main, "demos"],
             "sft": [f"{train}/sft.py"],
             "grpo": [f"{train}/grpo.py", "--force"],
@@ -96,17 +96,19 @@ class Study:
         for stage, program in stages.items():
             path = self.folder / name / stage
             path.parent.mkdir(parents=True, exist_ok=True)
-            if (path / "done").exists():
-                found = config_changes(path / "config.yaml", settings)
+            if (path / "config.yaml").exists():
                 trained = stage in ("grpo", "evaluate") and "grpo" in policies
+                found = config_changes(path / "config.yaml", settings)
                 changes = [change for change in found if _counts(change, trained=trained)]
+                changes += changed_inputs(settings, StageDir(path, stage))
                 if changes:
                     raise UserError(
-                        f"{path} was made with other settings",
+                        f"{path} was made with other settings or from other stages",
                         got="; ".join(changes),
                         remedy=f"delete {path}, or name another --folder",
                     )
-                continue
+                if (path / "done").exists():
+                    continue
             again = {"demos": "--clean"}.get(stage, "--resume") if path.exists() else ""
             line = [sys.executable, *program, *arguments, *([again] if again else [])]
             print(f"{name}: {stage}", flush=True)
@@ -139,9 +141,9 @@ def _counts(change: str, *, trained: bool) -> bool:
         trained: GRPO's result is part of it.
     """
     other = ["run.name", "run.cache", "evaluate.policies"]
-    if not trained:
+    if not trained:  # but rows per step of the warm start follow from the microbatch
         other += ["grpo.", "reward."]
-    return not change.startswith(tuple(other))
+    return change.startswith("grpo.tokens_per_microbatch") or not change.startswith(tuple(other))
 
 
 def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], jobs: int) -> None:
@@ -186,7 +188,9 @@ def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], j
 
     with ThreadPoolExecutor(jobs) as pool:
         for phase in (whole, ablated):  # ablations go on from the warm starts
-            list(pool.map(on_free_cores, phase))
+            working = [pool.submit(on_free_cores, run) for run in phase]
+            for work in wait(working).done:
+                work.result()
 
 
 def pooled(
@@ -288,7 +292,7 @@ def versions(study: Study, seed: int) -> str:
     return f"Python {found['python']}, {packages}."
 
 
-def main() -> int:
+def main(argv: list[str]) -> int:
     """Make the runs and write the table."""
     parser = argparse.ArgumentParser(description="The demo's comparison over several seeds.")
     parser.add_argument("--folder", type=Path, default=Path("runs/study"))
@@ -298,7 +302,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--ablations", nargs="*", default=ABLATIONS, choices=ABLATIONS)
     parser.add_argument("--jobs", type=int, default=2)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     study = Study(given.folder.resolve(), given.tasks, given.samples)
     study.build_tasks()
     make_runs(study, given.seeds, ablations=given.ablations, jobs=given.jobs)
@@ -327,4 +331,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_main(main, sys.argv[1:]))

@@ -47,15 +47,15 @@ def tree(page: Path) -> str:
     """Return the captioned tree as the page should show it."""
     lines = []
     for folder, caption in FOLDERS.items():
-        lines.append(f"{folder + '/':<22}{caption}")
+        lines.append(f"{folder + '/':<26}{caption}")
         for path in sorted((ROOT / folder).glob("*.py")):
             text = path.read_text(encoding="utf-8")
             if text and (page == FILES or path.stem in START[folder]):
                 first = (ast.get_docstring(ast.parse(text)) or "NO DOCSTRING").splitlines()[0]
-                lines.append(f"  {path.name:<20}{first}")
+                lines.append(f"  {path.name:<23} {first}")
     for folder, caption in OTHERS.items():
         if any(path.is_file() for path in (ROOT / folder).rglob("*")):
-            lines.append(f"{folder + '/':<22}{caption}")
+            lines.append(f"{folder + '/':<26}{caption}")
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,8 @@ cheapest; its adapter becomes the stage's result. The guard compares with the ev
 most: a real drop halves the weight of the cost, two in a row end the run (`rewards/pressure.py`).
 On 48 tasks it sees a fall from 55 to 35 % in 99 of 100 evaluations. Where nothing falls it halves
 the weight at least once in 17 % of runs with 5 evaluations and 41 % of those with 9, and stops 2 %
-and 8 % of them (simulated): the evaluation that solved most was lucky. An evaluation in which the sandbox failed for half of the tasks counts for nothing.
+and 8 % of them (simulated): the evaluation that solved most was lucky. An evaluation in which the
+sandbox failed for half of the tasks counts for nothing.
 
 Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes/dev_STEP.jsonl`,
 `dev/STEP/` (the adapter).

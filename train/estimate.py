@@ -17,6 +17,7 @@ import torch
 
 from envs.records import Ids
 from envs.rendering import ChatFormat
+from train.dev_watch import DEV_SAMPLES
 from train.generate import Sampling, engine_for
 from train.model import ParameterCount
 from train.settings import Settings
@@ -210,18 +211,21 @@ def stage_seconds(
 ) -> float:
     """Return the seconds of the whole stage if all episodes are like `workload`.
 
-    SFT: rows of all demonstrations and epochs through training. GRPO, each
-    step: sampled tokens through generation, rows through training, and through a forward pass of
-    the reference, a third of that, if `grpo.kl_weight` is not 0.
+    SFT: rows of all demonstrations and epochs through training. GRPO, each step: sampled tokens
+    through generation, rows through training, and through a forward pass of the reference, a third
+    of that, if `grpo.kl_weight` is not 0; then the dev tasks, generation only.
     """
     sft, grpo = settings.sft, settings.grpo
     if stage == "sft":
         tokens = sft.num_demonstrations * sft.epochs * workload.row_tokens
         return tokens / speed.trained / world_size
     passes = 4 / 3 if grpo.kl_weight else 1.0
-    per_episode = workload.sampled_tokens / speed.generated
-    per_episode += passes * workload.row_tokens / speed.trained
-    return grpo.max_steps * episodes_per_step(settings) * per_episode / world_size
+    played = workload.sampled_tokens / speed.generated
+    learned = passes * workload.row_tokens / speed.trained
+    num_episodes = grpo.max_steps * episodes_per_step(settings)
+    num_dev = (1 + -(-grpo.max_steps // grpo.evaluate_every)) if grpo.evaluate_every else 0
+    num_dev *= DEV_SAMPLES * settings.tasks.dev
+    return (num_episodes * (played + learned) + num_dev * played) / world_size
 
 
 def _precision(settings: Settings, device: str) -> AbstractContextManager[Any]:

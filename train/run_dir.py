@@ -136,6 +136,10 @@ class StageDir:
             facts = {**facts, "output_sha256": _digest(output)}
             write_whole(self.done, _json(facts, indent=2) + "\n")
 
+    def reopen(self) -> None:
+        """Take the `done` marker away: something is to be added."""
+        self.done.unlink()
+
     def digest(self) -> str | None:
         """Return what tells this finished stage from one made anew; None if unfinished."""
         marker = self.path / "manifest.json" if self.stage == "tasks" else self.done

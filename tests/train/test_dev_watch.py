@@ -135,3 +135,17 @@ def test_the_reference_does_not_slide_down_with_the_policy(tmp_path: Path) -> No
     run.begin()
     run.steps(1, 15)
     assert 15 in run.watch.flagged_steps()
+
+
+def test_a_resume_compares_with_the_same_evaluation_of_equal_ones(tmp_path: Path) -> None:
+    live = Run(tmp_path, [20, 20])
+    live._play = lambda requests, step: [  # type: ignore[method-assign]
+        make_episode(task_id=r.task_id, solved=(n < 20) == (step < 5))
+        for n, r in enumerate(requests)
+    ]
+    live.watch._play = live._play
+    live.begin()
+    live.steps(1, 5)
+    again = Run(tmp_path, [])
+    again.begin(step=5)
+    assert again.watch._good == live.watch._good

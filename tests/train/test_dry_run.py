@@ -10,6 +10,7 @@ from transformers import Qwen2Config
 from envs.tasks.build import build
 from tests.train.small_run import CONFIG, ROOT, add_tokenizer, arguments, settings_in
 from train import grpo, sft
+from train.dev_watch import DEV_SAMPLES
 from train.estimate import Speed, Workload, episodes_per_step, estimate_memory, stage_seconds
 from train.load import load_settings, run_main
 from train.model import ParameterCount
@@ -156,10 +157,13 @@ def test_memory_answers_to_settings(
 
 
 def test_time_counts_every_episode_once(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, "--grpo.kl_weight=0")
+    settings = settings_in(tmp_path, "--grpo.kl_weight=0", "--grpo.evaluate_every=null")
     speed, workload = Speed(generated=10, trained=100), Workload(20, row_tokens=300)
     seconds = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=1)
     assert seconds == settings.grpo.max_steps * episodes_per_step(settings) * (2 + 3)
+    watched = settings_in(tmp_path, "--grpo.kl_weight=0", f"--grpo.evaluate_every={2**20}")
+    more = stage_seconds(watched, "grpo", speed=speed, workload=workload, world_size=1) - seconds
+    assert more == 2 * DEV_SAMPLES * settings.tasks.dev * 2, "dev tasks are played, not learned"
     halved = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=2)
     assert halved == seconds / 2
     total = settings.sft.num_demonstrations * settings.sft.epochs * 300 / 100

@@ -71,7 +71,7 @@ def test_resume_says_which_settings_changed(
     stage = open_stage(with_overrides(settings), "grpo")
     changed = with_overrides(settings, "--grpo.max_steps=29", "--grpo.learning_rate=1e-4")
     open_stage(changed, "grpo", resume=True)
-    told = "grpo.max_steps: 96 -> 29, grpo.learning_rate: 0.002 -> 0.0001"
+    told = "grpo.max_steps: 120 -> 29, grpo.learning_rate: 0.0012 -> 0.0001"
     assert f"{stage.path} goes on; settings changed since: {told}\n" == capsys.readouterr().err
     stage.finish({}, output=stage.config)
     recorded = stage.config.read_text()
