@@ -1,5 +1,7 @@
 """Notes which lines each test of a suite executes: a pytest plugin, inside the sandbox.
 
+Also noted is how far each function is from the test: calls on the stack when it first runs.
+
 What may act on other tests than the one that runs it counts for all of them: lines executed while
 test files are collected, while any module is imported, and by a fixture that several tests share.
 A test counts as one that executes all lines if it takes the tracer away, starts a process, or
@@ -18,6 +20,9 @@ from typing import Any
 
 LINES_PER_FILE = 2**20  # line n of file number i is written as i * LINES_PER_FILE + n
 ALL_LINES = "*"
+DISTANCES = "|"  # between the lines of a test and the functions that it calls
+_RUNNERS = ("_pytest.", "unittest.")  # modules that call tests and fixtures
+_INLINED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")  # no calls in the reader's eyes
 _STARTS_PROCESS = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen")
 
 Trace = Callable[[FrameType, str, Any], Any]
@@ -29,8 +34,9 @@ class LineTrace:
     Args:
         files: Absolute paths of the files to trace.
         backwards: Run the tests in the opposite order.
-        write: Called with the id of each test and its lines ('4-9 12', or `ALL_LINES`), and at the
-            end with '' and the lines that count for all tests.
+        write: Called with the id of each test and its lines ('4-9 12', or `ALL_LINES`) and, after
+            `DISTANCES`, the first line of each function with its distance ('3:1 11:2'); at the end
+            with '' and the lines that count for all tests.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class LineTrace:
         self._tracers: dict[str, Trace | None] = {}  # by file name as code objects have it
         self._for_all: set[int] = set()
         self._own = self._phase = self._lines = self._for_all
+        self._distances: dict[int, int | None] = {}
         self._num_importing = 0
         self._executes_all = False
         self._tracer: Trace = self._call  # one object, to be known again
@@ -63,7 +70,7 @@ class LineTrace:
 
     def pytest_runtest_logstart(self) -> None:
         """Begin a test; an earlier one may have taken the tracer away."""
-        self._own, self._executes_all = set(), False
+        self._own, self._distances, self._executes_all = set(), {}, False
         self._aim(self._own)
         sys.settrace(self._tracer)
 
@@ -79,7 +86,9 @@ class LineTrace:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Write what the test executed."""
         lost = self._executes_all or sys.gettrace() is not self._tracer
-        self._write(nodeid, ALL_LINES if lost else _ranges(self._own))
+        far = sorted((line, far) for line, far in self._distances.items() if far is not None)
+        distances = " ".join(f"{line}:{calls}" for line, calls in far)
+        self._write(nodeid, f"{ALL_LINES if lost else _ranges(self._own)}{DISTANCES}{distances}")
         self._aim(self._for_all)
 
     def _aim(self, lines: set[int]) -> None:
@@ -98,7 +107,7 @@ class LineTrace:
             frame.f_trace_lines = self._tracers[name] is not None
             return self._module_tracer(self._tracers[name])
         tracer = self._tracers[name]
-        return None if tracer is None else tracer(frame, "line", None)
+        return None if tracer is None else tracer(frame, "call", None)
 
     def _module_tracer(self, tracer: Trace | None) -> Trace:
         def trace(frame: FrameType, event: str, argument: object) -> Trace:
@@ -115,8 +124,12 @@ class LineTrace:
         base = number * LINES_PER_FILE
 
         def trace(frame: FrameType, event: str, argument: object) -> Trace:
-            if event == "line":
+            if event in ("line", "call"):
                 self._lines.add(base + frame.f_lineno)
+            if event == "call":
+                first = base + frame.f_code.co_firstlineno
+                if first not in self._distances:
+                    self._distances[first] = _distance(frame)
             return trace
 
         return trace
@@ -127,6 +140,15 @@ class LineTrace:
         elif event == "open" and isinstance(arguments[0], str):
             name = os.path.realpath(arguments[0])
             self._executes_all |= name in self._numbers
+
+
+def _distance(frame: FrameType) -> int | None:
+    """Count the calls from the test, or a fixture, to a frame; None if neither is on the stack."""
+    calls, outer = 0, frame.f_back
+    while outer is not None and not str(outer.f_globals.get("__name__")).startswith(_RUNNERS):
+        calls += frame.f_code.co_name not in _INLINED
+        frame, outer = outer, outer.f_back
+    return None if outer is None else calls
 
 
 def _ranges(numbers: Iterable[int]) -> str:

@@ -74,6 +74,8 @@ class Difficulty(Record):
     files: int
     lines: int
     failing_tests: int
+    call_distance: int | None = None
+    traceback_names_function: bool | None = None
 
 
 class Provenance(Record):

@@ -179,12 +179,13 @@ class _Stages:
     def __exit__(self, *exception: object) -> None:
         self._close()
 
-    def report(self, what: str, done: int, total: int) -> None:
+    def report(self, what: str, done: int, total: int, note: str = "") -> None:
         if self._progress is None or self._progress.what != what:
             self._close()
             self._progress = Progress(what, total=total, unit="done")
             self._progress.__enter__()
-        self._progress.update(done)
+        self._progress.total = total
+        self._progress.update(done, note=note)
 
     def _close(self) -> None:
         if self._progress is not None:

@@ -1,9 +1,9 @@
-"""Repair tasks from a real project: plant one bug, see which tests it breaks, hide all but one.
+"""Repair tasks from a real project: what to plant, and what a planted bug makes of the project.
 
-A mutant counts when three runs in the sandbox fail the same tests, at least two of different
-functions (one is shown, the rest stay hidden), and no more than half of the suite. Splits are by
-project, as the lock file says, and a function of dev or test that nearly repeats one of an earlier
-split is left alone. Pass-to-pass is the whole rest of the green suite.
+Bugs to try take turns between functions and operators. Of a bug whose failing tests are known, one
+test function is shown and the rest are hidden; pass-to-pass is the whole rest of the green suite.
+Splits are by project, as the lock file says, and a function of dev or test that nearly repeats one
+of an earlier split is left alone.
 """
 
 import ast
@@ -12,7 +12,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from envs.errors import InfrastructureError
@@ -27,14 +27,16 @@ from envs.records import (
     Split,
 )
 from envs.syntax import parse_python
-from envs.tasks.mutate import Mutation, apply, functions, sites
+from envs.tasks.baseline import Baseline
+from envs.tasks.combine import Bug
+from envs.tasks.mutate import Mutation, functions, sites
 from envs.tasks.patches import gold_edits, gold_patch
 from envs.tasks.projects import Project, is_test_file
 from envs.tasks.store import BuiltTask, Files, content_sha
 from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates
 from envs.tasks.visible import keep_tests
 
-GENERATOR = "projects/2"
+GENERATOR = "projects/3"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up
@@ -42,6 +44,9 @@ STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 NUM_DESCRIBING_TRIES = 3  # that the sandbox may spoil before a task is dropped
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+TestFunction = tuple[str, str]  # file and name, without class and parameters
 
 
 class Function(NamedTuple):
@@ -52,27 +57,10 @@ class Function(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A planted bug before anyone ran it; `text` is the whole mutated file."""
-
-    mutation: Mutation
-    text: str
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What the suite says of a candidate: the tests that fail, or why it is of no use."""
-
-    candidate: Candidate
-    failing: frozenset[str]
-    reject: str | None
-
-
 def candidates(
     project: Project, *, files: Files, seed: int, repeats: Collection[Function] = ()
-) -> list[Candidate]:
-    """Return bugs to try in a random order that takes turns between functions.
+) -> list[Bug]:
+    """Return single mutations to try in a random order that takes turns between functions.
 
     Of one function there are at most `MAX_PER_FUNCTION`, and `MAX_PER_OPERATOR` of one kind; of
     those in `repeats` none.
@@ -88,7 +76,7 @@ def candidates(
     turns: list[Mutation] = []
     for turn in range(MAX_PER_FUNCTION):
         turns += [queue[turn] for queue in queues.values() if turn < len(queue)]
-    return [Candidate(mutation, apply(files[mutation.path], mutation)) for mutation in turns]
+    return [Bug((mutation,)) for mutation in turns]
 
 
 def _mixed(queue: Sequence[Mutation]) -> list[Mutation]:
@@ -122,34 +110,55 @@ def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
     return repeats
 
 
+def shown_functions(
+    bug: Bug, *, project: Project, files: Files, failing: Collection[str]
+) -> list[TestFunction]:
+    """Return the failing test functions in the order in which one is to be shown to the agent."""
+    found = sorted({function_of(test) for test in failing})
+    random.Random(_name(bug, project, files)).shuffle(found)
+    return found
+
+
 def assemble(
-    probed: Probed, *, project: Project, files: Files, green: Sequence[str], seed: int
+    bug: Bug,
+    *,
+    failing: Collection[str],
+    shown: TestFunction,
+    project: Project,
+    files: Files,
+    suite: Baseline,
+    seed: int,
 ) -> BuiltTask:
-    """Make the task of a candidate that passed: show one failing test function, hide the rest.
+    """Make the task of a bug: show one failing test function, hide the rest.
 
     The statement is empty until `describe` has run what is visible.
+
+    Args:
+        failing: Ids of the tests that it fails.
+        shown: The one of their functions that becomes visible.
+        files: The unchanged tree.
     """
-    mutation = probed.candidate.mutation
-    text = probed.candidate.text
-    name = f"{GENERATOR}:{project.sha256}:{mutation.path}:{content_sha({mutation.path: text})}"
-    task_id = "t_" + hashlib.sha256(name.encode()).hexdigest()[:12]
-    shown = random.Random(name).choice(sorted({function_of(test) for test in probed.failing}))
-    visible = tuple(test for test in green if function_of(test) == shown)
-    workspace = _visible_tree(files, shown) | {mutation.path: text}
-    edits = gold_edits(workspace, workspace | {mutation.path: files[mutation.path]})
+    task_id = "t_" + hashlib.sha256(_name(bug, project, files).encode()).hexdigest()[:12]
+    visible = tuple(test for test in suite.green if function_of(test) == shown)
+    workspace = _visible_tree(files, shown) | bug.apply(files)
+    mended = workspace | {path: files[path] for path in bug.paths}
+    edits = gold_edits(workspace, mended)
     public = RepairTask(
         id=task_id,
         project=project.name,
         split=project.split,
         statement="",
         workspace_sha=content_sha(workspace),
-        editable=(mutation.path,),
+        editable=bug.paths,
         visible_tests=visible,
         difficulty=Difficulty(
-            sites=1,
-            files=1,
+            sites=len(bug.mutations),
+            files=len(bug.paths),
             lines=sum(len(text.splitlines()) for text in workspace.values()),
-            failing_tests=len(probed.failing),
+            failing_tests=len(failing),
+            call_distance=suite.reach.distance(
+                bug.mutations, tests=[test for test in visible if test in failing]
+            ),
         ),
         provenance=Provenance(
             source="projects",
@@ -163,24 +172,23 @@ def assemble(
     hidden = HiddenTask(
         task_id=task_id,
         grader="pytest",
-        fail_to_pass=tuple(test for test in green if test in probed.failing),
-        pass_to_pass=tuple(test for test in green if test not in probed.failing),
-        unseen_tests=tuple(test for test in green if test not in visible),
+        fail_to_pass=tuple(test for test in suite.green if test in failing),
+        pass_to_pass=tuple(test for test in suite.green if test not in failing),
+        unseen_tests=tuple(test for test in suite.green if test not in visible),
         tests_sha=content_sha(files),
-        operators=(mutation.operator,),
+        operators=bug.operators,
         gold_edits=edits,
-        gold_patch=gold_patch(workspace, workspace | {mutation.path: files[mutation.path]}),
-        gold_spans=tuple(_gold_span(text, edit) for edit in edits),
+        gold_patch=gold_patch(workspace, mended),
+        gold_spans=tuple(_gold_span(workspace[edit.path], edit) for edit in edits),
         limit_s=LIMIT_S,
     )
     return BuiltTask(public, hidden, workspace, files)
 
 
-def describe(task: BuiltTask, *, grader: Grader) -> BuiltTask:
-    """Return the task with its statement: what its first failing visible test says.
+def describe(task: BuiltTask, *, grader: Grader) -> str:
+    """Return a task's statement: what its first failing visible test says.
 
-    If none fails in the workspace, or one still does in the repaired one, the statement stays
-    empty and the task is of no use.
+    It is '' if none fails in the workspace, or one still does in the repaired one.
 
     Raises:
         InfrastructureError: The sandbox failed several times.
@@ -188,10 +196,20 @@ def describe(task: BuiltTask, *, grader: Grader) -> BuiltTask:
     failing = dict(_visible_failures(task, task.workspace, grader=grader))
     shown = [test for test in failing if test in task.hidden.fail_to_pass]
     if not shown or _visible_failures(task, gold_files(task), grader=grader):
-        return task
+        return ""
     statement = f"{shown[0]} fails:\n{failing[shown[0]]}"
-    statement = re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
-    return replace(task, public=task.public.model_copy(update={"statement": statement}))
+    return re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
+
+
+def told(task: BuiltTask, statement: str, *, bug: Bug) -> BuiltTask:
+    """Return the task with its statement, and whether that names a mutated function."""
+    names = {mutation.function.rpartition(".")[2] for mutation in bug.mutations}
+    places = set(re.findall(r"\.py:\d+: in (\w+)", statement))
+    named = task.public.difficulty.model_copy(
+        update={"traceback_names_function": bool(places & names)}
+    )
+    public = task.public.model_copy(update={"statement": statement, "difficulty": named})
+    return replace(task, public=public)
 
 
 def _visible_failures(
@@ -204,7 +222,12 @@ def _visible_failures(
     raise InfrastructureError(f"task {task.public.id}: {report.unscorable}")
 
 
-def _visible_tree(files: Files, shown: tuple[str, str]) -> Files:
+def _name(bug: Bug, project: Project, files: Files) -> str:
+    """Return what tells this bug from all others, on which its id and random choices hang."""
+    return f"{GENERATOR}:{project.sha256}:{content_sha(bug.apply(files))}"
+
+
+def _visible_tree(files: Files, shown: TestFunction) -> Files:
     """Return a tree without its suite but for one test function and what that needs to run."""
     path, name = shown
     kept = {
@@ -221,7 +244,7 @@ def _supports(path: str, test_path: str) -> bool:
     return name in ("__init__.py", "conftest.py") and test_path.startswith(f"{folder}/")
 
 
-def function_of(test: str) -> tuple[str, str]:
+def function_of(test: str) -> TestFunction:
     """Return the file and the function of a test id, without class and parameters."""
     path, _, rest = test.partition("::")
     return path, rest.partition("[")[0].rpartition("::")[2]

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 
-from envs.line_trace import ALL_LINES, LINES_PER_FILE
+from envs.line_trace import ALL_LINES, DISTANCES, LINES_PER_FILE
 from envs.syntax import parse_python
 from envs.tasks.mutate import Mutation
 from envs.tasks.store import Files
@@ -28,7 +28,7 @@ _KIND = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class Reach:
-    """Tells which green tests reach a mutation.
+    """Tells which green tests reach a mutation, and how many calls are between them.
 
     Args:
         files: The unchanged tree.
@@ -49,7 +49,9 @@ class Reach:
         self._green = frozenset(green)
         self._numbers = {path: number for number, path in enumerate(paths)}
         self._sources = {path: _Source(files[path]) for path in paths}
-        told = {name: [trace.get(name, ALL_LINES) for trace in traces] for name in ("", *green)}
+        whole = {name: [trace.get(name, ALL_LINES) for trace in traces] for name in ("", *green)}
+        told = {name: [text.partition(DISTANCES)[0] for text in whole[name]] for name in whole}
+        self._distances = {name: whole[name][0].partition(DISTANCES)[2] for name in green}
         unknown = {name for name, texts in told.items() if ALL_LINES in texts}
         self._reach_all = unknown - {""}
         self._lines_of_all: set[int] = set()
@@ -67,6 +69,20 @@ class Reach:
     def tests(self, mutations: Iterable[Mutation]) -> frozenset[str]:
         """Return the green tests that may notice a bug that consists of `mutations`."""
         return frozenset().union(*map(self._tests_of, mutations))
+
+    def distance(self, mutations: Iterable[Mutation], *, tests: Iterable[str]) -> int | None:
+        """Return the calls from the nearest of `tests` to the nearest mutated function.
+
+        None if none of the tests was seen to call one. A test that calls the function itself is at
+        distance 1.
+        """
+        wanted = {
+            f"{self._numbers[one.path] * LINES_PER_FILE + line}"
+            for one in mutations
+            for line in self._sources[one.path].function_of(one)
+        }
+        calls = (call.split(":") for test in tests for call in self._distances[test].split())
+        return min((int(far) for line, far in calls if line in wanted), default=None)
 
     def _tests_of(self, mutation: Mutation) -> frozenset[str]:
         lines = self._sources[mutation.path].lines_of(mutation) if self._is_known else None
@@ -87,6 +103,17 @@ class _Source:
         tree = parse_python(text)
         self._extents = [extent for node in ast.walk(tree) for extent in _own_lines(node)]
         self._functions = list(_outermost(tree))
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+        self._all = [
+            (_first_line(node), node.end_lineno or node.lineno)
+            for node in ast.walk(tree)
+            if isinstance(node, kinds)
+        ]
+
+    def function_of(self, mutation: Mutation) -> list[int]:
+        """Return the first line of the innermost function around a mutation."""
+        holding = [first for first, last in self._all if first <= mutation.line <= last]
+        return holding[-1:]  # walk goes inwards
 
     def lines_of(self, mutation: Mutation) -> set[int] | None:
         """Return lines of which one is executed by each test that may notice; None for any test."""

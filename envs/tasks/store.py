@@ -42,6 +42,7 @@ class Manifest(Record):
     licence: str
     counts: dict[str, int] = Field(default_factory=dict)
     rejects: dict[str, int] = Field(default_factory=dict)
+    yields: dict[str, dict[str, int]] = Field(default_factory=dict)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     journal: tuple[str, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ import io
 import re
 import tokenize
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from envs.tasks.mutate import OPERATORS
 from envs.tasks.patches import apply_edits
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.streak import NO_SANDBOX, Streak
+from envs.tasks.tally import GOLD_FAILS
 
 NEAR_DUPLICATE = 0.8  # Jaccard index of token 5-grams from which two functions count as one
 Gram = tuple[str, ...]
@@ -65,6 +66,21 @@ def score(outcome: Outcome) -> float:
     return outcome.fail_to_pass_rate * outcome.pass_to_pass_rate
 
 
+def graded(grader: Grader, hidden: HiddenTask, files: Files) -> Outcome:
+    """Grade, again if the sandbox spoils it.
+
+    Raises:
+        InfrastructureError: It did so `_NUM_TRIES` times.
+    """
+    causes = []
+    for _ in range(_NUM_TRIES):
+        outcome = grader.grade(hidden, files)
+        if outcome.unscorable is None:
+            return outcome
+        causes.append(outcome.unscorable)
+    raise InfrastructureError(f"task {hidden.task_id} could not be graded: {causes[-1]}")
+
+
 def leak(task: BuiltTask) -> str | None:
     """Say which part of the answer shows in the public half, or None.
 
@@ -78,10 +94,10 @@ def leak(task: BuiltTask) -> str | None:
         return "leak: gold line in the statement"
     shown = {_test_name(name) for name in task.public.visible_tests}
     unseen = {_test_name(name) for name in task.hidden.unseen_tests} - shown
-    if any(re.search(rf"\b{re.escape(name)}\b(?!\.py)", statement) for name in unseen):
+    if _names_one(statement, unseen):
         return "leak: hidden test in the statement"
-    readable = "\n".join(task.workspace.values()) if task.hidden.grader == "pytest" else ""
-    if any(re.search(rf"def {re.escape(name)}\b", readable) for name in unseen):
+    readable = task.workspace.values() if task.hidden.grader == "pytest" else ()
+    if any(not unseen.isdisjoint(re.findall(r"def (\w+)", text)) for text in readable):
         return "leak: hidden test in the workspace"
     return None
 
@@ -125,21 +141,20 @@ def _settled(task: BuiltTask, work: Future[Checked], streak: Streak) -> Checked:
 
 def _check(task: BuiltTask, grader: Grader) -> Checked:
     reject = leak(task)
-    if reject is None and score(_grade(grader, task.hidden, gold_files(task))) != 1.0:
-        reject = "gold does not score 1"
-    if reject is None and score(_grade(grader, task.hidden, task.workspace)) != 0.0:
+    if reject is None and score(graded(grader, task.hidden, gold_files(task))) != 1.0:
+        reject = GOLD_FAILS
+    if reject is None and score(graded(grader, task.hidden, task.workspace)) != 0.0:
         reject = "no-op does not score 0"
     return Checked(task, reject)
 
 
-def _grade(grader: Grader, hidden: HiddenTask, files: Files) -> Outcome:
-    causes = []
-    for _ in range(_NUM_TRIES):
-        outcome = grader.grade(hidden, files)
-        if outcome.unscorable is None:
-            return outcome
-        causes.append(outcome.unscorable)
-    raise InfrastructureError(f"task {hidden.task_id} could not be graded: {causes[-1]}")
+def _names_one(text: str, names: Collection[str]) -> bool:
+    """Tell whether one of `names` is a word of the text, other than a file's name."""
+    words = set(re.findall(r"\b\w+\b(?!\.py)", text))
+    others = (name for name in names if not name.isidentifier())
+    return not words.isdisjoint(names) or any(
+        re.search(rf"\b{re.escape(name)}\b", text) for name in others
+    )
 
 
 def _test_name(test_id: str) -> str:

@@ -1,0 +1,220 @@
+"""Task sets from real projects: measure every suite, then take its share of tasks from each.
+
+The projects of a split share its count evenly, those with few bugs to try first: what one cannot
+fill goes to those after it. Of a project's share 70 % are single mutations, 20 % two or three in
+one file and 10 % two or three across two files; where one kind runs out, the others fill in. What
+is combined are the single mutations that were tried before and fail tests, whether or not they are
+tasks of their own, so that the set depends neither on timing nor on the number of workers.
+"""
+
+import logging
+import random
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.errors import InfrastructureError, UserError
+from envs.forkserver import ForkServer
+from envs.grading import make_grader
+from envs.records import Split
+from envs.tasks.baseline import Baseline, baseline
+from envs.tasks.combine import Bug, combine
+from envs.tasks.mutants import GENERATOR, SPLITS, candidates, repeated_functions
+from envs.tasks.probe import ONE_FAILS
+from envs.tasks.projects import Project, fetch, read_sdist
+from envs.tasks.store import BuiltTask, Files
+from envs.tasks.streak import NO_SANDBOX
+from envs.tasks.tally import Report, Tally
+from envs.tasks.trial import OpenTasks, Trial, Tried, tried
+from envs.tasks.verdicts import Verdicts
+
+SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
+SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
+AHEAD = 3  # bugs begun for each worker, so that none waits for a slow one
+RED = "the suite is not green"
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A project whose suite is green, with the single mutations to try."""
+
+    project: Project
+    files: Files
+    suite: Baseline
+    bugs: Sequence[Bug]
+
+
+def planted_tasks(
+    projects: Sequence[Project],
+    *,
+    counts: Mapping[Split, int],
+    seed: int,
+    cache_dir: Path,
+    workers: int,
+    tally: Tally,
+    report: Report,
+) -> list[BuiltTask]:
+    """Return validated tasks of all projects, at most `counts` of each split.
+
+    A project whose suite is not green is left out, counted, and named in the journal.
+
+    Args:
+        cache_dir: Where sdists are, and what is known of suites and bugs, for a build that is
+            stopped.
+        workers: Sandboxed runs under way at once.
+        tally: Counts what was dropped.
+
+    Raises:
+        UserError: An sdist cannot be had, or no suite is green.
+        InfrastructureError: The sandbox failed several times in a row.
+    """
+    trees = [
+        (project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir)))
+        for project in projects
+        if counts[project.split] > 0
+    ]
+    repeats = repeated_functions(trees)
+    tally.rejects["function like one of an earlier split"] += len(repeats)
+    made: list[BuiltTask] = []
+    with (
+        ForkServer(preload="pytest") as server,
+        make_grader(open_tasks := OpenTasks()) as grader,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        suites = _suites(
+            trees, server=server, cache_dir=cache_dir, pool=pool, tally=tally, report=report
+        )
+        sources = [
+            _Source(
+                project, files, suite, candidates(project, files=files, seed=seed, repeats=repeats)
+            )
+            for project, files, suite in suites
+        ]
+        for source, count, others in _turns(sources, counts, made):
+            project, suite = source.project, source.suite
+            kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
+            trial = Trial(
+                project,
+                source.files,
+                suite,
+                seed,
+                server,
+                grader,
+                open_tasks,
+                Verdicts(kept, files=source.files, green=suite.green),
+            )
+            for one in _of_project(source, trial=trial, count=count, pool=pool, workers=workers):
+                report("validated tasks", len(made), len(made) + others + count, project.name)
+                _count(one, project, tally)
+                if one.task is not None:
+                    made.append(one.task)
+                    count -= 1
+    report("validated tasks", len(made), len(made))
+    return made
+
+
+def kind_of(bug: Bug) -> str:
+    """Return the key of `SHARES` that a bug counts for."""
+    if len(bug.mutations) == 1:
+        return SINGLE
+    return IN_FILE if len(bug.paths) == 1 else ACROSS
+
+
+def _suites(
+    trees: Sequence[tuple[Project, Files]],
+    *,
+    server: ForkServer,
+    cache_dir: Path,
+    pool: Executor,
+    tally: Tally,
+    report: Report,
+) -> list[tuple[Project, Files, Baseline]]:
+    """Measure all suites; leave out those that are not green, unless none is."""
+    working = [
+        pool.submit(baseline, project, files=files, server=server, cache_dir=cache_dir)
+        for project, files in trees
+    ]
+    found, failures = [], list[UserError | InfrastructureError]()
+    for done, ((project, files), work) in enumerate(zip(trees, working, strict=True)):
+        report("measured suites", done, len(trees), project.name)
+        try:
+            found.append((project, files, work.result()))
+        except (UserError, InfrastructureError) as error:
+            _LOG.warning("%s is left out: %s", project.name, error)
+            is_red = isinstance(error, UserError)
+            tally.drop(project.name, RED if is_red else NO_SANDBOX)
+            failures.append(error)
+    report("measured suites", len(trees), len(trees))
+    if failures and not found:
+        raise failures[0]
+    return found
+
+
+def _turns(
+    sources: Sequence[_Source], counts: Mapping[Split, int], made: Sequence[BuiltTask]
+) -> Iterator[tuple[_Source, int, int]]:
+    """Yield each project with its share and what is wanted of those after it, given those made."""
+    for number, split in enumerate(SPLITS):
+        start, wanted = len(made), counts[split]
+        later = sum(counts[other] for other in SPLITS[number + 1 :])
+        sharing = [source for source in sources if source.project.split == split]
+        sharing.sort(key=lambda source: (len(source.bugs), source.project.name))
+        for at, source in enumerate(sharing):
+            left = wanted - (len(made) - start)
+            share = -(-left // (len(sharing) - at))
+            yield source, share, left - share + later
+
+
+def _of_project(
+    source: _Source, *, trial: Trial, count: int, pool: Executor, workers: int
+) -> Generator[Tried, None, None]:
+    """Yield what becomes of bugs until `count` of them are tasks, or none are left."""
+    share = {kind: int(SHARES[kind] * count) for kind in (IN_FILE, ACROSS)}
+    seen: list[Tried] = []
+    with ExitStack() as stack:
+
+        def begin(bugs: Sequence[Bug]) -> Iterator[Tried]:
+            found = tried(bugs, trial=trial, pool=pool, ahead=AHEAD * workers)
+            return stack.enter_context(closing(found))
+
+        begun = [begin(source.bugs)]
+        made = yield from _until(begun[0], count - sum(share.values()), seen)
+        failing = {
+            one.bug.mutations[0]: one.verdict.failing
+            for one in seen
+            if one.verdict.reject in (None, ONE_FAILS)
+        }
+        for kind in (IN_FILE, ACROSS):
+            draw = random.Random(f"{GENERATOR}:{source.project.name}:{trial.seed}:{kind}")
+            begun.append(begin(combine(failing, rng=draw, across_files=kind == ACROSS)))
+            made += yield from _until(begun[-1], share[kind], seen)
+        for found in begun:
+            made += yield from _until(found, count - made, seen)
+
+
+def _until(
+    found: Iterator[Tried], num_tasks: int, seen: list[Tried]
+) -> Generator[Tried, None, int]:
+    """Yield and note what is found until so many are tasks; return how many are."""
+    made = 0
+    while made < num_tasks and (one := next(found, None)) is not None:
+        made += one.task is not None
+        seen.append(one)
+        yield one
+    return made
+
+
+def _count(one: Tried, project: Project, tally: Tally) -> None:
+    if one.verdict.reject is not None:
+        places = ", ".join(f"{bug.path}:{bug.line} {bug.operator}" for bug in one.bug.mutations)
+        tally.drop(f"{project.name} {places}", one.verdict.reject)
+    kind = kind_of(one.bug)
+    tally.count(
+        one.bug.operators[0] if kind == SINGLE else kind,
+        noticed=bool(one.verdict.failing),
+        useful=one.task is not None,
+    )
