@@ -83,7 +83,9 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     arguments = ["-c", str(ini), f"--rootdir={work}", f"--confcutdir={work}"]
-    arguments += ["--continue-on-collection-errors", "--tb=short", "--color=no"]
+    arguments += ["--continue-on-collection-errors", "--color=no"]
+    # A traceback with source lines parses a whole file for each of its entries.
+    arguments += [f"--tb={'short' if request['rewrite'] else 'line'}"]
     arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
     arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
     ids = None if request["ids"] is None else frozenset(request["ids"])
