@@ -59,12 +59,16 @@ def own():
     return core.of_test()
 
 
+def through():
+    return core.branch(False)
+
+
 def test_one():
-    assert core.branch(True) + core.memo() == 25
+    assert [core.branch(flag) for flag in (True,)][0] + core.memo() == 25
 
 
 def test_two(own):
-    assert core.branch(False) + core.memo() + own == 39
+    assert through() + core.memo() + own == 39
 
 
 def test_three(shared):
@@ -149,6 +153,25 @@ def test_a_bug_is_reached_by_the_tests_that_execute_it(traced, old, expected):
         [change(CORE, old, "not flag:" if old == "flag:" else "return None\n")]
     )
     assert {name.partition("::test_")[2] for name in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "tests", "expected"),
+    [
+        ("return 20", ["one"], 1),
+        ("return 20", ["two"], 2),
+        ("return 20", ["two", "one"], 1),
+        ("return 20", ["three"], None),
+        ("return 4", ["two"], 1),
+        ("return 5", ["one"], 1),
+        ("return 0", ["one", "two", "three"], None),
+    ],
+    ids=["in a list", "through another", "nearest", "not called", "fixture", "cached", "never"],
+)
+def test_how_many_calls_are_between_a_test_and_a_bug(traced, old, tests, expected):
+    names = [f"tests/test_core.py::test_{name}" for name in tests]
+    bug = [change(CORE, old, "return None")]
+    assert traced[0].reach.distance(bug, tests=names) == expected
 
 
 def test_a_suite_is_run_once_and_again_if_what_is_kept_is_damaged(traced, monkeypatch):
