@@ -26,14 +26,13 @@ from envs.tasks.probe import ONE_FAILS
 from envs.tasks.projects import Project, fetch, read_sdist
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.streak import NO_SANDBOX
-from envs.tasks.tally import Report, Tally
+from envs.tasks.tally import RED, Report, Tally
 from envs.tasks.trial import OpenTasks, Trial, Tried, tried
 from envs.tasks.verdicts import Verdicts
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
 AHEAD = 3  # bugs begun for each worker, so that none waits for a slow one
-RED = "the suite is not green"
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,11 +71,13 @@ def planted_tasks(
         UserError: An sdist cannot be had, or no suite is green.
         InfrastructureError: The sandbox failed several times in a row.
     """
-    trees = [
-        (project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir)))
-        for project in projects
-        if counts[project.split] > 0
-    ]
+    trees: list[tuple[Project, Files]] = []
+    for done, project in enumerate(projects):
+        report("projects read", done, len(projects), project.name)
+        if counts[project.split] > 0:
+            files = read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))
+            trees.append((project, files))
+    report("projects read", len(projects), len(projects))
     repeats = repeated_functions(trees)
     tally.rejects["function like one of an earlier split"] += len(repeats)
     made: list[BuiltTask] = []

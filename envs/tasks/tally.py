@@ -9,8 +9,9 @@ from envs.tasks.streak import NO_SANDBOX
 TOO_LONG = "ran too long"
 DIFFERS = "failing tests differ between runs"
 GOLD_FAILS = "gold does not score 1"
+RED = "the suite is not green"
 # What a busy machine may be behind, so that another one may find the task useful.
-JOURNALED = (TOO_LONG, DIFFERS, GOLD_FAILS, NO_SANDBOX)
+JOURNALED = (TOO_LONG, DIFFERS, GOLD_FAILS, RED, NO_SANDBOX)
 
 
 class Report(Protocol):

@@ -4,26 +4,24 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
-from envs.errors import InfrastructureError
-from envs.tasks.build import Tally, _told, build
-from envs.tasks.streak import NO_SANDBOX
-from envs.tasks.synthetic import generate
+from envs.tasks.build import build
 from tests.envs.tasks.small_project import pack
+from tests.envs.tasks.test_planted import MUTATED, TWO_FILES
 
 ROOT = Path(__file__).resolve().parents[3]
-COUNTS = {"train": 3, "dev": 0, "test": 0}
+COUNTS = {"train": 8, "dev": 0, "test": 0}
 BUILD = """
 import sys
 from pathlib import Path
 from envs.tasks.build import build
 
 lock, cache, out = map(Path, sys.argv[1:])
-counts = {"train": 3, "dev": 0, "test": 0}
+counts = {"train": 8, "dev": 0, "test": 0}
 build("projects", out_dir=out, counts=counts, seed=0, lock=lock, cache_dir=cache)
 """
+KILLED_AT = (1, 7)  # bugs that are known of; the second time combined ones are under way
 
 
 def contents(folder):
@@ -39,21 +37,23 @@ def known_lines(cache):
 
 
 def test_a_killed_build_goes_on_and_gives_the_bytes_of_one_with_one_worker(tmp_path):
-    lock, packed = pack(tmp_path)
+    lock, packed = pack(tmp_path, TWO_FILES, mutated=MUTATED)
     sets = []
     for name in ("whole", "killed"):
         cache, out = tmp_path / name / "cache", tmp_path / name / "set"
         shutil.copytree(packed, cache)
-        if name == "killed":
+        kept = []
+        for num_known in KILLED_AT if name == "killed" else ():
             command = [sys.executable, "-c", BUILD, str(lock), str(cache), str(out)]
             where = os.environ | {"PYTHONPATH": str(ROOT)}
             with subprocess.Popen(command, cwd=ROOT, env=where) as run:
-                while not known_lines(cache) and run.poll() is None:
+                while len(known_lines(cache)) < num_known and run.poll() is None:
                     time.sleep(0.01)
                 run.send_signal(signal.SIGKILL)
             assert not out.exists()
+            assert known_lines(cache)[: len(kept)] == kept
             kept = known_lines(cache)
-            assert kept
+            assert len(kept) >= num_known
         asked = {"counts": COUNTS, "seed": 0, "workers": 2 if name == "killed" else 1}
         build("projects", out_dir=out, lock=lock, cache_dir=cache, **asked)
         sets.append(contents(out))
@@ -61,13 +61,3 @@ def test_a_killed_build_goes_on_and_gives_the_bytes_of_one_with_one_worker(tmp_p
     assert lines[: len(kept)] == kept
     assert len({line.split()[0] for line in lines}) == len(lines)
     assert sets[0] == sets[1]
-
-
-def test_a_task_that_the_sandbox_could_not_describe_is_dropped_and_listed():
-    tasks = list(generate(2, split="train", seed=0))
-    told, failed, tally = Future(), Future(), Tally()
-    told.set_result(tasks[0])
-    failed.set_exception(InfrastructureError("no fork"))
-    assert _told([told, failed], tasks=tasks, tally=tally) == tasks[:1]
-    assert tally.journal == [f"{tasks[1].public.id}: {NO_SANDBOX}"]
-    assert tally.rejects[NO_SANDBOX] == 1

@@ -2,9 +2,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from envs.tasks.mutants import Candidate, Probed
-from envs.tasks.mutate import apply, sites
-from envs.tasks.verdicts import Verdicts
+from envs.tasks import verdicts as verdicts_module
+from envs.tasks.combine import Bug
+from envs.tasks.mutate import sites
+from envs.tasks.verdicts import Verdict, Verdicts
 from tests.envs.tasks.small_project import CALC
 
 FILES = {"calc/core.py": CALC, "tests/test_core.py": ""}
@@ -12,17 +13,17 @@ GREEN = ("tests/test_core.py::test_one", "tests/test_core.py::test_two")
 
 
 def bugs(count):
-    found = sites(CALC, path="calc/core.py")[:count]
-    return [Candidate(mutation, apply(CALC, mutation)) for mutation in found]
+    return [Bug((mutation,)) for mutation in sites(CALC, path="calc/core.py")[:count]]
 
 
 def test_verdicts_outlive_a_build(tmp_path):
     useful, useless, new = bugs(3)
     path = tmp_path / "mutants" / "calc.jsonl"
-    found = [Probed(useful, frozenset(GREEN), None), Probed(useless, frozenset(), "no test fails")]
+    task = Verdict(frozenset(GREEN), None, ("tests/test_core.py", "test_one"), "it fails:\n1 != 2")
+    found = [task, Verdict(frozenset(), "no test fails")]
     verdicts = Verdicts(path, files=FILES, green=GREEN)
-    for one in found:
-        verdicts.add(one)
+    for bug, verdict in zip((useful, useless), found, strict=True):
+        verdicts.add(bug, verdict)
     later = Verdicts(path, files=FILES, green=GREEN)
     for known in (verdicts, later):
         assert [known.of(one) for one in (useful, useless, new)] == [*found, None]
@@ -30,14 +31,21 @@ def test_verdicts_outlive_a_build(tmp_path):
 
 @pytest.mark.parametrize(
     "rest",
-    [b'["0123", ["tests/te', b"\x00\x00\x00", b"\xff\xc3", b"12", b'["0123", 1, 2]'],
-    ids=["cut", "zeros", "no text", "no list", "other types"],
+    [
+        b'["0123", ["tests/te',
+        b"\x00\x00\x00",
+        b"\xff\xc3",
+        b"12",
+        b'["0123", 1, 2, 3, 4]',
+        b'["0123", ["a"], null]',
+    ],
+    ids=["cut", "zeros", "no text", "no list", "other types", "older"],
 )
 def test_a_line_that_a_kill_cut_short_costs_that_line_only(tmp_path, rest):
     first, second, third = bugs(3)
     path = tmp_path / "calc.jsonl"
     for bug in (first, second):
-        Verdicts(path, files=FILES, green=GREEN).add(Probed(bug, frozenset(), "no test fails"))
+        Verdicts(path, files=FILES, green=GREEN).add(bug, Verdict(frozenset(), "no test fails"))
         with path.open("ab") as file:
             file.write(rest)
     known = Verdicts(path, files=FILES, green=GREEN)
@@ -47,11 +55,11 @@ def test_a_line_that_a_kill_cut_short_costs_that_line_only(tmp_path, rest):
 def test_two_builds_at_once_share_a_file(tmp_path):
     path = tmp_path / "calc.jsonl"
     both = [Verdicts(path, files=FILES, green=GREEN) for _ in range(2)]
-    found = [Probed(bug, frozenset({f"test_{n}" * 10_000}), None) for n, bug in enumerate(bugs(8))]
+    found = {bug: Verdict(frozenset({f"test_{n}" * 10_000}), None) for n, bug in enumerate(bugs(8))}
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: both[n % 2].add(found[n]), range(8)))
+        list(pool.map(lambda n: both[n % 2].add(*list(found.items())[n]), range(8)))
     known = Verdicts(path, files=FILES, green=GREEN)
-    assert [known.of(one.candidate) for one in found] == found
+    assert {bug: known.of(bug) for bug in found} == found
 
 
 @pytest.mark.parametrize(
@@ -65,5 +73,22 @@ def test_two_builds_at_once_share_a_file(tmp_path):
 def test_a_verdict_holds_for_one_tree_and_its_green_tests(tmp_path, other):
     (bug,) = bugs(1)
     path = tmp_path / "calc.jsonl"
-    Verdicts(path, files=FILES, green=GREEN).add(Probed(bug, frozenset(), "no test fails"))
+    Verdicts(path, files=FILES, green=GREEN).add(bug, Verdict(frozenset(), "no test fails"))
     assert Verdicts(path, **other).of(bug) is None
+
+
+def test_a_verdict_of_other_code_is_not_believed(tmp_path, monkeypatch):
+    (bug,) = bugs(1)
+    path = tmp_path / "calc.jsonl"
+    Verdicts(path, files=FILES, green=GREEN).add(bug, Verdict(frozenset(), "no test fails"))
+    monkeypatch.setattr(verdicts_module, "_sha_of_code", lambda: "changed")
+    assert Verdicts(path, files=FILES, green=GREEN).of(bug) is None
+
+
+def test_bugs_that_change_several_files_are_told_apart(tmp_path):
+    files = FILES | {"calc/more.py": CALC}
+    first, second = (sites(CALC, path=path)[0] for path in ("calc/core.py", "calc/more.py"))
+    verdicts = Verdicts(tmp_path / "calc.jsonl", files=files, green=GREEN)
+    verdicts.add(Bug((first, second)), Verdict(frozenset(), "no test fails"))
+    assert verdicts.of(Bug((first,))) is None
+    assert verdicts.of(Bug((second, first))) is not None

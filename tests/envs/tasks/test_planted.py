@@ -1,0 +1,100 @@
+import json
+from collections import Counter
+
+import pytest
+
+from envs.errors import UserError
+from envs.tasks.build import build
+from envs.tasks.planted import ACROSS, IN_FILE, SINGLE
+from envs.tasks.store import TaskStore
+from envs.tasks.tally import RED, Tally
+from tests.envs.tasks.small_project import FILES, TESTS_OF_WORDS, WORDS, pack, pack_three
+
+TWO_FILES = FILES | {
+    "calc/words.py": WORDS,
+    "tests/test_words.py": TESTS_OF_WORDS.replace("words.core", "calc.words"),
+}
+MUTATED = ["calc/core.py", "calc/words.py"]
+RED_TEST = "\n\ndef test_red():\n    assert total([1]) == 2\n"
+
+
+def built(folder, lock, cache, **counts):
+    asked = {"train": 0, "dev": 0, "test": 0} | counts
+    manifest = build(
+        "projects", out_dir=folder / "set", counts=asked, seed=0, lock=lock, cache_dir=cache
+    )
+    return manifest, TaskStore.open(folder / "set")
+
+
+@pytest.fixture(scope="module")
+def two_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    lock, cache = pack(folder, TWO_FILES, mutated=MUTATED)
+    return built(folder, lock, cache, train=10)
+
+
+def test_bugs_are_single_combined_in_a_file_and_across_files(two_files):
+    manifest, store = two_files
+    difficulties = [task.difficulty for task in store.public.values()]
+    kinds = Counter((task.sites > 1) + (task.files > 1) for task in difficulties)
+    assert kinds == {0: 7, 1: 2, 2: 1}
+    assert manifest.settings["shares"] == {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}
+    for task in store.public.values():
+        assert len(task.editable) == task.difficulty.files
+        assert len(store.hidden[task.id].operators) == task.difficulty.sites
+
+
+def test_yields_are_counted_by_operator_and_kind(two_files):
+    manifest, store = two_files
+    useful = {kind: found["useful"] for kind, found in manifest.yields.items()}
+    operators = Counter(
+        half.operators[0] for half in store.hidden.values() if len(half.operators) == 1
+    )
+    assert {kind: count for kind, count in useful.items() if count} == {
+        **operators,
+        IN_FILE: 2,
+        ACROSS: 1,
+    }
+    dropped = (
+        sum(manifest.rejects.values()) - manifest.rejects["function like one of an earlier split"]
+    )
+    tried = sum(found["tried"] for found in manifest.yields.values())
+    assert tried == dropped + len(store.public)
+    assert all(n["useful"] <= n["noticed"] <= n["tried"] for n in manifest.yields.values())
+
+
+def test_projects_of_a_split_share_its_count_and_fill_in_for_small_ones(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    entries = json.loads(lock.read_text("utf-8"))
+    lock.write_text(json.dumps({n: e | {"split": "train"} for n, e in entries.items()}), "utf-8")
+    found = Counter(
+        task.project for task in built(tmp_path, lock, cache, train=30)[1].split("train")
+    )
+    assert found["words"] < 10 <= found["points"]
+    assert found["calc"] > 10
+    assert found.total() == 30  # though nothing is combined across files: there is one only
+
+
+def test_a_red_suite_is_left_out_and_named(tmp_path):
+    red = FILES | {"tests/test_core.py": FILES["tests/test_core.py"] + RED_TEST}
+    pack(tmp_path, red)
+    words = {"words/__init__.py": "", "words/core.py": WORDS, "tests/test_words.py": TESTS_OF_WORDS}
+    lock, cache = pack(tmp_path, {"LICENSE": FILES["LICENSE"]} | words, name="words")
+    manifest, store = built(tmp_path, lock, cache, train=4)
+    assert {task.project for task in store.public.values()} == {"words"}
+    assert manifest.rejects[RED] == 1
+    assert manifest.journal == (f"calc: {RED}",)
+
+
+def test_a_build_without_a_green_suite_says_what_is_red(tmp_path):
+    red = FILES | {"tests/test_core.py": FILES["tests/test_core.py"] + RED_TEST}
+    with pytest.raises(UserError, match="test_red"):
+        built(tmp_path, *pack(tmp_path, red), train=4)
+
+
+def test_a_task_that_time_spoilt_is_listed():
+    tally = Tally()
+    tally.drop("calc a.py:3 drop_not", "ran too long")
+    tally.drop("calc a.py:9 drop_not", "no test fails")
+    assert tally.journal == ["calc a.py:3 drop_not: ran too long"]
+    assert tally.rejects.total() == 2
