@@ -82,11 +82,10 @@ def build(
             got=str(dict(tally.rejects)),
             remedy="ask for more tasks, or mutate other files",
         )
-    licences = {task.public.provenance.licence for task in kept}
     manifest = Manifest(
         source=source,
         seed=seed,
-        licence=", ".join(sorted(licences)),
+        licence=", ".join(sorted({task.public.provenance.licence for task in kept})),
         rejects=dict(sorted(tally.rejects.items())),
         yields={kind: asdict(found) for kind, found in sorted(tally.yields.items())},
         settings=asked,

@@ -143,6 +143,14 @@ def assemble(
     workspace = _visible_tree(files, shown) | bug.apply(files)
     mended = workspace | {path: files[path] for path in bug.paths}
     edits = gold_edits(workspace, mended)
+    seen = [test for test in visible if test in failing]
+    difficulty = Difficulty(
+        sites=len(bug.mutations),
+        files=len(bug.paths),
+        lines=sum(len(text.splitlines()) for text in workspace.values()),
+        failing_tests=len(failing),
+        call_distance=suite.reach.distance(bug.mutations, tests=seen),
+    )
     public = RepairTask(
         id=task_id,
         project=project.name,
@@ -151,23 +159,8 @@ def assemble(
         workspace_sha=content_sha(workspace),
         editable=bug.paths,
         visible_tests=visible,
-        difficulty=Difficulty(
-            sites=len(bug.mutations),
-            files=len(bug.paths),
-            lines=sum(len(text.splitlines()) for text in workspace.values()),
-            failing_tests=len(failing),
-            call_distance=suite.reach.distance(
-                bug.mutations, tests=[test for test in visible if test in failing]
-            ),
-        ),
-        provenance=Provenance(
-            source="projects",
-            origin=f"pypi:{project.name}=={project.version}",
-            licence=project.licence,
-            sha256=project.sha256,
-            generator=GENERATOR,
-            seed=seed,
-        ),
+        difficulty=difficulty,
+        provenance=_provenance(project, seed),
     )
     hidden = HiddenTask(
         task_id=task_id,
@@ -220,6 +213,17 @@ def _visible_failures(
         if report.unscorable is None:
             return report.failures
     raise InfrastructureError(f"task {task.public.id}: {report.unscorable}")
+
+
+def _provenance(project: Project, seed: int) -> Provenance:
+    return Provenance(
+        source="projects",
+        origin=f"pypi:{project.name}=={project.version}",
+        licence=project.licence,
+        sha256=project.sha256,
+        generator=GENERATOR,
+        seed=seed,
+    )
 
 
 def _name(bug: Bug, project: Project, files: Files) -> str:

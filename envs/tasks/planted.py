@@ -71,13 +71,8 @@ def planted_tasks(
         UserError: An sdist cannot be had, or no suite is green.
         InfrastructureError: The sandbox failed several times in a row.
     """
-    trees: list[tuple[Project, Files]] = []
-    for done, project in enumerate(projects):
-        report("projects read", done, len(projects), project.name)
-        if counts[project.split] > 0:
-            files = read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))
-            trees.append((project, files))
-    report("projects read", len(projects), len(projects))
+    wanted = [project for project in projects if counts[project.split] > 0]
+    trees = _read(wanted, cache_dir=cache_dir, report=report)
     repeats = repeated_functions(trees)
     tally.rejects["function like one of an earlier split"] += len(repeats)
     made: list[BuiltTask] = []
@@ -96,18 +91,10 @@ def planted_tasks(
             for project, files, suite in suites
         ]
         for source, count, others in _turns(sources, counts, made):
-            project, suite = source.project, source.suite
+            project, files, suite = source.project, source.files, source.suite
             kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
-            trial = Trial(
-                project,
-                source.files,
-                suite,
-                seed,
-                server,
-                grader,
-                open_tasks,
-                Verdicts(kept, files=source.files, green=suite.green),
-            )
+            verdicts = Verdicts(kept, files=files, green=suite.green)
+            trial = Trial(project, files, suite, seed, server, grader, open_tasks, verdicts)
             for one in _of_project(source, trial=trial, count=count, pool=pool, workers=workers):
                 report("validated tasks", len(made), len(made) + others + count, project.name)
                 _count(one, project, tally)
@@ -123,6 +110,17 @@ def kind_of(bug: Bug) -> str:
     if len(bug.mutations) == 1:
         return SINGLE
     return IN_FILE if len(bug.paths) == 1 else ACROSS
+
+
+def _read(
+    projects: Sequence[Project], *, cache_dir: Path, report: Report
+) -> list[tuple[Project, Files]]:
+    trees = []
+    for done, project in enumerate(projects):
+        report("read projects", done, len(projects), project.name)
+        trees.append((project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))))
+    report("read projects", len(projects), len(projects))
+    return trees
 
 
 def _suites(
