@@ -33,7 +33,7 @@ from envs.tasks.mutate import Mutation, functions, sites
 from envs.tasks.patches import gold_edits, gold_patch
 from envs.tasks.projects import Project, is_test_file
 from envs.tasks.store import BuiltTask, Files, content_sha
-from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates
+from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates, shape_of
 from envs.tasks.visible import keep_tests
 
 GENERATOR = "projects/3"
@@ -91,22 +91,30 @@ def _mixed(queue: Sequence[Mutation]) -> list[Mutation]:
 
 
 def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
-    """Return the functions of dev and test projects that nearly repeat one of an earlier split."""
+    """Return the functions of dev and test projects that nearly repeat one of an earlier split.
+
+    That is: the same syntax tree but for the names of arguments and locals, or most of its 5-grams.
+    """
+    shapes: set[str] = set()
     earlier: list[frozenset[Gram]] = []
     repeats: set[Function] = set()
     for split in SPLITS:
         units = [
-            (Function(project.name, path, name), grams_of(ast.unparse(node)))
+            (Function(project.name, path, name), ast.unparse(node))
             for project, files in trees
             if project.split == split
             for path in project.mutated
             for name, node in functions(parse_python(files[path]))
             if not isinstance(node, ast.ClassDef)
         ]
+        grams = [grams_of(source) for _, source in units]
         repeats |= {
-            name for name, grams in units if any(near_duplicates(grams, old) for old in earlier)
+            name
+            for (name, source), mine in zip(units, grams, strict=True)
+            if shape_of(source) in shapes or any(near_duplicates(mine, old) for old in earlier)
         }
-        earlier += [grams for _, grams in units]
+        shapes |= {shape_of(source) for _, source in units}
+        earlier += grams
     return repeats
 
 

@@ -117,6 +117,30 @@ def tokens_of(source: str) -> tuple[str, ...]:
     )
 
 
+def shape_of(source: str) -> str:
+    """Return the syntax tree of a function without docstring, own name, decorators and layout.
+
+    Arguments and local names are numbered as they come, so a copy with other names is equal.
+    """
+    node = parse_python(source).body[0]
+    assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    if ast.get_docstring(node) is not None:
+        node.body = node.body[1:] or [ast.Pass()]
+    own, node.name, node.decorator_list = node.name, "_", []
+    inner = list(ast.walk(node))
+    local = [each.arg for each in inner if isinstance(each, ast.arg)]
+    local += [
+        each.id for each in inner if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    ]
+    names = {name: f"v{at}" for at, name in enumerate(dict.fromkeys(local))} | {own: "_"}
+    for each in inner:
+        if isinstance(each, ast.arg):
+            each.arg = names[each.arg]
+        elif isinstance(each, ast.Name):
+            each.id = names.get(each.id, each.id)
+    return ast.dump(node)
+
+
 def grams_of(source: str) -> frozenset[Gram]:
     """Return the 5-grams of a function's tokens; of a shorter one its tokens."""
     tokens = tokens_of(source)

@@ -7,7 +7,7 @@ from envs.records import Outcome
 from envs.tasks.store import BuiltTask
 from envs.tasks.streak import NO_SANDBOX
 from envs.tasks.synthetic import generate
-from envs.tasks.validate import grams_of, leak, near_duplicates, score, validate
+from envs.tasks.validate import grams_of, leak, near_duplicates, score, shape_of, validate
 
 
 class FixedGrader:
@@ -105,6 +105,16 @@ def test_a_hidden_test_in_the_workspace_is_a_leak(task):
         clean, workspace={"t/test_a.py": "class TestB:\n    def test_c(self, x):\n        1\n"}
     )
     assert "hidden test in the workspace" in leak(leaky)
+
+
+def test_a_shape_forgets_names_of_arguments_and_locals_but_no_others():
+    one = "def take(n, seq):\n    'Take.'\n    found = [x for x in seq]\n    return found[:n]\n"
+    two = "@cached\ndef grab(k, xs):\n    out = [y for y in xs]\n    return out[:k]\n"
+    other = two.replace("out[:k]", "out[k:]")
+    asks = two.replace("for y in xs", "for y in sorted(xs)")
+    elsewhere = two.replace("for y in xs", "for y in reversed(xs)")
+    assert shape_of(one) == shape_of(two) != shape_of(other)
+    assert shape_of(asks) != shape_of(elsewhere), "another function is called"
 
 
 def test_near_duplicates_ignore_names_docstrings_and_layout():
