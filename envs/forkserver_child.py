@@ -14,26 +14,27 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from envs import isolation, wire
+from envs import control_groups, isolation, wire
+from envs.box import WATCH_S, is_overgrown, remove_tree
 from envs.candidate import run_io, run_pytest, run_selftest, warm_up_pytest
-from envs.syscall_filter import FilterRules
+from envs.syscall_filter import FilterRules, assemble
 
 RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
 MAX_RESULT_BYTES = 4 * 2**20  # four lines for each of some thousand tests
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
+GROUPS = "tightrope-{pid}-"  # start of the names of a server's control groups
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """
     abc bisect calendar collections.abc contextlib copy dataclasses datetime decimal enum fractions
@@ -49,8 +50,10 @@ _PRELOADED_FOR_PYTEST = """
 
 
 def main(config: dict[str, Any]) -> None:
-    """Serve until the trusted side closes its end of the control socket."""
+    """Serve until the trusted side closes its end of the control socket, then leave nothing."""
     control = socket.socket(fileno=config["control_fd"])
+    config["groups"] = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in config["groups"]]
+    outside = os.open(Path(config["scratch"]).parent, os.O_RDONLY | os.O_DIRECTORY)
     sys.path[:] = [*sys.path[1:], *config["site"]]
     _preload(_PRELOADED_FOR_IO)
     if config["preload"] == "pytest":
@@ -60,7 +63,12 @@ def main(config: dict[str, Any]) -> None:
     if config["namespaces"]:
         root = Path(tempfile.mkdtemp(prefix="root-", dir=config["scratch"]))
         isolation.enter_namespaces()
-        isolation.enter_private_root(root, readable=config["readable"])
+        isolation.enter_private_root(
+            root, readable=config["readable"], hidden=config["hidden"]
+        )
+    hidden = [] if config["namespaces"] else config["hidden"]  # a private root has none of them
+    readable, listable = isolation.visible_paths(config["readable"], hidden)
+    config["visible"] = readable, [*listable, *config["site"]]  # imports list where they look
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trusted side's to handle
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards need no reaping
     gc.collect()
@@ -71,6 +79,17 @@ def main(config: dict[str, Any]) -> None:
             control.close()
             _guarded(run, config, number)
         run.close()
+    with contextlib.suppress(ChildProcessError):
+        os.wait()  # until the last guard has ended
+    _clean_up(config, outside)
+
+
+def _clean_up(config: dict[str, Any], outside: int) -> None:
+    """Remove what a guard that was killed left, and the server's folder: nobody else may be left."""
+    control_groups.remove_groups(config["groups"], GROUPS.format(pid=os.getpid()))
+    os.fchdir(outside)
+    with contextlib.suppress(FileNotFoundError):
+        remove_tree(Path(Path(config["scratch"]).name))
 
 
 def _preload(names: str) -> None:
@@ -90,10 +109,11 @@ def _guarded(run: socket.socket, config: dict[str, Any], number: int) -> None:
     """Be the guard of one run, from request to report; never returns."""
     status = 0
     try:
+        isolation.die_with_parent()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         request = wire.receive_frame(run)
-        wire.send_frame(run, _guard(run, config, request, number))
+        _guard(run, config, request, number)
     except (OSError, EOFError, ValueError) as error:
         with contextlib.suppress(OSError):
             wire.send_frame(run, {"setup_error": f"{type(error).__name__}: {error}"})
@@ -104,8 +124,10 @@ def _guarded(run: socket.socket, config: dict[str, Any], number: int) -> None:
 
 def _guard(
     run: socket.socket, config: dict[str, Any], request: dict[str, Any], number: int
-) -> dict[str, Any]:
-    uid = FIRST_UID + number % NUM_UIDS if config["drop_uid"] else None
+) -> None:
+    """Run, report, and then clean up: a candidate can make that take long."""
+    place = (os.getppid() * 97 + number) % NUM_UIDS  # servers beside each other share few ids
+    uid = FIRST_UID + place if config["drop_uid"] else None
     owner = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
     if config["namespaces"]:
         isolation.enter_private_run(uid=owner[0], gid=owner[1])
@@ -113,24 +135,41 @@ def _guard(
     else:
         box = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
         os.chown(box, *owner)
+    group = f"{GROUPS.format(pid=os.getppid())}{number}"
     try:
-        return _watch(run, config, request, box, uid)
+        if config["groups"]:
+            control_groups.make_group(
+                config["groups"],
+                group,
+                memory_bytes=int(config["memory_bytes"]),
+                max_processes=isolation.MAX_PROCESSES,
+            )
+        wire.send_frame(run, _watch(run, config, {**request, "group": group}, box, uid))
     finally:
+        control_groups.remove_group(config["groups"], group)
         if not config["namespaces"]:
-            shutil.rmtree(box, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                remove_tree(box)
 
 
 def _watch(
     run: socket.socket, config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None
 ) -> dict[str, Any]:
     """Fork the candidate, collect what it writes, kill all of it and say how it ended."""
+
+    def overgrown() -> bool:
+        most = {"max_bytes": isolation.BOX_BYTES, "max_files": isolation.BOX_FILES}
+        return is_overgrown(box, pid, **most)
+
     reader, writer = os.pipe()
     deadline = time.monotonic() + float(request["wall_s"])
     pid = os.fork()
     if pid == 0:
         _candidate(config, request, box, uid, writer)
     os.close(writer)
-    output, ending = _collect(reader, run, deadline)
+    watched = None if config["namespaces"] else overgrown
+    output, ending = _collect(reader, run, deadline, overgrown=watched)
+    os.close(reader)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
     _, _, usage = os.wait4(pid, 0)
@@ -143,17 +182,24 @@ def _watch(
     }
 
 
-def _collect(reader: int, run: socket.socket, deadline: float) -> tuple[bytes, str]:
+def _collect(
+    reader: int, run: socket.socket, deadline: float, *, overgrown: Callable[[], bool] | None
+) -> tuple[bytes, str]:
     poller = select.poll()
     poller.register(reader, select.POLLIN)
     poller.register(run.fileno(), 0)  # hang-up only: the trusted side has given up
     chunks: list[bytes] = []
     size = 0
     while True:
-        left_ms = (deadline - time.monotonic()) * 1000
-        events = dict(poller.poll(left_ms)) if left_ms > 0 else {}
-        if not events:
+        left_s = deadline - time.monotonic()
+        wait_s = left_s if overgrown is None else min(left_s, WATCH_S)
+        events = dict(poller.poll(wait_s * 1000)) if left_s > 0 else {}
+        if overgrown is not None and overgrown():
+            return b"".join(chunks), "overflow"
+        if not events and wait_s == left_s:
             return b"".join(chunks), "timeout"
+        if not events:
+            continue
         if run.fileno() in events:
             return b"".join(chunks), "abandoned"
         chunk = os.read(reader, 2**16)
@@ -170,8 +216,9 @@ def _candidate(
 ) -> None:
     """Apply all layers to this process and run the submitted files; never returns."""
     try:
-        writer = _keep_only(writer)
         try:
+            control_groups.join_group(config["groups"], request["group"])
+            writer = _keep_only(writer)
             _confine(config, request, box, uid)
             os.write(writer, _READY)
         except OSError as error:
@@ -197,22 +244,26 @@ def _keep_only(writer: int) -> int:
 
 def _confine(config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None) -> None:
     private = bool(config["namespaces"])
-    counts_apply = private and os.getuid() + (uid or 0) > 0  # the limit is ignored for uid 0
-    new_processes = counts_apply and config["preload"] == "pytest"
+    # Of other user ids the limit counts more than this run, and for uid 0 it is ignored.
+    counts_apply = uid is not None or (private and os.getuid() > 0)
+    grouped = bool(config["groups"])
+    new_processes = private and (counts_apply or grouped) and config["preload"] == "pytest"
+    max_processes = isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED
     isolation.drop_privileges(uid)
     isolation.die_with_parent()
     isolation.set_limits(
         cpu_s=int(request.get("cpu_s", request["wall_s"])) + 1,
         memory_bytes=int(config["memory_bytes"]),
-        max_processes=isolation.MAX_PROCESSES if counts_apply else None,
+        max_processes=max_processes if counts_apply else None,
+        on_disk=not private,
     )
     for name in ("work", "tmp"):
         (box / name).mkdir()
     if config["landlock"]:
-        isolation.restrict_files(readable=config["readable"], writable=[str(box)])
-    isolation.install_filter(
-        FilterRules(new_processes=new_processes, private_pids=private, private_root=private)
-    )
+        readable, listable = config["visible"]
+        isolation.restrict_files(readable=readable, listable=listable, writable=[str(box)])
+    rules = FilterRules(new_processes=new_processes, private_pids=private, private_root=private)
+    isolation.install_filter(assemble(rules, own_pid=os.getpid()))
     os.environ.clear()
     os.environ.update({"HOME": f"{box}/tmp", "TMPDIR": f"{box}/tmp", "LC_ALL": "C.UTF-8"})
     tempfile.tempdir = None

@@ -4,8 +4,7 @@ Each function applies one layer to the calling process and raises OSError where 
 it; `envs/forkserver_child.py` puts them in order and `envs/sandbox.py` finds out which ones there
 are. Python 3.11 has none of these calls, hence ctypes. Standard library only.
 
-Not covered: cgroups (memory is bounded per process, not per run) and quotas of a disk outside the
-private root.
+Not covered: quotas of a disk outside the private root (the guard watches its use instead).
 """
 
 import contextlib
@@ -13,9 +12,8 @@ import ctypes
 import os
 import resource
 import struct
+from collections.abc import Sequence
 from pathlib import Path
-
-from envs.syscall_filter import FilterRules, assemble
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x0002_0000, 0x0400_0000, 0x0800_0000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000
@@ -23,9 +21,10 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_000
 BOX = Path("/box")  # where a run's tmpfs is mounted in the private root
 BOX_BYTES = 64 * 2**20
 BOX_FILES = 20_000
-MAX_PROCESSES = 32  # per run, where processes are allowed and the limit counts one run's only
-MAX_OPEN_FILES = 256
-MAX_FILE_BYTES = 16 * 2**20
+MAX_PROCESSES = 32  # per run, threads included
+MAX_PROCESSES_UNGROUPED = 8  # where memory is bounded for each process only
+MAX_OPEN_FILES, MAX_OPEN_FILES_ON_DISK = 256, 64
+MAX_FILE_BYTES, MAX_FILE_BYTES_ON_DISK = 16 * 2**20, 4 * 2**20
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME = 1, 2, 4, 8, 1024
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
@@ -39,7 +38,7 @@ _SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 _CAPABILITY_VERSION_3 = 0x2008_0522
 
 # Landlock rights (include/uapi/linux/landlock.h)
-_READ_RIGHTS = 0b1101  # execute, read file, read directory
+_READ_RIGHTS, _READ_DIRECTORY = 0b1101, 0b1000  # execute, read file, read directory
 _FILE_RIGHTS = 0b0111 | 1 << 14 | 1 << 15  # those that a rule on a file may name
 _RIGHTS_BY_ABI = {1: 2**13 - 1, 2: 2**14 - 1, 3: 2**15 - 1, 4: 2**15 - 1, 5: 2**16 - 1}
 
@@ -76,20 +75,35 @@ def enter_namespaces() -> None:
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
 
 
-def enter_private_root(mount_point: Path, *, readable: list[str]) -> None:
+def enter_private_root(
+    mount_point: Path, *, readable: list[str], hidden: Sequence[str] = ()
+) -> None:
     """Make a tmpfs the root of this mount namespace, holding `readable` and /usr, read-only.
 
     Args:
         mount_point: An empty directory to mount on; nobody outside the namespace sees the mount.
         readable: Absolute paths bound at the same place.
+        hidden: Folders that are empty but for what `readable` names inside them.
     """
     _mount("root", str(mount_point), kind="tmpfs", flags=_MS_NOSUID, data="mode=0755,size=1m")
     for name in _SYSTEM_LINKS:
         if Path(name).is_symlink():
             (mount_point / name[1:]).symlink_to(Path(name).readlink())
-    for name in _outermost([*_SYSTEM_PATHS, *_SYSTEM_LINKS, *readable]):
+    inside = [name for name in readable if any(Path(name).is_relative_to(each) for each in hidden)]
+    outside = [name for name in readable if name not in inside]
+    for name in _outermost([*_SYSTEM_PATHS, *_SYSTEM_LINKS, *outside]):
         if Path(name).exists() and not (mount_point / name[1:]).is_symlink():
             _bind(name, mount_point / name[1:])
+    for name in _outermost(list(hidden)):
+        if (mount_point / name[1:]).is_dir():
+            data = "mode=0755,size=1m"
+            _mount("hidden", str(mount_point / name[1:]), kind="tmpfs", flags=_MS_NOSUID, data=data)
+    for name in inside:
+        _bind(name, mount_point / name[1:])
+    for name in _outermost(list(hidden)):
+        if (mount_point / name[1:]).is_mount():
+            flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID
+            _mount("none", str(mount_point / name[1:]), flags=flags)
     for name in _DEVICES:
         _bind(name, mount_point / name[1:], read_only=False)
     (mount_point / BOX.relative_to("/")).mkdir(mode=0o755)
@@ -113,7 +127,32 @@ def landlock_abi() -> int:
     return int(max(0, _libc.syscall(_SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)))
 
 
-def restrict_files(*, readable: list[str], writable: list[str]) -> None:
+def visible_paths(readable: list[str], hidden: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what of `readable` and the system stays when `hidden` folders are cut out.
+
+    Landlock only allows, so a folder around a hidden one gives way to what else is in it.
+
+    Returns:
+        Paths to read with all below them, and folders of which the names are to be listed.
+    """
+    cut = {Path(name).resolve() for name in hidden}
+    around = {parent for path in cut for parent in path.parents}
+    names = [*_SYSTEM_PATHS, *_SYSTEM_LINKS, *_DEVICES, *readable]
+    paths = [Path(name).resolve() for name in names if Path(name).exists()]
+    whole: list[str] = []
+    listed: list[str] = []
+    while paths:
+        path = paths.pop()
+        if path in around:
+            listed.append(str(path))
+            # A link leads to what is allowed or denied at its own place.
+            paths += [each for each in path.iterdir() if not each.is_symlink() and each not in cut]
+        elif path not in cut:
+            whole.append(str(path))
+    return list(dict.fromkeys(whole)), list(dict.fromkeys(listed))
+
+
+def restrict_files(*, readable: list[str], listable: list[str], writable: list[str]) -> None:
     """Deny every path but these through Landlock, and TCP and outside signals where it can.
 
     Needs no_new_privs. Paths that do not exist are passed over.
@@ -127,22 +166,32 @@ def restrict_files(*, readable: list[str], writable: list[str]) -> None:
     ruleset = _check(
         _libc.syscall(_SYS_LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock"
     )
-    system = [*_SYSTEM_PATHS, *_SYSTEM_LINKS, *_DEVICES]
-    for name in dict.fromkeys([*system, *readable]):
+    for name in readable:
         _allow(ruleset, name, handled & _READ_RIGHTS)
+    for name in listable:
+        _allow(ruleset, name, handled & _READ_DIRECTORY)
     for name in [*writable, "/dev/null"]:
         _allow(ruleset, name, handled)
     _check(_libc.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)
 
 
-def set_limits(*, cpu_s: int, memory_bytes: int, max_processes: int | None) -> None:
-    """Set hard resource limits of this process and its children (bytes, seconds, counts)."""
+def set_limits(
+    *, cpu_s: int, memory_bytes: int, max_processes: int | None, on_disk: bool
+) -> None:
+    """Set hard resource limits of this process and its children (bytes, seconds, counts).
+
+    Args:
+        cpu_s: CPU seconds of each process.
+        memory_bytes: Address space of each process.
+        max_processes: Processes and threads of this user id, None for no limit.
+        on_disk: Files are written to a disk that others share, not to a tmpfs of the run's own.
+    """
     limits = {
         resource.RLIMIT_CPU: cpu_s,
         resource.RLIMIT_AS: memory_bytes,
-        resource.RLIMIT_FSIZE: MAX_FILE_BYTES,
-        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+        resource.RLIMIT_FSIZE: MAX_FILE_BYTES_ON_DISK if on_disk else MAX_FILE_BYTES,
+        resource.RLIMIT_NOFILE: MAX_OPEN_FILES_ON_DISK if on_disk else MAX_OPEN_FILES,
         resource.RLIMIT_CORE: 0,
     }
     if max_processes is not None:
@@ -169,9 +218,8 @@ def drop_privileges(uid: int | None) -> None:
     _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
 
 
-def install_filter(rules: FilterRules) -> None:
-    """Install the seccomp filter of `rules`; needs no_new_privs."""
-    code = assemble(rules, own_pid=os.getpid())
+def install_filter(code: bytes) -> None:
+    """Install an assembled seccomp filter; needs no_new_privs."""
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     _check(_libc.prctl(_PR_SET_SECCOMP, 2, program, 0, 0), "seccomp")

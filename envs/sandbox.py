@@ -3,19 +3,22 @@
 Levels, best first: `namespaces+landlock+seccomp`, `namespaces+seccomp` (a kernel without
 Landlock) and `landlock+seccomp` (no privileges: a default container, where `unshare` and `mount`
 are denied). Each has rlimits, no_new_privs, a wall clock and the killing of everything a run
-started. Below that untrusted code is refused.
+started, and at any level control groups and user ids of their own are used where the machine gives
+them. Below the lowest untrusted code is refused.
 
     python -c "from envs.sandbox import probe; print(probe())"
 
-Not covered: kernel bugs, side channels, cgroups; at the lowest level also reading the names and
+Not covered: kernel bugs, side channels; without control groups the memory of a run with several
+processes is bounded only by the number of them; at the lowest level also reading the names and
 sizes of foreign files, and no processes can be started there, so suites that need them fail.
 """
 
 import contextlib
 import functools
+import itertools
 import json
 import os
-import shutil
+import re
 import socket
 import subprocess
 import sys
@@ -24,10 +27,12 @@ import tempfile
 import time
 import weakref
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from envs import isolation, syscall_filter, wire
+from envs import control_groups, isolation, syscall_filter, wire
+from envs.box import remove_tree
 from envs.errors import InfrastructureError, UserError
 
 Preload = Literal["io", "pytest"]
@@ -37,6 +42,7 @@ SELFTEST_LIMIT_S = 20.0
 # For the guard to kill, clean up and report after a run's own limit. One that died is noticed at
 # once, so this only bounds one that waits for a core: 3.4 s beside 80 busy processes on 2 cores.
 REPORT_GRACE_S = 60.0
+END_LIMIT_S = 2.0
 MEMORY_BYTES: dict[str, int] = {"io": 512 * 2**20, "pytest": 2 * 2**30}
 _CHILD = Path(__file__).with_name("forkserver_child.py")
 _REMEDY = (
@@ -53,11 +59,13 @@ class Layers:
         namespaces: Private mount, network, ipc, uts and pid namespaces and a private root.
         landlock: File access is limited to the run's own folder and the interpreter.
         drop_uid: Each run gets an unprivileged user id of its own (needs root).
+        groups: Each run has a control group that bounds memory and processes of it all.
     """
 
     namespaces: bool
     landlock: bool
     drop_uid: bool
+    groups: bool = False
 
     @property
     def level(self) -> str:
@@ -91,7 +99,7 @@ class SandboxProbe:
             UserError: Not even the lowest level is to be had.
         """
         if self.found is None:
-            got = "; ".join(self.reasons)[:400]
+            got = "; ".join(self.reasons)[-400:]
             raise UserError("no sandbox for untrusted code", got=got, remedy=_REMEDY)
         return self.found
 
@@ -143,6 +151,11 @@ class ServerProcess:
             raise InfrastructureError(f"sandbox server did not start: {said or error}") from error
         self.control.settimeout(START_LIMIT_S)
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self._process.pid
+
     def run(self, request: dict[str, Any], *, wall_s: float) -> dict[str, Any]:
         """Have one request run in a fork and return the guard's report; safe from any thread.
 
@@ -169,17 +182,48 @@ def _server_config(
     layers: Layers, preload: Preload, control_fd: int, scratch: Path
 ) -> dict[str, Any]:
     site = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    site = list(dict.fromkeys(site)) if preload == "pytest" else []
-    readable = [sys.base_prefix, sys.base_exec_prefix, *([sys.prefix] if site else []), *site]
+    readable = [sys.base_prefix, sys.base_exec_prefix]
+    if preload == "pytest":
+        readable += [f"{sys.prefix}/bin", f"{sys.prefix}/pyvenv.cfg", *_files_of("pytest")]
     return {
         **asdict(layers),
+        "groups": [str(base) for base in control_groups.find_bases()] if layers.groups else [],
         "preload": preload,
         "control_fd": control_fd,
         "scratch": str(scratch),
-        "site": site,
+        "site": list(dict.fromkeys(site)) if preload == "pytest" else [],
         "readable": [name for name in dict.fromkeys(readable) if name != "/"],
+        "hidden": _installed_packages(),
         "memory_bytes": MEMORY_BYTES[preload],
     }
+
+
+def _installed_packages() -> list[str]:
+    """Return the folders of installed packages: among them may be the very project to be mended."""
+    prefixes = dict.fromkeys([sys.prefix, sys.base_prefix, "/usr", "/usr/local"])
+    found = [
+        str(path)
+        for prefix in prefixes
+        for name in ("site-packages", "dist-packages")
+        for path in Path(prefix).glob(f"lib*/python3*/{name}")
+    ]
+    return [*dict.fromkeys(found)]
+
+
+def _files_of(distribution: str) -> list[str]:
+    """Return the top-level files and folders of a package and of all that it needs."""
+    pending, seen, found = [distribution], set[str](), dict[str, None]()
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):  # for another system than this
+            package = metadata.distribution(name)
+            tops = {file.parts[0] for file in package.files or [] if ".." not in file.parts}
+            found |= dict.fromkeys(str(package.locate_file(top)) for top in sorted(tops))
+            needs = [need for need in package.requires or [] if "extra ==" not in need]
+            names = {re.split(r"[^A-Za-z0-9._-]", need)[0] for need in needs}
+            pending += sorted(names - seen)
+    return list(found)
 
 
 def _end(
@@ -187,13 +231,17 @@ def _end(
 ) -> None:
     if os.getpid() != owner:
         return  # a fork of the trusted side ends: the server is not its own
-    control.close()  # the server ends when its control socket does
+    control.close()  # the server ends when its control socket does, and cleans up
     try:
         process.wait(5.0)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    shutil.rmtree(scratch, ignore_errors=True)
+    control_groups.remove_from(control_groups.find_bases(), f"tightrope-{process.pid}-")
+    deadline = time.monotonic() + END_LIMIT_S
+    while scratch.exists() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # runs of a server that was killed may still be dying
+            remove_tree(scratch)
 
 
 def _candidates() -> list[Layers]:
@@ -202,7 +250,11 @@ def _candidates() -> list[Layers]:
     landlock = isolation.landlock_abi() > 0
     drops = (True, False) if os.getuid() == 0 else (False,)
     spaces = (True, False) if landlock else (True,)
-    return [Layers(space, landlock, drop) for space in spaces for drop in drops]
+    groups = (True, False) if control_groups.find_bases() else (False,)
+    return [
+        Layers(space, landlock, drop, group)
+        for space, drop, group in itertools.product(spaces, drops, groups)
+    ]
 
 
 def _selftest(layers: Layers) -> str | None:

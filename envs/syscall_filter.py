@@ -31,7 +31,8 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "pidfd_getfd": (438, 438), "mount_setattr": (442, 442), "iopl": (172, None),
     "ioperm": (173, None), "modify_ldt": (154, None), "kcmp": (312, 272),
     "sethostname": (170, 161), "setdomainname": (171, 162), "fanotify_init": (300, 262),
-    "move_pages": (279, 239),
+    "move_pages": (279, 239), "migrate_pages": (256, 238), "memfd_create": (319, 279),
+    "memfd_secret": (447, 447), "process_madvise": (440, 440), "process_mrelease": (448, 448),
 }  # fmt: skip
 _NEW_PROCESS = {"fork": (57, None), "vfork": (58, None), "execve": (59, 221),
                 "execveat": (322, 281)}  # fmt: skip
@@ -42,11 +43,16 @@ _METADATA = {
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
     "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None),
     "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
-    "truncate": (76, 45),
+    "truncate": (76, 45), "fallocate": (285, 47),
 }  # fmt: skip
-_SIGNALS = {"tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
-            "pidfd_send_signal": (424, 424)}  # fmt: skip
+# Each takes the pid of any process of the same user.
+_ON_OTHERS = {"tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+              "pidfd_send_signal": (424, 424), "setpriority": (141, 140),
+              "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
+              "sched_setaffinity": (203, 122), "sched_setattr": (314, 274),
+              "ioprio_set": (251, 30)}  # fmt: skip
 _KILL, _TGKILL, _FCNTL, _PRLIMIT = (62, 129), (234, 131), (72, 25), (302, 261)
+_IOCTL, _PRCTL = (16, 29), (157, 167)
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _OPEN, _OPENAT, _OPENAT2 = (2, None), (257, 56), (437, 437)
 
@@ -56,6 +62,8 @@ _CLONE_THREAD = 0x0001_0000
 _CLONE_NEW_ANY = 0x7E02_0080  # every CLONE_NEW* flag
 _O_ACCMODE_TRUNC = os.O_ACCMODE | os.O_TRUNC
 _SET_OWNER_OR_SIGNAL = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal by another way
+_OWNER_OR_TERMINAL = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX
+_SET_DEATH_SIGNAL = (1,)
 
 _LD, _JEQ, _JGE, _AND, _RET = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF: load word, jumps, mask, return
 _ALLOW, _KILL_PROCESS = 0x7FFF_0000, 0x8000_0000
@@ -93,19 +101,27 @@ def assemble(rules: FilterRules, *, own_pid: int) -> bytes:
     if not rules.private_root:
         denied |= _METADATA
     if not rules.private_pids:
-        denied |= _SIGNALS
+        denied |= _ON_OTHERS
     program = _Program(column)
-    program.add(_LD, _ARCH)
-    program.add(_JEQ, _AUDIT_ARCH[machine], jump_true=1)
-    program.add(_RET, _KILL_PROCESS)
-    program.add(_LD, _NR)
-    program.add(_JGE, _X32_BIT, jump_false=1)
-    program.add(_RET, _KILL_PROCESS)
+    program.begin(_AUDIT_ARCH[machine])
     for numbers in denied.values():
         program.deny(numbers)
     program.deny(_CLONE3, error=errno.ENOSYS)  # flags are behind a pointer; glibc falls back
     program.deny(_OPENAT2, error=errno.ENOSYS)
     _deny_by_argument(program, rules, own_pid)
+    program.add(_RET, _ALLOW)
+    return program.code()
+
+
+def assemble_container() -> bytes:
+    """Return a filter that denies what default containers deny: namespaces and mounts."""
+    machine = os.uname().machine
+    program = _Program(list(_AUDIT_ARCH).index(machine))
+    program.begin(_AUDIT_ARCH[machine])
+    for name in ("unshare", "setns", "mount", "umount2", "pivot_root", "move_mount", "fsopen"):
+        program.deny(_DENIED[name])
+    program.deny(_CLONE3, error=errno.ENOSYS)
+    program.deny_if_bits(_CLONE, argument=0, mask=_CLONE_NEW_ANY)
     program.add(_RET, _ALLOW)
     return program.code()
 
@@ -118,6 +134,8 @@ def _deny_by_argument(program: "_Program", rules: FilterRules, own_pid: int) -> 
     program.deny_if_equal(_OPEN, argument=1, mask=_O_ACCMODE_TRUNC, values=(os.O_TRUNC,))
     program.deny_if_equal(_OPENAT, argument=2, mask=_O_ACCMODE_TRUNC, values=(os.O_TRUNC,))
     program.deny_if_equal(_FCNTL, argument=1, mask=~0, values=_SET_OWNER_OR_SIGNAL)
+    program.deny_if_equal(_IOCTL, argument=1, mask=~0, values=_OWNER_OR_TERMINAL)
+    program.deny_if_equal(_PRCTL, argument=0, mask=~0, values=_SET_DEATH_SIGNAL)
     program.deny_unless_equal(_PRLIMIT, argument=0, value=0)
     if not rules.private_pids:
         program.deny_unless_equal(_KILL, argument=0, value=own_pid)
@@ -133,6 +151,15 @@ class _Program:
 
     def add(self, code: int, value: int, *, jump_true: int = 0, jump_false: int = 0) -> None:
         self._code.append(struct.pack("=HBBI", code, jump_true, jump_false, value & 0xFFFF_FFFF))
+
+    def begin(self, arch: int) -> None:
+        """Kill what calls by another architecture's table, and load the call's number."""
+        self.add(_LD, _ARCH)
+        self.add(_JEQ, arch, jump_true=1)
+        self.add(_RET, _KILL_PROCESS)
+        self.add(_LD, _NR)
+        self.add(_JGE, _X32_BIT, jump_false=1)
+        self.add(_RET, _KILL_PROCESS)
 
     def code(self) -> bytes:
         return b"".join(self._code)

@@ -16,7 +16,7 @@ sys.path[0] = str(ROOT)
 
 from envs import isolation  # noqa: E402
 from envs.grading import make_grader  # noqa: E402
-from envs.syscall_filter import FilterRules  # noqa: E402
+from envs.syscall_filter import assemble_container  # noqa: E402
 from tests.envs.small_tasks import (  # noqa: E402
     BROKEN,
     FIXED,
@@ -34,7 +34,7 @@ def main(user: str, folder: Path) -> None:
         become_nobody(folder)
     else:
         isolation.drop_privileges(None)
-    isolation.install_filter(FilterRules(new_processes=True, private_pids=True, private_root=True))
+    isolation.install_filter(assemble_container())
     try:
         isolation.unshare(isolation.CLONE_NEWUSER)
     except PermissionError:
@@ -46,7 +46,7 @@ def main(user: str, folder: Path) -> None:
 def become_nobody(folder: Path) -> None:
     """Leave root for a root file system in which nobody can read the interpreter."""
     isolation.enter_namespaces()
-    readable = [sys.base_prefix, sys.prefix, str(ROOT)]
+    readable = [sys.base_prefix, sys.prefix, str(ROOT), "/proc"]
     isolation.enter_private_root(folder, readable=readable)
     isolation.enter_private_run(uid=NOBODY, gid=NOBODY)
     child = os.fork()

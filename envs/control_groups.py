@@ -1,0 +1,165 @@
+"""Control groups of the kernel, v1 and v2: bound what all processes of one run hold together.
+
+    bases = find_bases()              # () if this machine lets us make no groups
+    fds = [os.open(base, os.O_RDONLY) for base in bases]
+    make_group(fds, "run-1", memory_bytes=2**30, max_processes=32)
+    join_group(fds, "run-1")          # in the run's first process
+    remove_group(fds, "run-1")        # when all of its processes are dead
+
+Groups are named through directory descriptors, because a private root has no /sys. Root has them,
+and a user to whom systemd delegated a subtree; in a default container they are read-only. Standard
+library only.
+
+Not covered: swap.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_NEEDED = ("memory", "pids")
+_REMOVE_LIMIT_S = 2.0
+
+
+def find_bases(proc: Path = Path("/proc/self")) -> tuple[Path, ...]:
+    """Return the folders in which to make a group that bounds memory and processes, or ().
+
+    Args:
+        proc: The process's own folder of /proc.
+    """
+    if not (proc / "cgroup").exists():
+        return ()
+    own = _own_groups(proc)
+    found: list[Path] = []
+    for controller in _NEEDED:
+        for root, mount_point, controllers in _mounts(proc):
+            inside = Path("/", own.get(controller if controllers else "", "/"))
+            at = mount_point / (inside.relative_to(root) if inside.is_relative_to(root) else "")
+            if controllers is None:
+                found += [base for base in [_delegated(at, mount_point)] if base]
+            elif controller in controllers:
+                found.append(at)
+    bases = tuple(dict.fromkeys(found))
+    return bases if _takes_limits(bases) else ()
+
+
+def make_group(bases: Sequence[int], name: str, *, memory_bytes: int, max_processes: int) -> None:
+    """Make a group below each base and set its limits.
+
+    Raises:
+        OSError: The machine refuses, or there is no memory and no pids controller.
+    """
+    limits = {
+        "memory.limit_in_bytes": memory_bytes,
+        "memory.max": memory_bytes,
+        "pids.max": max_processes,
+    }
+    written = 0
+    for base in bases:
+        os.mkdir(name, dir_fd=base)
+        for file, limit in limits.items():
+            with contextlib.suppress(FileNotFoundError):  # the other version's, or controller's
+                _write(base, f"{name}/{file}", str(limit))
+                written += 1
+    if written != len(_NEEDED):
+        raise FileNotFoundError("cgroup: no memory or pids controller")
+
+
+def join_group(bases: Sequence[int], name: str) -> None:
+    """Move the calling process, which must have one thread, into the group."""
+    for base in bases:
+        _write(base, f"{name}/cgroup.procs", "0")
+
+
+def remove_group(bases: Sequence[int], name: str) -> None:
+    """Remove the group; waits a little for the kernel to bury its processes."""
+    deadline = time.monotonic() + _REMOVE_LIMIT_S
+    for base in bases:
+        while True:
+            try:
+                os.rmdir(name, dir_fd=base)
+            except FileNotFoundError:
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.005)
+            else:
+                break
+
+
+def remove_groups(bases: Sequence[int], prefix: str) -> None:
+    """Remove every group whose name starts with `prefix`."""
+    for base in bases:
+        for name in os.listdir(base):
+            if name.startswith(prefix):
+                remove_group(bases, name)
+
+
+def remove_from(folders: Sequence[Path], prefix: str) -> None:
+    """Remove every group in `folders` whose name starts with `prefix`."""
+    with contextlib.ExitStack() as stack:
+        fds = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in folders]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        remove_groups(fds, prefix)
+
+
+def _own_groups(proc: Path) -> dict[str, str]:
+    """Return this process's group by controller; '' is that of version 2."""
+    own = {}
+    for line in (proc / "cgroup").read_text("utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        own |= dict.fromkeys(controllers.split(","), path)
+    return own
+
+
+def _mounts(proc: Path) -> list[tuple[str, Path, frozenset[str] | None]]:
+    """Return (root of the mount, where it is, its controllers: None for version 2)."""
+    found: list[tuple[str, Path, frozenset[str] | None]] = []
+    for line in (proc / "mountinfo").read_text("utf-8").splitlines():
+        place, _, rest = line.partition(" - ")
+        kind, _, options = rest.split(" ", 2)
+        root, mount_point = place.split(" ")[3:5]
+        if kind == "cgroup":
+            found.append((root, Path(mount_point), frozenset(options.split(","))))
+        elif kind == "cgroup2":
+            found.append((root, Path(mount_point), None))
+    return found
+
+
+def _delegated(group: Path, top: Path) -> Path | None:
+    """Return the nearest group of version 2 that hands both controllers to its children."""
+    for folder in [group, *group.parents]:
+        with contextlib.suppress(OSError):
+            handed = (folder / "cgroup.subtree_control").read_text("ascii").split()
+            if set(_NEEDED) <= set(handed):
+                return folder
+        if folder == top:
+            break
+    return None
+
+
+def _takes_limits(bases: Sequence[Path]) -> bool:
+    """Tell whether groups can be made there, by making one."""
+    name = f"tightrope-{os.getpid()}-probe"
+    with contextlib.ExitStack() as stack:
+        try:
+            fds = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in bases]
+            for fd in fds:
+                stack.callback(os.close, fd)
+            stack.callback(remove_group, fds, name)
+            make_group(fds, name, memory_bytes=2**30, max_processes=64)
+        except OSError:
+            return False
+    return True
+
+
+def _write(base: int, name: str, text: str) -> None:
+    fd = os.open(name, os.O_WRONLY, dir_fd=base)
+    try:
+        os.write(fd, text.encode("ascii"))
+    finally:
+        os.close(fd)

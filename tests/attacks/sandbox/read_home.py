@@ -1,0 +1,16 @@
+"""Lists the home folder, the cache of tasks, the repository and the temporary files."""
+
+GOES_FOR = "reading"
+SOURCE = """
+import os
+
+def attack(facts):
+    def look(place):
+        names = os.listdir(place)
+        inside = [name for name in names if not facts["python"].startswith(f"{place}/{name}")]
+        if not inside:
+            raise PermissionError(13, "only the way to the interpreter")
+        return inside
+    return tried(**{f"p{number}": lambda place=place: look(place)
+                    for number, place in enumerate(facts["places"])})
+"""

@@ -1,0 +1,16 @@
+"""Looks for the workspaces of runs that are under way beside it."""
+
+GOES_FOR = "reading"
+SOURCE = """
+import glob, os
+
+def attack(facts):
+    own = os.path.realpath(os.path.dirname(os.getcwd()))
+    def look(pattern):
+        names = [name for name in glob.glob(pattern) if not own.startswith(os.path.realpath(name))]
+        names = [name for name in names if os.access(name, os.R_OK) and os.listdir(name)]
+        if not names:
+            raise FileNotFoundError(2, "none")
+    return tried(scratch=lambda: look(facts["scratch"] + "/*"), box=lambda: look("/box*/*"),
+                 near=lambda: look(own + "/../*"), cwd=lambda: look("/proc/[0-9]*/cwd"))
+"""

@@ -1,0 +1,167 @@
+"""What sandbox attacks aim at: a secret, listeners and a victim of this test's own, all harmless.
+
+Everything is on the loopback interface or in a temporary folder and goes away with the world.
+`World.harm` says what was touched, `remains` what a run left behind.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pydantic
+
+from envs import control_groups
+from envs.sandbox import MEMORY_BYTES, ServerProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class World:
+    """Things of the machine that no run may touch; closed as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secret = folder / "secret.txt"
+        self.token = secrets.token_hex(16)
+        self.secret.write_text(self.token)
+        folder.chmod(0o777)
+        self.secret.chmod(0o666)
+        self._streams = [
+            socket.create_server(("127.0.0.1", 0)),
+            _listen(str(folder / "service")),
+            _listen(f"\0tightrope-{self.token}"),
+        ]
+        (folder / "service").chmod(0o777)
+        self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._datagrams.bind(("127.0.0.1", 0))
+        for channel in (*self._streams, self._datagrams):
+            channel.setblocking(False)
+        self._victim = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+        self._signals: list[int] = []
+        self._old_handler = signal.signal(signal.SIGUSR1, lambda kind, _: self._signals.append(kind))
+        self._before = self._state()
+
+    def facts(self, server: ServerProcess) -> dict[str, object]:
+        """Return what an attack is told about its aims: everything but the secret."""
+        site = sysconfig.get_path("purelib")
+        cache = os.environ.get("TIGHTROPE_CACHE", str(ROOT / ".cache"))
+        places = [str(Path.home()), str(ROOT), cache, tempfile.gettempdir(), "/tmp", "/home", "/var"]
+        return {
+            "secret": str(self.secret),
+            "folder": str(self.folder),
+            "tcp": self._streams[0].getsockname()[1],
+            "udp": self._datagrams.getsockname()[1],
+            "unix": str(self.folder / "service"),
+            "abstract": f"\0tightrope-{self.token}",
+            "victim": self._victim.pid,
+            "supervisor": os.getpid(),
+            "server": server.pid,
+            "scratch": str(server.scratch),
+            "places": places,
+            "python": sys.base_prefix,
+            "sites": [site, "/usr/lib/python3/dist-packages"],
+            "package": "pydantic",
+            "copy": pydantic.__file__,
+            "uid": os.getuid(),
+            "groups": server.layers.groups,
+            "memory": MEMORY_BYTES["pytest"],
+        }
+
+    def harm(self) -> list[str]:
+        """Return what was touched."""
+        found = []
+        for channel in self._streams:
+            with contextlib.suppress(BlockingIOError):
+                channel.accept()[0].close()
+                found.append("a stream listener was called")
+        with contextlib.suppress(BlockingIOError):
+            self._datagrams.recv(512)
+            found.append("a datagram arrived")
+        if self._victim.poll() is not None:
+            found.append("the victim died")
+        elif self._state() != self._before:
+            found.append(f"changed: {self._state()} was {self._before}")
+        return found + [f"signal {kind}" for kind in self._signals]
+
+    def close(self) -> None:
+        """End what the world started."""
+        signal.signal(signal.SIGUSR1, self._old_handler)
+        self._victim.kill()
+        self._victim.wait()
+        for channel in (*self._streams, self._datagrams):
+            channel.close()
+
+    def _state(self) -> object:
+        status = self.secret.stat()
+        pid = self._victim.pid
+        return (
+            (self.secret.read_text() == self.token, status.st_mode, status.st_mtime_ns),
+            (status.st_uid, status.st_nlink, sorted(os.listdir(self.folder))),
+            (os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid)),
+            os.sched_getscheduler(pid),
+        )
+
+
+@contextlib.contextmanager
+def open_world() -> Iterator[World]:
+    """Make a world in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="world-") as folder:
+        world = World(Path(folder))
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+def remains(server_pid: int, scratch: Path) -> dict[str, object]:
+    """Return what there is of processes, files, groups, descriptors and mounts, to be compared."""
+    bases = control_groups.find_bases()
+    prefix = f"tightrope-{server_pid}-"
+    return {
+        "processes": descendants(server_pid),
+        "files": sorted(str(path) for path in scratch.glob("*/*")),
+        "groups": [name for base in bases for name in os.listdir(base) if name.startswith(prefix)],
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
+    }
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all processes below `pid`, dead ones that nobody waited for included."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            stat = (folder / "stat").read_text()
+            parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    wave = {pid}
+    while wave:
+        wave = {child for child, parent in parents.items() if parent in wave} - found
+        found |= wave
+    return sorted(found)
+
+
+def settles(condition: Callable[[], bool], *, limit_s: float = 5.0) -> bool:
+    """Wait until `condition` holds; returns whether it does."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _listen(address: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen()
+    return listener
