@@ -3,7 +3,8 @@
 `IoGrader` sends inputs only and compares what comes back with answers that never leave this
 process. `PytestGrader` runs a real suite, which has its answers in the candidate's process; it
 asks for every expected id with set-up, call and teardown all passed, adds canary tests that must
-fail, and screens what the submission adds.
+fail, and screens what the submission adds. Of its passes a share is graded again by a second runner
+of another make, and counts as a failure where that one disagrees.
 
     with make_grader(store) as grader:
         outcome = grader.grade(hidden, files)
@@ -11,9 +12,11 @@ fail, and screens what the submission adds.
 Only files that the task says are editable count, and any other difference is ignored. A candidate
 that crashes or hangs has failed its tests; a sandbox that fails twice makes the outcome unscorable.
 
-Not covered: code aimed at this very pytest grader that also passes the screen can forge a result.
+Not covered: code aimed at this very pytest grader that also passes the screen can forge a result,
+and code that reads the tests can know what they expect; `benchmarks/attacks.py` counts both.
 """
 
+import hashlib
 import json
 import random
 import threading
@@ -29,6 +32,7 @@ from envs.forkserver import ForkServer
 from envs.records import HiddenTask, IoCase, Outcome, RepairTask, TestReport
 from envs.sandbox import Preload
 from envs.screen import added_suspects
+from envs.second_runner import SecondRunner
 from envs.suite import SuiteRun, run_suite
 
 VISIBLE_LIMIT_S = 10.0  # wall seconds of one run of the visible tests
@@ -107,10 +111,24 @@ class IoGrader:
 
 
 class PytestGrader:
-    """Grades tasks of real projects by their own test suite."""
+    """Grades tasks of real projects by their own test suite.
 
-    def __init__(self, server: ForkServer, store: TaskFiles) -> None:
+    Args:
+        server: A fork-server with pytest preloaded.
+        store: Where the trees are.
+        second_runner_share: Share of passes that the second runner grades again, drawn by what was
+            submitted, so that a repeated run asks again for the same ones.
+
+    Raises:
+        UserError: The second runner is wanted and cannot run here.
+    """
+
+    def __init__(
+        self, server: ForkServer, store: TaskFiles, *, second_runner_share: float = 0.0
+    ) -> None:
         self._server, self._store = server, store
+        self._share = second_runner_share
+        self._second = SecondRunner() if second_runner_share else None
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files` on the pristine tree by all hidden tests."""
@@ -129,7 +147,17 @@ class PytestGrader:
         credited = suite.complete and suite.num_canaries_failed == NUM_CANARIES
         passed = suite.passed if credited else frozenset[str]()
         tampered = bool(suspects) or suite.forged
-        return _outcome(hidden, passed, tampered=tampered, level=self._server.level)
+        outcome = _outcome(hidden, passed, tampered=tampered, level=self._server.level)
+        if self._second is None or tampered or not passed.issuperset(ids):
+            return outcome
+        if _draw(hidden.task_id, editable) >= self._share:
+            return outcome
+        try:
+            gold = self._store.tests(hidden)
+            doubt = self._second.doubt(tree, gold=gold, ids=ids, wall_s=hidden.limit_s)
+        except InfrastructureError as error:
+            return _unscorable(error, self._server.level)
+        return outcome.model_copy(update={"tampered": bool(doubt), "second_runner": doubt})
 
     def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
         """Run the visible tests whose id contains `selector` on the workspace as submitted."""
@@ -148,8 +176,10 @@ class PytestGrader:
 class RoutingGrader:
     """Sends each task to the grader of its kind, whose fork-server starts when first needed."""
 
-    def __init__(self, store: TaskFiles) -> None:
-        self._store = store
+    def __init__(self, store: TaskFiles, *, second_runner_share: float = 0.0) -> None:
+        if second_runner_share:
+            SecondRunner()  # refused now, not when the first pass comes along
+        self._store, self._share = store, second_runner_share
         self._open = ExitStack()
         self._lock = threading.Lock()
         self._graders: dict[Preload, IoGrader | PytestGrader] = {}
@@ -182,14 +212,25 @@ class RoutingGrader:
         with self._lock:
             if kind not in self._graders:
                 server = self._open.enter_context(ForkServer(preload=kind))
-                of_kind = IoGrader if kind == "io" else PytestGrader
-                self._graders[kind] = of_kind(server, self._store)
+                self._graders[kind] = (
+                    IoGrader(server, self._store)
+                    if kind == "io"
+                    else PytestGrader(server, self._store, second_runner_share=self._share)
+                )
             return self._graders[kind]
 
 
-def make_grader(store: TaskFiles) -> RoutingGrader:
-    """Return the grader of all tasks of `store`; close it, or use it as a context manager."""
-    return RoutingGrader(store)
+def make_grader(store: TaskFiles, *, second_runner_share: float = 0.0) -> RoutingGrader:
+    """Return the grader of all tasks of `store`; close it, or use it as a context manager.
+
+    Args:
+        store: The tasks.
+        second_runner_share: Share of the pytest grader's passes that are graded a second time.
+
+    Raises:
+        UserError: A second runner is wanted and there is no bubblewrap.
+    """
+    return RoutingGrader(store, second_runner_share=second_runner_share)
 
 
 def submitted_on(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:
@@ -235,6 +276,12 @@ def _pytest_message(suite: SuiteRun, test_id: str) -> str:
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _draw(task_id: str, editable: Files) -> float:
+    """Return a number in [0, 1) that only depends on what was submitted."""
+    text = json.dumps([task_id, sorted(editable.items())])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
 
 
 def _rate(ids: Sequence[str], passed: Collection[str], *, if_none: float) -> float:

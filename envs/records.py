@@ -236,16 +236,21 @@ class Turn(Record):
     observation_ids: tuple[str, ...]
 
 
-class Outcome(Record):
-    """What the grader found. Rates are over hidden tests, in [0, 1].
+Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-    `unscorable` is an infrastructure cause.
+
+class Outcome(Record):
+    """What the grader found. Rates are over hidden tests.
+
+    `unscorable` is an infrastructure cause. `second_runner` says why the second runner does not
+    believe a pass (which then counts as tampered with), '' if it does, None if it was not asked.
     """
 
-    fail_to_pass_rate: float
-    pass_to_pass_rate: float
+    fail_to_pass_rate: Rate
+    pass_to_pass_rate: Rate
     tampered: bool = False
     unscorable: str | None = None
+    second_runner: str | None = None
     sandbox_level: str
 
 

@@ -18,7 +18,6 @@ import functools
 import itertools
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -27,13 +26,13 @@ import tempfile
 import time
 import weakref
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from envs import control_groups, isolation, syscall_filter, wire
 from envs.box import remove_tree
 from envs.errors import InfrastructureError, UserError
+from envs.installed import files_of, package_folders
 
 Preload = Literal["io", "pytest"]
 
@@ -184,7 +183,7 @@ def _server_config(
     site = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     readable = [sys.base_prefix, sys.base_exec_prefix]
     if preload == "pytest":
-        readable += [f"{sys.prefix}/bin", f"{sys.prefix}/pyvenv.cfg", *_files_of("pytest")]
+        readable += [f"{sys.prefix}/bin", f"{sys.prefix}/pyvenv.cfg", *files_of("pytest")]
     return {
         **asdict(layers),
         "groups": [str(base) for base in control_groups.find_bases()] if layers.groups else [],
@@ -193,37 +192,9 @@ def _server_config(
         "scratch": str(scratch),
         "site": list(dict.fromkeys(site)) if preload == "pytest" else [],
         "readable": [name for name in dict.fromkeys(readable) if name != "/"],
-        "hidden": _installed_packages(),
+        "hidden": package_folders(),
         "memory_bytes": MEMORY_BYTES[preload],
     }
-
-
-def _installed_packages() -> list[str]:
-    """Return the folders of installed packages: among them may be the very project to be mended."""
-    prefixes = dict.fromkeys([sys.prefix, sys.base_prefix, "/usr", "/usr/local"])
-    found = [
-        str(path)
-        for prefix in prefixes
-        for name in ("site-packages", "dist-packages")
-        for path in Path(prefix).glob(f"lib*/python3*/{name}")
-    ]
-    return [*dict.fromkeys(found)]
-
-
-def _files_of(distribution: str) -> list[str]:
-    """Return the top-level files and folders of a package and of all that it needs."""
-    pending, seen, found = [distribution], set[str](), dict[str, None]()
-    while pending:
-        name = pending.pop()
-        seen.add(name)
-        with contextlib.suppress(metadata.PackageNotFoundError):  # for another system than this
-            package = metadata.distribution(name)
-            tops = {file.parts[0] for file in package.files or [] if ".." not in file.parts}
-            found |= dict.fromkeys(str(package.locate_file(top)) for top in sorted(tops))
-            needs = [need for need in package.requires or [] if "extra ==" not in need]
-            names = {re.split(r"[^A-Za-z0-9._-]", need)[0] for need in needs}
-            pending += sorted(names - seen)
-    return list(found)
 
 
 def _end(

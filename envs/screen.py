@@ -1,9 +1,11 @@
 """A static screen of what a submission adds: names that reach into the grader, not into the bug.
 
 Only for tests that run in the candidate's own process (the pytest grader), where such code can
-forge a result. It is a net, not a wall: it looks for text, and text can be disguised.
+forge a result. It looks at the text and, so that names put together from parts are seen whole, at
+the text with its constants folded. It is a net, not a wall: code can be disguised further.
 """
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,8 +16,10 @@ SUSPECT = re.compile(
     r"|\b_exit\b|\bexit\s*\(|SystemExit|\batexit\b|\bsys\s*\.\s*modules\b|__eq__|__ne__|__bool__"
     r"|__hash__|conftest|sitecustomize|usercustomize|__import__|importlib|__builtins__|\bbuiltins\b"
     r"|\beval\b|\bexec\b|__subclasses__|settrace|setprofile|_current_frames|/proc\b|\bos\s*\.\s*write"
-    r"|\bos\s*\.\s*(?:fork|dup|kill)|\bunittest\b|SkipTest|__class__\s*="
+    r"|\bos\s*\.\s*(?:fork|dup|kill)|\bunittest\b|SkipTest|__class__\s*=|\bpickle\b|\bmarshal\b"
+    r"|\brunpy\b|\b(?:globals|locals|vars)\s*\(|__dict__|\battrgetter\b|\bmethodcaller\b|NAME_MADE"
 )
+_BY_NAME = ("getattr", "setattr", "delattr", "hasattr")
 
 
 def added_suspects(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
@@ -27,9 +31,36 @@ def added_suspects(before: Mapping[str, str], after: Mapping[str, str]) -> tuple
     """
     found: Counter[str] = Counter()
     for path, text in after.items():
-        old, new = _lines(before.get(path, "")), _lines(text)
-        found += _suspects(new - old) - _suspects(old - new)
+        for form in (str, _folded):
+            old, new = _lines(form(before.get(path, ""))), _lines(form(text))
+            found |= _suspects(new - old) - _suspects(old - new)
     return tuple(sorted(found))
+
+
+class _Fold(ast.NodeTransformer):
+    """Adds up strings, and marks attributes that are named by anything but a string."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802 (ast's own name)
+        self.generic_visit(node)
+        sides = [side.value for side in (node.left, node.right) if isinstance(side, ast.Constant)]
+        if isinstance(node.op, ast.Add) and len(sides) == 2 and {*map(type, sides)} == {str}:
+            return ast.Constant(sides[0] + sides[1])
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 (ast's own name)
+        self.generic_visit(node)
+        by_name = isinstance(node.func, ast.Name) and node.func.id in _BY_NAME
+        if by_name and not any(isinstance(each, ast.Constant) for each in node.args[1:2]):
+            node.func = ast.Name("NAME_MADE", ast.Load())
+        return node
+
+
+def _folded(text: str) -> str:
+    """Return the code in one form, without comments; '' if it is none."""
+    try:
+        return ast.unparse(_Fold().visit(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
 
 
 def _lines(text: str) -> Counter[str]:

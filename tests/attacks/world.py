@@ -45,16 +45,28 @@ class World:
         self._datagrams.bind(("127.0.0.1", 0))
         for channel in (*self._streams, self._datagrams):
             channel.setblocking(False)
-        self._victim = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+        self._victim = subprocess.Popen(
+            [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+        )
         self._signals: list[int] = []
-        self._old_handler = signal.signal(signal.SIGUSR1, lambda kind, _: self._signals.append(kind))
+        self._old_handler = signal.signal(
+            signal.SIGUSR1, lambda kind, _: self._signals.append(kind)
+        )
         self._before = self._state()
 
     def facts(self, server: ServerProcess) -> dict[str, object]:
         """Return what an attack is told about its aims: everything but the secret."""
         site = sysconfig.get_path("purelib")
         cache = os.environ.get("TIGHTROPE_CACHE", str(ROOT / ".cache"))
-        places = [str(Path.home()), str(ROOT), cache, tempfile.gettempdir(), "/tmp", "/home", "/var"]
+        places = [
+            str(Path.home()),
+            str(ROOT),
+            cache,
+            tempfile.gettempdir(),
+            "/tmp",
+            "/home",
+            "/var",
+        ]
         return {
             "secret": str(self.secret),
             "folder": str(self.folder),
@@ -105,7 +117,7 @@ class World:
         pid = self._victim.pid
         return (
             (self.secret.read_text() == self.token, status.st_mode, status.st_mtime_ns),
-            (status.st_uid, status.st_nlink, sorted(os.listdir(self.folder))),
+            (status.st_uid, status.st_nlink, sorted(self.folder.iterdir())),
             (os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid)),
             os.sched_getscheduler(pid),
         )
@@ -128,9 +140,9 @@ def remains(server_pid: int, scratch: Path) -> dict[str, object]:
     prefix = f"tightrope-{server_pid}-"
     return {
         "processes": descendants(server_pid),
-        "files": sorted(str(path) for path in scratch.glob("*/*")),
-        "groups": [name for base in bases for name in os.listdir(base) if name.startswith(prefix)],
-        "descriptors": len(os.listdir("/proc/self/fd")),
+        "files": sorted(map(str, scratch.iterdir())) if scratch.exists() else [],
+        "groups": [path.name for base in bases for path in base.glob(f"{prefix}*")],
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
     }
 

@@ -1,10 +1,12 @@
-"""Grades where `unshare` and `mount` are denied, as in a default container (see test_sandbox.py).
+"""Grades and is attacked as another user, or where `unshare` and `mount` are denied.
 
-    python tests/envs/in_container.py root|nobody EMPTY_FOLDER
+    python tests/envs/in_container.py user|container-root|container-nobody EMPTY_FOLDER
 
-Prints one JSON object: the level reached and which submissions were solved.
+A default container denies both. Prints one JSON object: the level reached, which submissions were
+solved, and what every attack of tests/attacks/sandbox came to that was not held.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -16,7 +18,10 @@ sys.path[0] = str(ROOT)
 
 from envs import isolation  # noqa: E402
 from envs.grading import make_grader  # noqa: E402
+from envs.sandbox import ServerProcess, probe  # noqa: E402
 from envs.syscall_filter import assemble_container  # noqa: E402
+from tests.attacks.attempts import attacks, name_of, try_sandbox  # noqa: E402
+from tests.attacks.world import open_world  # noqa: E402
 from tests.envs.small_tasks import (  # noqa: E402
     BROKEN,
     FIXED,
@@ -29,18 +34,20 @@ from tests.envs.small_tasks import (  # noqa: E402
 NOBODY = 65534
 
 
-def main(user: str, folder: Path) -> None:
-    if user == "nobody" and os.getuid() == 0:
-        become_nobody(folder)
-    else:
+def main(role: str, folder: Path) -> None:
+    if role == "container-root":
         isolation.drop_privileges(None)
-    isolation.install_filter(assemble_container())
-    try:
-        isolation.unshare(isolation.CLONE_NEWUSER)
-    except PermissionError:
-        print(json.dumps(grade()))
-    else:
-        raise AssertionError("unshare is not denied here")
+    elif os.getuid() == 0:
+        become_nobody(folder)
+    if role != "user":
+        isolation.install_filter(assemble_container())
+        try:
+            isolation.unshare(isolation.CLONE_NEWUSER)
+        except PermissionError:
+            pass
+        else:
+            raise AssertionError("unshare is not denied here")
+    print(json.dumps(grade() | {"not held": be_attacked()}))
 
 
 def become_nobody(folder: Path) -> None:
@@ -52,6 +59,7 @@ def become_nobody(folder: Path) -> None:
     child = os.fork()
     if child:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    isolation._mount("proc", "/proc", kind="proc", flags=0)
     tempfile.tempdir = str(isolation.BOX)
     isolation.drop_privileges(NOBODY)
 
@@ -69,6 +77,14 @@ def grade() -> dict[str, object]:
                 levels.add(outcome.sandbox_level)
     (level,) = levels
     return {"level": level, "solved": solved}
+
+
+def be_attacked() -> dict[str, str]:
+    process = ServerProcess(probe().require(), preload="pytest")
+    with contextlib.closing(process) as server, open_world() as world:
+        told = {name_of(attack): try_sandbox(attack, server, world) for attack in attacks("sandbox")}
+    assert len(told) > 30
+    return {name: verdict.told for name, verdict in told.items() if not verdict.held}
 
 
 if __name__ == "__main__":

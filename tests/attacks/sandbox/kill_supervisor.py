@@ -7,6 +7,7 @@ import os, signal
 def attack(facts):
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     other = [facts["victim"], facts["supervisor"], facts["server"]]
+    other = [pid for pid in other if pid != os.getpid()]
     attempts = {f"kill{pid}": lambda pid=pid: os.kill(pid, signal.SIGUSR1) for pid in other}
     attempts |= {f"group{pid}": lambda pid=pid: os.killpg(pid, signal.SIGUSR1) for pid in other}
     attempts |= {f"tgkill{pid}": lambda pid=pid: syscall(234, pid, pid, 10) for pid in other}

@@ -12,5 +12,5 @@ def attack(facts):
         return "succeeded: no limit, so the bomb was not set off"
     kept = []
     return tried(whole=lambda: bytearray(limit), mapped=lambda: mmap.mmap(-1, limit),
-                 pieces=lambda: [kept.append(bytearray(2**27)) for _ in range(limit // 2**27 + 1)])
+                 pieces=lambda: [kept.append(mmap.mmap(-1, 2**27)) for _ in range(limit // 2**27 + 1)])
 """

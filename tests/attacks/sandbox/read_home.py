@@ -8,8 +8,8 @@ def attack(facts):
     def look(place):
         names = os.listdir(place)
         inside = [name for name in names if not facts["python"].startswith(f"{place}/{name}")]
-        if not inside:
-            raise PermissionError(13, "only the way to the interpreter")
+        if not inside or set(names) <= {"tmp", "work"}:
+            raise PermissionError(13, "only the way to the interpreter, or its own")
         return inside
     return tried(**{f"p{number}": lambda place=place: look(place)
                     for number, place in enumerate(facts["places"])})

@@ -1,0 +1,242 @@
+"""A second opinion on passes, by a runner of another make: cold pytest under bubblewrap.
+
+    runner = SecondRunner()                                   # UserError if it cannot run here
+    reason = runner.doubt(tree, gold=gold, ids=ids, wall_s=10)     # '' if the pass is believed
+
+It shares no process, plugin or channel with the fork-server, so code that is aimed at those finds
+nothing. It looks twice: at the suite as it is, which must pass, and at a copy with the same names
+in which equalities that tests assert are asked of another value, which must fail. What forges
+reports or equals everything passes both.
+
+Not covered: code that reads the expected values where the tests have them, or that tells the copy
+from the suite.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs import control_groups, isolation
+from envs.errors import InfrastructureError, UserError
+from envs.installed import files_of, package_folders
+from envs.syscall_filter import FilterRules, assemble
+from envs.twist import twisted
+
+Files = dict[str, str]
+
+START_S = 20.0  # wall seconds for interpreter and pytest to load on a busy machine
+SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
+MEMORY_BYTES = 2 * 2**30
+MAX_OUTPUT_BYTES = 4 * 2**20
+UID = 63_900  # as in envs/forkserver_child.py, but used by no fork
+REMEDY = (
+    "`apt-get install bubblewrap` on a machine that allows unshare and mount, or "
+    "reward.second_runner_share: 0"
+)
+_JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
+
+
+@dataclass(frozen=True)
+class ColdRun:
+    """How a command in bubblewrap ended; `status` is None if it was stopped."""
+
+    status: int | None
+    output: str
+
+
+class SecondRunner:
+    """Runs suites under bubblewrap; safe from any thread.
+
+    Raises:
+        UserError: There is no bubblewrap, or this machine does not let it work.
+    """
+
+    def __init__(self) -> None:
+        failure = bubblewrap_failure()
+        if failure:
+            what = "the second runner cannot run (reward.second_runner_share)"
+            raise UserError(what, got=failure, remedy=REMEDY)
+
+    def doubt(self, tree: Files, *, gold: Files, ids: Sequence[str], wall_s: float) -> str:
+        """Return why the pass of `ids` on `tree` is not believed, '' if it is.
+
+        Args:
+            tree: The suite with the submitted files.
+            gold: The same with the original files.
+            ids: Tests that the first runner saw pass.
+            wall_s: What the first runner was given.
+
+        Raises:
+            InfrastructureError: Bubblewrap did not start.
+        """
+        failing = sorted(set(ids) - _passed(tree, ids, wall_s))
+        if failing:
+            return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
+        changed, must_fail = twisted(tree, ids)
+        stubborn = _passed(tree | changed, must_fail, wall_s) if must_fail else frozenset()
+        if stubborn:  # a test may well hold whatever the value is
+            stubborn -= _passed(gold | changed, sorted(stubborn), wall_s)
+        if stubborn:
+            return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
+        return ""
+
+
+@functools.cache
+def bubblewrap_failure() -> str:
+    """Return why bubblewrap does not work here, '' if it does."""
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is not installed"
+    try:
+        run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), wall_s=START_S)
+    except InfrastructureError as error:
+        return str(error)
+    return "" if run.output.strip() == "fine" else f"bwrap: {run.output.strip()[-200:]}"
+
+
+def run_cold(
+    files: Files, *, arguments: Sequence[str], ids: Sequence[str], wall_s: float
+) -> ColdRun:
+    """Run the interpreter with `arguments` on `files` under bubblewrap.
+
+    Args:
+        files: Path to text, written to the working folder.
+        arguments: Of the interpreter; /box/ids holds `ids`, one a line.
+        ids: Test ids.
+        wall_s: Wall seconds after which all of it is killed.
+
+    Raises:
+        InfrastructureError: It could not be started.
+    """
+    is_root = os.getuid() == 0
+    with contextlib.ExitStack() as stack:
+        groups = stack.enter_context(_group())
+        limits = {
+            "AS": MEMORY_BYTES,
+            "CPU": int(wall_s) + 1,
+            "FSIZE": isolation.MAX_FILE_BYTES,
+            "NOFILE": isolation.MAX_OPEN_FILES,
+            "NPROC": isolation.MAX_PROCESSES if groups else isolation.MAX_PROCESSES_UNGROUPED,
+            "CORE": 0,
+        }
+        request = {"uid": UID if is_root else None, "limits": limits, "files": files}
+        request |= {"arguments": list(arguments), "ids": list(ids)}
+        stdin = stack.enter_context(tempfile.TemporaryFile())
+        stdin.write(json.dumps(request).encode("ascii"))
+        stdin.seek(0)
+        rules = FilterRules(new_processes=True, private_pids=True, private_root=True)
+        filter_file = stack.enter_context(tempfile.TemporaryFile())
+        filter_file.write(assemble(rules, own_pid=0))
+        filter_file.seek(0)
+        try:
+            process = subprocess.Popen(
+                ["sh", "-c", _JOIN, "sh", *groups, "--", *_command(filter_file.fileno())],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(filter_file.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InfrastructureError(f"second runner: {error}") from error
+        return _collect(process, deadline=time.monotonic() + wall_s)
+
+
+def _passed(tree: Files, ids: Sequence[str], wall_s: float) -> frozenset[str]:
+    """Return which of `ids` pass; the summary lines of pytest say so."""
+    ini = {"second_runner.ini": "[pytest]\npythonpath = . src\n"}
+    options = "--rootdir=. --confcutdir=. --tb=no --show-capture=no --color=no -q -rpfE"
+    plugins = "-p no:cacheprovider -p no:doctest -p no:faulthandler"
+    arguments = ["-B", "-P", "-m", "pytest", "-c", *ini, *options.split(), *plugins.split()]
+    run = run_cold(
+        tree | ini, arguments=[*arguments, "@/box/ids"], ids=ids, wall_s=START_S + SLOWER * wall_s
+    )
+    told: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
+    for line in run.output.splitlines():
+        word, _, rest = line.partition(" ")
+        if word in told:
+            told[word].add(rest)
+    wrong = {line.partition(" - ")[0] for line in told["FAILED"] | told["ERROR"]}
+    return frozenset(ids) & (told["PASSED"] - wrong)
+
+
+def _command(filter_fd: int) -> list[str]:
+    """Return bubblewrap's command line, up to and with our own first program."""
+    spaces = "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try"
+    line = ["bwrap", *spaces.split(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    if os.getuid() == 0:  # to give root up inside, where the way to the interpreter is open
+        line += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    for name in ("/lib", "/lib32", "/lib64", "/bin", "/sbin"):
+        if Path(name).is_symlink():
+            line += ["--symlink", str(Path(name).readlink()), name]
+    covered = [Path("/usr"), Path(sys.base_prefix)]
+    shown = ["/usr", "/etc/ld.so.cache", sys.base_prefix, f"{sys.prefix}/bin"]
+    shown = [*shown, f"{sys.prefix}/pyvenv.cfg"]
+    # Bubblewrap makes missing folders on the way for its own user only.
+    on_the_way = {folder for name in [*shown, *files_of("pytest")] for folder in Path(name).parents}
+    for folder in sorted(on_the_way - set(covered), key=lambda path: len(path.parts)):
+        if not any(folder.is_relative_to(place) for place in covered):
+            line += ["--perms", "0755", "--dir", str(folder)]
+    for name in shown:
+        line += ["--ro-bind-try", name, name]
+    for name in package_folders():
+        if any(Path(name).is_relative_to(folder) for folder in covered):
+            line += ["--perms", "0755", "--size", str(2**20), "--tmpfs", name]
+    for name in files_of("pytest"):
+        line += ["--ro-bind", name, name]
+    line += ["--dev", "/dev", "--perms", "1777", "--size", str(isolation.BOX_BYTES)]
+    line += ["--tmpfs", "/box", "--remount-ro", "/dev", "--remount-ro", "/", "--clearenv"]
+    variables = {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+    variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    for name, value in variables.items():
+        line += ["--setenv", name, value]
+    child = Path(__file__).with_name("second_child.py").read_text("utf-8")
+    return [*line, "--seccomp", str(filter_fd), "--", sys.executable, "-I", "-B", "-c", child]
+
+
+@contextlib.contextmanager
+def _group() -> Iterator[list[str]]:
+    """Make a control group where this machine allows it; yields its folders."""
+    name = f"tightrope-{os.getpid()}-second-{secrets.token_hex(4)}"
+    with contextlib.ExitStack() as stack:
+        bases = control_groups.find_bases()
+        fds = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in bases]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        stack.callback(control_groups.remove_group, fds, name)
+        most = isolation.MAX_PROCESSES + 4  # bubblewrap's own, and the shell
+        if fds:
+            control_groups.make_group(fds, name, memory_bytes=MEMORY_BYTES, max_processes=most)
+        yield [str(base / name) for base in bases]
+
+
+def _collect(process: "subprocess.Popen[bytes]", *, deadline: float) -> ColdRun:
+    assert process.stdout is not None
+    poller = select.poll()
+    poller.register(process.stdout, select.POLLIN)
+    chunks: list[bytes] = []
+    ended = False
+    with process.stdout:
+        while not ended and sum(map(len, chunks)) <= MAX_OUTPUT_BYTES:
+            left_ms = (deadline - time.monotonic()) * 1000
+            if left_ms <= 0 or not poller.poll(left_ms):
+                break
+            chunks.append(os.read(process.stdout.fileno(), 2**16))
+            ended = not chunks[-1]
+    status: int | None = None
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output only
+        status = process.wait(max(0.0, deadline - time.monotonic()) if ended else 0.0)
+    if status is None:
+        process.kill()  # all in its pid namespace die with bubblewrap
+        process.wait()
+    return ColdRun(status, b"".join(chunks).decode("utf-8", "replace"))

@@ -1,0 +1,79 @@
+"""Makes a copy of a suite that must fail: equalities that tests assert are asked of another value.
+
+    changed, must_fail = twisted({"test_a.py": "def test_a():\n    assert f(1) == 2\n"},
+                                 ["test_a.py::test_a"])
+
+The copy asks whether `f(1)` is some other number. Only assertions on the top level of a test function count, since
+those are reached by every test that passes. Names, parameters and everything else stay.
+"""
+
+import ast
+import secrets
+from collections.abc import Sequence
+
+# Says whether either side equals a value that differs from the other side, which no plain one does.
+_HELPER = """
+def NAME(left, right):
+    def other(value):
+        kind = type(value)
+        if kind in (int, float):
+            return value + OFFSET if value + OFFSET != value else 0
+        if kind in (str, bytes, list, tuple):
+            return value + kind(b"x" if kind is bytes else "x")
+        return not value if kind is bool else {**value, NAME: 0} if kind is dict else object()
+    return left == other(right) or other(left) == right
+"""
+
+
+def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the changed files, and those of `ids` that must fail with them."""
+    changed: dict[str, str] = {}
+    must_fail: list[str] = []
+    for path in sorted({test_id.partition("::")[0] for test_id in ids}):
+        try:
+            tree = ast.parse(files[path])
+        except (KeyError, SyntaxError, ValueError):
+            continue
+        name = f"_{secrets.token_hex(8)}"
+        names = set(_twist(tree.body, name))
+        after = sum(_is_leading(statement) for statement in tree.body)
+        helper = _HELPER.replace("NAME", name).replace("OFFSET", str(1000 + secrets.randbelow(10**6)))
+        tree.body[after:after] = ast.parse(helper).body
+        changed[path] = ast.unparse(ast.fix_missing_locations(tree))
+        for test_id in ids:
+            file, _, inside = test_id.partition("::")
+            if file == path and inside.partition("[")[0] in names:
+                must_fail.append(test_id)
+    return changed, must_fail
+
+
+def _twist(body: list[ast.stmt], name: str) -> list[str]:
+    """Change the functions in `body`; returns the names of those that now fail."""
+    found = []
+    for statement in body:
+        if isinstance(statement, ast.ClassDef):
+            found += [f"{statement.name}::{inner}" for inner in _twist(statement.body, name)]
+        elif isinstance(statement, ast.FunctionDef) and _twist_function(statement, name):
+            found.append(statement.name)
+    return found
+
+
+def _twist_function(function: ast.FunctionDef, name: str) -> bool:
+    done = False
+    for statement in function.body:
+        if isinstance(statement, (ast.Return, ast.Raise)):
+            break
+        test = statement.test if isinstance(statement, ast.Assert) else None
+        if isinstance(test, ast.Compare) and [type(op) for op in test.ops] == [ast.Eq]:
+            assert isinstance(statement, ast.Assert)
+            asked = ast.Name(name, ast.Load())
+            statement.test = ast.Call(asked, [test.left, *test.comparators], [])
+            done = True
+    return done
+
+
+def _is_leading(statement: ast.stmt) -> bool:
+    """Tell whether nothing may stand before it: the docstring, imports from the future."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"

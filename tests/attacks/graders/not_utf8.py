@@ -1,0 +1,7 @@
+"""Submits text that is no text: surrogates, null bytes, a codec that runs code."""
+
+GOES_FOR = "the source"
+SOURCE = r"""
+# coding: unicode_escape
+x = 1\ndef total(values):\n    return sum(values) + 1\ndef first(values):\n    return values[0]\ny = "\ud800"
+"""
