@@ -41,7 +41,7 @@ SELFTEST_LIMIT_S = 20.0
 # For the guard to kill, clean up and report after a run's own limit. One that died is noticed at
 # once, so this only bounds one that waits for a core: 3.4 s beside 80 busy processes on 2 cores.
 REPORT_GRACE_S = 60.0
-END_LIMIT_S = 2.0
+END_LIMIT_S = 2.0  # for runs that are under way when a server is closed, then for their files
 MEMORY_BYTES: dict[str, int] = {"io": 512 * 2**20, "pytest": 2 * 2**30}
 _CHILD = Path(__file__).with_name("forkserver_child.py")
 _REMEDY = (
@@ -204,7 +204,7 @@ def _end(
         return  # a fork of the trusted side ends: the server is not its own
     control.close()  # the server ends when its control socket does, and cleans up
     try:
-        process.wait(5.0)
+        process.wait(END_LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

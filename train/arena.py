@@ -18,9 +18,13 @@ def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[
     Args:
         settings: The experiment; its tasks and tokenizer must exist.
         max_turns: Turns per episode, if other than `context.max_turns`.
+
+    Raises:
+        UserError: There is no sandbox, or no second runner where one is asked for.
     """
     store = TaskStore.open(tasks_dir(settings))
     chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
-    with make_grader(store) as grader:
+    share = settings.reward.second_runner_share
+    with make_grader(store, second_runner_share=share) as grader:
         turns = max_turns or settings.context.max_turns
         yield Arena(store, chat, settings, grader, turns)

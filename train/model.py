@@ -159,14 +159,14 @@ def _known_class(folder: Path) -> Path:
 
 def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
     """Return the shape of the from-scratch model."""
-    tiny = settings.model.tiny
+    width, num_layers = settings.model.tiny
     return Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=tiny.hidden_size,
-        intermediate_size=3 * tiny.hidden_size,
-        num_hidden_layers=tiny.num_layers,
-        num_attention_heads=tiny.hidden_size // HEAD_FEATURES,
-        num_key_value_heads=tiny.hidden_size // HEAD_FEATURES,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=num_layers,
+        num_attention_heads=width // HEAD_FEATURES,
+        num_key_value_heads=width // HEAD_FEATURES,
         tie_word_embeddings=True,
         max_position_embeddings=max(1024, settings.context.window_tokens[1]),
         bos_token_id=None,

@@ -50,22 +50,13 @@ class RunSettings(Section):
     """Same bytes for model rollouts too: fp32, fixed admission order, fixed threads; slower."""
 
 
-class TinySettings(Section):
-    """Shape of the from-scratch model (Qwen2 architecture); read for `base: tiny` only."""
-
-    hidden_size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
-    """Width, in features; one attention head for each 32."""
-    num_layers: Count = 4
-    """Decoder layers."""
-
-
 class ModelSettings(Section):
     """The base model and its adapter."""
 
     base: Annotated[str, Field(min_length=1)]
     """`tiny` (from scratch), `smollm2-135m` (`tightrope model fetch`), a folder (./x), a hub id."""
-    tiny: TinySettings = TinySettings()
-    """Shape of the from-scratch model."""
+    tiny: tuple[Annotated[int, Field(ge=32, multiple_of=32)], Count] = (256, 4)
+    """Width (features; an attention head for each 32) and decoder layers of `base: tiny`."""
     chat_template: str | None = None
     """A path, or the name of a shipped template; null: the tokenizer's own."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -159,6 +150,8 @@ class RewardSettings(Section):
 
     Or `package.module:function`, see `Advantage` in `rewards/advantages.py`.
     """
+    second_runner_share: Share = 0.0
+    """Share of the pytest grader's passes graded again by cold pytest under bubblewrap."""
     pressure: PressureKind = "fixed"
     """`fixed`: cost_weight stays; `controlled`: it follows the pass rate (rewards/pressure.py)."""
 

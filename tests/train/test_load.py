@@ -99,9 +99,9 @@ def test_overrides_take_any_type(argument, section, field, value, tmp_path: Path
 
 
 def test_overrides_reach_nested_sections_and_win_over_the_file(tmp_path: Path) -> None:
-    data = {**LEAST, "model": {"base": "tiny", "tiny": {"num_layers": 2}}}
-    settings = load_settings(write(tmp_path, data), ["--model.tiny.num_layers", "3"])
-    assert settings.model.tiny.num_layers == 3
+    data = {**LEAST, "grpo": {"trl": {"max_grad_norm": 2.0}}}
+    settings = load_settings(write(tmp_path, data), ["--grpo.trl.max_grad_norm", "0.5"])
+    assert settings.grpo.trl == {"max_grad_norm": 0.5}
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
         (["--context.max_sampled_tokens=100"], "cannot hold one turn"),
         (["--grpo.tokens_per_microbatch=2000"], "a row may be as long as the largest window"),
         (["--sft.tokens_per_batch=2000"], "a row may be as long as the largest window"),
-        (["--model.tiny.hidden_size=48"], "multiple of 32"),
+        (["--model.tiny=[48, 2]"], "multiple of 32"),
         (["--sft.forced_share=0.1"], "0.1 is too few to learn to rewrite; use 0.3"),
         (["--model.base=org/model"], "was never told of our tools"),
         (["--grpo.trl={loss_type: cispo, epsilon_high: 0.28}"], "cispo cuts each token's weight"),

@@ -1,0 +1,155 @@
+"""However a run, a guard, a server or the trusted side ends: nothing of it is left."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from envs import control_groups
+from envs.errors import InfrastructureError
+from envs.sandbox import Layers, ServerProcess, probe
+from envs.second_runner import bubblewrap_failure, run_cold
+from tests.attacks.world import descendants, remains, settles
+
+BOMB = "import os, time\ntry:\n  while True:\n    os.fork() or time.sleep(60)\nexcept OSError:\n  pass"
+SLEEP = "import time\ntime.sleep(60)"
+FILL = "for n in range(99999):\n  open(str(n), 'wb').write(bytes(10**6))"
+SOURCES = {  # what the submitted module does, and how the run must end
+    "passed": ("", "exited"),
+    "failed": ("1 / 0", "exited"),
+    "crashed": ("import ctypes\nctypes.string_at(0)", "exited"),
+    "exited": ("import os\nos._exit(3)", "exited"),
+    "too slow": (SLEEP, "timeout"),
+    "disk filled": (f"{FILL}", "exited or overflow"),
+    "too much output": ("import os\nwhile True:\n  os.write(3, bytes(99999))", "overflow"),
+    "bomb": (BOMB, "exited or timeout"),
+}
+TRUSTED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from envs.sandbox import Layers, ServerProcess
+server = ServerProcess(Layers(**json.loads(sys.argv[2])), preload="pytest")
+print(server.pid, server.scratch, flush=True)
+server.run({"kind": "io", "files": {"m.py": sys.argv[3]}, "calls": [["m:f", []]]}, wall_s=60)
+"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def levels() -> list[Layers]:
+    found = probe().require()
+    minimum = Layers(namespaces=False, landlock=True, drop_uid=False)
+    return list(dict.fromkeys([found, minimum])) if found.landlock else [found]
+
+
+@pytest.fixture(params=levels(), ids=lambda layers: layers.level)
+def layers(request):
+    return request.param
+
+
+def request_of(source):
+    return {"kind": "io", "files": {"m.py": source}, "calls": [["m:f", []]]}
+
+
+def all_gone(pid, scratch):
+    groups = [
+        path for base in control_groups.find_bases() for path in base.glob(f"tightrope-{pid}-*")
+    ]
+    return not (Path(f"/proc/{pid}").exists() or descendants(pid) or scratch.exists() or groups)
+
+
+def test_no_end_of_a_run_leaves_anything(layers):
+    with contextlib.closing(ServerProcess(layers, preload="pytest")) as server:
+        before = remains(server.pid, server.scratch)
+        for name, (source, endings) in SOURCES.items():
+            ending = server.run(request_of(source), wall_s=1.0)["ending"]
+            assert ending in endings, name
+            settled = settles(lambda: remains(server.pid, server.scratch) == before)
+            assert settled, (name, remains(server.pid, server.scratch), before)
+    assert all_gone(server.pid, server.scratch)
+
+
+@pytest.mark.parametrize("victim", ["guard", "candidate", "server"])
+def test_a_killed_worker_leaves_nothing(layers, victim):
+    server = ServerProcess(layers, preload="pytest")
+    before = remains(server.pid, server.scratch)
+    failures = []
+
+    def run():
+        try:
+            server.run(request_of(SLEEP), wall_s=30)
+        except InfrastructureError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert settles(lambda: len(descendants(server.pid)) == 2)
+    guard, candidate = sorted(descendants(server.pid))
+    os.kill({"guard": guard, "candidate": candidate, "server": server.pid}[victim], signal.SIGKILL)
+    thread.join()
+    assert failures or victim == "candidate"
+    assert settles(lambda: not Path(f"/proc/{guard}/stat").exists())
+    assert settles(lambda: not Path(f"/proc/{candidate}/stat").exists())
+    if victim == "candidate":
+        assert settles(lambda: remains(server.pid, server.scratch) == before)
+    server.close()
+    assert all_gone(server.pid, server.scratch)
+
+
+def test_closing_ends_runs_that_are_under_way(layers):
+    server = ServerProcess(layers, preload="pytest")
+
+    def run():
+        with pytest.raises(InfrastructureError):
+            server.run(request_of(SLEEP), wall_s=30)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert settles(lambda: len(descendants(server.pid)) == 2)
+    below = descendants(server.pid)
+    server.close()
+    thread.join()
+    assert all_gone(server.pid, server.scratch)
+    assert settles(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+def test_when_the_trusted_side_is_killed_the_server_cleans_up(layers):
+    told = json.dumps(asdict(layers))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        trusted = subprocess.Popen(
+            [sys.executable, "-c", TRUSTED, str(ROOT), told, SLEEP],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": folder},
+        )
+        with trusted.stdout:
+            pid, scratch = trusted.stdout.readline().split()
+            assert settles(lambda: len(descendants(int(pid))) == 2)
+            below = descendants(int(pid))
+            trusted.kill()
+            trusted.wait()
+        assert settles(lambda: all_gone(int(pid), Path(scratch)))
+        assert not any(Path(f"/proc/{each}").exists() for each in below)
+        assert list(Path(folder).iterdir()) == []
+
+
+@pytest.mark.skipif(bool(bubblewrap_failure()), reason="no bubblewrap")
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [("", 0), ("1 / 0", 1), (SLEEP, None), (BOMB, 0), ("print('x' * 10**8)", None)],
+    ids=["passed", "failed", "slow", "bomb", "flood"],
+)
+def test_the_second_runner_leaves_nothing(source, status):
+    before = remains(os.getpid(), Path("/nowhere"))
+    run = run_cold({"m.py": source}, arguments=["m.py"], ids=(), wall_s=2.0)
+    assert run.status == status
+    assert len(run.output) < 2**23
+    assert settles(lambda: remains(os.getpid(), Path("/nowhere")) == before)
