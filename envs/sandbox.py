@@ -48,6 +48,17 @@ _REMEDY = (
     "use Linux 5.13 or newer with Landlock (boot option lsm=landlock,...) and seccomp, on x86_64 "
     "or aarch64, or run as root in a container that allows unshare and mount"
 )
+LAYER_REMEDIES = {
+    "namespaces": "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0), or in Docker --security-opt "
+    "seccomp=unconfined --cap-add SYS_ADMIN",
+    "landlock": "Linux 5.13 or newer with the boot option lsm=landlock,...",
+    "seccomp": "a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
+    "rlimits": "see seccomp",
+    "drop_uid": "run as root, for a user id of its own for each run",
+    "groups": "run as root with a writable /sys/fs/cgroup, or under `systemd-run --user --scope "
+    "-p Delegate=yes`: bounds the memory of all processes of a run together",
+}
 
 
 @dataclass(frozen=True)

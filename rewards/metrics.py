@@ -45,6 +45,7 @@ def summarize(
         "num_tasks": len(groups),
         "num_samples": len(scored),
         "num_unscorable": len(episodes) - len(scored),
+        "num_disagreements": _num_disagreements(episodes),
         "pass_rate": pass_rate.value,
         "pass_rate_ci95": list(pass_rate.ci95),
         "tokens_per_solved": per_solved.value,
@@ -95,6 +96,7 @@ def step_metrics(
     found = {
         "num_episodes": float(len(everything)),
         "num_unscorable": float(len(everything) - len(scored)),
+        "num_disagreements": float(_num_disagreements(everything)),
         "share_groups_without_signal": _mean(silent) or 0.0,
     }
     for reason in StopReason:
@@ -107,6 +109,11 @@ def step_metrics(
         found["advantage_abs"] = float(np.mean([abs(score.advantage) for score in flat]))
         found["share_clamped"] = float(np.mean([score.components["clamped"] for score in flat]))
     return found
+
+
+def _num_disagreements(episodes: Sequence[Episode]) -> int:
+    """Count the passes that the second runner did not believe."""
+    return sum(bool(each.outcome and each.outcome.second_runner) for each in episodes)
 
 
 def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:

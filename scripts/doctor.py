@@ -90,6 +90,7 @@ def diagnose(system: str) -> int:
 def check_all() -> list[Check]:
     """Ask everything, the slow questions side by side."""
     from envs.sandbox import probe
+    from envs.second_runner import bubblewrap_failure
     from train.hub import hub_failure
 
     with ThreadPoolExecutor() as pool:
@@ -106,6 +107,8 @@ def check_all() -> list[Check]:
             check_torch(torch.result()),
             check_gpus(torch.result(), cards.result()),
             check_sandbox(sandbox.result()),
+            *check_layers(sandbox.result()),
+            check_second_runner(bubblewrap_failure()),
             check_cores(len(os.sched_getaffinity(0))),
             check_memory(memory_gb(Path("/"))),
             check_folder("disk", Path.cwd(), why="runs/ goes here"),
@@ -230,6 +233,27 @@ def check_sandbox(found: "SandboxProbe") -> Check:
     if found.found is None:
         return Check("sandbox", "missing", "; ".join([text, *found.reasons])[:300], found.remedy)
     return Check("sandbox", "optional" if found.remedy else "ok", text, found.remedy)
+
+
+def check_layers(found: "SandboxProbe") -> list[Check]:
+    """Judge each layer of the sandbox by itself."""
+    from envs.sandbox import LAYER_REMEDIES
+
+    return [
+        Check(f"- {name}", "ok", "in use")
+        if found.layers.get(name)
+        else Check(f"- {name}", "optional", "not in use", remedy)
+        for name, remedy in LAYER_REMEDIES.items()
+    ]
+
+
+def check_second_runner(failure: str) -> Check:
+    """Judge bubblewrap, which only `reward.second_runner_share` needs."""
+    from envs.second_runner import REMEDY
+
+    if not failure:
+        return Check("second runner", "ok", "bubblewrap works")
+    return Check("second runner", "optional", failure, REMEDY)
 
 
 def check_cores(cores: int) -> Check:

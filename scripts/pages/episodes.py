@@ -253,6 +253,8 @@ def _ending(episode: Episode) -> str:
     found = episode.outcome
     if found is not None and found.unscorable:
         return "could not be scored"
+    if found is not None and found.second_runner:
+        return "passed, but the second runner disagrees"
     if found is not None and found.tampered:
         return "tampered with the tests"
     reason = episode.stop_reason.value.replace("_", " ")

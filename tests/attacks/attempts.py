@@ -7,6 +7,7 @@ and `SOURCE` is the code, which runs nowhere but in the sandbox.
 import importlib
 import json
 import pkgutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ from tests.attacks.world import World, remains, settles
 from tests.envs.small_tasks import io_task, is_solved, pytest_task
 
 FOLDER = Path(__file__).parent
+LATE_S = 3.0  # wall seconds that a run may end after its limit, on a busy machine
 TESTS = """\
 import pytest
 from calc import first, total
@@ -85,13 +87,19 @@ def try_sandbox(attack: ModuleType, server: ServerProcess, world: World) -> Verd
         "files": {"attack.py": PRELUDE + attack.SOURCE},
         "calls": [["attack:attack", [world.facts(server)]]],
     }
+    neighbour = server.scratch / "box-neighbour"  # looks like a run's at the lowest level
+    neighbour.mkdir(exist_ok=True)
+    (neighbour / "calc.py").write_text(world.token)
     before = remains(server.pid, server.scratch)
+    start = time.monotonic()
     try:
         report = server.run(request, wall_s=wall_s)
     except InfrastructureError as error:
         return Verdict(False, f"the run failed: {error}")
     told = _told(report["output"], report["ending"])
     wrong = world.harm()
+    if time.monotonic() - start > wall_s + LATE_S:
+        wrong.append("it came back late")
     endings = getattr(attack, "ENDING", "exited").split(" or ")
     if report["ending"] not in endings:
         wrong.append(f"ended as {report['ending']}")

