@@ -1,7 +1,7 @@
 """The folder of a run on a disk that others share: watched while the run lasts, removed after it.
 
 Only where no tmpfs can be mounted. Limits of a process bound each file, not their number, so the
-guard looks at the whole folder every now and then. Names are bytes and nothing follows a link: the
+guard looks at the whole folder every now and then. Nothing follows a link or trusts a name: the
 candidate chose them all. Standard library only.
 
 Not covered: between two looks the limits can be passed by what a process writes in that time; a
@@ -50,21 +50,18 @@ def is_overgrown(box: Path, pid: int, *, max_bytes: int, max_files: int) -> bool
 def remove_tree(top: Path) -> None:
     """Remove `top` and all below it, however deep, named or closed it is."""
     fresh = itertools.count()
-    first = os.fsencode(top)
-    pending = [first]
+    pending = [top]
     while pending:
         folder = pending[-1]
-        os.chmod(folder, 0o700)
-        inner = [os.path.join(folder, name) for name in os.listdir(folder)]
-        inner = [path for path in inner if not _removed(path)]
-        for path in inner:
-            if len(path) > _LONG_PATH:  # goes on from the top, which looks at its entries again
-                os.chmod(path, 0o700)
-                os.rename(path, _free_name(first, fresh))
+        folder.chmod(0o700)
+        for path in [path for path in folder.iterdir() if not _removed(path)]:
+            if len(os.fsencode(path)) > _LONG_PATH:  # `top` looks at its entries again
+                path.chmod(0o700)
+                path.rename(_free_name(top, fresh))
             else:
                 pending.append(path)
-        if pending[-1] == folder and not _has_entries(folder):
-            os.rmdir(folder)
+        if pending[-1] == folder and not any(True for _ in folder.iterdir()):
+            folder.rmdir()
             pending.pop()
 
 
@@ -83,25 +80,20 @@ def _num_threads(pid: int) -> int:
     return 0
 
 
-def _has_entries(folder: bytes) -> bool:
-    with os.scandir(folder) as entries:
-        return any(True for _ in entries)
-
-
-def _removed(path: bytes) -> bool:
+def _removed(path: Path) -> bool:
     """Remove `path` unless it is a folder with something in it, or one that is closed."""
     try:
-        os.unlink(path)
+        path.unlink()
     except (IsADirectoryError, PermissionError):
         try:
-            os.rmdir(path)
+            path.rmdir()
         except OSError:
             return False
     return True
 
 
-def _free_name(folder: bytes, fresh: "itertools.count[int]") -> bytes:
+def _free_name(folder: Path, fresh: "itertools.count[int]") -> Path:
     while True:
-        path = os.path.join(folder, b"%d" % next(fresh))
+        path = folder / str(next(fresh))
         if not os.path.lexists(path):
             return path

@@ -29,19 +29,7 @@ def find_bases(proc: Path = Path("/proc/self")) -> tuple[Path, ...]:
     Args:
         proc: The process's own folder of /proc.
     """
-    if not (proc / "cgroup").exists():
-        return ()
-    own = _own_groups(proc)
-    found: list[Path] = []
-    for controller in _NEEDED:
-        for root, mount_point, controllers in _mounts(proc):
-            inside = Path("/", own.get(controller if controllers else "", "/"))
-            at = mount_point / (inside.relative_to(root) if inside.is_relative_to(root) else "")
-            if controllers is None:
-                found += [base for base in [_delegated(at, mount_point)] if base]
-            elif controller in controllers:
-                found.append(at)
-    bases = tuple(dict.fromkeys(found))
+    bases = _candidates(proc) if (proc / "cgroup").exists() else ()
     return bases if _takes_limits(bases) else ()
 
 
@@ -93,7 +81,7 @@ def remove_group(bases: Sequence[int], name: str) -> None:
 def remove_groups(bases: Sequence[int], prefix: str) -> None:
     """Remove every group whose name starts with `prefix`."""
     for base in bases:
-        for name in os.listdir(base):
+        for name in os.listdir(base):  # noqa: PTH208 (a descriptor has no Path)
             if name.startswith(prefix):
                 remove_group(bases, name)
 
@@ -107,9 +95,23 @@ def remove_from(folders: Sequence[Path], prefix: str) -> None:
         remove_groups(fds, prefix)
 
 
+def _candidates(proc: Path) -> tuple[Path, ...]:
+    own = _own_groups(proc)
+    found: list[Path] = []
+    for controller in _NEEDED:
+        for root, mount_point, controllers in _mounts(proc):
+            inside = Path("/", own.get(controller if controllers else "", "/"))
+            at = mount_point / (inside.relative_to(root) if inside.is_relative_to(root) else "")
+            if controllers is None:
+                found += [base for base in [_delegated(at, mount_point)] if base]
+            elif controller in controllers:
+                found.append(at)
+    return tuple(dict.fromkeys(found))
+
+
 def _own_groups(proc: Path) -> dict[str, str]:
     """Return this process's group by controller; '' is that of version 2."""
-    own = {}
+    own: dict[str, str] = {}
     for line in (proc / "cgroup").read_text("utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), path)

@@ -63,9 +63,7 @@ def main(config: dict[str, Any]) -> None:
     if config["namespaces"]:
         root = Path(tempfile.mkdtemp(prefix="root-", dir=config["scratch"]))
         isolation.enter_namespaces()
-        isolation.enter_private_root(
-            root, readable=config["readable"], hidden=config["hidden"]
-        )
+        isolation.enter_private_root(root, readable=config["readable"], hidden=config["hidden"])
     hidden = [] if config["namespaces"] else config["hidden"]  # a private root has none of them
     readable, listable = isolation.visible_paths(config["readable"], hidden)
     config["visible"] = readable, [*listable, *config["site"]]  # imports list where they look
@@ -85,7 +83,7 @@ def main(config: dict[str, Any]) -> None:
 
 
 def _clean_up(config: dict[str, Any], outside: int) -> None:
-    """Remove what a guard that was killed left, and the server's folder: nobody else may be left."""
+    """Remove what guards that were killed left, and the folder: nobody else may be there to."""
     control_groups.remove_groups(config["groups"], GROUPS.format(pid=os.getpid()))
     os.fchdir(outside)
     with contextlib.suppress(FileNotFoundError):

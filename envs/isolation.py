@@ -44,7 +44,7 @@ _RIGHTS_BY_ABI = {1: 2**13 - 1, 2: 2**14 - 1, 3: 2**15 - 1, 4: 2**15 - 1, 5: 2**
 
 _SYSTEM_LINKS = ("/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
 _SYSTEM_PATHS = ("/usr", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -104,7 +104,7 @@ def enter_private_root(
         if (mount_point / name[1:]).is_mount():
             flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID
             _mount("none", str(mount_point / name[1:]), flags=flags)
-    for name in _DEVICES:
+    for name in DEVICES:
         _bind(name, mount_point / name[1:], read_only=False)
     (mount_point / BOX.relative_to("/")).mkdir(mode=0o755)
     os.chdir(mount_point)
@@ -137,7 +137,7 @@ def visible_paths(readable: list[str], hidden: Sequence[str]) -> tuple[list[str]
     """
     cut = {Path(name).resolve() for name in hidden}
     around = {parent for path in cut for parent in path.parents}
-    names = [*_SYSTEM_PATHS, *_SYSTEM_LINKS, *_DEVICES, *readable]
+    names = [*_SYSTEM_PATHS, *_SYSTEM_LINKS, *DEVICES, *readable]
     paths = [Path(name).resolve() for name in names if Path(name).exists()]
     whole: list[str] = []
     listed: list[str] = []
@@ -176,9 +176,7 @@ def restrict_files(*, readable: list[str], listable: list[str], writable: list[s
     os.close(ruleset)
 
 
-def set_limits(
-    *, cpu_s: int, memory_bytes: int, max_processes: int | None, on_disk: bool
-) -> None:
+def set_limits(*, cpu_s: int, memory_bytes: int, max_processes: int | None, on_disk: bool) -> None:
     """Set hard resource limits of this process and its children (bytes, seconds, counts).
 
     Args:

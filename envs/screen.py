@@ -43,9 +43,9 @@ class _Fold(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:  # noqa: N802 (ast's own name)
         self.generic_visit(node)
         sides = [side.value for side in (node.left, node.right) if isinstance(side, ast.Constant)]
-        if isinstance(node.op, ast.Add) and len(sides) == 2 and {*map(type, sides)} == {str}:
-            return ast.Constant(sides[0] + sides[1])
-        return node
+        texts = [side for side in sides if isinstance(side, str)]
+        folds = isinstance(node.op, ast.Add) and len(texts) == 2
+        return ast.Constant("".join(texts)) if folds else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802 (ast's own name)
         self.generic_visit(node)

@@ -129,8 +129,13 @@ def run_cold(
             "NPROC": isolation.MAX_PROCESSES if groups else isolation.MAX_PROCESSES_UNGROUPED,
             "CORE": 0,
         }
-        request = {"uid": UID if is_root else None, "limits": limits, "files": files}
-        request |= {"arguments": list(arguments), "ids": list(ids)}
+        request = {
+            "uid": UID if is_root else None,
+            "limits": limits,
+            "files": files,
+            "arguments": list(arguments),
+            "ids": list(ids),
+        }
         stdin = stack.enter_context(tempfile.TemporaryFile())
         stdin.write(json.dumps(request).encode("ascii"))
         stdin.seek(0)
@@ -194,8 +199,11 @@ def _command(filter_fd: int) -> list[str]:
             line += ["--perms", "0755", "--size", str(2**20), "--tmpfs", name]
     for name in files_of("pytest"):
         line += ["--ro-bind", name, name]
-    line += ["--dev", "/dev", "--perms", "1777", "--size", str(isolation.BOX_BYTES)]
-    line += ["--tmpfs", "/box", "--remount-ro", "/dev", "--remount-ro", "/", "--clearenv"]
+    line += ["--perms", "0755", "--dir", "/dev"]
+    for name in isolation.DEVICES:
+        line += ["--dev-bind", name, name]
+    line += ["--perms", "1777", "--size", str(isolation.BOX_BYTES), "--tmpfs", "/box"]
+    line += ["--remount-ro", "/", "--clearenv"]
     variables = {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
     variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     for name, value in variables.items():

@@ -1,10 +1,10 @@
 """Makes a copy of a suite that must fail: equalities that tests assert are asked of another value.
 
-    changed, must_fail = twisted({"test_a.py": "def test_a():\n    assert f(1) == 2\n"},
+    changed, must_fail = twisted({"test_a.py": "def test_a(): assert f(1) == 2"},
                                  ["test_a.py::test_a"])
 
-The copy asks whether `f(1)` is some other number. Only assertions on the top level of a test function count, since
-those are reached by every test that passes. Names, parameters and everything else stay.
+The copy asks whether `f(1)` is some other number. Only assertions on the top level of a test
+function count, since every test that passes reaches them. Names and parameters stay.
 """
 
 import ast
@@ -37,7 +37,9 @@ def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], 
         name = f"_{secrets.token_hex(8)}"
         names = set(_twist(tree.body, name))
         after = sum(_is_leading(statement) for statement in tree.body)
-        helper = _HELPER.replace("NAME", name).replace("OFFSET", str(1000 + secrets.randbelow(10**6)))
+        helper = _HELPER.replace("NAME", name).replace(
+            "OFFSET", str(1000 + secrets.randbelow(10**6))
+        )
         tree.body[after:after] = ast.parse(helper).body
         changed[path] = ast.unparse(ast.fix_missing_locations(tree))
         for test_id in ids:

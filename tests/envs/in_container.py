@@ -19,6 +19,7 @@ sys.path[0] = str(ROOT)
 from envs import isolation  # noqa: E402
 from envs.grading import make_grader  # noqa: E402
 from envs.sandbox import ServerProcess, probe  # noqa: E402
+from envs.second_runner import bubblewrap_failure  # noqa: E402
 from envs.syscall_filter import assemble_container  # noqa: E402
 from tests.attacks.attempts import attacks, name_of, try_sandbox  # noqa: E402
 from tests.attacks.world import open_world  # noqa: E402
@@ -47,19 +48,21 @@ def main(role: str, folder: Path) -> None:
             pass
         else:
             raise AssertionError("unshare is not denied here")
-    print(json.dumps(grade() | {"not held": be_attacked()}))
+    told = grade() | {"not held": be_attacked(), "second runner": bubblewrap_failure()}
+    print(json.dumps(told))
 
 
 def become_nobody(folder: Path) -> None:
     """Leave root for a root file system in which nobody can read the interpreter."""
     isolation.enter_namespaces()
-    readable = [sys.base_prefix, sys.prefix, str(ROOT), "/proc"]
+    readable = [sys.base_prefix, sys.prefix, str(ROOT), "/proc", "/tmp"]
     isolation.enter_private_root(folder, readable=readable)
     isolation.enter_private_run(uid=NOBODY, gid=NOBODY)
     child = os.fork()
     if child:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     isolation._mount("proc", "/proc", kind="proc", flags=0)
+    isolation._mount("tmp", "/tmp", kind="tmpfs", flags=0)
     tempfile.tempdir = str(isolation.BOX)
     isolation.drop_privileges(NOBODY)
 

@@ -6,7 +6,7 @@ FILES = {
     "/etc/hosts": """""",
     "tests": """""",
     "a\\b\n": """""",
-    "x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/y": """""",
+    "x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/x": """""",
     " ": """""",
     "-rf": """""",
 }

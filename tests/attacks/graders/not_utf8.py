@@ -3,5 +3,5 @@
 GOES_FOR = "the source"
 SOURCE = r"""
 # coding: unicode_escape
-x = 1\ndef total(values):\n    return sum(values) + 1\ndef first(values):\n    return values[0]\ny = "\ud800"
+x = 1\ndef total(values):\n  return sum(values) + 1\ndef first(values):\n  return 1\nY="\ud800"
 """

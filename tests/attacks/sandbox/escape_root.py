@@ -7,7 +7,8 @@ import os
 def attack(facts):
     os.mkdir("x")
     libc = ctypes.CDLL(None, use_errno=True)
-    return tried(chroot=lambda: os.chroot("x"), mount=lambda: syscall(165, b"x", b"x", b"tmpfs", 0, 0),
+    return tried(chroot=lambda: os.chroot("x"),
+                 mount=lambda: syscall(165, b"x", b"x", b"tmpfs", 0, 0),
                  unshare=lambda: syscall(272, 0x10000000), newns=lambda: syscall(272, 0x20000),
                  setns=lambda: syscall(308, 3, 0), umount=lambda: syscall(166, b"/box", 2),
                  clone=lambda: syscall(56, 0x10000000 | 17, 0, 0, 0, 0),

@@ -11,6 +11,7 @@ def attack(facts):
     if not 0 < limit <= 2**31:
         return "succeeded: no limit, so the bomb was not set off"
     kept = []
+    count = limit // 2**27 + 1
     return tried(whole=lambda: bytearray(limit), mapped=lambda: mmap.mmap(-1, limit),
-                 pieces=lambda: [kept.append(mmap.mmap(-1, 2**27)) for _ in range(limit // 2**27 + 1)])
+                 pieces=lambda: [kept.append(mmap.mmap(-1, 2**27)) for _ in range(count)])
 """

@@ -11,7 +11,7 @@ def attack(facts):
     for number, pid in enumerate([facts["supervisor"], facts["server"], os.getppid(), 1]):
         if pid == os.getpid():
             continue
-        for name in ("environ", "mem", "maps", "cwd/secret.txt", "fd/0", "cmdline", "root/etc/hosts"):
+        for name in "environ mem maps cwd/secret.txt fd/0 cmdline root/etc/hosts".split():
             attempts[f"{name}{number}"] = lambda pid=pid, name=name: read(pid, name)
     return tried(**attempts)
 """

@@ -1,0 +1,60 @@
+"""Folders on a shared disk: too much is noticed, and anything can be removed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envs.box import is_overgrown, remove_tree
+
+LIMITS = {"max_bytes": 2**20, "max_files": 50}
+
+
+def test_a_small_folder_is_not_overgrown(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").write_bytes(bytes(1000))
+    (tmp_path / "link").symlink_to("/usr")
+    assert not is_overgrown(tmp_path, os.getpid(), **LIMITS)
+
+
+@pytest.mark.parametrize("how", ["bytes", "files", "depth"])
+def test_too_much_is_noticed(tmp_path, how):
+    if how == "bytes":
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub/big").write_bytes(b"x" * (2**20 + 1))
+    elif how == "files":
+        for number in range(51):
+            (tmp_path / str(number)).symlink_to("nowhere")
+    else:
+        make_deep(tmp_path, 40, b"d" * 200)
+    assert is_overgrown(tmp_path, os.getpid(), **LIMITS)
+
+
+def test_anything_is_removed_and_no_link_is_followed(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    top = tmp_path / "top"
+    top.mkdir()
+    make_deep(top, 300, b"d" * 20)
+    make_deep(top, 30, b"\xff" * 255)
+    (top / "link").symlink_to(kept)
+    os.close(os.open(bytes(top) + b"/\n\x01*", os.O_CREAT, 0))
+    (top / "0").mkdir()
+    (top / "0/inner").mkdir()
+    (top / "0/inner").chmod(0o300)
+    (top / "0").chmod(0)
+    remove_tree(top)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
+    assert (kept / "file").exists()
+
+
+def make_deep(top: Path, depth: int, name: bytes) -> None:
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=fd)
+        inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open(b"last", os.O_CREAT, dir_fd=fd))
+    os.close(fd)
