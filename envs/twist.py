@@ -62,16 +62,27 @@ def _twist(body: list[ast.stmt], name: str) -> list[str]:
 
 def _twist_function(function: ast.FunctionDef, name: str) -> bool:
     done = False
-    for statement in function.body:
+    for index, statement in enumerate(function.body):
         if isinstance(statement, (ast.Return, ast.Raise)):
             break
-        test = statement.test if isinstance(statement, ast.Assert) else None
-        if isinstance(test, ast.Compare) and [type(op) for op in test.ops] == [ast.Eq]:
-            assert isinstance(statement, ast.Assert)
-            asked = ast.Name(name, ast.Load())
-            statement.test = ast.Call(asked, [test.left, *test.comparators], [])
+        sides = _asserted_sides(statement)
+        if sides:
+            asked = ast.Call(ast.Name(name, ast.Load()), list(sides), [])
+            function.body[index] = ast.copy_location(ast.Assert(asked), statement)
             done = True
     return done
+
+
+def _asserted_sides(statement: ast.stmt) -> tuple[ast.expr, ...]:
+    """Return a and b of `assert a == b` or `self.assertEqual(a, b)`, () of anything else."""
+    if isinstance(statement, ast.Assert) and isinstance(statement.test, ast.Compare):
+        if [type(operator) for operator in statement.test.ops] == [ast.Eq]:
+            return statement.test.left, *statement.test.comparators
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        called = statement.value.func
+        if isinstance(called, ast.Attribute) and called.attr == "assertEqual":
+            return tuple(statement.value.args[:2]) if len(statement.value.args) >= 2 else ()
+    return ()
 
 
 def _is_leading(statement: ast.stmt) -> bool:
