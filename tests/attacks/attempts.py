@@ -23,7 +23,7 @@ from tests.attacks.world import World, remains, settles
 from tests.envs.small_tasks import io_task, is_solved, pytest_task
 
 FOLDER = Path(__file__).parent
-LATE_S = 3.0  # wall seconds that a run may end after its limit, on a busy machine
+LATE_S = 10.0  # wall seconds that a run may end after its limit, on a busy machine
 TESTS = """\
 import pytest
 from calc import first, total
@@ -81,7 +81,7 @@ def name_of(attack: ModuleType) -> str:
 
 def try_sandbox(attack: ModuleType, server: ServerProcess, world: World) -> Verdict:
     """Run an attack in the sandbox and look at what it did to the world."""
-    wall_s = getattr(attack, "WALL_S", 5.0)
+    wall_s = getattr(attack, "WALL_S", 20.0)
     request = {
         "kind": "io",
         "files": {"attack.py": PRELUDE + attack.SOURCE},
@@ -125,12 +125,12 @@ def small_tasks() -> dict[str, BuiltTask]:
     """Return the same bug for both graders, with an expected value in the frames of its tests."""
     ids = [f"tests/test_calc.py::test_total[{name}]" for name in ("values0-3", "values1-5")]
     return {
-        "io": io_task(limit_s=5.0),
+        "io": io_task(limit_s=10.0),
         "pytest": pytest_task(
             tests=TESTS,
             fail_to_pass=[*ids, "tests/test_calc.py::test_total[values2-0]"],
             pass_to_pass=["tests/test_calc.py::test_first"],
-            limit_s=5.0,
+            limit_s=10.0,
         ),
     }
 
@@ -146,7 +146,7 @@ def fools_exit_code(attack: ModuleType, task: BuiltTask) -> bool:
     tree = {**task.tests, **submitted(attack, task)}
     tree = {path: text for path, text in tree.items() if _is_possible(path)}
     run = run_cold(
-        tree, arguments=["-m", "pytest", "-q", "tests/test_calc.py"], ids=(), wall_s=20.0
+        tree, arguments=["-m", "pytest", "-q", "tests/test_calc.py"], ids=(), wall_s=60.0
     )
     return run.status == 0
 
