@@ -1,0 +1,207 @@
+"""Test runs per second and per CPU second: cold pytest, cold pytest in bubblewrap, our sandbox.
+
+    python benchmarks/sandbox.py --out benchmarks/results/sandbox.md
+
+About 4 minutes on 2 idle CPU cores; needs bubblewrap. All three run the same file of five tests on
+a tree of their own, written anew for every run, and the result of each run is checked. Ours has all
+layers of this machine and mixes in its canary tests; the second is the project's own second runner
+(envs/second_runner.py). Rounds take turns, so that what else the machine does meets all alike.
+
+CPU seconds are those of all processes of a side, the long-lived server and its start included; the
+machine's own count beside them also has what the kernel does later, and whatever else runs.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from envs.forkserver import ForkServer
+from envs.grading import NUM_CANARIES
+from envs.sandbox import probe
+from envs.second_runner import SecondRunner, run_cold
+from envs.suite import run_suite
+from train.load import run_main
+from train.progress import Progress
+
+TREE = {
+    "shapes.py": "def area(a, b):\n    return a * b\n",
+    "tests/test_shapes.py": "import pytest\nfrom shapes import area\n\n"
+    "@pytest.mark.parametrize('side', [1, 2, 3, 4, 5])\n"
+    "def test_area(side):\n    assert area(side, side) == side**2\n",
+}
+IDS = [f"tests/test_shapes.py::test_area[{side}]" for side in range(1, 6)]
+ARGUMENTS = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+# Bubblewrap does not wait for what it started, so that says itself what it used up to here.
+TOLD = f"import pytest, time; pytest.main({ARGUMENTS[2:]}); print(time.process_time())"
+LIMIT_S = 60.0
+WORKERS = (1, 2)
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+Run = Callable[[], float]  # one run; returns CPU seconds that no wait of ours accounts for
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side of one round: runs per wall second, CPU milliseconds per run, own and machine's."""
+
+    rate: float
+    cpu_ms: float
+    machine_ms: float
+
+
+def cold(_: ExitStack) -> Run:
+    """Start the interpreter on a fresh folder, as graders without a sandbox do."""
+
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in TREE.items():
+                path = Path(folder) / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, "utf-8")
+            line = [sys.executable, *ARGUMENTS]
+            where = {**os.environ, "PYTHONPATH": "."}
+            done = subprocess.run(line, cwd=folder, env=where, capture_output=True, check=False)
+        assert b"5 passed" in done.stdout, done
+        return 0.0
+
+    return run
+
+
+def in_bubblewrap(_: ExitStack) -> Run:
+    """Start the interpreter under bubblewrap, whose own set-up is counted and end is not."""
+    SecondRunner()  # complains if it cannot run here
+
+    def run() -> float:
+        files = TREE | {"pytest.ini": "[pytest]\npythonpath = .\n", "told.py": TOLD}
+        done = run_cold(files, arguments=["told.py"], ids=(), wall_s=LIMIT_S)
+        assert "5 passed" in done.output, done
+        return float(done.output.split()[-1])
+
+    return run
+
+
+def ours(stack: ExitStack) -> Run:
+    """Fork a preloaded server."""
+    server = stack.enter_context(ForkServer(preload="pytest"))
+
+    def run() -> float:
+        suite = run_suite(server, TREE, ids=IDS, wall_s=LIMIT_S, num_canaries=NUM_CANARIES)
+        assert suite.passed == frozenset(IDS) and suite.num_canaries_failed == NUM_CANARIES, suite
+        return suite.cpu_s
+
+    return run
+
+
+SIDES = {"cold pytest": cold, "cold pytest in bubblewrap": in_bubblewrap, "ours": ours}
+
+
+def measure(side: Callable[[ExitStack], Run], *, num_runs: int, workers: int) -> Measured:
+    """Run one side `num_runs` times, `workers` at once."""
+    with ExitStack() as stack:
+        before, machine = own_cpu_s(), machine_cpu_s()
+        run = side(stack)
+        run()  # the server starts; counted as CPU time, as for a short session, not as time
+        began = time.monotonic()
+        with ThreadPoolExecutor(workers) as pool:
+            unseen = sum(pool.map(lambda _: run(), range(num_runs - 1)))
+        wall_s = time.monotonic() - began
+    cpu_s, machine_s = own_cpu_s() - before + unseen, machine_cpu_s() - machine
+    return Measured((num_runs - 1) / wall_s, 1000 * cpu_s / num_runs, 1000 * machine_s / num_runs)
+
+
+def own_cpu_s() -> float:
+    """Return the CPU seconds of this process and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def machine_cpu_s() -> float:
+    """Return the CPU seconds in which the machine did anything since it was started."""
+    fields = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:]
+    user, nice, system, _, _, interrupt, soft_interrupt = map(int, fields[:7])
+    return TICK_S * (user + nice + system + interrupt + soft_interrupt)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Return the median and the range."""
+    return f"{median(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+
+def tables(found: dict[tuple[str, int], list[Measured]]) -> list[str]:
+    """Return the table of sides and the ratios."""
+    lines = [
+        "| runner | workers | runs per second | CPU ms per run | machine's CPU ms per run |",
+        "|---|---|---|---|---|",
+    ]
+    for (name, workers), rounds in found.items():
+        cells = (
+            spread([each.rate for each in rounds], ".1f"),
+            spread([each.cpu_ms for each in rounds], ".1f"),
+            spread([each.machine_ms for each in rounds], ".1f"),
+        )
+        lines.append(f"| {name} | {workers} | {' | '.join(cells)} |")
+    lines += ["", "| ratio, median [range] of rounds | |", "|---|---|"]
+    for name in list(SIDES)[:2]:
+        for field, told in (("cpu_ms", "per CPU second"), ("machine_ms", "per machine's")):
+            pairs = zip(found[name, 1], found["ours", 1], strict=True)
+            ratios = [getattr(theirs, field) / getattr(mine, field) for theirs, mine in pairs]
+            lines.append(f"| runs {told}, ours : {name} | {spread(ratios, '.2f')} |")
+    for name in SIDES:
+        pairs = zip(found[name, 2], found[name, 1], strict=True)
+        rates = [two.rate / one.rate for two, one in pairs]
+        lines.append(f"| runs per second, 2 workers : 1, {name} | {spread(rates, '.2f')} |")
+    return lines
+
+
+def main(argv: list[str]) -> int:
+    """Measure all sides and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sandbox.md"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=200, help="of ours; the cold ones a fifth")
+    given = parser.parse_args(argv)
+    found: dict[tuple[str, int], list[Measured]] = {}
+    total = given.rounds * len(SIDES) * len(WORKERS)
+    with Progress("sandbox", total=total, unit="measurements") as progress:
+        for _ in range(given.rounds):
+            for name, side in SIDES.items():
+                for workers in WORKERS:
+                    runs = given.runs if name == "ours" else max(4, given.runs // 5)
+                    measured = measure(side, num_runs=runs, workers=workers)
+                    found.setdefault((name, workers), []).append(measured)
+                    progress.advance()
+    bubblewrap = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True)
+    lines = [
+        "# Test runs of three runners",
+        "",
+        f"`python benchmarks/sandbox.py --rounds {given.rounds} --runs {given.runs}`; median and "
+        f"range of {given.rounds} rounds; {len(os.sched_getaffinity(0))} cores, Python "
+        f"{platform.python_version()}, pytest {version('pytest')}, {bubblewrap.stdout.strip()}, "
+        f"Linux {platform.release()}; sandbox level {probe().level}.",
+        "",
+        *tables(found),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
