@@ -21,17 +21,18 @@ from envs.grading import make_grader
 from envs.records import Split
 from envs.tasks.baseline import Baseline, baseline
 from envs.tasks.combine import Bug, combine
-from envs.tasks.mutants import GENERATOR, SPLITS, candidates, repeated_functions
+from envs.tasks.mutants import GENERATOR, LIMIT_S, SPLITS, candidates, repeated_functions
 from envs.tasks.probe import ONE_FAILS
 from envs.tasks.projects import Project, fetch, read_sdist
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.streak import NO_SANDBOX
-from envs.tasks.tally import RED, Report, Tally
+from envs.tasks.tally import RED, TOO_SLOW, Report, Tally
 from envs.tasks.trial import OpenTasks, Trial, Tried, tried
 from envs.tasks.verdicts import Verdicts
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
+MAX_SUITE_S = LIMIT_S / 2  # CPU seconds of a suite; more may not end within a grading's limit
 AHEAD = 3  # bugs begun for each worker, so that none waits for a slow one
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def planted_tasks(
 ) -> list[BuiltTask]:
     """Return validated tasks of all projects, at most `counts` of each split.
 
-    A project whose suite is not green is left out, counted, and named in the journal.
+    A project whose suite is not green, or too slow, is left out, counted, and named in the journal.
 
     Args:
         cache_dir: Where sdists are, and what is known of suites and bugs, for a build that is
@@ -141,16 +142,28 @@ def _suites(
     for done, ((project, files), work) in enumerate(zip(trees, working, strict=True)):
         report("measured suites", done, len(trees), project.name)
         try:
-            found.append((project, files, work.result()))
+            suite = work.result()
+            if suite.cpu_s > MAX_SUITE_S:
+                raise UserError(
+                    TOO_SLOW,
+                    got=f"{project.name}: {suite.cpu_s} s of CPU time",
+                    remedy=f"exclude its slowest tests: one run may take {MAX_SUITE_S:.0f} s",
+                )
+            found.append((project, files, suite))
         except (UserError, InfrastructureError) as error:
             _LOG.warning("%s is left out: %s", project.name, error)
-            is_red = isinstance(error, UserError)
-            tally.drop(project.name, RED if is_red else NO_SANDBOX)
+            tally.drop(project.name, _reason(error))
             failures.append(error)
     report("measured suites", len(trees), len(trees))
     if failures and not found:
         raise failures[0]
     return found
+
+
+def _reason(error: UserError | InfrastructureError) -> str:
+    if isinstance(error, InfrastructureError):
+        return NO_SANDBOX
+    return TOO_SLOW if error.what == TOO_SLOW else RED
 
 
 def _turns(

@@ -10,8 +10,9 @@ TOO_LONG = "ran too long"
 DIFFERS = "failing tests differ between runs"
 GOLD_FAILS = "gold does not score 1"
 RED = "the suite is not green"
+TOO_SLOW = "the suite is too slow"
 # What a busy machine may be behind, so that another one may find the task useful.
-JOURNALED = (TOO_LONG, DIFFERS, GOLD_FAILS, RED, NO_SANDBOX)
+JOURNALED = (TOO_LONG, DIFFERS, GOLD_FAILS, RED, TOO_SLOW, NO_SANDBOX)
 
 
 class Report(Protocol):

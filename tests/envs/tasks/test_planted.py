@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from envs.errors import UserError
+from envs.tasks import planted
 from envs.tasks.build import build
 from envs.tasks.planted import ACROSS, IN_FILE, SINGLE
 from envs.tasks.store import TaskStore
@@ -90,6 +91,12 @@ def test_a_build_without_a_green_suite_says_what_is_red(tmp_path):
     red = FILES | {"tests/test_core.py": FILES["tests/test_core.py"] + RED_TEST}
     with pytest.raises(UserError, match="test_red"):
         built(tmp_path, *pack(tmp_path, red), train=4)
+
+
+def test_a_suite_that_is_too_slow_for_a_grading_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(planted, "MAX_SUITE_S", 0.0)
+    with pytest.raises(UserError, match=r"too slow.*calc: .* s of CPU time"):
+        built(tmp_path, *pack(tmp_path), train=4)
 
 
 def test_a_task_that_time_spoilt_is_listed():
