@@ -1,6 +1,7 @@
 """Task sets on disk: public tasks, private answers apart, content-addressed trees, checksums.
 
-    tasks.jsonl             one RepairTask a line
+    README.md               dataset card: `datasets.load_dataset(FOLDER)` reads the public tasks
+    train.jsonl             one RepairTask a line; dev.jsonl and test.jsonl alike
     private/hidden.jsonl    one HiddenTask a line
     workspaces/SHA.json     {path: text} of a broken workspace; SHA is that of its canonical JSON
     private/tests/SHA.json  {path: text} of the pristine tree for submitted files (pytest grader)
@@ -25,9 +26,11 @@ from pydantic import Field, ValidationError
 
 from envs.errors import UserError
 from envs.records import HiddenTask, JsonValue, Record, RepairTask, Split
+from envs.tasks.card import SPLITS, card, split_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BUILD_REMEDY = "run `tightrope tasks build --config FILE`"
+REBUILD_REMEDY = f"{BUILD_REMEDY[:-1]} --clean`"
 
 Files = dict[str, str]
 _R = TypeVar("_R", bound=Record)
@@ -67,7 +70,7 @@ class TaskStore:
     """A task set to read from: a folder (`open`), or tasks still in memory (`of`).
 
     Attributes:
-        public: Public halves by task id, in the order in which they were built.
+        public: Public halves by task id, by split and in the order in which they were built.
         hidden: Private halves by task id.
         manifest: What the set is; None for one in memory.
     """
@@ -107,9 +110,11 @@ class TaskStore:
                 raise UserError(
                     "a file of the task set is damaged or missing",
                     got=str(folder / name),
-                    remedy=BUILD_REMEDY,
+                    remedy=REBUILD_REMEDY,
                 )
-        public = _read(folder / "tasks.jsonl", RepairTask)
+        public = [
+            task for split in SPLITS for task in _read(folder / split_file(split), RepairTask)
+        ]
         hidden = {half.task_id: half for half in _read(folder / "private/hidden.jsonl", HiddenTask)}
         pairs = [(task, hidden[task.id]) for task in public]
         return cls(pairs, trees={}, folder=folder, manifest=manifest)
@@ -191,10 +196,16 @@ def _write_draft(
     manifest: Manifest,
 ) -> Manifest:
     tasks = list(tasks)
+    numbers = Counter(public.split for public, _ in tasks)
+    counts = {split: numbers[split] for split in SPLITS}
+    text = card(source=manifest.source, seed=manifest.seed, licence=manifest.licence, counts=counts)
     contents = {
-        "tasks.jsonl": _lines(public for public, _ in tasks),
+        "README.md": text.encode("utf-8"),
         "private/hidden.jsonl": _lines(hidden for _, hidden in tasks),
     }
+    for split in SPLITS:
+        public = (task for task, _ in tasks if task.split == split)
+        contents[split_file(split)] = _lines(public)
     for place, trees in (("workspaces", workspaces), ("private/tests", tests)):
         contents |= {f"{place}/{sha}.json": _canonical(trees[sha]) for sha in sorted(trees)}
     (draft / "private").mkdir(mode=0o700)
@@ -202,10 +213,9 @@ def _write_draft(
     (draft / "workspaces").mkdir()
     for name, content in contents.items():
         (draft / name).write_bytes(content)
-    counts = Counter(public.split for public, _ in tasks)
     whole = manifest.model_copy(
         update={
-            "counts": {split: counts[split] for split in ("train", "dev", "test")},
+            "counts": dict(counts),
             "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
         }
     )
@@ -245,17 +255,17 @@ def _read_manifest(path: Path) -> Manifest:
     if not path.is_file():
         raise UserError("no task set", got=str(path.parent), remedy=BUILD_REMEDY)
     try:
-        manifest = Manifest.model_validate_json(path.read_text("utf-8"))
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(
             "the task set's manifest is damaged",
             got=f"{path}: {error.errors()[0]['msg']}",
-            remedy=BUILD_REMEDY,
+            remedy=REBUILD_REMEDY,
         ) from error
     if manifest.format_version != FORMAT_VERSION:
         raise UserError(
             f"the task set is not of format {FORMAT_VERSION}",
             got=f"{path}: format {manifest.format_version}",
-            remedy=BUILD_REMEDY,
+            remedy=REBUILD_REMEDY,
         )
     return manifest

@@ -34,7 +34,7 @@ def test_build_then_look(arguments, tmp_path, capsys):
     assert main(["stats", *arguments]) == 0
     assert "operators: " in capsys.readouterr().out
 
-    name = (tmp_path / "set" / "tasks.jsonl").read_text("utf-8").partition('"id":"')[2][:14]
+    name = (tmp_path / "set" / "train.jsonl").read_text("utf-8").partition('"id":"')[2][:14]
     assert main(["show", name, *arguments]) == 0
     public = capsys.readouterr().out
     assert name in public

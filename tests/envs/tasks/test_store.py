@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from envs.errors import UserError
+from envs.records import RepairTask
 from envs.tasks.store import BuiltTask, Manifest, TaskStore, content_sha, write_built
 from envs.tasks.synthetic import generate
 
@@ -36,23 +38,23 @@ def test_a_set_in_memory_reads_like_one_on_disk(tmp_path, tasks):
 def test_same_tasks_give_the_same_bytes(tmp_path, tasks):
     for name in ("one", "two"):
         write_built(tmp_path / name, tasks=tasks, manifest=MANIFEST)
-    files = sorted(
-        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.json*")
-    )
-    assert len(files) == 9
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 12
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
 def test_the_public_file_holds_nothing_private(tmp_path, tasks):
     write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
-    public = (tmp_path / "set" / "tasks.jsonl").read_text("utf-8")
+    paths = [*(tmp_path / "set").glob("*.jsonl"), tmp_path / "set" / "README.md"]
+    public = "".join(path.read_text("utf-8") for path in paths)
+    assert tasks[0].public.id in public
     for word in ("gold", "fail_to_pass", "operators", "unseen"):
         assert word not in public
     assert (tmp_path / "set" / "private").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("name", ["tasks.jsonl", "private/hidden.jsonl", "workspaces"])
+@pytest.mark.parametrize("name", ["train.jsonl", "README.md", "private/hidden.jsonl", "workspaces"])
 def test_a_damaged_file_is_named(tmp_path, tasks, name):
     write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
     path = tmp_path / "set" / name
@@ -61,6 +63,13 @@ def test_a_damaged_file_is_named(tmp_path, tasks, name):
     with pytest.raises(UserError, match=path.name) as caught:
         TaskStore.open(tmp_path / "set")
     assert "tightrope tasks build" in caught.value.remedy
+
+
+def test_a_damaged_manifest_is_named(tmp_path, tasks):
+    write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
+    (tmp_path / "set" / "manifest.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        TaskStore.open(tmp_path / "set")
 
 
 def test_a_missing_file_is_named(tmp_path, tasks):
@@ -91,6 +100,24 @@ def test_writing_replaces_a_set_whole(tmp_path, tasks):
     write_built(tmp_path / "set", tasks=tasks[:1], manifest=MANIFEST)
     assert TaskStore.open(tmp_path / "set").built() == tasks[:1]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_datasets_reads_the_public_part_and_nothing_else(tmp_path, tasks, monkeypatch):
+    import datasets  # a second, which only this test needs
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    case = tasks[0].public.visible_cases[0].model_copy(update={"args": (1, "a", {"k": [1.5]})})
+    odd = tasks[0].public.model_copy(update={"visible_cases": (case,)})
+    bare = tasks[1].public.model_copy(update={"visible_cases": ()})
+    made = [replace(tasks[0], public=odd), replace(tasks[1], public=bare), *tasks[2:]]
+    write_built(tmp_path / "set", tasks=made, manifest=MANIFEST)
+    found = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 3, "test": 2}
+    assert set(found.column_names["train"]) == set(RepairTask.model_fields)
+    assert found["train"].features == found["test"].features
+    for split in found:
+        rows = [RepairTask.model_validate(row) for row in found[split]]
+        assert rows == TaskStore.open(tmp_path / "set").split(split)
 
 
 def test_a_failed_write_leaves_the_old_set(tmp_path, tasks):
