@@ -22,8 +22,9 @@ _TEXT = """
 {counts}. Licence of the code: {licence}.
 
 Each row is the public half of a repair task: all that an agent may learn. `workspace_sha` names the
-broken workspace, `workspaces/SHA.json` (path to text). The folder `private/` holds answers and
-hidden tests, which graders read and agents must not; nothing of it is part of the dataset.
+broken workspace: `workspaces/SHA.json` lists its paths, each with the file in `files/` that holds
+the text. The folder `private/` holds answers and hidden tests, which graders read and agents must
+not; nothing of it is part of the dataset.
 
     datasets.load_dataset("path/to/this/folder", split="train")
 """

@@ -3,8 +3,10 @@
     README.md               dataset card: `datasets.load_dataset(FOLDER)` reads the public tasks
     train.jsonl             one RepairTask a line; dev.jsonl and test.jsonl alike
     private/hidden.jsonl    one HiddenTask a line
-    workspaces/SHA.json     {path: text} of a broken workspace; SHA is that of its canonical JSON
-    private/tests/SHA.json  {path: text} of the pristine tree for submitted files (pytest grader)
+    workspaces/SHA.json     {path: sha256 of its text} of a broken workspace; SHA is `content_sha`
+    files/SHA               the text of files in workspaces, each once, named by its sha256
+    private/tests/SHA.json  the pristine tree for submitted files (pytest grader), like a workspace
+    private/files/SHA       the text of files that are in no workspace
     manifest.json           format, source, seed, counts, licence, rejects, sha256 of the above
 
 A set is written beside its place and renamed when whole, so a folder with a manifest is complete.
@@ -62,8 +64,8 @@ class BuiltTask:
 
 
 def content_sha(files: Mapping[str, str]) -> str:
-    """Return the name of a tree: sha256 of its canonical JSON."""
-    return hashlib.sha256(_canonical(files)).hexdigest()
+    """Return the name of a tree {path: text}: sha256 of its canonical JSON."""
+    return _sha(_canonical(files))
 
 
 class TaskStore:
@@ -88,6 +90,7 @@ class TaskStore:
         self.hidden = {hidden.task_id: hidden for _, hidden in pairs}
         self.folder, self.manifest = folder, manifest
         self._trees = dict(trees)
+        self._texts: dict[str, str] = {}
 
     @classmethod
     def of(cls, tasks: Iterable[BuiltTask]) -> "TaskStore":
@@ -106,7 +109,7 @@ class TaskStore:
         """
         manifest = _read_manifest(folder / "manifest.json")
         for name, sha in manifest.files.items():
-            if not (folder / name).is_file() or _sha_of(folder / name) != sha:
+            if not (folder / name).is_file() or _sha((folder / name).read_bytes()) != sha:
                 raise UserError(
                     "a file of the task set is damaged or missing",
                     got=str(folder / name),
@@ -143,8 +146,18 @@ class TaskStore:
         if sha not in self._trees:
             assert self.folder is not None, "a set in memory holds all its trees"
             path = self.folder / place / f"{sha}.json"
-            self._trees[sha] = json.loads(path.read_text("utf-8"))
+            named = json.loads(path.read_text("utf-8"))
+            self._trees[sha] = {where: self._text(name) for where, name in named.items()}
         return dict(self._trees[sha])
+
+    def _text(self, sha: str) -> str:
+        """Return a file's text; trees that hold the same file share it in memory too."""
+        if sha not in self._texts:
+            assert self.folder is not None
+            public = self.folder / "files" / sha
+            path = public if public.is_file() else self.folder / "private" / "files" / sha
+            self._texts[sha] = path.read_bytes().decode("utf-8")
+        return self._texts[sha]
 
 
 def write_task_set(
@@ -202,26 +215,41 @@ def _write_draft(
     contents = {
         "README.md": text.encode("utf-8"),
         "private/hidden.jsonl": _lines(hidden for _, hidden in tasks),
+        **_tree_files(tests, place="private/tests", texts="private/files"),
+        **_tree_files(workspaces, place="workspaces", texts="files"),
     }
+    for name in [name for name in contents if name.startswith("private/files/")]:
+        if name.removeprefix("private/") in contents:
+            del contents[name]  # agents may read it, so it is kept once, where they may
     for split in SPLITS:
-        public = (task for task, _ in tasks if task.split == split)
-        contents[split_file(split)] = _lines(public)
-    for place, trees in (("workspaces", workspaces), ("private/tests", tests)):
-        contents |= {f"{place}/{sha}.json": _canonical(trees[sha]) for sha in sorted(trees)}
+        contents[split_file(split)] = _lines(task for task, _ in tasks if task.split == split)
     (draft / "private").mkdir(mode=0o700)
-    (draft / "private" / "tests").mkdir()
-    (draft / "workspaces").mkdir()
+    for place in ("workspaces", "files", "private/tests", "private/files"):
+        (draft / place).mkdir()
     for name, content in contents.items():
         (draft / name).write_bytes(content)
     whole = manifest.model_copy(
         update={
             "counts": dict(counts),
-            "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+            "files": {name: _sha(contents[name]) for name in sorted(contents)},
         }
     )
     (draft / "manifest.json").write_text(whole.model_dump_json(indent=1) + "\n", "utf-8")
     draft.chmod(0o755)
     return whole
+
+
+def _tree_files(
+    trees: Mapping[str, Mapping[str, str]], *, place: str, texts: str
+) -> dict[str, bytes]:
+    """Return name and content of the files of the set that hold trees and, each once, texts."""
+    contents = {}
+    for sha, tree in trees.items():
+        encoded = {path: text.encode("utf-8") for path, text in tree.items()}
+        named = {path: _sha(data) for path, data in encoded.items()}
+        contents[f"{place}/{sha}.json"] = _canonical(named)
+        contents |= {f"{texts}/{named[path]}": data for path, data in encoded.items()}
+    return contents
 
 
 def _swap_in(draft: Path, folder: Path) -> None:
@@ -247,8 +275,8 @@ def _read(path: Path, kind: type[_R]) -> list[_R]:
         return [kind.model_validate_json(line) for line in lines]
 
 
-def _sha_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -44,6 +44,30 @@ def test_same_tasks_give_the_same_bytes(tmp_path, tasks):
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
+def _named(task):
+    workspace = {"workspace_sha": content_sha(task.workspace)}
+    tests = {"tests_sha": content_sha(task.tests) if task.tests else ""}
+    return replace(
+        task,
+        public=task.public.model_copy(update=workspace),
+        hidden=task.hidden.model_copy(update=tests),
+    )
+
+
+def test_each_text_is_kept_once_and_a_hidden_one_in_private(tmp_path, tasks):
+    shared = {"m9.py": "SHARED = 1\n"}
+    made = [replace(task, workspace=task.workspace | shared) for task in tasks]
+    made[-1] = replace(made[-1], tests=made[-1].tests | shared)
+    made = [_named(task) for task in made]
+    write_built(tmp_path / "set", tasks=made, manifest=MANIFEST)
+    assert TaskStore.open(tmp_path / "set").built() == made
+    texts = [path.read_text("utf-8") for path in (tmp_path / "set").rglob("files/*")]
+    assert len(texts) == len(set(texts))
+    public = [path.read_text("utf-8") for path in (tmp_path / "set" / "files").iterdir()]
+    assert shared["m9.py"] in public
+    assert not set(public) & {text for path, text in made[-1].tests.items() if path != "m9.py"}
+
+
 def test_the_public_file_holds_nothing_private(tmp_path, tasks):
     write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
     paths = [*(tmp_path / "set").glob("*.jsonl"), tmp_path / "set" / "README.md"]
@@ -54,7 +78,10 @@ def test_the_public_file_holds_nothing_private(tmp_path, tasks):
     assert (tmp_path / "set" / "private").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "README.md", "private/hidden.jsonl", "workspaces"])
+@pytest.mark.parametrize(
+    "name",
+    ["train.jsonl", "README.md", "private/hidden.jsonl", "workspaces", "files", "private/files"],
+)
 def test_a_damaged_file_is_named(tmp_path, tasks, name):
     write_built(tmp_path / "set", tasks=tasks, manifest=MANIFEST)
     path = tmp_path / "set" / name
