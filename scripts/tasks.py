@@ -1,19 +1,20 @@
-"""`tightrope tasks build|show|stats`: makes the task set of an experiment, or looks into it.
+"""`tightrope tasks VERB`: makes the task set of an experiment, or looks into it.
 
     tightrope tasks build --config configs/tiny.yaml
     tightrope tasks show t_0123456789ab --config configs/tiny.yaml --private
     tightrope tasks stats --config configs/tiny.yaml
 
 A set that is already there is kept; `--clean` builds it anew. Downloads go to `run.cache`, which
-$TIGHTROPE_CACHE moves.
+$TIGHTROPE_CACHE moves. Verbs that are not here are files of their own: `tasks_VERB.py` with
+`main(argv) -> int`.
 """
 
 import difflib
 import json
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envs.errors import UserError
 from envs.records import Split
@@ -27,11 +28,16 @@ if TYPE_CHECKING:
     from envs.tasks.synthetic import SyntheticSettings
 
 LOCK = Path(__file__).resolve().parents[1] / "configs" / "projects.lock.json"
-USAGE = """usage: tightrope tasks build|show|stats --config FILE
+VERBS = {
+    "build": "make tasks and check each with the real grader (gold scores 1, no-op 0)",
+    "show": "print one task: statement, files, visible tests; --private adds the answer",
+    "stats": "count tasks by split, operator and size; histograms as PNG files",
+    "validate": "grade gold and no-op of every task in a folder once more",
+    "import": "make a task set of SWE-smith-style instances of a local repository",
+}
+USAGE = """usage: tightrope tasks VERB [...]
 
-  build   make tasks and check each with the real grader (gold scores 1, no-op 0)
-  show    print one task: statement, files, visible tests; --private adds the answer
-  stats   count tasks by split, operator and size
+{verbs}
 
 example:
   tightrope tasks build --config configs/tiny.yaml
@@ -39,18 +45,21 @@ example:
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the three; returns the exit code."""
+    """Run one of the verbs; returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        rows = [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+        print(USAGE.format(verbs="\n".join(rows)), end="")
         return 0 if argv else 2
-    action, *rest = argv
-    actions = {"build": _build, "show": _show, "stats": _stats}
-    if action not in actions:
-        near = difflib.get_close_matches(action, actions, n=1) or ["build"]
+    verb, *rest = argv
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1) or ["build"]
         raise UserError(
-            "unknown action", got=action, remedy=f"did you mean `tightrope tasks {near[0]}`?"
+            "unknown action", got=verb, remedy=f"did you mean `tightrope tasks {near[0]}`?"
         )
-    return actions[action](rest)
+    if verb in ("build", "show"):
+        return _build(rest) if verb == "build" else _show(rest)
+    code: int = import_module(f"tightrope_cli.tasks_{verb}").main(rest)
+    return code
 
 
 def _build(argv: list[str]) -> int:
@@ -72,7 +81,7 @@ def _build(argv: list[str]) -> int:
         print(f"would build {wanted} tasks ({tasks.source}, seed {tasks.seed}) in {folder}")
         return 0
     if (folder / "manifest.json").is_file() and not command.clean:
-        _print_counts(_open_same(folder, tasks, counts), folder, note="already built")
+        print_counts(_open_same(folder, tasks, counts), folder, note="already built")
         return 0
     with _Stages() as stages:
         build(
@@ -87,7 +96,7 @@ def _build(argv: list[str]) -> int:
             report=stages.report,
             make_tasks=load_function(tasks.source) if is_function(tasks.source) else None,
         )
-    _print_counts(_open(folder, command), folder, note="built")
+    print_counts(open_set(folder, command), folder, note="built")
     return 0
 
 
@@ -95,9 +104,10 @@ def synthetic_settings(tasks: TaskSettings) -> "SyntheticSettings":
     """Return the sizes of generated tasks that an experiment asks for."""
     from envs.tasks.synthetic import SyntheticSettings
 
+    modules, functions = tasks.max_size
     return SyntheticSettings(
-        num_modules=(1, tasks.max_modules),
-        num_functions=(min(2, tasks.max_functions), tasks.max_functions),
+        num_modules=(1, modules),
+        num_functions=(min(2, functions), functions),
         share_two_sites=tasks.two_site_share,
     )
 
@@ -114,7 +124,7 @@ def _show(argv: list[str]) -> int:
         ],
         common=[],
     )
-    store = _open(tasks_dir(command.settings), command)
+    store = open_set(tasks_dir(command.settings), command)
     wanted = command.flags["id"]
     found = [task for name, task in store.public.items() if name.startswith(wanted)]
     if len(found) != 1:
@@ -137,33 +147,6 @@ def _show(argv: list[str]) -> int:
         print(f"\noperators: {', '.join(hidden.operators)}\n{hidden.gold_patch}")
         print(f"fail to pass: {', '.join(hidden.fail_to_pass)}")
         print(f"pass to pass: {len(hidden.pass_to_pass)} tests")
-    return 0
-
-
-def _stats(argv: list[str]) -> int:
-    command = parse_command(
-        argv,
-        prog="tightrope tasks stats",
-        description="Count the tasks of an experiment.",
-        example="tightrope tasks stats --config configs/tiny.yaml",
-        common=[],
-    )
-    folder = tasks_dir(command.settings)
-    store = _open(folder, command)
-    _print_counts(store, folder, note="")
-    tasks, hidden = list(store.public.values()), store.hidden.values()
-    rows: dict[str, Counter[Any]] = {
-        "operators": Counter(name for half in hidden for name in half.operators),
-        "sites": Counter(task.difficulty.sites for task in tasks),
-        "projects": Counter(f"{task.project} ({task.split})" for task in tasks),
-        "editable": Counter(", ".join(task.editable) for task in tasks),
-        "rejects": Counter(store.manifest.rejects if store.manifest else {}),
-    }
-    for name, counts in rows.items():
-        shown = ", ".join(f"{key} {count}" for key, count in counts.most_common(8))
-        print(f"{name}: {shown or 'none'}")
-    print(f"lines in a workspace: median {median(task.difficulty.lines for task in tasks):.0f}")
-    print(f"failing tests: median {median(task.difficulty.failing_tests for task in tasks):.0f}")
     return 0
 
 
@@ -192,7 +175,8 @@ class _Stages:
             self._progress.__exit__()
 
 
-def _open(folder: Path, command: Command) -> "TaskStore":
+def open_set(folder: Path, command: Command) -> "TaskStore":
+    """Open the task set of an experiment; one that is missing names the command that makes it."""
     from envs.tasks.store import TaskStore
 
     if not (folder / "manifest.json").is_file():
@@ -225,7 +209,8 @@ def _open_same(folder: Path, tasks: TaskSettings, counts: dict[Split, int]) -> "
     return store
 
 
-def _print_counts(store: "TaskStore", folder: Path, *, note: str) -> None:
+def print_counts(store: "TaskStore", folder: Path, *, note: str) -> None:
+    """Print how many tasks each split has."""
     counts = Counter(task.split for task in store.public.values())
     text = ", ".join(f"{counts[split]} {split}" for split in ("train", "dev", "test"))
     print(f"{folder}: {text}{f' ({note})' if note else ''}")

@@ -22,7 +22,7 @@ def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[
     Raises:
         UserError: There is no sandbox, or no second runner where one is asked for.
     """
-    store = TaskStore.open(tasks_dir(settings))
+    store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
     chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
     share = settings.reward.second_runner_share
     with make_grader(store, second_runner_share=share) as grader:

@@ -4,9 +4,11 @@
 (memory, devices, the tokenizer's real prompt length) is left to `--dry-run`.
 """
 
+import difflib
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from envs.errors import UserError
+from envs.records import Difficulty
 from rewards.advantages import Method
 from train.functions import find_fault
 from train.trl_arguments import EPSILON_HIGH, find_problems, with_defaults
@@ -57,6 +59,7 @@ def find_conflicts(settings: "Settings") -> list[Conflict]:
         *_model_conflicts(settings),
         *_trl_conflicts(settings),
         *_function_conflicts(settings),
+        *_difficulty_conflicts(settings),
         *_window_conflicts(settings),
         *_count_conflicts(settings),
     ]
@@ -119,6 +122,19 @@ def _function_conflicts(settings: "Settings") -> list[Conflict]:
         "tasks.source": find_fault(source, names=SOURCES, keywords=("split", "seed")),
     }
     return [Conflict((field,), fault) for field, fault in faults.items() if fault]
+
+
+def _difficulty_conflicts(settings: "Settings") -> list[Conflict]:
+    found = []
+    for name, (low, high) in settings.tasks.difficulty.items():
+        field, known = f"tasks.difficulty.{name}", list(Difficulty.model_fields)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            told = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            found.append(Conflict((field,), f"tasks have no such measure; {told}"))
+        elif low > high:
+            found.append(Conflict((field,), f"the least, {low}, is above the most, {high}"))
+    return found
 
 
 def _window_conflicts(settings: "Settings") -> list[Conflict]:

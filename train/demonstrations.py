@@ -97,7 +97,7 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
         raise UserError(
             "wasteful demonstrations cost too much beside careful ones",
             got=f"median ratio {ratio:.2f}, at most {MAX_WASTE_RATIO:g}",
-            remedy="lower tasks.max_functions or context.observation_tokens",
+            remedy="lower tasks.max_size or context.observation_tokens",
         )
     return result
 

@@ -262,7 +262,7 @@ def tasks_dir(settings: Settings) -> Path:
     """Return `tasks.dir`, or the folder in the cache that the section's values name."""
     if settings.tasks.dir is not None:
         return Path(settings.tasks.dir)
-    section = settings.tasks.model_dump(mode="json", exclude={"dir"})
+    section = settings.tasks.model_dump(mode="json", exclude={"dir", "difficulty"})
     digest = hashlib.sha256(_json(section).encode()).hexdigest()[:12]
     source = settings.tasks.source.replace(":", ".")
     return cache_dir(settings) / "tasks" / f"{source}-{digest}"

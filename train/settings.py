@@ -113,10 +113,13 @@ class TaskSettings(Section):
     """Seed of the task set; apart from `run.seed`, so that runs can share tasks."""
     two_site_share: Share = 0.4
     """Share of tasks with two mutated sites; the others have one."""
-    max_modules: Annotated[int, Field(ge=1, le=4)] = 4
-    """Most modules of a synthetic project."""
-    max_functions: Count = 6
-    """Most functions in a synthetic module, distractors included."""
+    max_size: tuple[Annotated[int, Field(ge=1, le=4)], Count] = (4, 6)
+    """Most modules of a synthetic project, and most functions in one, distractors included."""
+    difficulty: dict[str, tuple[Natural, Natural]] = {}
+    """Take only tasks with e.g. `{sites: [1, 2]}`: least and most of fields of `Difficulty`.
+
+    The set stays whole: it is a selection whenever tasks are read. Yes and no are 1 and 0.
+    """
 
 
 class ContextSettings(Section):

@@ -20,6 +20,7 @@ from train.rollouts import Arena, Request, group_requests, model_policy
 from train.run_dir import StageDir
 from train.segments import episode_rows
 from train.settings import Settings
+from train.solve_counts import SolveCounts
 
 
 class StepRollouts:
@@ -41,6 +42,7 @@ class StepRollouts:
         self._advantage: Any = load_function(named) if is_function(named) else named
         self._settings, self._arena, self._stage = settings, arena, stage
         self._progress, self.cap = progress, RunningCap()
+        self._solves = SolveCounts(stage)
         self._trainer: Any = None
 
     def attach(self, trainer: Any) -> None:
@@ -64,6 +66,7 @@ class StepRollouts:
         everyone = gather_object(scored)
         everything = [episode for group, _ in everyone for episode in group]
         self._stage.write_episodes(request.step + 1, (e.model_dump_json() for e in everything))
+        self._solves.add(everything)
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
         metrics["cost_weight"] = self.pressure.weight
         self.after_step(everything, metrics)
@@ -102,11 +105,12 @@ class StepRollouts:
         self.pressure = self.pressure.halved()
 
     def restore(self, *, dropped_after: Collection[int]) -> None:
-        """Rebuild cap and pressure from the steps before a resume.
+        """Rebuild cap, pressure and counts from the steps before a resume.
 
         Args:
             dropped_after: Steps after which the guard saw a drop.
         """
+        self._solves.restore()
         if 0 in dropped_after:
             self.ease()
         for row in self._stage.read_metrics():

@@ -1,9 +1,16 @@
-"""From a broken tree to the gold one: as line edits in the broken numbering, and as a diff."""
+"""From a broken tree to the gold one: as line edits in the broken numbering, and as a diff.
+
+Also the way back from somebody else's unified diff to a tree (`apply_patch`).
+"""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 
 from envs.records import Edit
+
+_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_NO_END = "\\ No newline at end of file"
 
 
 def gold_edits(broken: Mapping[str, str], gold: Mapping[str, str]) -> tuple[Edit, ...]:
@@ -42,6 +49,69 @@ def gold_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
             tofile=f"b/{path}",
         )
     )
+
+
+def apply_patch(files: Mapping[str, str], diff: str) -> dict[str, str]:
+    """Return the files that a unified diff changes, as it leaves them.
+
+    Every hunk must fit where it says, letter for letter: a diff that fits elsewhere was made for
+    another tree.
+
+    Raises:
+        ValueError: It does not fit, adds or removes or renames a file, or is no diff.
+    """
+    changed: dict[str, list[str]] = {}
+    lines = diff.replace("\r\n", "\n").split("\n")
+    at, path, shift = 0, "", 0
+    while at < len(lines):
+        line = lines[at]
+        if line.startswith(("new file", "deleted file", "rename ", "Binary files", "GIT binary")):
+            raise ValueError("adds, removes or renames a file")
+        if line.startswith("--- ") and "".join(lines[at + 1 : at + 2])[:4] == "+++ ":
+            old, new = (_patched_path(each) for each in lines[at : at + 2])
+            if old != new:
+                raise ValueError("adds, removes or renames a file")
+            if new not in files:
+                raise ValueError(f"changes {new}, which is not there")
+            path, shift, at = new, 0, at + 2
+            changed[path] = files[path].split("\n")
+        elif (hunk := _HUNK.match(line)) and path:
+            removed, added, at = _hunk(lines, at + 1, hunk)
+            start = int(hunk[1]) + shift - (1 if removed else 0)
+            if start < 0 or changed[path][start : start + len(removed)] != removed:
+                raise ValueError(f"does not fit {path} at line {hunk[1]}")
+            changed[path][start : start + len(removed)] = added
+            shift += len(added) - len(removed)
+        else:
+            at += 1
+    if not changed:
+        raise ValueError("is no unified diff")
+    return {path: "\n".join(text) for path, text in changed.items()}
+
+
+def _patched_path(line: str) -> str:
+    """Return the path of '--- a/pkg/x.py<tab>date'."""
+    path = line[4:].partition("\t")[0].strip()
+    return path[2:] if path.startswith(("a/", "b/")) else path
+
+
+def _hunk(lines: list[str], at: int, head: re.Match[str]) -> tuple[list[str], list[str], int]:
+    """Return the lines that a hunk replaces, those that it puts there, and where it ends."""
+    left, right = (int(count) if count is not None else 1 for count in head.group(2, 3))
+    removed: list[str] = []
+    added: list[str] = []
+    while len(removed) < left or len(added) < right or lines[at : at + 1] == [_NO_END]:
+        if at == len(lines):
+            raise ValueError("ends within a hunk")
+        kind, text = lines[at][:1] or " ", lines[at][1:]
+        if kind in " -":
+            removed.append(text)
+        if kind in " +":
+            added.append(text)
+        if kind not in " -+\\":
+            raise ValueError("has a malformed hunk")
+        at += 1
+    return removed, added, at
 
 
 def _file_edits(path: str, wrong: list[str], right: list[str]) -> list[Edit]:

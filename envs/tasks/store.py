@@ -126,6 +126,31 @@ class TaskStore:
         """Return the tasks of a split in the order in which they were built."""
         return [task for task in self.public.values() if task.split == name]
 
+    def narrowed(self, difficulty: Mapping[str, tuple[int, int]]) -> "TaskStore":
+        """Return the tasks whose difficulty lies within all ranges: field to (least, most).
+
+        A task of which a field is not known is left out where that field is asked for.
+
+        Raises:
+            UserError: Nothing is left of a split.
+        """
+        pairs = [
+            (task, self.hidden[name])
+            for name, task in self.public.items()
+            if _lies_within(task, difficulty)
+        ]
+        found = TaskStore(pairs, trees=self._trees, folder=self.folder, manifest=self.manifest)
+        for split in SPLITS:
+            if self.split(split) and not found.split(split):
+                raise UserError(
+                    f"no {split} task is within tasks.difficulty",
+                    got=", ".join(
+                        f"{name} {low} to {high}" for name, (low, high) in difficulty.items()
+                    ),
+                    remedy="widen it; `tightrope tasks stats` shows what there is",
+                )
+        return found
+
     def workspace(self, task: RepairTask) -> Files:
         """Return a copy of the broken workspace of `task`, path to text."""
         return self._tree("workspaces", task.workspace_sha)
@@ -237,6 +262,14 @@ def _write_draft(
     (draft / "manifest.json").write_text(whole.model_dump_json(indent=1) + "\n", "utf-8")
     draft.chmod(0o755)
     return whole
+
+
+def _lies_within(task: RepairTask, difficulty: Mapping[str, tuple[int, int]]) -> bool:
+    values = {name: getattr(task.difficulty, name) for name in difficulty}
+    return all(
+        values[name] is not None and low <= values[name] <= high
+        for name, (low, high) in difficulty.items()
+    )
 
 
 def _tree_files(
