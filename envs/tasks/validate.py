@@ -1,22 +1,21 @@
 """The last gate of every task: through the production grader, gold scores 1 and no-op 0.
 
-Also here: the lint that no part of the answer shows in what an agent may read, and the measure by
-which functions of different splits count as near-duplicates.
+Before comes the lint that no part of the answer shows (`envs/tasks/leaks.py`). Also here: the
+measure by which functions of different splits count as near-duplicates.
 """
 
 import ast
 import io
-import re
 import tokenize
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from envs.errors import InfrastructureError
 from envs.records import Grader, HiddenTask, Outcome
 from envs.syntax import parse_python
-from envs.tasks.mutate import OPERATORS
+from envs.tasks.leaks import leak as leak
 from envs.tasks.patches import apply_edits
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.streak import NO_SANDBOX, Streak
@@ -79,27 +78,6 @@ def graded(grader: Grader, hidden: HiddenTask, files: Files) -> Outcome:
             return outcome
         causes.append(outcome.unscorable)
     raise InfrastructureError(f"task {hidden.task_id} could not be graded: {causes[-1]}")
-
-
-def leak(task: BuiltTask) -> str | None:
-    """Say which part of the answer shows in the public half, or None.
-
-    An operator, a gold line or a hidden test in the statement; a hidden test in the workspace.
-    """
-    statement = task.public.statement
-    if any(operator.__name__ in statement for operator in OPERATORS):
-        return "leak: operator in the statement"
-    gold = [line.strip() for edit in task.hidden.gold_edits for line in edit.text.splitlines()]
-    if any(len(line) >= 8 and line in statement for line in gold):
-        return "leak: gold line in the statement"
-    shown = {_test_name(name) for name in task.public.visible_tests}
-    unseen = {_test_name(name) for name in task.hidden.unseen_tests} - shown
-    if _names_one(statement, unseen):
-        return "leak: hidden test in the statement"
-    readable = task.workspace.values() if task.hidden.grader == "pytest" else ()
-    if any(not unseen.isdisjoint(re.findall(r"def (\w+)", text)) for text in readable):
-        return "leak: hidden test in the workspace"
-    return None
 
 
 def tokens_of(source: str) -> tuple[str, ...]:
@@ -170,17 +148,3 @@ def _check(task: BuiltTask, grader: Grader) -> Checked:
     if reject is None and score(graded(grader, task.hidden, task.workspace)) != 0.0:
         reject = "no-op does not score 0"
     return Checked(task, reject)
-
-
-def _names_one(text: str, names: Collection[str]) -> bool:
-    """Tell whether one of `names` is a word of the text, other than a file's name."""
-    words = set(re.findall(r"\b\w+\b(?!\.py)", text))
-    others = (name for name in names if not name.isidentifier())
-    return not words.isdisjoint(names) or any(
-        re.search(rf"\b{re.escape(name)}\b", text) for name in others
-    )
-
-
-def _test_name(test_id: str) -> str:
-    """Return the function of a test id: 'a/test_b.py::TestC::test_d[1]' gives 'test_d'."""
-    return test_id.rpartition("::")[2].partition("[")[0]

@@ -1,0 +1,73 @@
+"""The lint of every task: no part of the answer shows in what an agent may read.
+
+Parts of an answer are the operators that made the bug, the lines of the repair and the hidden
+tests; an agent may read statement, id, paths and workspace. Names of one word are no operators
+here, since prose may hold them; lines under `MIN_GOLD_CHARS` are in every program.
+
+Not covered: a statement that says in other words what to do.
+"""
+
+import re
+from collections.abc import Collection
+
+from envs.tasks.mutate import OPERATORS
+from envs.tasks.store import BuiltTask
+
+MIN_GOLD_CHARS = 8
+
+
+def leak(task: BuiltTask) -> str | None:
+    """Say which part of the answer shows where in the public half, or None."""
+    public, hidden = task.public, task.hidden
+    operators = {operator.__name__ for operator in OPERATORS} | set(hidden.operators)
+    operators = {name for name in operators if "_" in name}
+    gold = {_plain(line) for edit in hidden.gold_edits for line in edit.text.splitlines()}
+    gold = {line for line in gold if len(line) >= MIN_GOLD_CHARS}
+    shown = {_test_name(name) for name in public.visible_tests}
+    unseen = {_test_name(name) for name in hidden.unseen_tests} - shown
+    origin = public.provenance.origin
+    places = {
+        "statement": _plain(public.statement),
+        "id": "\n".join((public.id, public.project, origin, public.provenance.generator)),
+        "paths": "\n".join((*task.workspace, *public.editable, *public.visible_tests)),
+    }
+    for place, text in places.items():
+        if any(name in text for name in operators):
+            return f"leak: operator in the {place}"
+        if any(line in text for line in gold):
+            return f"leak: gold line in the {place}"
+        if place != "paths" and _names_one(text, unseen):
+            return f"leak: hidden test in the {place}"
+    if hidden.grader == "pytest":
+        return _shown_test(task, unseen)
+    return None
+
+
+def _shown_test(task: BuiltTask, unseen: Collection[str]) -> str | None:
+    """Say whether the workspace holds a hidden test, or the file of nothing but hidden ones."""
+    files = {test.partition("::")[0] for test in task.hidden.unseen_tests}
+    files -= {test.partition("::")[0] for test in task.public.visible_tests}
+    if not files.isdisjoint(task.workspace):
+        return "leak: hidden test in the paths"
+    for text in task.workspace.values():
+        if not set(re.findall(r"def (\w+)", text)).isdisjoint(unseen):
+            return "leak: hidden test in the workspace"
+    return None
+
+
+def _names_one(text: str, names: Collection[str]) -> bool:
+    """Tell whether one of `names` is a word of the text, other than a file's name."""
+    if not set(re.findall(r"\b\w+\b(?!\.py)", text)).isdisjoint(names):
+        return True
+    odd = (name for name in names if not name.isidentifier())
+    return any(re.search(rf"\b{re.escape(name)}\b", text) for name in odd)
+
+
+def _plain(text: str) -> str:
+    """Return a text with single spaces, since line ends and indents do not hide anything."""
+    return " ".join(text.split())
+
+
+def _test_name(test_id: str) -> str:
+    """Return the function of a test id: 'a/test_b.py::TestC::test_d[1]' gives 'test_d'."""
+    return test_id.rpartition("::")[2].partition("[")[0]
