@@ -7,6 +7,7 @@ does not take earlier results with it. Standard library only.
 """
 
 import importlib
+import io
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before 
 _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
 # Never useful to a graded suite, and each costs time at every start.
-_UNUSED_PLUGINS = (
-    "cacheprovider doctest faulthandler junitxml pastebin setuponly setupplan stepwise"
-)
+_UNUSED_PLUGINS = "cacheprovider faulthandler junitxml pastebin setuponly setupplan stepwise"
 
 
 class _CallTimeoutError(BaseException):
@@ -97,7 +96,10 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
         trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
         plugins.append(trace)
         trace.start()
-    pytest.main([*arguments, *request["test_files"]], plugins=plugins)
+    with redirect_stderr(io.StringIO()) as said:
+        code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
+    if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
+        plugin.note_no_start(said.getvalue())
     if "trace" in request:
         trace.finish()
     plugin.finish()
@@ -164,12 +166,17 @@ class _Reporter:
         self._write("start", nodeid, "", "")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.passed and hasattr(report, "context"):
+            return  # a part of a test, as unittest's subTest makes them: the test itself follows
         outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
         text = "" if outcome == "passed" else str(report.longrepr)
         self._write(report.when, report.nodeid, outcome, text)
 
     def note_lines(self, test_id: str, lines: str) -> None:
         _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
+
+    def note_no_start(self, text: str) -> None:
+        self._write("collect", "conftest.py", "failed", text)
 
     def finish(self) -> None:
         self._write("done", "", "", "")

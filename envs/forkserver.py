@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from envs.errors import InfrastructureError
+from envs.interpreter import Interpreter, own_interpreter
 from envs.sandbox import Layers, Preload, ServerProcess, probe
 
 Ending = Literal["exited", "timeout", "overflow"]
@@ -43,16 +44,23 @@ class ForkServer:
         preload: What the interpreter has loaded: some standard library, or pytest as well.
         hash_seed: PYTHONHASHSEED of all runs, fixed so that a run repeats.
         layers: Layers to use instead of the best ones that `sandbox.probe` found.
+        interpreter: The Python that runs the files, if not the one that runs this project.
 
     Raises:
         UserError: The machine has no sandbox of the lowest level (`sandbox.probe`).
     """
 
     def __init__(
-        self, *, preload: Preload, hash_seed: int = 0, layers: Layers | None = None
+        self,
+        *,
+        preload: Preload,
+        hash_seed: int = 0,
+        layers: Layers | None = None,
+        interpreter: Interpreter | None = None,
     ) -> None:
         self._layers = layers or probe().require()
         self._preload, self._hash_seed = preload, hash_seed
+        self.interpreter = interpreter or own_interpreter()
         self._lock = threading.Lock()
         self._process: ServerProcess | None = None
         self._closed = False
@@ -113,6 +121,9 @@ class ForkServer:
                 raise InfrastructureError("the fork-server is closed")
             if self._process is None or self._process is failed:
                 self._process = ServerProcess(
-                    self._layers, preload=self._preload, hash_seed=self._hash_seed
+                    self._layers,
+                    preload=self._preload,
+                    hash_seed=self._hash_seed,
+                    interpreter=self.interpreter,
                 )
             return self._process

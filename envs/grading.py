@@ -22,6 +22,7 @@ import random
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -29,7 +30,8 @@ from envs.encoding import encode_value as encode_value
 from envs.encoding import is_equal
 from envs.errors import InfrastructureError
 from envs.forkserver import ForkServer
-from envs.records import HiddenTask, IoCase, Outcome, RepairTask, TestReport
+from envs.interpreter import interpreter_of
+from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestReport
 from envs.sandbox import Preload
 from envs.screen import added_suspects
 from envs.second_runner import SecondRunner
@@ -46,6 +48,7 @@ class TaskFiles(Protocol):
     """Where graders look up tasks and pristine trees: a `TaskStore`, or a few tasks in memory."""
 
     public: dict[str, RepairTask]
+    hidden: dict[str, HiddenTask]
 
     def workspace(self, task: RepairTask) -> Files:
         """Return the broken workspace as handed out."""
@@ -154,7 +157,9 @@ class PytestGrader:
             return outcome
         try:
             gold = self._store.tests(hidden)
-            doubt = self._second.doubt(tree, gold=gold, ids=ids, wall_s=hidden.limit_s)
+            doubt = self._second.doubt(
+                tree, gold=gold, ids=ids, wall_s=hidden.limit_s, python=self._server.interpreter
+            )
         except InfrastructureError as error:
             return _unscorable(error, self._server.level)
         return outcome.model_copy(update={"tampered": bool(doubt), "second_runner": doubt})
@@ -176,22 +181,24 @@ class PytestGrader:
 class RoutingGrader:
     """Sends each task to the grader of its kind, whose fork-server starts when first needed."""
 
-    def __init__(self, store: TaskFiles, *, second_runner_share: float = 0.0) -> None:
+    def __init__(
+        self, store: TaskFiles, *, second_runner_share: float = 0.0, cache_dir: Path
+    ) -> None:
         if second_runner_share:
             SecondRunner()  # refused now, not when the first pass comes along
-        self._store, self._share = store, second_runner_share
+        self._store, self._share, self._cache_dir = store, second_runner_share, cache_dir
         self._open = ExitStack()
         self._lock = threading.Lock()
-        self._graders: dict[Preload, IoGrader | PytestGrader] = {}
+        self._graders: dict[tuple[Preload, Runtime], IoGrader | PytestGrader] = {}
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files`; see the graders."""
-        return self._grader(hidden.grader).grade(hidden, files)
+        return self._grader(hidden.grader, hidden.runtime).grade(hidden, files)
 
     def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
-        """Run visible tests; a task with visible cases is of the io kind."""
-        kind: Preload = "io" if task.visible_cases else "pytest"
-        return self._grader(kind).run_visible(task, files, selector)
+        """Run visible tests; see the graders."""
+        hidden = self._store.hidden[task.id]
+        return self._grader(hidden.grader, hidden.runtime).run_visible(task, files, selector)
 
     def close(self) -> None:
         """Stop the fork-servers."""
@@ -208,29 +215,37 @@ class RoutingGrader:
     ) -> None:
         self.close()
 
-    def _grader(self, kind: Preload) -> IoGrader | PytestGrader:
+    def _grader(self, kind: Preload, runtime: Runtime) -> IoGrader | PytestGrader:
         with self._lock:
-            if kind not in self._graders:
-                server = self._open.enter_context(ForkServer(preload=kind))
-                self._graders[kind] = (
+            if (kind, runtime) not in self._graders:
+                interpreter = interpreter_of(runtime, cache_dir=self._cache_dir)
+                server = ForkServer(preload=kind, interpreter=interpreter)
+                self._open.enter_context(server)
+                self._graders[kind, runtime] = (
                     IoGrader(server, self._store)
                     if kind == "io"
                     else PytestGrader(server, self._store, second_runner_share=self._share)
                 )
-            return self._graders[kind]
+            return self._graders[kind, runtime]
 
 
-def make_grader(store: TaskFiles, *, second_runner_share: float = 0.0) -> RoutingGrader:
+def make_grader(
+    store: TaskFiles,
+    *,
+    second_runner_share: float = 0.0,
+    cache_dir: Path = Path(".cache/tightrope"),
+) -> RoutingGrader:
     """Return the grader of all tasks of `store`; close it, or use it as a context manager.
 
     Args:
         store: The tasks.
         second_runner_share: Share of the pytest grader's passes that are graded a second time.
+        cache_dir: Where extra wheels of suites are installed.
 
     Raises:
         UserError: A second runner is wanted and there is no bubblewrap.
     """
-    return RoutingGrader(store, second_runner_share=second_runner_share)
+    return RoutingGrader(store, second_runner_share=second_runner_share, cache_dir=cache_dir)
 
 
 def submitted_on(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:

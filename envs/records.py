@@ -104,6 +104,18 @@ class RepairTask(Record):
     provenance: Provenance
 
 
+class Runtime(Record):
+    """What a project's own tests run with.
+
+    Attributes:
+        python: Path of a user's interpreter; '' for the one that runs this project.
+        requirements: Pins of the wheels that it needs beside pytest (`envs/wheels.py`).
+    """
+
+    python: str = ""
+    requirements: tuple[str, ...] = ()
+
+
 class HiddenTask(Record):
     """The private half: never written to a workspace, never sent to a candidate's process."""
 
@@ -119,6 +131,7 @@ class HiddenTask(Record):
     gold_patch: str
     gold_spans: tuple[Span, ...]
     limit_s: float = 10.0
+    runtime: Runtime = Runtime()
 
 
 class ToolCall(Record):

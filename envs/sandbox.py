@@ -20,8 +20,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 import weakref
@@ -32,7 +30,7 @@ from typing import Any, Literal
 from envs import control_groups, isolation, syscall_filter, wire
 from envs.box import remove_tree
 from envs.errors import InfrastructureError, UserError
-from envs.installed import files_of, package_folders
+from envs.interpreter import Interpreter, own_interpreter
 
 Preload = Literal["io", "pytest"]
 
@@ -129,7 +127,14 @@ def probe() -> SandboxProbe:
 class ServerProcess:
     """One running fork-server process and the trusted end of its control socket."""
 
-    def __init__(self, layers: Layers, *, preload: Preload, hash_seed: int = 0) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        *,
+        preload: Preload,
+        hash_seed: int = 0,
+        interpreter: Interpreter | None = None,
+    ) -> None:
         """Start the process and wait until it is ready.
 
         Raises:
@@ -141,9 +146,11 @@ class ServerProcess:
         self.control, theirs = socket.socketpair()
         log = self.scratch / "server.log"
         with theirs, log.open("wb") as errors:
-            arguments = json.dumps(_server_config(layers, preload, theirs.fileno(), self.scratch))
+            python = interpreter or own_interpreter()
+            config = _server_config(layers, preload, theirs.fileno(), self.scratch, python)
+            arguments = json.dumps(config)
             self._process = subprocess.Popen(
-                [sys.executable, "-s", "-S", "-P", "-B", str(_CHILD), arguments],
+                [python.executable, "-s", "-S", "-P", "-B", str(_CHILD), arguments],
                 env={"PYTHONHASHSEED": str(hash_seed), "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
@@ -189,21 +196,18 @@ class ServerProcess:
 
 
 def _server_config(
-    layers: Layers, preload: Preload, control_fd: int, scratch: Path
+    layers: Layers, preload: Preload, control_fd: int, scratch: Path, python: Interpreter
 ) -> dict[str, Any]:
-    site = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    readable = [sys.base_prefix, sys.base_exec_prefix]
-    if preload == "pytest":
-        readable += [f"{sys.prefix}/bin", f"{sys.prefix}/pyvenv.cfg", *files_of("pytest")]
+    with_packages = preload == "pytest"
     return {
         **asdict(layers),
         "groups": [str(base) for base in control_groups.find_bases()] if layers.groups else [],
         "preload": preload,
         "control_fd": control_fd,
         "scratch": str(scratch),
-        "site": list(dict.fromkeys(site)) if preload == "pytest" else [],
-        "readable": [name for name in dict.fromkeys(readable) if name != "/"],
-        "hidden": package_folders(),
+        "site": python.site if with_packages else (),
+        "readable": [*python.prefixes, *(python.packages if with_packages else ())],
+        "hidden": python.hidden,
         "memory_bytes": MEMORY_BYTES[preload],
     }
 

@@ -20,7 +20,6 @@ import secrets
 import select
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from pathlib import Path
 
 from envs import control_groups, isolation
 from envs.errors import InfrastructureError, UserError
-from envs.installed import files_of, package_folders
+from envs.interpreter import Interpreter, own_interpreter
 from envs.syscall_filter import FilterRules, assemble
 from envs.twist import twisted
 
@@ -68,7 +67,15 @@ class SecondRunner:
             what = "the second runner cannot run (reward.second_runner_share)"
             raise UserError(what, got=failure, remedy=REMEDY)
 
-    def doubt(self, tree: Files, *, gold: Files, ids: Sequence[str], wall_s: float) -> str:
+    def doubt(
+        self,
+        tree: Files,
+        *,
+        gold: Files,
+        ids: Sequence[str],
+        wall_s: float,
+        python: Interpreter | None = None,
+    ) -> str:
         """Return why the pass of `ids` on `tree` is not believed, '' if it is.
 
         Args:
@@ -76,17 +83,19 @@ class SecondRunner:
             gold: The same with the original files.
             ids: Tests that the first runner saw pass.
             wall_s: What the first runner was given.
+            python: The interpreter of the first runner, if not this project's own.
 
         Raises:
             InfrastructureError: Bubblewrap did not start.
         """
-        failing = sorted(set(ids) - _passed(tree, ids, wall_s))
+        python = python or own_interpreter()
+        failing = sorted(set(ids) - _passed(tree, ids, wall_s, python))
         if failing:
             return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
         changed, must_fail = twisted(tree, ids)
-        stubborn = _passed(tree | changed, must_fail, wall_s) if must_fail else frozenset()
+        stubborn = _passed(tree | changed, must_fail, wall_s, python) if must_fail else frozenset()
         if stubborn:  # a test may well hold whatever the value is
-            stubborn -= _passed(gold | changed, sorted(stubborn), wall_s)
+            stubborn -= _passed(gold | changed, sorted(stubborn), wall_s, python)
         if stubborn:
             return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
         return ""
@@ -105,7 +114,12 @@ def bubblewrap_failure() -> str:
 
 
 def run_cold(
-    files: Files, *, arguments: Sequence[str], ids: Sequence[str], wall_s: float
+    files: Files,
+    *,
+    arguments: Sequence[str],
+    ids: Sequence[str],
+    wall_s: float,
+    python: Interpreter | None = None,
 ) -> ColdRun:
     """Run the interpreter with `arguments` on `files` under bubblewrap.
 
@@ -114,6 +128,7 @@ def run_cold(
         arguments: Of the interpreter; /box/ids holds `ids`, one a line.
         ids: Test ids.
         wall_s: Wall seconds after which all of it is killed.
+        python: The interpreter, if not this project's own.
 
     Raises:
         InfrastructureError: It could not be started.
@@ -145,7 +160,15 @@ def run_cold(
         filter_file.seek(0)
         try:
             process = subprocess.Popen(
-                ["sh", "-c", _JOIN, "sh", *groups, "--", *_command(filter_file.fileno())],
+                [
+                    "sh",
+                    "-c",
+                    _JOIN,
+                    "sh",
+                    *groups,
+                    "--",
+                    *_command(filter_file.fileno(), python or own_interpreter()),
+                ],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -157,14 +180,18 @@ def run_cold(
         return _collect(process, deadline=time.monotonic() + wall_s)
 
 
-def _passed(tree: Files, ids: Sequence[str], wall_s: float) -> frozenset[str]:
+def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter) -> frozenset[str]:
     """Return which of `ids` pass; the summary lines of pytest say so."""
     ini = {"second_runner.ini": "[pytest]\npythonpath = . src\n"}
     options = "--rootdir=. --confcutdir=. --tb=no --show-capture=no --color=no -q -rpfE"
     plugins = "-p no:cacheprovider -p no:doctest -p no:faulthandler"
     arguments = ["-B", "-P", "-m", "pytest", "-c", *ini, *options.split(), *plugins.split()]
     run = run_cold(
-        tree | ini, arguments=[*arguments, "@/box/ids"], ids=ids, wall_s=START_S + SLOWER * wall_s
+        tree | ini,
+        arguments=[*arguments, "@/box/ids"],
+        ids=ids,
+        wall_s=START_S + SLOWER * wall_s,
+        python=python,
     )
     told: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
     for line in run.output.splitlines():
@@ -175,7 +202,7 @@ def _passed(tree: Files, ids: Sequence[str], wall_s: float) -> frozenset[str]:
     return frozenset(ids) & (told["PASSED"] - wrong)
 
 
-def _command(filter_fd: int) -> list[str]:
+def _command(filter_fd: int, python: Interpreter) -> list[str]:
     """Return bubblewrap's command line, up to and with our own first program."""
     spaces = "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try"
     line = ["bwrap", *spaces.split(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
@@ -184,20 +211,23 @@ def _command(filter_fd: int) -> list[str]:
     for name in ("/lib", "/lib32", "/lib64", "/bin", "/sbin"):
         if Path(name).is_symlink():
             line += ["--symlink", str(Path(name).readlink()), name]
-    covered = [Path("/usr"), Path(sys.base_prefix)]
-    shown = ["/usr", "/etc/ld.so.cache", sys.base_prefix, f"{sys.prefix}/bin"]
-    shown = [*shown, f"{sys.prefix}/pyvenv.cfg"]
+    readable = [*python.prefixes, *python.packages]
+    inside = [
+        name for name in readable if any(Path(name).is_relative_to(each) for each in python.hidden)
+    ]
+    shown = ["/usr", "/etc/ld.so.cache", *(name for name in readable if name not in inside)]
+    covered = [Path(name) for name in shown if Path(name).is_dir()]
     # Bubblewrap makes missing folders on the way for its own user only.
-    on_the_way = {folder for name in [*shown, *files_of("pytest")] for folder in Path(name).parents}
+    on_the_way = {folder for name in [*shown, *inside] for folder in Path(name).parents}
     for folder in sorted(on_the_way - set(covered), key=lambda path: len(path.parts)):
         if not any(folder.is_relative_to(place) for place in covered):
             line += ["--perms", "0755", "--dir", str(folder)]
     for name in shown:
         line += ["--ro-bind-try", name, name]
-    for name in package_folders():
+    for name in python.hidden:
         if any(Path(name).is_relative_to(folder) for folder in covered):
             line += ["--perms", "0755", "--size", str(2**20), "--tmpfs", name]
-    for name in files_of("pytest"):
+    for name in inside:
         line += ["--ro-bind", name, name]
     line += ["--perms", "0755", "--dir", "/dev"]
     for name in isolation.DEVICES:
@@ -206,10 +236,11 @@ def _command(filter_fd: int) -> list[str]:
     line += ["--remount-ro", "/", "--clearenv"]
     variables = {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
     variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    variables["PYTHONPATH"] = os.pathsep.join(python.site)
     for name, value in variables.items():
         line += ["--setenv", name, value]
     child = Path(__file__).with_name("second_child.py").read_text("utf-8")
-    return [*line, "--seccomp", str(filter_fd), "--", sys.executable, "-I", "-B", "-c", child]
+    return [*line, "--seccomp", str(filter_fd), "--", python.executable, "-I", "-B", "-c", child]
 
 
 @contextlib.contextmanager

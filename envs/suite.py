@@ -24,6 +24,7 @@ class SuiteRun:
     Attributes:
         passed: Ids whose set-up, call and teardown all passed, and nothing else.
         messages: For every other reported id (or file that could not be collected) what it said.
+        failed: Those of them that failed; the others were skipped, or expected to fail.
         num_canaries_failed: Canary tests that failed, as each must.
         complete: The run reached its end.
         forged: Something else than the reporting plugin wrote to the pipe, or a canary passed.
@@ -35,6 +36,7 @@ class SuiteRun:
 
     passed: frozenset[str]
     messages: dict[str, str]
+    failed: frozenset[str]
     num_canaries_failed: int
     complete: bool
     forged: bool
@@ -76,7 +78,7 @@ def run_suite(
     """
     wanted = None if ids is None else frozenset(ids)
     if wanted is None:
-        test_files = [path for path in sorted(tree) if _is_test_file(path)]
+        test_files = [path for path in sorted(tree) if is_collected(path)]
     else:
         test_files = sorted({test_id.partition("::")[0] for test_id in wanted})
     canaries = _canaries(test_files, num_canaries)
@@ -102,11 +104,19 @@ def run_suite(
     return _read_suite(report, nonce, wanted, frozenset(canaries))
 
 
+def is_collected(path: str) -> bool:
+    """Tell by its name whether a file is searched for tests: as pytest does, or `tests.py`."""
+    name = PurePosixPath(path).name
+    is_named = name.startswith("test_") or name.endswith("_test.py") or name == "tests.py"
+    return is_named and name.endswith(".py")
+
+
 def _read_suite(
     report: RunReport, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str]
 ) -> SuiteRun:
     phases: dict[str, list[tuple[str, str]]] = {}
     messages: dict[str, str] = {}
+    failures: set[str] = set()
     lines: dict[str, str] = {}
     complete, forged, last = False, False, ""
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
@@ -124,10 +134,13 @@ def _read_suite(
             lines[test_id] = text
         elif phase == "collect":
             messages[test_id] = text
+            failures.add(test_id)
         else:
             phases.setdefault(test_id, []).append((phase, outcome))
             if outcome != "passed":
                 messages[test_id] = text
+            if outcome == "failed":
+                failures.add(test_id)
     green = [("setup", "passed"), ("call", "passed"), ("teardown", "passed")]
     passed = {test_id for test_id, seen in phases.items() if seen == green}
     failed = {test_id for test_id in canaries if ("call", "failed") in phases.get(test_id, [])}
@@ -136,6 +149,7 @@ def _read_suite(
     return SuiteRun(
         passed=frozenset(known),
         messages=messages,
+        failed=frozenset(failures - canaries),
         num_canaries_failed=len(failed),
         complete=complete,
         forged=forged,
@@ -171,8 +185,3 @@ def _canaries(test_files: Sequence[str], count: int) -> dict[str, str]:
 
 def _word() -> str:
     return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10))
-
-
-def _is_test_file(path: str) -> bool:
-    name = PurePosixPath(path).name
-    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from envs.errors import UserError
 from envs.records import Split
+from tightrope_cli import tasks_path
+from tightrope_cli.stages import Stages
 from train.load import COMMON_FLAGS, Command, Flag, parse_command
-from train.progress import Progress
 from train.run_dir import cache_dir, tasks_dir
 from train.settings import TaskSettings
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 LOCK = Path(__file__).resolve().parents[1] / "configs" / "projects.lock.json"
 VERBS = {
+    "add": "add a project of PyPI to the lock file of the `projects` source",
     "build": "make tasks and check each with the real grader (gold scores 1, no-op 0)",
     "show": "print one task: statement, files, visible tests; --private adds the answer",
     "stats": "count tasks by split, operator and size; histograms as PNG files",
@@ -39,8 +41,9 @@ USAGE = """usage: tightrope tasks VERB [...]
 
 {verbs}
 
-example:
+examples:
   tightrope tasks build --config configs/tiny.yaml
+  tightrope tasks build --source path --path DIR [--python EXE]
 """
 
 
@@ -63,6 +66,8 @@ def main(argv: list[str]) -> int:
 
 
 def _build(argv: list[str]) -> int:
+    if tasks_path.is_asked_for(argv):
+        return tasks_path.main(argv)
     command = parse_command(
         argv,
         prog="tightrope tasks build",
@@ -83,7 +88,7 @@ def _build(argv: list[str]) -> int:
     if (folder / "manifest.json").is_file() and not command.clean:
         print_counts(_open_same(folder, tasks, counts), folder, note="already built")
         return 0
-    with _Stages() as stages:
+    with Stages() as stages:
         build(
             tasks.source,
             out_dir=folder,
@@ -148,31 +153,6 @@ def _show(argv: list[str]) -> int:
         print(f"fail to pass: {', '.join(hidden.fail_to_pass)}")
         print(f"pass to pass: {len(hidden.pass_to_pass)} tests")
     return 0
-
-
-class _Stages:
-    """One progress line for each stretch of the build."""
-
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> "_Stages":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._close()
-
-    def report(self, what: str, done: int, total: int, note: str = "") -> None:
-        if self._progress is None or self._progress.what != what:
-            self._close()
-            self._progress = Progress(what, total=total, unit="done")
-            self._progress.__enter__()
-        self._progress.total = total
-        self._progress.update(done, note=note)
-
-    def _close(self) -> None:
-        if self._progress is not None:
-            self._progress.__exit__()
 
 
 def open_set(folder: Path, command: Command) -> "TaskStore":

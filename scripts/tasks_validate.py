@@ -8,7 +8,7 @@ part of an answer may show. The tasks that fail are printed with the reason, and
 
 from pathlib import Path
 
-from train.load import Flag, parse_flags
+from train.load import Flag, default_cache, parse_flags
 from train.progress import Progress
 
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     store = TaskStore.open(flags["dir"])
     total, failed = len(store.public), list[str]()
     with (
-        make_grader(store) as grader,
+        make_grader(store, cache_dir=default_cache()) as grader,
         Progress("checking gold and no-op", total=total, unit="tasks") as progress,
     ):
         checks = validate(store.built(), grader=grader, workers=flags["workers"])

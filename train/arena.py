@@ -7,7 +7,7 @@ from envs.grading import make_grader
 from envs.tasks.store import TaskStore
 from train.model import chat_format, load_tokenizer, run_tokenizer
 from train.rollouts import Arena
-from train.run_dir import tasks_dir
+from train.run_dir import cache_dir, tasks_dir
 from train.settings import Settings
 
 
@@ -25,6 +25,7 @@ def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[
     store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
     chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
     share = settings.reward.second_runner_share
-    with make_grader(store, second_runner_share=share) as grader:
+    cache = cache_dir(settings)
+    with make_grader(store, second_runner_share=share, cache_dir=cache) as grader:
         turns = max_turns or settings.context.max_turns
         yield Arena(store, chat, settings, grader, turns)

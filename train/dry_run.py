@@ -45,7 +45,7 @@ from train.model import (
 )
 from train.progress import Progress, duration
 from train.rollouts import Arena, group_requests
-from train.run_dir import COMMANDS, StageDir, dump_settings
+from train.run_dir import COMMANDS, StageDir, cache_dir, dump_settings
 from train.segments import episode_rows
 from train.settings import Settings
 
@@ -129,7 +129,7 @@ def _build(
         columns |= _planned_memory(settings, stage, shape=model.config, count=count)
     progress.advance(note="playing gold")
     store = TaskStore.open(tasks.path)
-    with make_grader(store) as grader:
+    with make_grader(store, cache_dir=cache_dir(settings)) as grader:
         arena = Arena(store, chat, settings, grader, settings.context.max_turns)
         gold, careful = (_play(arena, stage, name) for name in ("gold", "careful"))
     row = episode_rows(gold, advantage=0.0)[0]

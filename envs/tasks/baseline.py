@@ -6,18 +6,18 @@ that is timed, and two that are traced.
 
 import hashlib
 import json
-import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InfrastructureError
 from envs.forkserver import ForkServer
+from envs.interpreter import Interpreter, interpreter_of
 from envs.suite import SuiteRun, run_suite
-from envs.tasks.projects import SUITE_LIMIT_S, Project, green_tests
+from envs.tasks.green import SUITE_LIMIT_S, green_tests
+from envs.tasks.projects import Project
 from envs.tasks.reach import Reach
 from envs.tasks.store import Files, content_sha
 
@@ -52,15 +52,18 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
         InfrastructureError: The sandbox failed twice.
     """
     path = cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
-    made_by = [platform.python_version(), version("pytest"), content_sha(files)]
+    interpreter = interpreter_of(project.runtime, cache_dir=cache_dir)
+    made_by = [*interpreter.versions, content_sha(files)]
     named = json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)])
     key = hashlib.sha256(named.encode()).hexdigest()
     known = _read(path)
     if known.get("key") != key:
         try:
-            known = _measured(project, files, server)
+            known = _measured(project, files, server, interpreter)
         except InfrastructureError:
-            known = _measured(project, files, server)  # all of it: five runs must agree
+            known = _measured(
+                project, files, server, interpreter
+            )  # all of it: five runs must agree
         if known.pop("in_time"):
             _write(path, {"key": key, **known})
     green = tuple(known["green"])
@@ -68,8 +71,10 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
     return Baseline(green, known["cpu_s"], reach)
 
 
-def _measured(project: Project, files: Files, server: ForkServer) -> dict[str, Any]:
-    green = green_tests(files, excluded=project.excluded_tests)
+def _measured(
+    project: Project, files: Files, server: ForkServer, interpreter: Interpreter
+) -> dict[str, Any]:
+    green = green_tests(files, excluded=project.excluded_tests, interpreter=interpreter)
     timed = run_suite(server, files, ids=green, wall_s=SUITE_LIMIT_S)
     traced = [
         run_suite(

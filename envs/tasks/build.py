@@ -18,8 +18,8 @@ from envs.errors import UserError
 from envs.grading import make_grader
 from envs.records import JsonValue, Split
 from envs.tasks import mutants, planted, synthetic
-from envs.tasks.projects import load_lock
-from envs.tasks.store import BuiltTask, Manifest, TaskStore, write_built
+from envs.tasks.projects import Project, load_lock
+from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
 from envs.tasks.tally import Report, Tally, silent
 from envs.tasks.validate import validate
 
@@ -44,31 +44,33 @@ def build(
     workers: int = 2,
     report: Report = silent,
     make_tasks: MakeTasks | None = None,
+    local: tuple[Project, Files] | None = None,
 ) -> Manifest:
     """Build a task set at `out_dir`, replacing one that is there, and return its manifest.
 
     Args:
-        source: `synthetic`, `projects`, or any name for what `make_tasks` makes.
+        source: `synthetic`, `projects`, `path`, or any name for what `make_tasks` makes.
         counts: Tasks of each split.
         seed: Draws the tasks; splits do not depend on it.
         settings: Sizes of generated tasks.
         cache_dir: Where downloaded sdists and what is known of bugs in them are kept.
         workers: Sandboxed runs under way at once.
+        local: The project of `path` and its tree (`envs/tasks/local.py`).
 
     Raises:
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
         InfrastructureError: The sandbox failed several times in a row.
     """
     tally = Tally()
-    asked = described(source, counts=counts, settings=settings, lock=lock)
+    asked = described(source, counts=counts, settings=settings, lock=lock, local=local)
     if source == "synthetic":
         make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
         made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
-        kept = _validated(made, workers=workers, tally=tally, report=report)
+        kept = _validated(made, cache_dir=cache_dir, workers=workers, tally=tally, report=report)
     else:
         kept = planted.planted_tasks(
-            load_lock(lock),
+            [local] if local else planted.read_projects(load_lock(lock), counts, cache_dir, report),
             counts=counts,
             seed=seed,
             cache_dir=cache_dir,
@@ -100,14 +102,16 @@ def described(
     counts: Mapping[Split, int],
     settings: synthetic.SyntheticSettings = synthetic.DEFAULTS,
     lock: Path = Path("configs/projects.lock.json"),
+    local: tuple[Project, Files] | None = None,
 ) -> dict[str, JsonValue]:
     """Return what a set's manifest says of its making: a set that says otherwise is another one."""
     asked: dict[str, JsonValue] = {"asked": dict(counts)}
     if source == "synthetic":
         return asked | asdict(settings)
-    if source != "projects":
+    if source not in ("projects", "path"):
         return asked
-    pinned = {project.name: project.model_dump(mode="json") for project in load_lock(lock)}
+    projects = [local[0]] if local else load_lock(lock)
+    pinned = {project.name: project.model_dump(mode="json") for project in projects}
     return asked | {"generator": mutants.GENERATOR, "shares": planted.SHARES} | pinned
 
 
@@ -136,10 +140,10 @@ def _generated(
 
 
 def _validated(
-    made: Sequence[BuiltTask], *, workers: int, tally: Tally, report: Report
+    made: Sequence[BuiltTask], *, cache_dir: Path, workers: int, tally: Tally, report: Report
 ) -> list[BuiltTask]:
     kept: list[BuiltTask] = []
-    with make_grader(TaskStore.of(made)) as grader:
+    with make_grader(TaskStore.of(made), cache_dir=cache_dir) as grader:
         for done, checked in enumerate(validate(made, grader=grader, workers=workers)):
             report("checking gold and no-op", done, len(made))
             if checked.reject is None:

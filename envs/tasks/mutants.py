@@ -182,6 +182,7 @@ def assemble(
         gold_patch=gold_patch(workspace, mended),
         gold_spans=tuple(_gold_span(workspace[edit.path], edit) for edit in edits),
         limit_s=LIMIT_S,
+        runtime=project.runtime,
     )
     return BuiltTask(public, hidden, workspace, files)
 
@@ -225,8 +226,8 @@ def _visible_failures(
 
 def _provenance(project: Project, seed: int) -> Provenance:
     return Provenance(
-        source="projects",
-        origin=f"pypi:{project.name}=={project.version}",
+        source=project.source,
+        origin=project.origin,
         licence=project.licence,
         sha256=project.sha256,
         generator=GENERATOR,

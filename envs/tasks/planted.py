@@ -18,7 +18,8 @@ from pathlib import Path
 from envs.errors import InfrastructureError, UserError
 from envs.forkserver import ForkServer
 from envs.grading import make_grader
-from envs.records import Split
+from envs.interpreter import interpreter_of
+from envs.records import Runtime, Split
 from envs.tasks.baseline import Baseline, baseline
 from envs.tasks.combine import Bug, combine
 from envs.tasks.mutants import GENERATOR, LIMIT_S, SPLITS, candidates, repeated_functions
@@ -48,8 +49,29 @@ class _Source:
     bugs: Sequence[Bug]
 
 
+class Servers(ExitStack):
+    """The fork-servers of a build: one for each Python and set of extra wheels."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        super().__init__()
+        self._cache_dir = cache_dir
+        self._found: dict[Runtime, ForkServer] = {}
+
+    def of(self, project: Project) -> ForkServer:
+        """Return the one that runs the project's suite.
+
+        Raises:
+            UserError: Its wheels cannot be had, or its Python does not start.
+        """
+        if project.runtime not in self._found:
+            interpreter = interpreter_of(project.runtime, cache_dir=self._cache_dir)
+            server = ForkServer(preload="pytest", interpreter=interpreter)
+            self._found[project.runtime] = self.enter_context(server)
+        return self._found[project.runtime]
+
+
 def planted_tasks(
-    projects: Sequence[Project],
+    trees: Sequence[tuple[Project, Files]],
     *,
     counts: Mapping[Split, int],
     seed: int,
@@ -63,7 +85,8 @@ def planted_tasks(
     A project whose suite is not green, or too slow, is left out, counted, and named in the journal.
 
     Args:
-        cache_dir: Where sdists are, and what is known of suites and bugs, for a build that is
+        trees: The projects with their whole trees.
+        cache_dir: Where is kept what is known of suites and bugs, for a build that is
             stopped.
         workers: Sandboxed runs under way at once.
         tally: Counts what was dropped.
@@ -72,18 +95,16 @@ def planted_tasks(
         UserError: An sdist cannot be had, or no suite is green.
         InfrastructureError: The sandbox failed several times in a row.
     """
-    wanted = [project for project in projects if counts[project.split] > 0]
-    trees = _read(wanted, cache_dir=cache_dir, report=report)
     repeats = repeated_functions(trees)
     tally.rejects["function like one of an earlier split"] += len(repeats)
     made: list[BuiltTask] = []
     with (
-        ForkServer(preload="pytest") as server,
-        make_grader(open_tasks := OpenTasks()) as grader,
+        Servers(cache_dir) as servers,
+        make_grader(open_tasks := OpenTasks(), cache_dir=cache_dir) as grader,
         ThreadPoolExecutor(workers) as pool,
     ):
         suites = _suites(
-            trees, server=server, cache_dir=cache_dir, pool=pool, tally=tally, report=report
+            trees, servers=servers, cache_dir=cache_dir, pool=pool, tally=tally, report=report
         )
         sources = [
             _Source(
@@ -93,6 +114,7 @@ def planted_tasks(
         ]
         for source, count, others in _turns(sources, counts, made):
             project, files, suite = source.project, source.files, source.suite
+            server = servers.of(project)
             kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
             verdicts = Verdicts(kept, files=files, green=suite.green)
             trial = Trial(project, files, suite, seed, server, grader, open_tasks, verdicts)
@@ -113,10 +135,16 @@ def kind_of(bug: Bug) -> str:
     return IN_FILE if len(bug.paths) == 1 else ACROSS
 
 
-def _read(
-    projects: Sequence[Project], *, cache_dir: Path, report: Report
+def read_projects(
+    projects: Sequence[Project], counts: Mapping[Split, int], cache_dir: Path, report: Report
 ) -> list[tuple[Project, Files]]:
+    """Return the trees of the projects of those splits of which tasks are asked for.
+
+    Raises:
+        UserError: An sdist cannot be had, or is not the one that is pinned.
+    """
     trees = []
+    projects = [project for project in projects if counts[project.split] > 0]
     for done, project in enumerate(projects):
         report("read projects", done, len(projects), project.name)
         trees.append((project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))))
@@ -127,7 +155,7 @@ def _read(
 def _suites(
     trees: Sequence[tuple[Project, Files]],
     *,
-    server: ForkServer,
+    servers: "Servers",
     cache_dir: Path,
     pool: Executor,
     tally: Tally,
@@ -135,7 +163,7 @@ def _suites(
 ) -> list[tuple[Project, Files, Baseline]]:
     """Measure all suites; leave out those that are not green, unless none is."""
     working = [
-        pool.submit(baseline, project, files=files, server=server, cache_dir=cache_dir)
+        pool.submit(baseline, project, files=files, server=servers.of(project), cache_dir=cache_dir)
         for project, files in trees
     ]
     found, failures = [], list[UserError | InfrastructureError]()

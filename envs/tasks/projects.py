@@ -7,36 +7,34 @@ sandbox only.
 """
 
 import hashlib
-import random
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
-from envs.forkserver import ForkServer
-from envs.records import Record, Split
-from envs.suite import run_suite
+from envs.records import Record, Runtime, Split
 from envs.tasks.store import Files
-
-NUM_ORDERED_RUNS = 3  # of five in all, with hash seed 0
-RANDOM_SEEDS = (1, 2)  # hash seeds of the other two, and seeds of their order
-SUITE_LIMIT_S = 60.0
 
 
 class Project(Record):
-    """One entry of the lock file.
+    """One entry of the lock file, or a project in a user's own folder (then without an sdist).
 
     Attributes:
         split: Where all its tasks go, so that no two splits share a project.
         roots: Folders and files at the top of the sdist that make up the tree, tests included.
         mutated: Files in which bugs are planted.
+        data: Suffixes of text files that belong to the tree, beside `.py`.
         excluded_tests: Ids of tests that do not count, and paths of test files that are left out of
             the tree, each with the reason.
+        requirements: Pins of wheels that the tests need beside pytest (`envs/wheels.py`).
+        python: Path of a user's interpreter; '' for the one that runs this.
+        num_tests: Tests that passed in five runs when the project was added; 0 if not recorded.
+        suite_s: CPU seconds that one run of them took then; 0 if not recorded.
     """
 
     name: str = ""
@@ -49,7 +47,27 @@ class Project(Record):
     licence_sha256: str
     roots: tuple[str, ...]
     mutated: tuple[str, ...]
+    data: tuple[str, ...] = ()
     excluded_tests: dict[str, str] = Field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+    python: str = ""
+    num_tests: int = 0
+    suite_s: float = 0.0
+
+    @property
+    def source(self) -> Literal["projects", "path"]:
+        """Where it comes from."""
+        return "projects" if self.sdist else "path"
+
+    @property
+    def origin(self) -> str:
+        """The same for a task's record, with its name and version."""
+        return f"pypi:{self.name}=={self.version}" if self.sdist else f"path:{self.name}"
+
+    @property
+    def runtime(self) -> Runtime:
+        """What its tests run with."""
+        return Runtime(python=self.python, requirements=self.requirements)
 
 
 def load_lock(path: Path) -> list[Project]:
@@ -101,9 +119,9 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
 
 
 def read_sdist(project: Project, *, sdist: Path) -> Files:
-    """Return the Python files under the project's roots, path to text, without unpacking.
+    """Return the files under the project's roots, path to text, without unpacking.
 
-    Test files that the lock file excludes are left out.
+    These are Python and data files in UTF-8, but for test files that the lock file excludes.
 
     Raises:
         UserError: The licence is not the recorded one, or a file to mutate is missing.
@@ -118,8 +136,10 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
                 continue
             if path == project.licence_file:
                 licence = data.read()
-            elif path.endswith(".py") and path.split("/")[0] in project.roots:
-                files[path] = data.read().decode("utf-8").replace("\r\n", "\n")
+            elif path.split("/")[0] in project.roots and path.endswith((".py", *project.data)):
+                text = text_of(data.read())
+                if text is not None:
+                    files[path] = text
     if hashlib.sha256(licence).hexdigest() != project.licence_sha256:
         raise UserError(
             f"the licence of {project.name} is not the recorded one",
@@ -137,51 +157,23 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
     return files
 
 
+def text_of(data: bytes) -> str | None:
+    """Return a file's text, or None if it is not UTF-8."""
+    try:
+        return data.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        return None
+
+
 def is_test_file(path: str) -> bool:
     """Tell whether a path belongs to a suite: a test file, a conftest, or any under `tests/`."""
     *folders, name = path.split("/")
     return (
-        name == "conftest.py"
+        name in ("conftest.py", "tests.py")
         or name.startswith("test_")
         or name.endswith("_test.py")
         or any(folder in ("tests", "test") for folder in folders)
     )
-
-
-def green_tests(files: Files, *, excluded: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the ids of all tests of an unchanged suite, in order, after five runs that agree.
-
-    Three in file order, two in random order with other hash seeds, all in the sandbox. Skipped
-    tests and those in `excluded` are not counted.
-
-    Raises:
-        UserError: Another test failed in some run, or none passed.
-        InfrastructureError: The sandbox failed.
-    """
-    runs = []
-    for seed in (0, *RANDOM_SEEDS):
-        orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
-        with ForkServer(preload="pytest", hash_seed=seed) as server:
-            runs += [
-                run_suite(server, files, ids=None, wall_s=SUITE_LIMIT_S, shuffle=shuffle)
-                for shuffle in orders
-            ]
-    green = runs[0].passed.difference(excluded)
-    red = {
-        test: text
-        for run in runs
-        for test, text in run.messages.items()
-        if test not in excluded and "Skipped:" not in text
-    }
-    red |= {test: "did not pass in every run" for run in runs for test in green - run.passed}
-    if red or not green or not all(run.complete for run in runs):
-        first = next(iter(red.items()), ("no test", "passed"))
-        raise UserError(
-            "the project's suite is not green in five runs",
-            got=" ".join(": ".join(first).split())[-300:],
-            remedy="pin a release whose suite passes here, or exclude the test with its reason",
-        )
-    return tuple(sorted(green))
 
 
 def _sha_of(path: Path) -> str:

@@ -54,17 +54,18 @@ class OpenTasks:
 
     def __init__(self) -> None:
         self.public: dict[str, RepairTask] = {}
+        self.hidden: dict[str, HiddenTask] = {}
         self._tasks: dict[str, BuiltTask] = {}
 
     @contextmanager
     def holding(self, task: BuiltTask) -> Iterator[None]:
         """Have a task known for a while; no two of one id at once."""
         name = task.public.id
-        self.public[name], self._tasks[name] = task.public, task
+        self.public[name], self.hidden[name], self._tasks[name] = task.public, task.hidden, task
         try:
             yield
         finally:
-            del self.public[name], self._tasks[name]
+            del self.public[name], self.hidden[name], self._tasks[name]
 
     def workspace(self, task: RepairTask) -> Files:
         """Return the broken workspace as handed out."""

@@ -1,0 +1,81 @@
+"""Extra packages that a suite needs: pure-Python wheels, pinned, in a folder named by their pins.
+
+    pins = pin_wheels(["hypothesis"], cache_dir=folder)
+    site = installed_wheels(pins, cache_dir=folder)
+
+The folder is written once, whole or not at all, and then only read; pip checks each wheel's sha256.
+Nothing of a wheel is executed by its installation.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import UserError
+
+
+def pin_wheels(wanted: Sequence[str], *, cache_dir: Path) -> tuple[str, ...]:
+    """Return pins (`NAME==VERSION --hash=sha256:...`) of packages and of all that they require.
+
+    Raises:
+        UserError: One cannot be had as a pure-Python wheel.
+    """
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
+        _pip(["download", "--only-binary", ":all:", "--dest", folder, *wanted], wanted)
+        found = sorted(Path(folder).iterdir())
+        compiled = [path.name for path in found if not path.name.endswith("-none-any.whl")]
+        if compiled:
+            raise UserError(
+                "a requirement is not pure Python",
+                got=", ".join(compiled),
+                remedy="exclude the tests that need it with --exclude",
+            )
+        return tuple(_pin(path) for path in found)
+
+
+def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
+    """Return the folder with the pinned packages, after installing them if it is not there.
+
+    Raises:
+        UserError: pip cannot get one, or what it got has another sha256.
+    """
+    text = "\n".join(sorted(pins)) + "\n"
+    folder = cache_dir / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:24]
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+        listed, target = Path(fresh) / "requirements.txt", Path(fresh) / "site"
+        listed.write_text(text, "utf-8")
+        command = ["install", "--no-deps", "--no-compile", "--only-binary", ":all:"]
+        command += ["--require-hashes", "--target", str(target), "-r", str(listed)]
+        _pip(command, pins)
+        shutil.rmtree(target / "bin", ignore_errors=True)
+        target.chmod(0o755)  # runs have a user id of their own
+        try:
+            target.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+def _pin(wheel: Path) -> str:
+    name, version = wheel.name.split("-")[:2]
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+
+
+def _pip(arguments: Sequence[str], wanted: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UserError(
+            f"cannot get {', '.join(wanted)} as wheels"[:300],
+            got=(done.stderr.strip().splitlines() or ["pip failed"])[-1][:200],
+            remedy="look at the names and at the network",
+        )
