@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         source="import",
         seed=0,
         licence="unknown",
-        rejects=dict(sorted(Counter(why.partition(":")[0] for _, why in rejects).items())),
+        rejects=dict(sorted(Counter(why.partition(" (")[0] for _, why in rejects).items())),
         settings={"repo": instances[0].repo, "tree": content_sha(files)},
     )
     write_built(out, tasks=kept, manifest=manifest)

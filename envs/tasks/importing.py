@@ -72,7 +72,7 @@ def import_instances(
 
 
 class _RejectError(Exception):
-    """Why an instance is of no use: 'reason: what in particular'."""
+    """Why an instance is of no use: 'reason (what in particular)'."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class _Import:
         try:
             changed = apply_patch(self.files, self.instance.patch)
         except ValueError as error:
-            raise _RejectError(f"the patch is of no use: it {error}") from error
+            raise _RejectError(f"the patch is of no use (it {error})") from error
         for path in changed:
             if is_test_file(path) or not path.endswith(".py"):
-                raise _RejectError(f"the patch changes more than Python sources: {path}")
+                raise _RejectError(f"the patch changes more than Python sources ({path})")
         if all(self.files[path] == text for path, text in changed.items()):
             raise _RejectError("the patch changes nothing")
         return changed
@@ -128,7 +128,7 @@ class _Import:
         if not failing or not passing:
             raise _RejectError("FAIL_TO_PASS is empty, or nothing of PASS_TO_PASS passes here")
         if red := sorted(failing - self.suite.green):
-            raise _RejectError(f"FAIL_TO_PASS does not pass five times without the bug: {red[0]}")
+            raise _RejectError(f"FAIL_TO_PASS does not pass five times without the bug ({red[0]})")
         if len({function_of(test) for test in failing}) < 2:
             raise _RejectError("one failing test function only, so that none would be hidden")
         if len(failing) > (len(failing) + len(passing)) / 2:
@@ -143,9 +143,9 @@ class _Import:
             if not run.complete or any("::" not in test for test in run.messages):
                 raise _RejectError("with the bug, collection or the run itself breaks")
             if kept := sorted(failing & run.passed):
-                raise _RejectError(f"FAIL_TO_PASS passes with the bug: {kept[0]}")
+                raise _RejectError(f"FAIL_TO_PASS passes with the bug ({kept[0]})")
             if lost := sorted(passing - run.passed):
-                raise _RejectError(f"PASS_TO_PASS fails with the bug: {lost[0]}")
+                raise _RejectError(f"PASS_TO_PASS fails with the bug ({lost[0]})")
 
     def _assembled(
         self, changed: Files, *, failing: frozenset[str], ids: Sequence[str]
@@ -157,7 +157,7 @@ class _Import:
         gold = workspace | {path: self.files[path] for path in changed}
         edits = gold_edits(workspace, gold)
         if apply_edits(workspace, edits) != gold:
-            raise _RejectError("its reverse is no replacement of lines: odd line ends")
+            raise _RejectError("its reverse is no replacement of lines (odd line ends)")
         task_id = "t_" + hashlib.sha256(name.encode()).hexdigest()[:12]
         public = RepairTask(
             id=task_id,

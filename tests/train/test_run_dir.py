@@ -185,4 +185,5 @@ def test_tasks_are_shared_by_runs_with_equal_task_settings(settings: Settings) -
     assert base.parent == Path(".cache/tightrope/tasks")
     assert tasks_dir(with_overrides(settings, "--run.name=other", "--grpo.max_steps=1")) == base
     assert tasks_dir(with_overrides(settings, "--tasks.seed=1")) != base
+    assert tasks_dir(with_overrides(settings, "--tasks.difficulty={sites: [1, 1]}")) == base
     assert tasks_dir(settings) == Path(settings.tasks.dir)

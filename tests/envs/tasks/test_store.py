@@ -129,6 +129,21 @@ def test_writing_replaces_a_set_whole(tmp_path, tasks):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_tasks_are_selected_by_difficulty(tmp_path, tasks):
+    known = {"call_distance": 3, "sites": 2}
+    first, *others = tasks
+    difficulty = first.public.difficulty.model_copy(update=known)
+    first = replace(first, public=first.public.model_copy(update={"difficulty": difficulty}))
+    write_built(tmp_path / "set", tasks=[first, *others[:2]], manifest=MANIFEST)
+    store = TaskStore.open(tmp_path / "set")
+    assert store.narrowed({}).built() == store.built()
+    assert store.narrowed({"call_distance": (3, 3), "sites": (1, 2)}).built() == [first]
+    assert set(store.narrowed({"call_distance": (3, 3)}).hidden) == {first.public.id}
+    with pytest.raises(UserError, match="no train task") as caught:
+        store.narrowed({"call_distance": (0, 2)})
+    assert "call_distance 0 to 2" in str(caught.value)
+
+
 def test_datasets_reads_the_public_part_and_nothing_else(tmp_path, tasks, monkeypatch):
     import datasets  # a second, which only this test needs
 
