@@ -163,7 +163,7 @@ def differences(place: Place, first: str, second: str) -> list[str]:
         found.append("metrics")
     last = f"checkpoints/checkpoint-{place.num_steps}"
     names = [f"{folder}/adapter_model.safetensors" for folder in ("adapter", last)]
-    names.append("dev.jsonl")
+    names += ["dev.jsonl", "solves.json"]
     names += [f"episodes/step_{step:05d}.jsonl" for step in range(1, place.num_steps + 1)]
     for name in names:
         files = [place.grpo(run) / name for run in (first, second)]

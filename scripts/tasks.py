@@ -152,6 +152,8 @@ def _show(argv: list[str]) -> int:
         print(f"\noperators: {', '.join(hidden.operators)}\n{hidden.gold_patch}")
         print(f"fail to pass: {', '.join(hidden.fail_to_pass)}")
         print(f"pass to pass: {len(hidden.pass_to_pass)} tests")
+        for case in hidden.cases:
+            print(f"  {case.id}  {case.function}{case.args} gives {case.expected}")
     return 0
 
 

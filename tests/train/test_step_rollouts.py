@@ -11,6 +11,7 @@ from tests.rewards.episodes import make_episode
 from tests.train.small_run import settings_in
 from train.progress import Progress
 from train.run_dir import open_stage
+from train.solve_counts import read_solves
 from train.step_rollouts import StepRollouts
 
 
@@ -39,6 +40,7 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
         resumed.restore(dropped_after=flagged)
     assert resumed.pressure == lived.pressure
     assert resumed.cap == lived.cap
+    assert sum(each.samples for each in read_solves(stage).values()) == 64 * num_steps
     if num_steps == 40:
         assert resumed.cap.tokens is not None
         assert lived.pressure.reference is not None, "the controller was at work"
