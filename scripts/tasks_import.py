@@ -8,10 +8,17 @@ only read. What is rejected is printed with its reason and counted in the set's 
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envs.errors import UserError
+from envs.records import Split
+from envs.tasks.card import SPLITS
 from train.load import Flag, parse_flags
 from train.progress import Progress
+
+if TYPE_CHECKING:
+    from envs.tasks.instances import Instance
+    from envs.tasks.store import BuiltTask, Files
 
 
 def main(argv: list[str]) -> int:
@@ -25,9 +32,7 @@ def main(argv: list[str]) -> int:
             Flag("file", "JSON or JSONL of instances", kind=Path),
             Flag("--repo", "the repository's folder, without a bug", kind=Path),
             Flag("--out", "folder of the task set", kind=Path),
-            Flag(
-                "--split", "where the tasks go", default="train", choices=("train", "dev", "test")
-            ),
+            Flag("--split", "where the tasks go", default="train", choices=SPLITS),
             Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
             Flag("--clean", "replace a task set that is there", kind=bool),
         ],
@@ -39,31 +44,11 @@ def main(argv: list[str]) -> int:
     if (out / "manifest.json").is_file() and not flags["clean"]:
         remedy = "--clean replaces it, or name another folder"
         raise UserError("a task set is there already", got=str(out), remedy=remedy)
-    from envs.grading import make_grader
-    from envs.tasks.importing import import_instances
     from envs.tasks.instances import read_instances, read_repository
-    from envs.tasks.store import Manifest, TaskStore, content_sha, write_built
-    from envs.tasks.validate import validate
+    from envs.tasks.store import Manifest, content_sha, write_built
 
     instances, files = read_instances(flags["file"]), read_repository(flags["repo"])
-    made, rejects = [], list[tuple[str, str]]()
-    with Progress("instances", total=len(instances), unit="tried") as progress:
-        for done, found in enumerate(
-            import_instances(instances, files=files, split=flags["split"]), start=1
-        ):
-            if found.task is None:
-                rejects.append((found.instance_id, found.reject))
-            else:
-                made.append((found.instance_id, found.task))
-            progress.update(done)
-    kept = []
-    with make_grader(TaskStore.of(task for _, task in made)) as grader:
-        checks = validate((task for _, task in made), grader=grader, workers=flags["workers"])
-        for (name, _), checked in zip(made, checks, strict=True):
-            if checked.reject is None:
-                kept.append(checked.task)
-            else:
-                rejects.append((name, checked.reject))
+    kept, rejects = _tried(instances, files, split=flags["split"], workers=flags["workers"])
     for name, reject in rejects:
         print(f"{name}: {reject}")
     if not kept:
@@ -79,3 +64,32 @@ def main(argv: list[str]) -> int:
     write_built(out, tasks=kept, manifest=manifest)
     print(f"{out}: {len(kept)} {flags['split']} tasks of {len(instances)} instances")
     return 0
+
+
+def _tried(
+    instances: "list[Instance]", files: "Files", *, split: Split, workers: int
+) -> "tuple[list[BuiltTask], list[tuple[str, str]]]":
+    """Return the tasks that pass every check, and which instances do not, with the reason."""
+    from envs.grading import make_grader
+    from envs.tasks.importing import import_instances
+    from envs.tasks.store import TaskStore
+    from envs.tasks.validate import validate
+
+    made, rejects = [], list[tuple[str, str]]()
+    with Progress("instances", total=len(instances), unit="tried") as progress:
+        tried = import_instances(instances, files=files, split=split)
+        for done, found in enumerate(tried, start=1):
+            if found.task is None:
+                rejects.append((found.instance_id, found.reject))
+            else:
+                made.append((found.instance_id, found.task))
+            progress.update(done)
+    kept = []
+    with make_grader(TaskStore.of(task for _, task in made)) as grader:
+        checks = validate((task for _, task in made), grader=grader, workers=workers)
+        for (name, _), checked in zip(made, checks, strict=True):
+            if checked.reject is None:
+                kept.append(checked.task)
+            else:
+                rejects.append((name, checked.reject))
+    return kept, rejects
