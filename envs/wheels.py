@@ -17,25 +17,22 @@ from pathlib import Path
 
 from envs.errors import UserError
 
+# Wheels that run on any machine.
+_PURE = "--only-binary :all: --platform any --implementation py --abi none".split()
+
 
 def pin_wheels(wanted: Sequence[str], *, cache_dir: Path) -> tuple[str, ...]:
     """Return pins (`NAME==VERSION --hash=sha256:...`) of packages and of all that they require.
+
+    Of each the newest version with a pure-Python wheel is taken.
 
     Raises:
         UserError: One cannot be had as a pure-Python wheel.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
-        _pip(["download", "--only-binary", ":all:", "--dest", folder, *wanted], wanted)
-        found = sorted(Path(folder).iterdir())
-        compiled = [path.name for path in found if not path.name.endswith("-none-any.whl")]
-        if compiled:
-            raise UserError(
-                "a requirement is not pure Python",
-                got=", ".join(compiled),
-                remedy="exclude the tests that need it with --exclude",
-            )
-        return tuple(_pin(path) for path in found)
+        _pip(["download", *_PURE, "--dest", folder, *wanted], wanted)
+        return tuple(_pin(path) for path in sorted(Path(folder).iterdir()))
 
 
 def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
@@ -52,8 +49,8 @@ def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
         listed, target = Path(fresh) / "requirements.txt", Path(fresh) / "site"
         listed.write_text(text, "utf-8")
-        command = ["install", "--no-deps", "--no-compile", "--only-binary", ":all:"]
-        command += ["--require-hashes", "--target", str(target), "-r", str(listed)]
+        command = ["install", "--no-deps", "--no-compile", *_PURE, "--require-hashes"]
+        command += ["--target", str(target), "-r", str(listed)]
         _pip(command, pins)
         shutil.rmtree(target / "bin", ignore_errors=True)
         target.chmod(0o755)  # runs have a user id of their own
@@ -77,5 +74,5 @@ def _pip(arguments: Sequence[str], wanted: Sequence[str]) -> None:
         raise UserError(
             f"cannot get {', '.join(wanted)} as wheels"[:300],
             got=(done.stderr.strip().splitlines() or ["pip failed"])[-1][:200],
-            remedy="look at the names and at the network",
+            remedy="look at the names and the network; only pure-Python wheels will do",
         )

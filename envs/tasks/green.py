@@ -115,7 +115,8 @@ def last_words(message: str) -> str:
     """Return the line of a failure that says what went wrong."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     told = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
-    return " ".join((told or lines or ["nothing"])[-1].split())[:160]
+    told = told[:1] or lines[-1:] or ["nothing"]
+    return " ".join(told[0].split())[:160]
 
 
 def _ending(run: SuiteRun) -> str:
