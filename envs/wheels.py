@@ -18,7 +18,7 @@ from pathlib import Path
 from envs.errors import UserError
 
 # Wheels that run on any machine.
-_PURE = "--only-binary :all: --platform any --implementation py --abi none".split()
+_PURE = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
 
 
 def pin_wheels(wanted: Sequence[str], *, cache_dir: Path) -> tuple[str, ...]:

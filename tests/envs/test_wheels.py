@@ -59,5 +59,5 @@ def test_another_wheel_than_the_pinned_one_is_refused(tmp_path, monkeypatch):
 
 def test_a_wheel_with_compiled_code_is_refused(tmp_path, monkeypatch):
     offer_wheel(tmp_path / "index", monkeypatch, name="extra", tag="cp311-abi3-linux_x86_64")
-    with pytest.raises(UserError, match="not pure Python|cannot get"):
+    with pytest.raises(UserError, match="cannot get extra"):
         pin_wheels(["extra"], cache_dir=tmp_path / "cache")

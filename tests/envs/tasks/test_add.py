@@ -70,7 +70,7 @@ def test_what_is_of_no_use_is_refused_with_the_reason(tmp_path, monkeypatch, cha
 
 def test_red_tests_are_named_and_few_may_be_left_out(tmp_path):
     files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED}
-    with pytest.raises(UserError, match="2 of 25 tests fail.*test_red_one.*test_red_two.*sick"):
+    with pytest.raises(UserError, match=r"2 of 25 tests fail.*test_red_one.*test_red_two.*sick"):
         tried(tmp_path / "refused", files)
     entry, *_ = tried(tmp_path / "left", files, exclusions=Exclusions(red=True))
     assert entry.num_tests == 23

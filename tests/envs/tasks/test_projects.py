@@ -1,17 +1,17 @@
 import re
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from envs.errors import UserError
-from envs.tasks.projects import fetch, green_tests, is_test_file, load_lock, read_sdist
+from envs.interpreter import interpreter_of
+from envs.tasks.green import green_tests
+from envs.tasks.projects import fetch, is_test_file, load_lock, read_sdist
 from tests.envs.tasks.small_project import CALC, FILES, LICENCE, TESTS, pack, project
 
 LOCK = Path(__file__).resolve().parents[3] / "configs" / "projects.lock.json"
 ALLOWED = {"MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "PSF-2.0", "ISC"}
-FAILING = TESTS + "\n\ndef test_red():\n    assert evens([2]) == []\n"
 
 
 def read(folder, **changes):
@@ -59,7 +59,8 @@ def test_the_lock_file_of_the_repository_pins_each_project(entry):
     assert entry.licence in ALLOWED
     assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
     assert re.fullmatch(r"[0-9a-f]{64}", entry.licence_sha256)
-    assert entry.sdist == f"{entry.name}-{entry.version}.tar.gz"
+    stem = re.sub(r"[-_.]+", "-", entry.sdist.removesuffix(f"-{entry.version}.tar.gz"))
+    assert stem.lower() == entry.name
     assert entry.mutated
     assert all(path.partition("/")[0] in entry.roots for path in entry.mutated)
     assert all(is_test_file(name.partition("::")[0]) for name in entry.excluded_tests)
@@ -68,8 +69,10 @@ def test_the_lock_file_of_the_repository_pins_each_project(entry):
 
 def test_the_lock_file_of_the_repository_fills_every_split():
     entries = load_lock(LOCK)
-    assert len(entries) >= 6
-    assert {entry.split for entry in entries} == {"train", "dev", "test"}
+    assert len(entries) >= 30
+    splits = Counter(entry.split for entry in entries)
+    assert splits["dev"] >= 3
+    assert splits["test"] >= 4
 
 
 @pytest.mark.parametrize("text", ["{", '{"calc": {"version": "1.0"}}'], ids=["JSON", "fields"])
@@ -82,29 +85,6 @@ def test_a_damaged_lock_file_is_one_error(tmp_path, text):
         load_lock(tmp_path / "nothing.json")
 
 
-def test_green_tests_are_those_that_pass_in_five_runs(tmp_path):
-    green = green_tests(read(tmp_path))
-    assert len(green) == 13
-    assert "tests/test_core.py::test_largest[values0]" in green
-    assert "tests/test_core.py::test_skipped" not in green
-
-
-def test_a_red_suite_is_refused_unless_the_test_is_excluded(tmp_path):
-    files = read(tmp_path, files=FILES | {"tests/test_core.py": FAILING})
-    with pytest.raises(UserError, match="not green in five runs"):
-        green_tests(files)
-    assert len(green_tests(files, excluded=["tests/test_core.py::test_red"])) == 13
-
-
-def test_a_test_that_depends_on_the_hash_seed_is_noticed(tmp_path):
-    show = [sys.executable, "-c", "print(hash('a'))"]
-    known = subprocess.check_output(show, env={"PYTHONHASHSEED": "0"}, text=True).strip()
-    text = f"{TESTS}\n\ndef test_seed():\n    assert hash('a') == {known}\n"
-    files = read(tmp_path, files=FILES | {"tests/test_core.py": text})
-    with pytest.raises(UserError, match="test_seed"):
-        green_tests(files)
-
-
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
@@ -115,6 +95,7 @@ def test_a_test_that_depends_on_the_hash_seed_is_noticed(tmp_path):
         ("test_core.py", True),
         ("calc/core_test.py", True),
         ("conftest.py", True),
+        ("calc/tests.py", True),
     ],
 )
 def test_what_belongs_to_a_suite(path, expected):
@@ -125,4 +106,6 @@ def test_what_belongs_to_a_suite(path, expected):
 @pytest.mark.parametrize("entry", load_lock(LOCK), ids=lambda entry: entry.name)
 def test_a_project_downloads_and_its_suite_is_green(entry, tmp_path):
     files = read_sdist(entry, sdist=fetch(entry, cache_dir=tmp_path))
-    assert len(green_tests(files, excluded=entry.excluded_tests)) >= 80
+    interpreter = interpreter_of(entry.runtime, cache_dir=tmp_path)
+    green = green_tests(files, excluded=entry.excluded_tests, interpreter=interpreter)
+    assert len(green) >= 0.9 * entry.num_tests
