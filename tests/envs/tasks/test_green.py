@@ -78,3 +78,13 @@ def test_the_first_failing_tests_are_named_with_what_the_first_says():
     tests = {f"test_{n}": "a.py:3: in f\nE   ValueError: 7\nE   more" for n in range(7)}
     assert named(tests).endswith("test_4 and 2 more; the first says: ValueError: 7")
     assert last_words("skipped\n") == "skipped"
+
+
+def test_a_test_with_another_name_in_each_run_does_not_count(tmp_path):
+    text = """
+
+@pytest.mark.parametrize("now", [__import__("time").time_ns()])
+def test_now(now):
+    assert now
+"""
+    assert len(green_tests(with_tests(tmp_path, TESTS + text))) == 13

@@ -1,0 +1,128 @@
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envs.errors import UserError
+from envs.interpreter import own_interpreter
+from envs.tasks.local import open_local
+from envs.tasks.store import TaskStore
+from tests.envs.tasks.small_project import FILES, TESTS
+from tightrope_cli.tasks import main
+
+MORE = "".join(
+    f"\n\ndef test_more_{n}():\n    assert clamp({n}, 0, 50) == {n}\n" for n in range(10)
+)
+OF_DEPENDENCY = (
+    "\n\ndef test_of_dependency():\n    import dependency\n    assert dependency.SIX == 6\n"
+)
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """Make a virtual environment with pytest and a package that this one lacks."""
+    folder = tmp_path_factory.mktemp("users") / "v"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for package in map(Path, own_interpreter().packages):
+        copy = shutil.copytree if package.is_dir() else shutil.copy
+        copy(package, site / package.name)
+    (site / "dependency.py").write_text("SIX = 6\n", "utf-8")
+    for parent in (folder, *folder.parents[:3]):
+        parent.chmod(0o755)  # runs have a user id of their own, in a sandbox without private root
+    return folder / "bin" / "python"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "mine")
+
+
+def write(folder, tests=TESTS + MORE):
+    for path, text in (FILES | {"tests/test_core.py": tests}).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, "utf-8")
+    return folder
+
+
+def digest(folder):
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def test_tasks_of_a_users_project_with_its_own_python(
+    folder, python, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("TIGHTROPE_CACHE", str(tmp_path / "cache"))
+    write(folder, TESTS + MORE + OF_DEPENDENCY)
+    before = digest(folder) | digest(python.parents[1])
+    asked = ["--path", str(folder), "--python", str(python), "--count", "2", "--split", "test"]
+    out = ["--out", str(tmp_path / "set")]
+    assert main(["build", "--source", "path", *asked, *out]) == 0
+    assert "2 test tasks of mine (24 tests" in capsys.readouterr().out
+    assert digest(folder) | digest(python.parents[1]) == before
+    store = TaskStore.open(tmp_path / "set")
+    for task in store.public.values():
+        assert (task.provenance.source, task.provenance.origin) == ("path", "path:mine")
+        assert store.hidden[task.id].runtime.python == str(python)
+        assert str(python) not in task.model_dump_json()
+    with pytest.raises(UserError, match="No module named 'dependency'"):
+        open_local(folder, python=None, cache_dir=tmp_path)
+
+
+def test_what_cannot_be_used_is_one_clear_error(folder, python, tmp_path):
+    def error(where=folder, **asked):
+        with pytest.raises(UserError) as caught:
+            open_local(where, **{"python": None, "cache_dir": tmp_path} | asked)
+        return str(caught.value)
+
+    assert "no such folder" in error(tmp_path / "nothing")
+    assert "does not start" in error(python=tmp_path / "python")
+    (bare,) = python.parents[1].glob("lib/python*/site-packages/pytest-*.dist-info")
+    bare = bare.rename(bare.with_name("hidden"))
+    link = python.with_name("python-again")
+    link.symlink_to(python)
+    assert "has no pytest" in error(python=link)
+    bare.rename(bare.with_name(f"pytest-{pytest.__version__}.dist-info"))
+
+    copy = python.parents[1] / "lib" / "python" / "calc"
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    copy = site / "calc.py"
+    copy.write_text("", "utf-8")
+    assert "pip install -e" in error(python=python)
+    copy.unlink()
+
+    write(folder, TESTS + MORE + "\n\ndef test_red():\n    assert evens([2]) == []\n")
+    assert "1 of 24 tests fail (got: tests/test_core.py::test_red" in error()
+    (folder / "tests" / "test_core.py").unlink()
+    assert "no tests" in error()
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, tmp_path):
+    (folder / "calc" / "core.py").chmod(0)
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(0o755)
+    is_root = os.geteuid() == 0
+    try:
+        if is_root:
+            os.seteuid(65534)
+        with pytest.raises(UserError, match=r"no permission .*calc/core\.py"):
+            open_local(folder, python=None, cache_dir=tmp_path)
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_what_is_no_part_of_a_project_is_not_read(folder, python, tmp_path):
+    shutil.copytree(python.parents[1], folder / "v", symlinks=True)
+    for name in (".git/hooks/test_hook.py", "node_modules/x/test_x.py", "docs/conf.py"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("raise SystemExit\n", "utf-8")
+    (folder / "calc" / "link.py").symlink_to("/etc/passwd")
+    _, files = open_local(folder, python=None, cache_dir=tmp_path)
+    assert sorted(files) == ["calc/__init__.py", "calc/core.py", "tests/test_core.py"]
