@@ -16,7 +16,7 @@ from envs.forkserver import ForkServer
 from envs.interpreter import Interpreter, interpreter_of
 from envs.line_trace import LINES_PER_FILE
 from envs.suite import SuiteRun, run_suite
-from envs.tasks.green import SUITE_LIMIT_S, five_runs, last_words, named
+from envs.tasks.green import ABSENT, SUITE_LIMIT_S, five_runs, last_words, named
 from envs.tasks.layout import Layout, worth_mutating
 from envs.tasks.mutate import sites
 from envs.tasks.projects import Project
@@ -84,7 +84,11 @@ def admit(
     if not mutated:
         reason = "its tests execute no function worth changing"
         raise refusal(entry.name, reason, remedy="test functions of the project's own files")
-    flaky = {test: f"flaky: {last_words(text)}" for test, text in runs.flaky.items()}
+    flaky = {
+        test: f"flaky: {last_words(text)}"
+        for test, text in runs.flaky.items()
+        if text != ABSENT  # its name will be another one next time
+    }
     found = {
         "excluded_tests": entry.excluded_tests | excluded | flaky,
         "mutated": mutated,
