@@ -14,6 +14,7 @@ import resource
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -23,6 +24,7 @@ from envs.encoding import encode_value
 from envs.line_trace import LineTrace
 
 FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
+_STALLED_CPU_S = 0.002  # in a second, of a process that waits for a lock and looks after itself
 _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
 # Never useful to a graded suite, and each costs time at every start.
@@ -69,7 +71,7 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     Args:
         request: `files`; `test_files` to collect in this order; `ids` to keep (None: all);
             `rewrite` (explain failing asserts); `nonce`, which marks every honest line; perhaps
-            `trace`, the files whose executed lines are to be noted, and `backwards`.
+            `trace`, the files whose executed lines are to be noted, and `backwards`; or `stall_s`.
         box: The run's private folder.
         writer: Descriptor of the result pipe.
     """
@@ -91,6 +93,8 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
     plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
     plugins: list[object] = [plugin]
+    if "stall_s" in request:
+        _end_if_stalled(request["stall_s"], plugin.note_stall)
     if "trace" in request:
         files = [str(work / name) for name in request["trace"]]
         trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
@@ -178,6 +182,9 @@ class _Reporter:
     def note_no_start(self, text: str) -> None:
         self._write("collect", "conftest.py", "failed", text)
 
+    def note_stall(self) -> None:
+        self._write("stalled", "", "", "")
+
     def finish(self) -> None:
         self._write("done", "", "", "")
 
@@ -234,6 +241,24 @@ def _cpu_limit(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _end_if_stalled(limit_s: int, note: Callable[[], None]) -> None:
+    """End this process after as many seconds in which it is served, but does not want to compute.
+
+    A process that waits for a core is not stalled: the signals wait with it, so it has computed
+    when they come.
+    """
+    seen = [time.process_time()]
+
+    def look(*_: object) -> None:
+        seen.append(time.process_time())
+        if len(seen) > limit_s and seen[-1] - seen[-1 - limit_s] < _STALLED_CPU_S * limit_s:
+            note()
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
 
 
 def _works(attempt: Callable[[], object]) -> bool:

@@ -32,6 +32,7 @@ class SuiteRun:
         last_started: The id that ran when the process ended.
         cpu_s: CPU seconds that it took.
         lines: What each test executed as `envs/line_trace.py` writes it, if that was asked for.
+        stalled: It was ended because it waited for so long.
     """
 
     passed: frozenset[str]
@@ -44,6 +45,7 @@ class SuiteRun:
     last_started: str
     cpu_s: float
     lines: dict[str, str] = field(default_factory=dict)
+    stalled: bool = False
 
 
 def run_suite(
@@ -56,6 +58,7 @@ def run_suite(
     explain: bool = False,
     shuffle: random.Random | None = None,
     cpu_s: float | None = None,
+    stall_s: int | None = None,
     trace: Sequence[str] = (),
     backwards: bool = False,
 ) -> SuiteRun:
@@ -70,6 +73,8 @@ def run_suite(
         explain: Let pytest rewrite asserts, for readable messages.
         shuffle: Draws the order of the test files (tests inside a file keep theirs).
         cpu_s: CPU seconds after which the kernel kills it; None for as many as `wall_s`.
+        stall_s: Seconds without computing after which it is ended, as a deadlock would never;
+            None for no such end.
         trace: Files of which to note the lines that each test executes.
         backwards: Run traced tests in the opposite order.
 
@@ -98,6 +103,8 @@ def run_suite(
     }
     if cpu_s is not None:
         request["cpu_s"] = cpu_s
+    if stall_s is not None:
+        request["stall_s"] = stall_s
     if trace:
         request |= {"trace": list(trace), "backwards": backwards}
     report = server.run(request, wall_s=wall_s)
@@ -118,7 +125,7 @@ def _read_suite(
     messages: dict[str, str] = {}
     failures: set[str] = set()
     lines: dict[str, str] = {}
-    complete, forged, last = False, False, ""
+    complete, forged, stalled, last = False, False, False, ""
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
     for line in whole.splitlines():
         record = _suite_line(line, nonce)
@@ -130,6 +137,8 @@ def _read_suite(
             complete = True
         elif phase == "start":
             last = test_id
+        elif phase == "stalled":
+            stalled = True
         elif phase == "lines":
             lines[test_id] = text
         elif phase == "collect":
@@ -157,6 +166,7 @@ def _read_suite(
         last_started=last,
         cpu_s=report.cpu_s,
         lines=lines,
+        stalled=stalled,
     )
 
 

@@ -20,6 +20,7 @@ NUM_RUNS = 2
 MAX_SLOWDOWN = 5  # times the CPU time of the unchanged suite, as `mutants.LIMIT_S` for a grading
 MIN_CPU_S = 3  # of that limit: a run of few tests imports as much as one of all
 WALL_SHARE = 20  # wall seconds for each CPU second of the limit: the machine may be busy
+STALL_S = 5  # seconds of a deadlock; no test of a suite that is quick enough waits for so long
 ONE_FAILS = "one failing test function only"
 
 
@@ -55,7 +56,14 @@ def probe(
     tree = files | bug.apply(files)
     found: list[frozenset[str]] = []
     for _ in range(NUM_RUNS):
-        run = run_suite(server, tree, ids=ids, wall_s=limit_s * WALL_SHARE, cpu_s=limit_s)
+        run = run_suite(
+            server,
+            tree,
+            ids=ids,
+            wall_s=limit_s * WALL_SHARE,
+            cpu_s=limit_s,
+            stall_s=STALL_S,
+        )
         found.append(ids - run.passed)
         reject = _reject(run, found[-1], limit_s=limit_s, num_green=len(suite.green))
         if reject is not None:
@@ -72,7 +80,7 @@ def has_one_function(tests: Iterable[str]) -> bool:
 def _reject(
     run: SuiteRun, failing: frozenset[str], *, limit_s: float, num_green: int
 ) -> str | None:
-    if run.ending == "timeout" or (not run.complete and run.cpu_s > limit_s):
+    if run.ending == "timeout" or run.stalled or (not run.complete and run.cpu_s > limit_s):
         return TOO_LONG
     if not run.complete or any("::" not in test for test in run.messages):
         return "collection or the run itself breaks"

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -91,5 +92,28 @@ def test_a_bug_that_hangs_is_stopped_by_its_cpu_time(calc, monkeypatch):
 def test_the_clock_on_the_wall_does_not_judge_for_good(calc, monkeypatch):
     monkeypatch.setattr(probe_module, "MIN_CPU_S", 1)
     monkeypatch.setattr(probe_module, "WALL_SHARE", 2)
+    monkeypatch.setattr(probe_module, "STALL_S", 60)
     found = probed(calc, "result = result + value", "__import__('time').sleep(9)")
     assert (found.reject, found.is_lasting) == (TOO_LONG, False)
+
+
+@pytest.mark.parametrize(
+    "waits",
+    ["__import__('threading').Lock().acquire(timeout=-1)", "__import__('time').sleep(60)"],
+    ids=["deadlock", "sleep"],
+)
+def test_a_bug_that_waits_for_ever_is_stopped_within_seconds(calc, monkeypatch, waits):
+    monkeypatch.setattr(probe_module, "STALL_S", 2)
+    lock = "lock = __import__('threading').Lock(); lock.acquire()"
+    new = f"{lock}; lock.acquire()" if "Lock" in waits else waits
+    start = time.monotonic()
+    found = probed(calc, "result = result + value", new)
+    assert (found.reject, found.is_lasting) == (TOO_LONG, True)
+    assert time.monotonic() - start < probe_module.MIN_CPU_S * probe_module.WALL_SHARE / 2
+
+
+def test_what_computes_is_not_taken_for_what_waits(calc):
+    text = "import time\n\ndef test_busy():\n    while time.process_time() < 2.5:\n        pass\n"
+    tree = {"test_busy.py": text}
+    run = run_suite(calc["server"], tree, ids=["test_busy.py::test_busy"], wall_s=60, stall_s=1)
+    assert (run.stalled, len(run.passed)) == (False, 1)
