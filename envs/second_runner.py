@@ -158,17 +158,10 @@ def run_cold(
         filter_file = stack.enter_context(tempfile.TemporaryFile())
         filter_file.write(assemble(rules, own_pid=0))
         filter_file.seek(0)
+        command = _command(filter_file.fileno(), python or own_interpreter())
         try:
             process = subprocess.Popen(
-                [
-                    "sh",
-                    "-c",
-                    _JOIN,
-                    "sh",
-                    *groups,
-                    "--",
-                    *_command(filter_file.fileno(), python or own_interpreter()),
-                ],
+                ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -69,7 +69,7 @@ def run_suite(
         tree: All files of the project, path to text.
         ids: Test ids to run, or None for every test file of the tree.
         wall_s: Limit for the whole run.
-        num_canaries: dict[str, str] with one failing test each to mix in.
+        num_canaries: Files with one failing test each to mix in.
         explain: Let pytest rewrite asserts, for readable messages.
         shuffle: Draws the order of the test files (tests inside a file keep theirs).
         cpu_s: CPU seconds after which the kernel kills it; None for as many as `wall_s`.
@@ -101,10 +101,8 @@ def run_suite(
         "rewrite": explain,
         "nonce": nonce,
     }
-    if cpu_s is not None:
-        request["cpu_s"] = cpu_s
-    if stall_s is not None:
-        request["stall_s"] = stall_s
+    limits = {"cpu_s": cpu_s, "stall_s": stall_s}
+    request |= {name: limit for name, limit in limits.items() if limit is not None}
     if trace:
         request |= {"trace": list(trace), "backwards": backwards}
     report = server.run(request, wall_s=wall_s)

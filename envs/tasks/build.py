@@ -62,7 +62,6 @@ def build(
         InfrastructureError: The sandbox failed several times in a row.
     """
     tally = Tally()
-    asked = described(source, counts=counts, settings=settings, lock=lock, local=local)
     if source == "synthetic":
         make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
@@ -87,10 +86,10 @@ def build(
     manifest = Manifest(
         source=source,
         seed=seed,
-        licence=", ".join(sorted({task.public.provenance.licence for task in kept})),
+        licence=", ".join(sorted({each.public.provenance.licence for each in kept})),
         rejects=dict(sorted(tally.rejects.items())),
         yields={kind: asdict(found) for kind, found in sorted(tally.yields.items())},
-        settings=asked,
+        settings=described(source, counts=counts, settings=settings, lock=lock, local=local),
         journal=tuple(tally.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)

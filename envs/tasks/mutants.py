@@ -10,6 +10,7 @@ import ast
 import hashlib
 import random
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -200,6 +201,7 @@ def describe(task: BuiltTask, *, grader: Grader) -> str:
     if not shown or _visible_failures(task, gold_files(task), grader=grader):
         return ""
     statement = f"{shown[0]} fails:\n{failing[shown[0]]}"
+    statement = statement.replace(sys.base_prefix, "PYTHON")  # folders of machines differ, too
     return re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
 
 
