@@ -78,11 +78,8 @@ def build(
             report=report,
         )
     if not kept:
-        raise UserError(
-            "no task passed its checks",
-            got=str(dict(tally.rejects)),
-            remedy="ask for more tasks, or mutate other files",
-        )
+        remedy = "ask for more tasks, or mutate other files"
+        raise UserError("no task passed its checks", got=str(dict(tally.rejects)), remedy=remedy)
     manifest = Manifest(
         source=source,
         seed=seed,
