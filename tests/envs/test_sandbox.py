@@ -123,6 +123,7 @@ def test_time_is_up_when_it_is_up(server):
 def test_runs_at_once_do_not_mix_and_leave_nothing(server, scratch):
     attempt(server, "workspace")  # the first run starts the process
     before, child = sorted(Path("/proc/self/fd").iterdir()), server_pids()
+    wait_until(lambda: all(children(pid) == [] for pid in child))  # it cleans up after its report
     folders = set(scratch.glob("*/*"))
     with ThreadPoolExecutor(4) as pool:
         slow = pool.submit(attempt, server, "sleep", 60, wall_s=1.0)
