@@ -16,7 +16,7 @@ Not covered: swap.
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _NEEDED = ("memory", "pids")
@@ -88,11 +88,19 @@ def remove_groups(bases: Sequence[int], prefix: str) -> None:
 
 def remove_from(folders: Sequence[Path], prefix: str) -> None:
     """Remove every group in `folders` whose name starts with `prefix`."""
-    with contextlib.ExitStack() as stack:
-        fds = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in folders]
-        for fd in fds:
-            stack.callback(os.close, fd)
+    with opened(folders) as fds:
         remove_groups(fds, prefix)
+
+
+@contextlib.contextmanager
+def opened(bases: Sequence[Path]) -> Iterator[list[int]]:
+    """Yield a descriptor of each base."""
+    with contextlib.ExitStack() as stack:
+        fds: list[int] = []
+        for base in bases:
+            fds.append(os.open(base, os.O_RDONLY | os.O_DIRECTORY))
+            stack.callback(os.close, fds[-1])
+        yield fds
 
 
 def _candidates(proc: Path) -> tuple[Path, ...]:
@@ -147,15 +155,12 @@ def _delegated(group: Path, top: Path) -> Path | None:
 def _takes_limits(bases: Sequence[Path]) -> bool:
     """Tell whether groups can be made there, by making one."""
     name = f"tightrope-{os.getpid()}-probe"
-    with contextlib.ExitStack() as stack:
-        try:
-            fds = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in bases]
-            for fd in fds:
-                stack.callback(os.close, fd)
+    try:
+        with opened(bases) as fds, contextlib.ExitStack() as stack:
             stack.callback(remove_group, fds, name)
             make_group(fds, name, memory_bytes=2**30, max_processes=64)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 

@@ -160,3 +160,17 @@ def _ranges(numbers: Iterable[int]) -> str:
         else:
             ranges.append([number, number])
     return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def read_trace(written: str) -> tuple[frozenset[int] | None, dict[int, int]]:
+    """Return what `LineTrace` wrote of a test.
+
+    Returns:
+        The lines that it executed, None for all; the distance of functions by their first line.
+    """
+    lines, _, calls = written.partition(DISTANCES)
+    distances = {int(a): int(b) for a, b in (call.split(":") for call in calls.split())}
+    if lines == ALL_LINES:
+        return None, distances
+    ends = [part.partition("-") for part in lines.split()]
+    return frozenset(n for a, _, b in ends for n in range(int(a), int(b or a) + 1)), distances

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 1
 
 Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Strategy = Literal["full_history", "learned"]
 Ids = tuple[int, ...]
 JsonValue = Any  # plain data: None, bool, int, float, str, list, tuple, dict

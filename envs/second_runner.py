@@ -240,11 +240,8 @@ def _command(filter_fd: int, python: Interpreter) -> list[str]:
 def _group() -> Iterator[list[str]]:
     """Make a control group where this machine allows it; yields its folders."""
     name = f"tightrope-{os.getpid()}-second-{secrets.token_hex(4)}"
-    with contextlib.ExitStack() as stack:
-        bases = control_groups.find_bases()
-        fds = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in bases]
-        for fd in fds:
-            stack.callback(os.close, fd)
+    bases = control_groups.find_bases()
+    with control_groups.opened(bases) as fds, contextlib.ExitStack() as stack:
         stack.callback(control_groups.remove_group, fds, name)
         most = isolation.MAX_PROCESSES + 4  # bubblewrap's own, and the shell
         if fds:

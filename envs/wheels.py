@@ -9,13 +9,12 @@ Nothing of a wheel is executed by its installation.
 
 import hashlib
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.pip import run_pip
 
 # Wheels that run on any machine.
 _PURE = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
@@ -68,11 +67,9 @@ def _pin(wheel: Path) -> str:
 
 
 def _pip(arguments: Sequence[str], wanted: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    if failure := run_pip(arguments):
         raise UserError(
             f"cannot get {', '.join(wanted)} as wheels"[:300],
-            got=(done.stderr.strip().splitlines() or ["pip failed"])[-1][:200],
+            got=failure,
             remedy="look at the names and the network; only pure-Python wheels will do",
         )

@@ -37,10 +37,13 @@ def main(argv: list[str]) -> int:
         return 0
     found = stage_dir(settings, "export")
     folders = [found.path / name for name in ("adapter", *(["merged"] if merged else []))]
-    if command.resume and found.is_done() and not all(folder.is_dir() for folder in folders):
-        found.reopen()
     stage = open_stage(
-        settings, "export", resume=command.resume, clean=command.clean, inputs=inputs
+        settings,
+        "export",
+        resume=command.resume,
+        clean=command.clean,
+        reopen=not all(folder.is_dir() for folder in folders),
+        inputs=inputs,
     )
     if not stage.is_done():
         from train.export import export

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.errors import UserError
-from envs.records import Split
+from envs.records import SPLITS, Split
 from tightrope_cli import tasks_path
 from tightrope_cli.stages import Stages
+from tightrope_cli.tasks_add import LOCK
 from train.load import COMMON_FLAGS, Command, Flag, parse_command
 from train.run_dir import cache_dir, tasks_dir
 from train.settings import TaskSettings
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from envs.tasks.store import TaskStore
     from envs.tasks.synthetic import SyntheticSettings
 
-LOCK = Path(__file__).resolve().parents[1] / "configs" / "projects.lock.json"
 VERBS = {
     "add": "add a project of PyPI to the lock file of the `projects` source",
     "build": "make tasks and check each with the real grader (gold scores 1, no-op 0)",
@@ -194,5 +194,5 @@ def _open_same(folder: Path, tasks: TaskSettings, counts: dict[Split, int]) -> "
 def print_counts(store: "TaskStore", folder: Path, *, note: str) -> None:
     """Print how many tasks each split has."""
     counts = Counter(task.split for task in store.public.values())
-    text = ", ".join(f"{counts[split]} {split}" for split in ("train", "dev", "test"))
+    text = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
     print(f"{folder}: {text}{f' ({note})' if note else ''}")

@@ -9,6 +9,7 @@ Apache-2.0, PSF, ISC), pure Python, and a suite that passes in the sandbox withi
 
 from pathlib import Path
 
+from envs.records import SPLITS
 from train.load import Flag, default_cache, parse_flags
 
 LOCK = Path(__file__).resolve().parents[1] / "configs" / "projects.lock.json"
@@ -24,9 +25,7 @@ def main(argv: list[str]) -> int:
         example="tightrope tasks add semver --split train",
         flags=[
             Flag("name", "a project's name on PyPI, or NAME==VERSION"),
-            Flag(
-                "--split", "where its tasks go", default="train", choices=("train", "dev", "test")
-            ),
+            Flag("--split", "where its tasks go", default="train", choices=SPLITS),
             Flag("--exclude", "test files, functions or ids that shall not count", nargs="*"),
             Flag("--exclude-red", "nor those that fail here, if one in ten at most", kind=bool),
             Flag("--requires", "packages that its code or tests need beside pytest", nargs="*"),

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.errors import UserError
-from envs.records import Split
-from envs.tasks.card import SPLITS
+from envs.records import SPLITS, Split
 from train.load import Flag, parse_flags
 from train.progress import Progress
 

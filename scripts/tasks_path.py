@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.records import SPLITS
 from tightrope_cli.stages import Stages
 from train.load import Flag, default_cache, parse_flags
 
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
             Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
             Flag("--out", "folder of the task set [cache/tasks/path-NAME-HASH]", kind=Path),
             Flag("--count", "most tasks", kind=int, default=200),
-            Flag("--split", "where they go", default="train", choices=("train", "dev", "test")),
+            Flag("--split", "where they go", default="train", choices=SPLITS),
             Flag("--seed", "draws the tasks", kind=int, default=0),
             Flag("--exclude", "test files, functions or ids that shall not count", nargs="*"),
             Flag("--exclude-red", "nor those that fail here, if one in ten at most", kind=bool),
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
             cache_dir=cache,
         )
         out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}"
-        counts = dict.fromkeys(("train", "dev", "test"), 0) | {project.split: flags["count"]}
+        counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
         manifest = build(
             "path",
             out_dir=out,

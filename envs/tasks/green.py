@@ -45,12 +45,17 @@ class FiveRuns:
 
 
 def five_runs(
-    files: Files, *, excluded: Collection[str] = (), interpreter: Interpreter | None = None
+    files: Files,
+    *,
+    ids: Collection[str] | None = None,
+    excluded: Collection[str] = (),
+    interpreter: Interpreter | None = None,
 ) -> FiveRuns:
     """Run a suite five times; skipped tests and those in `excluded` are not counted.
 
     Args:
         files: The whole tree.
+        ids: The tests to run; None for all.
         excluded: Ids of tests that do not count.
         interpreter: What runs it, if not the Python that runs this.
 
@@ -62,7 +67,7 @@ def five_runs(
         orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
         with ForkServer(preload="pytest", hash_seed=seed, interpreter=interpreter) as server:
             runs += [
-                run_suite(server, files, ids=None, wall_s=SUITE_LIMIT_S, shuffle=shuffle)
+                run_suite(server, files, ids=ids, wall_s=SUITE_LIMIT_S, shuffle=shuffle)
                 for shuffle in orders
             ]
     passes = Counter(test for run in runs for test in run.passed)

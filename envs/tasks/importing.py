@@ -12,27 +12,23 @@ sandbox lacks; their instances are rejected with the reason.
 import hashlib
 import math
 import random
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from envs.errors import InfrastructureError
 from envs.forkserver import ForkServer
 from envs.grading import PytestGrader
 from envs.records import Difficulty, HiddenTask, Provenance, RepairTask, Split
 from envs.suite import run_suite
+from envs.tasks.green import SUITE_LIMIT_S, FiveRuns, five_runs
 from envs.tasks.instances import Instance
-from envs.tasks.mutants import LIMIT_S, STATEMENT_CHARS, _gold_span, _visible_tree, function_of
+from envs.tasks.mutants import LIMIT_S, describe, function_of, gold_span, visible_tree
 from envs.tasks.patches import apply_edits, apply_patch, gold_edits, gold_patch
+from envs.tasks.probe import MAX_SLOWDOWN, has_one_function
 from envs.tasks.projects import is_test_file
 from envs.tasks.store import BuiltTask, Files, TaskStore, content_sha
-from envs.tasks.validate import gold_files
 
 GENERATOR = "import/1"
-SUITE_LIMIT_S = 60.0  # wall seconds of one run of the named tests
-HASH_SEEDS = (0, 0, 0, 1, 2)  # of the five runs without the bug; those but 0 are in random order
 NUM_BUG_RUNS = 3
-MAX_SLOWDOWN = 5.0  # times the CPU time of the tests without the bug, of one grading
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def import_instances(
         InfrastructureError: The sandbox failed.
     """
     named = {test for each in instances for test in (*each.FAIL_TO_PASS, *each.PASS_TO_PASS)}
-    suite = _five_runs(files, ids={test for test in named if test.partition("::")[0] in files})
+    suite = five_runs(files, ids={test for test in named if test.partition("::")[0] in files})
     seen: set[str] = set()
     with ForkServer(preload="pytest") as server:
         for instance in instances:
@@ -77,29 +73,12 @@ class _RejectError(Exception):
 
 
 @dataclass(frozen=True)
-class _Suite:
-    green: frozenset[str]
-    cpu_s: float
-
-
-def _five_runs(files: Files, *, ids: Collection[str]) -> _Suite:
-    """Return which tests pass in every run without a bug, and the most CPU seconds of a run."""
-    runs = []
-    for seed in HASH_SEEDS if ids else ():
-        shuffle = random.Random(seed) if seed else None
-        with ForkServer(preload="pytest", hash_seed=seed) as server:
-            runs.append(run_suite(server, files, ids=ids, wall_s=SUITE_LIMIT_S, shuffle=shuffle))
-    green = frozenset.intersection(*(run.passed for run in runs)) if runs else frozenset[str]()
-    return _Suite(green, max((run.cpu_s for run in runs), default=0.0))
-
-
-@dataclass(frozen=True)
 class _Import:
     """One instance on its way to a task."""
 
     instance: Instance
     files: Files
-    suite: _Suite
+    suite: FiveRuns
     server: ForkServer
     split: Split
 
@@ -125,12 +104,12 @@ class _Import:
     def _named(self) -> tuple[frozenset[str], frozenset[str]]:
         """Return the tests that should fail and pass; of the latter those that pass here at all."""
         failing = frozenset(self.instance.FAIL_TO_PASS)
-        passing = self.suite.green.intersection(self.instance.PASS_TO_PASS) - failing
+        passing = frozenset(self.suite.green).intersection(self.instance.PASS_TO_PASS) - failing
         if not failing or not passing:
             raise _RejectError("FAIL_TO_PASS is empty, or nothing of PASS_TO_PASS passes here")
-        if red := sorted(failing - self.suite.green):
+        if red := sorted(failing.difference(self.suite.green)):
             raise _RejectError(f"FAIL_TO_PASS does not pass five times without the bug ({red[0]})")
-        if len({function_of(test) for test in failing}) < 2:
+        if has_one_function(failing):
             raise _RejectError("one failing test function only, so that none would be hidden")
         if len(failing) > (len(failing) + len(passing)) / 2:
             raise _RejectError("more than half of the named tests fail")
@@ -154,7 +133,7 @@ class _Import:
         name = f"{GENERATOR}:{content_sha(self.files)}:{content_sha(changed)}"
         shown = random.Random(name).choice(sorted({function_of(test) for test in failing}))
         visible = tuple(test for test in ids if function_of(test) == shown)
-        workspace = _visible_tree(self.files, shown) | changed
+        workspace = visible_tree(self.files, shown) | changed
         gold = workspace | {path: self.files[path] for path in changed}
         edits = gold_edits(workspace, gold)
         if apply_edits(workspace, edits) != gold:
@@ -193,7 +172,7 @@ class _Import:
             operators=("imported",),
             gold_edits=edits,
             gold_patch=gold_patch(workspace, gold),
-            gold_spans=tuple(_gold_span(workspace[edit.path], edit) for edit in edits),
+            gold_spans=tuple(gold_span(workspace[edit.path], edit) for edit in edits),
             limit_s=max(LIMIT_S, math.ceil(MAX_SLOWDOWN * self.suite.cpu_s)),
         )
         return BuiltTask(public, hidden, workspace, self.files)
@@ -201,17 +180,8 @@ class _Import:
 
 def _with_statement(task: BuiltTask, server: ForkServer) -> BuiltTask:
     """Return the task with a statement: the instance's own, else what a visible test says."""
-    grader = PytestGrader(server, TaskStore.of([task]))
-    broken = grader.run_visible(task.public, task.workspace, "")
-    mended = grader.run_visible(task.public, gold_files(task), "")
-    for found in (broken, mended):
-        if found.unscorable:
-            raise InfrastructureError(f"task {task.public.id}: {found.unscorable}")
-    failures = [each for each in broken.failures if each[0] in task.hidden.fail_to_pass]
-    if not failures or mended.failures:
+    said = describe(task, grader=PytestGrader(server, TaskStore.of([task])))
+    if not said:
         raise _RejectError("the visible test alone does not show the bug")
-    if task.public.statement:
-        return task
-    statement = f"{failures[0][0]} fails:\n{failures[0][1]}"
-    statement = re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
+    statement = task.public.statement or said
     return replace(task, public=task.public.model_copy(update={"statement": statement}))

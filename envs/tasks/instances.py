@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from envs.errors import UserError
+from envs.tasks.projects import text_of
 from envs.tasks.store import Files
 
 MAX_FILE_BYTES = 256 * 2**10  # of a text file that is not Python
@@ -96,11 +97,9 @@ def read_repository(folder: Path) -> Files:
     tops = {path.partition("/")[0] for path in found if path.endswith(".py")}
     files = {}
     for path, data in sorted(found.items()):
-        if path.partition("/")[0] in tops and b"\0" not in data:
-            try:
-                files[path] = data.decode("utf-8").replace("\r\n", "\n")
-            except UnicodeDecodeError:
-                continue  # a test that reads it fails, and is then left out with the reason
+        text = text_of(data)  # a test that reads what is no text fails, and is then left out
+        if path.partition("/")[0] in tops and b"\0" not in data and text is not None:
+            files[path] = text
     size = sum(map(len, files.values()))
     if not tops or size > MAX_TREE_BYTES:
         got = f"{folder}: {size:,} bytes" if tops else f"no Python file in {folder}"

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from envs.errors import InfrastructureError
 from envs.records import (
+    SPLITS,
     Difficulty,
     Edit,
     Grader,
@@ -25,7 +26,6 @@ from envs.records import (
     Provenance,
     RepairTask,
     Span,
-    Split,
 )
 from envs.syntax import parse_python
 from envs.tasks.baseline import Baseline
@@ -41,11 +41,10 @@ GENERATOR = "projects/3"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up
+MAX_SUITE_CPU_S = LIMIT_S / 2  # of a whole suite, for a grader that shares its processor
 STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 NUM_DESCRIBING_TRIES = 3  # that the sandbox may spoil before a task is dropped
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-
 
 TestFunction = tuple[str, str]  # file and name, without class and parameters
 
@@ -108,14 +107,14 @@ def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
             for name, node in functions(parse_python(files[path]))
             if not isinstance(node, ast.ClassDef)
         ]
-        grams = [grams_of(source) for _, source in units]
+        forms = [(shape_of(source), grams_of(source)) for _, source in units]
         repeats |= {
             name
-            for (name, source), mine in zip(units, grams, strict=True)
-            if shape_of(source) in shapes or any(near_duplicates(mine, old) for old in earlier)
+            for (name, _), (shape, mine) in zip(units, forms, strict=True)
+            if shape in shapes or any(near_duplicates(mine, old) for old in earlier)
         }
-        shapes |= {shape_of(source) for _, source in units}
-        earlier += grams
+        shapes |= {shape for shape, _ in forms}
+        earlier += [mine for _, mine in forms]
     return repeats
 
 
@@ -149,7 +148,7 @@ def assemble(
     """
     task_id = "t_" + hashlib.sha256(_name(bug, project, files).encode()).hexdigest()[:12]
     visible = tuple(test for test in suite.green if function_of(test) == shown)
-    workspace = _visible_tree(files, shown) | bug.apply(files)
+    workspace = visible_tree(files, shown) | bug.apply(files)
     mended = workspace | {path: files[path] for path in bug.paths}
     edits = gold_edits(workspace, mended)
     seen = [test for test in visible if test in failing]
@@ -181,7 +180,7 @@ def assemble(
         operators=bug.operators,
         gold_edits=edits,
         gold_patch=gold_patch(workspace, mended),
-        gold_spans=tuple(_gold_span(workspace[edit.path], edit) for edit in edits),
+        gold_spans=tuple(gold_span(workspace[edit.path], edit) for edit in edits),
         limit_s=LIMIT_S,
         runtime=project.runtime,
     )
@@ -242,7 +241,7 @@ def _name(bug: Bug, project: Project, files: Files) -> str:
     return f"{GENERATOR}:{project.sha256}:{content_sha(bug.apply(files))}"
 
 
-def _visible_tree(files: Files, shown: TestFunction) -> Files:
+def visible_tree(files: Files, shown: TestFunction) -> Files:
     """Return a tree without its suite but for one test function and what that needs to run."""
     path, name = shown
     kept = {
@@ -265,7 +264,7 @@ def function_of(test: str) -> TestFunction:
     return path, rest.partition("[")[0].rpartition("::")[2]
 
 
-def _gold_span(text: str, edit: Edit) -> Span:
+def gold_span(text: str, edit: Edit) -> Span:
     """Return the lines around an edit within the function that holds it."""
     first, last = edit.start, edit.end
     for node in ast.walk(parse_python(text)):

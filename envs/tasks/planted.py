@@ -19,10 +19,10 @@ from envs.errors import InfrastructureError, UserError
 from envs.forkserver import ForkServer
 from envs.grading import make_grader
 from envs.interpreter import interpreter_of
-from envs.records import Runtime, Split
+from envs.records import SPLITS, Runtime, Split
 from envs.tasks.baseline import Baseline, baseline
 from envs.tasks.combine import Bug, combine
-from envs.tasks.mutants import GENERATOR, LIMIT_S, SPLITS, candidates, repeated_functions
+from envs.tasks.mutants import GENERATOR, MAX_SUITE_CPU_S, candidates, repeated_functions
 from envs.tasks.probe import ONE_FAILS
 from envs.tasks.projects import Project, fetch, read_sdist
 from envs.tasks.store import BuiltTask, Files
@@ -33,7 +33,6 @@ from envs.tasks.verdicts import Verdicts
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
-MAX_SUITE_S = LIMIT_S / 2  # CPU seconds of a suite; more may not end within a grading's limit
 AHEAD = 3  # bugs begun for each worker, so that none waits for a slow one
 
 _LOG = logging.getLogger(__name__)
@@ -171,11 +170,11 @@ def _suites(
         report("measured suites", done, len(trees), project.name)
         try:
             suite = work.result()
-            if suite.cpu_s > MAX_SUITE_S:
+            if suite.cpu_s > MAX_SUITE_CPU_S:
                 raise UserError(
                     TOO_SLOW,
                     got=f"{project.name}: {suite.cpu_s} s of CPU time",
-                    remedy=f"exclude its slowest tests: one run may take {MAX_SUITE_S:.0f} s",
+                    remedy=f"exclude its slowest tests: one run may take {MAX_SUITE_CPU_S:.0f} s",
                 )
             found.append((project, files, suite))
         except (UserError, InfrastructureError) as error:

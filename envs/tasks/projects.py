@@ -7,8 +7,6 @@ sandbox only.
 """
 
 import hashlib
-import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
+from envs.pip import run_pip
 from envs.records import Record, Runtime, Split
 from envs.tasks.store import Files
 
@@ -101,17 +100,13 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
         wanted = Path(folder) / "requirements.txt"
         pin = f"{project.name}=={project.version}"
         wanted.write_text(f"{pin} --hash=sha256:{project.sha256}\n", "utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary", project.name, "--require-hashes", "-r", str(wanted)]
-        done = subprocess.run(
-            [*command, "--dest", folder], capture_output=True, text=True, check=False
-        )
+        command = ["download", "--no-deps", "--no-binary", project.name, "--require-hashes"]
+        failure = run_pip([*command, "-r", str(wanted), "--dest", folder])
         got = Path(folder) / project.sdist
-        if done.returncode != 0 or not got.is_file() or _sha_of(got) != project.sha256:
-            last = (done.stderr.strip().splitlines() or ["no such file"])[-1]
+        if failure or not got.is_file() or _sha_of(got) != project.sha256:
             raise UserError(
                 f"cannot download {pin}",
-                got=last[:200],
+                got=failure or "no such file",
                 remedy=f"put the sdist with sha256 {project.sha256[:12]}... at {path}",
             )
         got.replace(path)

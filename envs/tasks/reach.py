@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 
-from envs.line_trace import ALL_LINES, DISTANCES, LINES_PER_FILE
+from envs.line_trace import ALL_LINES, LINES_PER_FILE, read_trace
 from envs.syntax import parse_python
 from envs.tasks.mutate import Mutation
 from envs.tasks.store import Files
@@ -49,16 +49,19 @@ class Reach:
         self._green = frozenset(green)
         self._numbers = {path: number for number, path in enumerate(paths)}
         self._sources = {path: _Source(files[path]) for path in paths}
-        whole = {name: [trace.get(name, ALL_LINES) for trace in traces] for name in ("", *green)}
-        told = {name: [text.partition(DISTANCES)[0] for text in whole[name]] for name in whole}
-        self._distances = {name: whole[name][0].partition(DISTANCES)[2] for name in green}
-        unknown = {name for name, texts in told.items() if ALL_LINES in texts}
+        told = {
+            name: [read_trace(trace.get(name, ALL_LINES)) for trace in traces]
+            for name in ("", *green)
+        }
+        self._distances = {name: told[name][0][1] for name in green}
+        executed = {name: [lines for lines, _ in runs] for name, runs in told.items()}
+        unknown = {name for name, runs in executed.items() if None in runs}
         self._reach_all = unknown - {""}
         self._lines_of_all: set[int] = set()
         self._by_line: dict[int, set[str]] = {}
         self._is_known = "" not in unknown
         for name in told.keys() - unknown:
-            runs = [frozenset(_numbers(text)) for text in told[name]]
+            runs = [lines for lines in executed[name] if lines is not None]
             everywhere = frozenset.intersection(*runs)
             self._lines_of_all |= frozenset.union(*runs) - everywhere
             if not name:
@@ -77,12 +80,12 @@ class Reach:
         distance 1.
         """
         wanted = {
-            f"{self._numbers[one.path] * LINES_PER_FILE + line}"
+            self._numbers[one.path] * LINES_PER_FILE + line
             for one in mutations
             for line in self._sources[one.path].function_of(one)
         }
-        calls = (call.split(":") for test in tests for call in self._distances[test].split())
-        return min((int(far) for line, far in calls if line in wanted), default=None)
+        calls = (call for test in tests for call in self._distances[test].items())
+        return min((far for line, far in calls if line in wanted), default=None)
 
     def _tests_of(self, mutation: Mutation) -> frozenset[str]:
         lines = self._sources[mutation.path].lines_of(mutation) if self._is_known else None
@@ -202,10 +205,3 @@ def _outermost(node: ast.AST) -> Iterator[tuple[int, int, int]]:
 def _first_line(node: ast.stmt | ast.ExceptHandler) -> int:
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(item.lineno for item in decorators)])
-
-
-def _numbers(ranges: str) -> Iterator[int]:
-    """Yield 4, 5, 6 and 9 of '4-6 9'."""
-    for part in ranges.split():
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)

@@ -27,8 +27,8 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 
 from envs.errors import UserError
-from envs.records import HiddenTask, JsonValue, Record, RepairTask, Split
-from envs.tasks.card import SPLITS, card, split_file
+from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
+from envs.tasks.card import card, split_file
 
 FORMAT_VERSION = 2
 BUILD_REMEDY = "run `tightrope tasks build --config FILE`"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envs.errors import UserError
 from envs.tasks.build import build
 from tests.train.small_run import CONFIG, ROOT, add_base, add_tokenizer, arguments, settings_in
 from tightrope_cli import demos
@@ -194,3 +195,15 @@ def test_killed_worker(folder: Path) -> None:
 
 def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def test_what_was_made_from_another_stage_stays_finished(folder: Path) -> None:
+    settings = settings_in(folder, "--run.name=kept")
+    made = open_stage(settings, "grpo")
+    made.finish({}, output=made.config)
+    export = open_stage(settings, "export", inputs=[made])
+    export.finish({}, output=export.config)
+    made.finish({"anew": True}, output=made.config)
+    with pytest.raises(UserError, match="begun with another grpo"):
+        open_stage(settings, "export", resume=True, reopen=True)
+    assert export.is_done()

@@ -94,7 +94,7 @@ def test_a_build_without_a_green_suite_says_what_is_red(tmp_path):
 
 
 def test_a_suite_that_is_too_slow_for_a_grading_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(planted, "MAX_SUITE_S", 0.0)
+    monkeypatch.setattr(planted, "MAX_SUITE_CPU_S", 0.0)
     with pytest.raises(UserError, match=r"too slow.*calc: .* s of CPU time"):
         built(tmp_path, *pack(tmp_path), train=4)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from envs.forkserver import ForkServer
-from envs.line_trace import LINES_PER_FILE
+from envs.line_trace import LINES_PER_FILE, read_trace
 from envs.tasks import baseline as baseline_module
 from envs.tasks.baseline import baseline
 from envs.tasks.mutate import Mutation
@@ -251,3 +251,9 @@ def test_a_bug_of_several_mutations_is_reached_by_each_test_that_reaches_one():
         for old, new in [("x = 3", "x = 4"), ("yield 1", "yield 2")]
     ]
     assert reach(one=[11], two=[19], three=[5]).tests(both) == {"one", "two"}
+
+
+def test_what_a_test_executed_is_told_from_how_far_it_is():
+    assert read_trace("4-6 9|3:1 11:2") == (frozenset({4, 5, 6, 9}), {3: 1, 11: 2})
+    assert read_trace("*|3:1") == (None, {3: 1})
+    assert read_trace("7") == (frozenset({7}), {})
