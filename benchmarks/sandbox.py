@@ -1,11 +1,13 @@
-"""Test runs per second and per CPU second: cold pytest, cold pytest in bubblewrap, our sandbox.
+"""Test runs per second and per CPU second: cold pytest, the same in bubblewrap, our sandbox.
 
     python benchmarks/sandbox.py --out benchmarks/results/sandbox.md
 
-About 4 minutes on 2 idle CPU cores; needs bubblewrap. All three run the same file of five tests on
-a tree of their own, written anew for every run, and the result of each run is checked. Ours has all
-layers of this machine and mixes in its canary tests; the second is the project's own second runner
-(envs/second_runner.py). Rounds take turns, so that what else the machine does meets all alike.
+About 6 minutes on 2 idle CPU cores; needs bubblewrap. All run the same file of five tests on a tree
+of their own, written anew for every run, and the result of each run is checked. The first two are
+`python -m pytest` as it is installed here, without and within bubblewrap; the third is the
+project's second runner (envs/second_runner.py): bubblewrap as well, but pytest loads no plugins of
+other packages. Ours has all layers of this machine and mixes in its canary tests. Rounds take
+turns, so that what else the machine does meets all alike.
 
 CPU seconds are those of all processes of a side, the long-lived server and its start included; the
 machine's own count beside them also has what the kernel does later, and whatever else runs.
@@ -19,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +48,7 @@ TREE = {
 }
 IDS = [f"tests/test_shapes.py::test_area[{side}]" for side in range(1, 6)]
 ARGUMENTS = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
-# Bubblewrap does not wait for what it started, so that says itself what it used up to here.
+# The second runner's bubblewrap does not wait for what it started: that says itself what it used.
 TOLD = f"import pytest, time; pytest.main({ARGUMENTS[2:]}); print(time.process_time())"
 LIMIT_S = 60.0
 WORKERS = (1, 2)
@@ -68,22 +70,58 @@ def cold(_: ExitStack) -> Run:
     """Start the interpreter on a fresh folder, as graders without a sandbox do."""
 
     def run() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in TREE.items():
-                path = Path(folder) / name
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(text, "utf-8")
-            line = [sys.executable, *ARGUMENTS]
-            where = {**os.environ, "PYTHONPATH": "."}
-            done = subprocess.run(line, cwd=folder, env=where, capture_output=True, check=False)
-        assert b"5 passed" in done.stdout, done
+        with fresh_tree() as folder:
+            done = said([sys.executable, *ARGUMENTS], folder)
+        assert "5 passed" in done, done
         return 0.0
 
     return run
 
 
-def in_bubblewrap(_: ExitStack) -> Run:
-    """Start the interpreter under bubblewrap, whose own set-up is counted and end is not."""
+def cold_in_bubblewrap(_: ExitStack) -> Run:
+    """Start the same interpreter under bubblewrap, in namespaces of its own on a read-only root."""
+
+    def run() -> float:
+        with fresh_tree() as folder:
+            places = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+            line = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", *places]
+            line += ["--bind", str(folder), str(folder), "--chdir", str(folder)]
+            line += ["--as-pid-1"]  # or bubblewrap would not wait for it, nor anyone count its time
+            done = said([*line, sys.executable, *ARGUMENTS], folder)
+        assert "5 passed" in done, done
+        return 0.0
+
+    return run
+
+
+@contextmanager
+def fresh_tree() -> Iterator[Path]:
+    """Yield a folder with the tree in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in TREE.items():
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, "utf-8")
+        yield Path(folder)
+
+
+def said(line: Sequence[str], folder: Path) -> str:
+    """Run a command in a folder and return what it prints."""
+    where = {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run(
+        line,
+        cwd=folder,
+        env=where,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def second(_: ExitStack) -> Run:
+    """Start the interpreter as the second runner does."""
     SecondRunner()  # complains if it cannot run here
 
     def run() -> float:
@@ -107,7 +145,12 @@ def ours(stack: ExitStack) -> Run:
     return run
 
 
-SIDES = {"cold pytest": cold, "cold pytest in bubblewrap": in_bubblewrap, "ours": ours}
+SIDES = {
+    "cold pytest": cold,
+    "cold pytest in bubblewrap": cold_in_bubblewrap,
+    "second runner": second,
+    "ours": ours,
+}
 
 
 def measure(side: Callable[[ExitStack], Run], *, num_runs: int, workers: int) -> Measured:
@@ -156,7 +199,7 @@ def tables(found: dict[tuple[str, int], list[Measured]]) -> list[str]:
         )
         lines.append(f"| {name} | {workers} | {' | '.join(cells)} |")
     lines += ["", "| ratio, median [range] of rounds | |", "|---|---|"]
-    for name in list(SIDES)[:2]:
+    for name in list(SIDES)[:-1]:
         for field, told in (("cpu_ms", "per CPU second"), ("machine_ms", "per machine's")):
             pairs = zip(found[name, 1], found["ours", 1], strict=True)
             ratios = [getattr(theirs, field) / getattr(mine, field) for theirs, mine in pairs]
@@ -187,7 +230,7 @@ def main(argv: list[str]) -> int:
                     progress.advance()
     bubblewrap = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True)
     lines = [
-        "# Test runs of three runners",
+        "# Test runs of four runners",
         "",
         f"`python benchmarks/sandbox.py --rounds {given.rounds} --runs {given.runs}`; median and "
         f"range of {given.rounds} rounds; {len(os.sched_getaffinity(0))} cores, Python "
