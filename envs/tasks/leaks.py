@@ -25,6 +25,7 @@ def leak(task: BuiltTask) -> str | None:
     gold = {line for line in gold if len(line) >= MIN_GOLD_CHARS}
     shown = {_test_name(name) for name in public.visible_tests}
     unseen = {_test_name(name) for name in hidden.unseen_tests} - shown
+    told = set(re.findall(r"\w+", " ".join(public.visible_tests)))  # `test` in test/test_a.py
     origin = public.provenance.origin
     places = {
         "statement": _plain(public.statement),
@@ -36,7 +37,7 @@ def leak(task: BuiltTask) -> str | None:
             return f"leak: operator in the {place}"
         if any(line in text for line in gold):
             return f"leak: gold line in the {place}"
-        if place != "paths" and _names_one(text, unseen):
+        if place != "paths" and _names_one(text, unseen - told):
             return f"leak: hidden test in the {place}"
     if hidden.grader == "pytest":
         return _shown_test(task, unseen)

@@ -37,6 +37,12 @@ def origin(task, text):
     return {"provenance": task.public.provenance.model_copy(update={"origin": text})}
 
 
+def test_a_word_of_the_visible_tests_id_is_no_leak(task):
+    unseen = ("tests/test_more.py::tests", UNSEEN)
+    hidden = task.hidden.model_copy(update={"unseen_tests": unseen})
+    assert leak(replace(task, hidden=hidden)) is None
+
+
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
