@@ -21,13 +21,14 @@ from envs.records import Difficulty, HiddenTask, Provenance, RepairTask, Split
 from envs.suite import run_suite
 from envs.tasks.green import SUITE_LIMIT_S, FiveRuns, five_runs
 from envs.tasks.instances import Instance
-from envs.tasks.mutants import LIMIT_S, describe, function_of, gold_span, visible_tree
+from envs.tasks.mutants import LIMIT_S, describe, function_of, gold_span
 from envs.tasks.patches import apply_edits, apply_patch, gold_edits, gold_patch
 from envs.tasks.probe import MAX_SLOWDOWN, has_one_function
 from envs.tasks.projects import is_test_file
 from envs.tasks.store import BuiltTask, Files, TaskStore, content_sha
+from envs.tasks.visible import visible_tree
 
-GENERATOR = "import/1"
+GENERATOR = "import/2"
 NUM_BUG_RUNS = 3
 
 

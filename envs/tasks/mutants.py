@@ -32,12 +32,12 @@ from envs.tasks.baseline import Baseline
 from envs.tasks.combine import Bug
 from envs.tasks.mutate import Mutation, functions, sites
 from envs.tasks.patches import gold_edits, gold_patch
-from envs.tasks.projects import Project, is_test_file
+from envs.tasks.projects import Project
 from envs.tasks.store import BuiltTask, Files, content_sha
 from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates, shape_of
-from envs.tasks.visible import keep_tests
+from envs.tasks.visible import TestFunction, visible_tree
 
-GENERATOR = "projects/3"
+GENERATOR = "projects/4"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up
@@ -45,8 +45,6 @@ MAX_SUITE_CPU_S = LIMIT_S / 2  # of a whole suite, for a grader that shares its 
 STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 NUM_DESCRIBING_TRIES = 3  # that the sandbox may spoil before a task is dropped
-
-TestFunction = tuple[str, str]  # file and name, without class and parameters
 
 
 class Function(NamedTuple):
@@ -239,23 +237,6 @@ def _provenance(project: Project, seed: int) -> Provenance:
 def _name(bug: Bug, project: Project, files: Files) -> str:
     """Return what tells this bug from all others, on which its id and random choices hang."""
     return f"{GENERATOR}:{project.sha256}:{content_sha(bug.apply(files))}"
-
-
-def visible_tree(files: Files, shown: TestFunction) -> Files:
-    """Return a tree without its suite but for one test function and what that needs to run."""
-    path, name = shown
-    kept = {
-        where: keep_tests(text, names={name}, whole=True) if is_test_file(where) else text
-        for where, text in files.items()
-        if not is_test_file(where) or _supports(where, path)
-    }
-    return kept | {path: keep_tests(files[path], names={name})}
-
-
-def _supports(path: str, test_path: str) -> bool:
-    """Tell whether a file of a suite is an __init__ or conftest above a test file."""
-    folder, _, name = path.rpartition("/")
-    return name in ("__init__.py", "conftest.py") and test_path.startswith(f"{folder}/")
 
 
 def function_of(test: str) -> TestFunction:

@@ -17,8 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from envs.tasks.combine import Bug
-from envs.tasks.mutants import GENERATOR, TestFunction
+from envs.tasks.mutants import GENERATOR
 from envs.tasks.store import Files, content_sha
+from envs.tasks.visible import TestFunction
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,67 @@
-"""Cuts a test file down to its visible tests, by span: what stays is letter for letter as it was.
+"""Cuts a suite down to its visible tests, by span: what stays is letter for letter as it was.
 
 Hidden tests go, and so do helpers and data that only they use, because those tell what they
 check.
+
+Not covered: data files below the tests, even if a visible test reads them.
 """
 
 import ast
-from collections.abc import Collection
+import functools
+from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
 
+from envs.suite import is_collected
 from envs.syntax import parse_python
+from envs.tasks.projects import is_test_file
+from envs.tasks.store import Files
+
+TestFunction = tuple[str, str]  # file and name, without class and parameters
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def visible_tree(files: Files, shown: TestFunction) -> Files:
+    """Return a tree without its suite but for one test function and what that needs to run.
+
+    That is: each `__init__.py` and `conftest.py` above it, and the modules of the suite that it
+    imports, if they are no test files themselves.
+    """
+    path, name = shown
+    needed = {path}
+    while more := set(_needed(files, needed)) - needed:
+        needed |= more
+    return {
+        where: keep_tests(text, names={name}, whole=where != path) if where in needed else text
+        for where, text in files.items()
+        if where in needed or not is_test_file(where)
+    }
+
+
+def _needed(files: Files, needed: Collection[str]) -> Iterator[str]:
+    """Yield files of a suite without which some of its files cannot be imported."""
+    imported = set[str]().union(*(_imported(files[path]) for path in needed))
+    for path in files:
+        if not is_test_file(path) or is_collected(path):
+            continue
+        folder, name = PurePosixPath(path).parent, PurePosixPath(path).name
+        is_above = any(PurePosixPath(each).is_relative_to(folder) for each in needed)
+        if name in ("__init__.py", "conftest.py"):
+            if is_above or (name == "__init__.py" and folder.name in imported):
+                yield path
+        elif name.endswith(".py") and PurePosixPath(path).stem in imported:
+            yield path
+
+
+@functools.lru_cache(maxsize=1024)
+def _imported(text: str) -> frozenset[str]:
+    """Return all words of a file's import statements."""
+    found: set[str] = set()
+    for node in ast.walk(parse_python(text)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update(part for alias in node.names for part in alias.name.split("."))
+            found.update((getattr(node, "module", None) or "").split("."))
+    return frozenset(found)
 
 
 def keep_tests(text: str, *, names: Collection[str], whole: bool = False) -> str:

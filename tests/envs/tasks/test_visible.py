@@ -1,6 +1,6 @@
 import ast
 
-from envs.tasks.visible import keep_tests
+from envs.tasks.visible import keep_tests, visible_tree
 
 TEXT = '''"""Tests of calc."""
 import pytest
@@ -107,3 +107,25 @@ class Unused:
     kept = keep_tests(text, names={"test_step"})
     assert "class StepsTest(" in kept and "class Walk(" in kept and "def test_step" in kept
     assert "class Unused" not in kept and "test_other" not in kept
+
+
+def test_modules_of_the_suite_that_the_visible_test_imports_stay():
+    inner = "from tests.deep import tools\n\n\ndef test_of_mixin():\n    pass\n"
+    files = {
+        "calc/core.py": "x = 1\n",
+        "conftest.py": "",
+        "tests/__init__.py": "",
+        "tests/base.py": inner,
+        "tests/data.json": "{}",
+        "tests/deep/__init__.py": "",
+        "tests/deep/conftest.py": "",
+        "tests/deep/tools.py": "y = 2\n",
+        "tests/other.py": "answers = 3\n",
+        "tests/test_a.py": "from .base import Base\n\n\ndef test_a():\n    pass\n",
+        "tests/test_b.py": "import other\n\n\ndef test_b():\n    pass\n",
+    }
+    kept = visible_tree(files, ("tests/test_a.py", "test_a"))
+    gone = {"tests/data.json", "tests/other.py", "tests/test_b.py"}
+    assert files.keys() - kept.keys() == gone
+    assert kept["tests/base.py"] == "from tests.deep import tools\n"
+    assert kept["tests/test_a.py"] == files["tests/test_a.py"]
