@@ -27,8 +27,11 @@ FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before 
 _STALLED_CPU_S = 0.002  # in a second, of a process that waits for a lock and looks after itself
 _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
-# Never useful to a graded suite, and each costs time at every start.
-_UNUSED_PLUGINS = "cacheprovider faulthandler junitxml pastebin setuponly setupplan stepwise"
+# Never useful to a graded suite, and each costs time at every start or with every test.
+_UNUSED_PLUGINS = """
+    cacheprovider doctest faulthandler junitxml pastebin setuponly setupplan stepwise
+    threadexception unraisableexception
+"""
 
 
 class _CallTimeoutError(BaseException):
@@ -84,11 +87,14 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     arguments = ["-c", str(ini), f"--rootdir={work}", f"--confcutdir={work}"]
-    arguments += ["--continue-on-collection-errors", "--color=no"]
+    # Nobody reads what tests print; `capsys` and `capfd` still do.
+    arguments += ["--continue-on-collection-errors", "--color=no", "--capture=no"]
     # A traceback with source lines parses a whole file for each of its entries.
     arguments += [f"--tb={'short' if request['rewrite'] else 'line'}"]
     arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
     arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
+    if not any("caplog" in text for text in request["files"].values()):
+        arguments += ["-pno:logging"]  # a tenth of the time of small tests
     ids = None if request["ids"] is None else frozenset(request["ids"])
     max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
     plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)

@@ -42,7 +42,7 @@ _PRELOADED_FOR_IO = """
     string textwrap traceback types typing unicodedata
 """
 _PRELOADED_FOR_PYTEST = """
-    _pytest.assertion.rewrite _pytest.doctest _pytest.fixtures _pytest.python _pytest.unittest
+    _pytest.assertion.rewrite _pytest.fixtures _pytest.logging _pytest.python _pytest.unittest
     argparse ast asyncio concurrent.futures configparser csv difflib doctest email.message glob
     hashlib html io logging multiprocessing pdb pickle platform pprint pytest shutil subprocess
     tempfile threading unittest.mock urllib.parse uuid warnings weakref xml.etree.ElementTree

@@ -1,7 +1,8 @@
 """Task sets from real projects: measure every suite, then take its share of tasks from each.
 
-The projects of a split share its count evenly, those with few bugs to try first: what one cannot
-fill goes to those after it. Of a project's share 70 % are single mutations, 20 % two or three in
+The projects of a split share its count, those with few bugs to try first: what one cannot fill goes
+to those after it. Shares fall with the time of a suite as the lock file has it, because all that
+grades a task pays for that. Of a project's share 70 % are single mutations, 20 % two or three in
 one file and 10 % two or three across two files; where one kind runs out, the others fill in. What
 is combined are the single mutations that were tried before and fail tests, whether or not they are
 tasks of their own, so that the set depends neither on timing nor on the number of workers.
@@ -33,7 +34,8 @@ from envs.tasks.verdicts import Verdicts
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
-AHEAD = 3  # bugs begun for each worker, so that none waits for a slow one
+FIXED_S = 0.5  # of what a task costs beside runs of its suite; see docs/tasks.md
+AHEAD = 2  # bugs begun for each worker: what is begun when a share is full is tried for nothing
 
 _LOG = logging.getLogger(__name__)
 
@@ -204,7 +206,8 @@ def _turns(
         sharing.sort(key=lambda source: (len(source.bugs), source.project.name))
         for at, source in enumerate(sharing):
             left = wanted - (len(made) - start)
-            share = -(-left // (len(sharing) - at))
+            weights = [1 / (FIXED_S + each.project.suite_s) for each in sharing[at:]]
+            share = round(left * weights[0] / sum(weights))
             yield source, share, left - share + later
 
 
