@@ -187,27 +187,23 @@ def _collect(
     poller = select.poll()
     poller.register(reader, select.POLLIN)
     poller.register(run.fileno(), 0)  # hang-up only: the trusted side has given up
-    chunks: list[bytes] = []
-    size = 0
+    output = bytearray()
     while True:
         left_s = deadline - time.monotonic()
         wait_s = left_s if overgrown is None else min(left_s, WATCH_S)
         events = dict(poller.poll(wait_s * 1000)) if left_s > 0 else {}
-        if overgrown is not None and overgrown():
-            return b"".join(chunks), "overflow"
+        chunk = os.read(reader, 2**16) if reader in events else b""
+        output += chunk
+        if len(output) > MAX_RESULT_BYTES:
+            return bytes(output[:MAX_RESULT_BYTES]), "overflow"
+        if output and overgrown is not None and overgrown():  # before _READY nothing can be theirs
+            return bytes(output), "overflow"
         if not events and wait_s == left_s:
-            return b"".join(chunks), "timeout"
-        if not events:
-            continue
+            return bytes(output), "timeout"
         if run.fileno() in events:
-            return b"".join(chunks), "abandoned"
-        chunk = os.read(reader, 2**16)
-        if not chunk:
-            return b"".join(chunks), "exited"
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_RESULT_BYTES:
-            return b"".join(chunks)[:MAX_RESULT_BYTES], "overflow"
+            return bytes(output), "abandoned"
+        if reader in events and not chunk:
+            return bytes(output), "exited"
 
 
 def _candidate(

@@ -1,11 +1,15 @@
 """Folders on a shared disk: too much is noticed, and anything can be removed."""
 
+import contextlib
 import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from envs.box import is_overgrown, remove_tree
+from envs.forkserver_child import _READY, _collect
 
 LIMITS = {"max_bytes": 2**20, "max_files": 50}
 
@@ -28,6 +32,18 @@ def test_too_much_is_noticed(tmp_path, how):
     else:
         make_deep(tmp_path, 40, b"d" * 200)
     assert is_overgrown(tmp_path, os.getpid(), **LIMITS)
+
+
+@pytest.mark.parametrize("written", [b"", _READY + b"line"])
+def test_a_guard_that_looks_late_still_sees_that_the_candidate_was_ready(written):
+    reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
+    os.write(writer, written)
+    os.close(writer)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        report = _collect(reader, ours, time.monotonic() + 9, overgrown=lambda: True)
+    os.close(reader)
+    assert report == (written, "overflow" if written else "exited")
 
 
 def test_anything_is_removed_and_no_link_is_followed(tmp_path):
