@@ -37,7 +37,7 @@ from envs.tasks.store import BuiltTask, Files, content_sha
 from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates, shape_of
 from envs.tasks.visible import TestFunction, visible_tree
 
-GENERATOR = "projects/4"
+GENERATOR = "projects/5"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up

@@ -34,7 +34,7 @@ from envs.tasks.verdicts import Verdicts
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
-FIXED_S = 0.5  # of what a task costs beside runs of its suite; see docs/tasks.md
+FIXED_S = 0.2  # of what a task costs beside runs of its suite, in runs of it: see docs/tasks.md
 AHEAD = 2  # bugs begun for each worker: what is begun when a share is full is tried for nothing
 
 _LOG = logging.getLogger(__name__)
