@@ -7,7 +7,6 @@ does not take earlier results with it. Standard library only.
 """
 
 import importlib
-import io
 import json
 import os
 import resource
@@ -29,9 +28,11 @@ _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
 # Never useful to a graded suite, and each costs time at every start or with every test.
 _UNUSED_PLUGINS = """
-    cacheprovider doctest faulthandler junitxml pastebin setuponly setupplan stepwise
-    threadexception unraisableexception
+    cacheprovider faulthandler pastebin setuponly setupplan stepwise threadexception
+    unraisableexception
 """
+# Of use to suites that hold the word, a fixture: logging is a tenth of the time of small tests.
+_PLUGINS_BY_WORD = {"caplog": "logging", "doctest_namespace": "doctest", "record_": "junitxml"}
 
 
 class _CallTimeoutError(BaseException):
@@ -93,8 +94,9 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     arguments += [f"--tb={'short' if request['rewrite'] else 'line'}"]
     arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
     arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
-    if not any("caplog" in text for text in request["files"].values()):
-        arguments += ["-pno:logging"]  # a tenth of the time of small tests
+    for word, name in _PLUGINS_BY_WORD.items():
+        if not any(word in text for text in request["files"].values()):
+            arguments += [f"-pno:{name}"]
     ids = None if request["ids"] is None else frozenset(request["ids"])
     max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
     plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
@@ -106,10 +108,13 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
         trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
         plugins.append(trace)
         trace.start()
-    with redirect_stderr(io.StringIO()) as said:
-        code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
-    if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
-        plugin.note_no_start(said.getvalue())
+    # A real file: what is tested may hand sys.stderr to a process.
+    with (box / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
+        with redirect_stderr(said):
+            code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
+        if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
+            said.seek(0)
+            plugin.note_no_start(said.read())
     if "trace" in request:
         trace.finish()
     plugin.finish()

@@ -1,9 +1,10 @@
 """What is known of a project's unchanged suite: its green tests, and the lines that each executes.
 
-Taken once for a tree, a Python and a pytest, and kept in the cache: five runs that must agree, one
-that is timed, and two that are traced.
+Taken once for a tree, a Python, a pytest and a state of the code in `envs/`, which says how a suite
+runs, and kept in the cache: five runs that must agree, one that is timed, and two that are traced.
 """
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -53,7 +54,7 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
     """
     path = cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
     interpreter = interpreter_of(project.runtime, cache_dir=cache_dir)
-    made_by = [*interpreter.versions, content_sha(files)]
+    made_by = [*interpreter.versions, code_sha(), content_sha(files)]
     named = json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)])
     key = hashlib.sha256(named.encode()).hexdigest()
     known = _read(path)
@@ -69,6 +70,14 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
     green = tuple(known["green"])
     reach = Reach(files, paths=project.mutated, green=green, traces=known["traces"])
     return Baseline(green, known["cpu_s"], reach)
+
+
+@functools.cache
+def code_sha() -> str:
+    """Return one name for the state of all code in `envs/`."""
+    folder = Path(__file__).resolve().parents[1]
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*.py")}
+    return content_sha({name: path.read_text("utf-8") for name, path in found.items()})
 
 
 def _measured(

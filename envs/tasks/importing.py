@@ -21,14 +21,14 @@ from envs.records import Difficulty, HiddenTask, Provenance, RepairTask, Split
 from envs.suite import run_suite
 from envs.tasks.green import SUITE_LIMIT_S, FiveRuns, five_runs
 from envs.tasks.instances import Instance
-from envs.tasks.mutants import LIMIT_S, describe, function_of, gold_span
+from envs.tasks.mutants import LIMIT_S, describe, gold_span
 from envs.tasks.patches import apply_edits, apply_patch, gold_edits, gold_patch
 from envs.tasks.probe import MAX_SLOWDOWN, has_one_function
 from envs.tasks.projects import is_test_file
 from envs.tasks.store import BuiltTask, Files, TaskStore, content_sha
-from envs.tasks.visible import visible_tree
+from envs.tasks.visible import function_of, visible_tree
 
-GENERATOR = "import/2"
+GENERATOR = "import/3"
 NUM_BUG_RUNS = 3
 
 
@@ -55,7 +55,9 @@ def import_instances(
         InfrastructureError: The sandbox failed.
     """
     named = {test for each in instances for test in (*each.FAIL_TO_PASS, *each.PASS_TO_PASS)}
-    suite = five_runs(files, ids={test for test in named if test.partition("::")[0] in files})
+    ids = {test for test in named if test.partition("::")[0] in files}
+    nothing = FiveRuns(green=(), flaky={}, red={}, cpu_s=0.0, ending="exited")
+    suite = five_runs(files, ids=ids) if ids else nothing  # of no ids pytest would make all tests
     seen: set[str] = set()
     with ForkServer(preload="pytest") as server:
         for instance in instances:

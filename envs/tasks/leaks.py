@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from envs.tasks.mutate import OPERATORS
 from envs.tasks.store import BuiltTask
+from envs.tasks.visible import function_of
 
 MIN_GOLD_CHARS = 8
 
@@ -23,9 +24,9 @@ def leak(task: BuiltTask) -> str | None:
     operators = {name for name in operators if "_" in name}
     gold = {_plain(line) for edit in hidden.gold_edits for line in edit.text.splitlines()}
     gold = {line for line in gold if len(line) >= MIN_GOLD_CHARS}
-    shown = {_test_name(name) for name in public.visible_tests}
-    unseen = {_test_name(name) for name in hidden.unseen_tests} - shown
-    told = set(re.findall(r"\w+", " ".join(public.visible_tests)))  # `test` in test/test_a.py
+    shown = {_named(test) for test in public.visible_tests}
+    unseen = {_named(test) for test in hidden.unseen_tests} - shown
+    folders = {part for test in public.visible_tests for part in test.split("::")[0].split("/")}
     origin = public.provenance.origin
     places = {
         "statement": _plain(public.statement),
@@ -37,7 +38,7 @@ def leak(task: BuiltTask) -> str | None:
             return f"leak: operator in the {place}"
         if any(line in text for line in gold):
             return f"leak: gold line in the {place}"
-        if place != "paths" and _names_one(text, unseen - told):
+        if place != "paths" and _names_one(text, unseen - folders):
             return f"leak: hidden test in the {place}"
     if hidden.grader == "pytest":
         return _shown_test(task, unseen)
@@ -69,6 +70,6 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _test_name(test_id: str) -> str:
-    """Return the function of a test id: 'a/test_b.py::TestC::test_d[1]' gives 'test_d'."""
-    return test_id.rpartition("::")[2].partition("[")[0]
+def _named(test: str) -> str:
+    """Return the function of a pytest id, or the whole id of another grader's test."""
+    return function_of(test)[1] or test

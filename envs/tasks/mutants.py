@@ -35,7 +35,7 @@ from envs.tasks.patches import gold_edits, gold_patch
 from envs.tasks.projects import Project
 from envs.tasks.store import BuiltTask, Files, content_sha
 from envs.tasks.validate import Gram, gold_files, grams_of, near_duplicates, shape_of
-from envs.tasks.visible import TestFunction, visible_tree
+from envs.tasks.visible import TestFunction, function_of, visible_tree
 
 GENERATOR = "projects/5"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
@@ -237,12 +237,6 @@ def _provenance(project: Project, seed: int) -> Provenance:
 def _name(bug: Bug, project: Project, files: Files) -> str:
     """Return what tells this bug from all others, on which its id and random choices hang."""
     return f"{GENERATOR}:{project.sha256}:{content_sha(bug.apply(files))}"
-
-
-def function_of(test: str) -> TestFunction:
-    """Return the file and the function of a test id, without class and parameters."""
-    path, _, rest = test.partition("::")
-    return path, rest.partition("[")[0].rpartition("::")[2]
 
 
 def gold_span(text: str, edit: Edit) -> Span:

@@ -12,9 +12,9 @@ from envs.forkserver import ForkServer
 from envs.suite import SuiteRun, run_suite
 from envs.tasks.baseline import Baseline
 from envs.tasks.combine import Bug
-from envs.tasks.mutants import function_of
 from envs.tasks.store import Files
 from envs.tasks.tally import DIFFERS, TOO_LONG
+from envs.tasks.visible import function_of
 
 NUM_RUNS = 2
 MAX_SLOWDOWN = 5  # times the CPU time of the unchanged suite, as `mutants.LIMIT_S` for a grading
@@ -73,8 +73,11 @@ def probe(
 
 
 def has_one_function(tests: Iterable[str]) -> bool:
-    """Tell whether tests are of one function only: nothing would be hidden if that is shown."""
-    return len({function_of(test) for test in tests}) < 2
+    """Tell whether tests are of one function only: nothing would be hidden if that is shown.
+
+    Functions of one name count as one: classes of several files may have inherited it.
+    """
+    return len({function_of(test)[1] for test in tests}) < 2
 
 
 def _reject(

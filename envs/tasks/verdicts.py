@@ -6,7 +6,6 @@ one tree, one list of green tests, one Python, one pytest and one state of the c
 an older grader has checked is checked again.
 """
 
-import functools
 import hashlib
 import json
 import platform
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from envs.tasks.baseline import code_sha
 from envs.tasks.combine import Bug
 from envs.tasks.mutants import GENERATOR
 from envs.tasks.store import Files, content_sha
@@ -51,7 +51,7 @@ class Verdicts:
     def __init__(self, path: Path, *, files: Files, green: Sequence[str]) -> None:
         self._path, self._lock = path, threading.Lock()
         self._files = files
-        made_by = [GENERATOR, platform.python_version(), version("pytest"), _sha_of_code()]
+        made_by = [GENERATOR, platform.python_version(), version("pytest"), code_sha()]
         self._base = json.dumps([*made_by, content_sha(files), *green])
         self._known: dict[str, Verdict] = {}
         for line in path.read_bytes().splitlines() if path.is_file() else []:
@@ -78,10 +78,3 @@ class Verdicts:
     def _key(self, bug: Bug) -> str:
         text = self._base + json.dumps(bug.apply(self._files))
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def _sha_of_code() -> str:
-    folder = Path(__file__).resolve().parents[1]
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*.py")}
-    return content_sha({name: path.read_text("utf-8") for name, path in found.items()})

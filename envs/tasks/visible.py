@@ -1,7 +1,7 @@
 """Cuts a suite down to its visible tests, by span: what stays is letter for letter as it was.
 
-Hidden tests go, and so do helpers and data that only they use, because those tell what they
-check.
+Hidden tests go, and so do helpers and data of the test file that only they use, because those tell
+what they check. Modules that it imports keep theirs.
 
 Not covered: data files below the tests, even if a visible test reads them.
 """
@@ -19,6 +19,12 @@ from envs.tasks.store import Files
 TestFunction = tuple[str, str]  # file and name, without class and parameters
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def function_of(test: str) -> TestFunction:
+    """Return the file and the function of a test id, without class and parameters."""
+    path, _, rest = test.partition("::")
+    return path, rest.partition("[")[0].rpartition("::")[2]
 
 
 def visible_tree(files: Files, shown: TestFunction) -> Files:
@@ -47,10 +53,19 @@ def _needed(files: Files, needed: Collection[str]) -> Iterator[str]:
         folder, name = PurePosixPath(path).parent, PurePosixPath(path).name
         is_above = any(PurePosixPath(each).is_relative_to(folder) for each in needed)
         if name in ("__init__.py", "conftest.py"):
-            if is_above or (name == "__init__.py" and folder.name in imported):
-                yield path
-        elif name.endswith(".py") and PurePosixPath(path).stem in imported:
+            is_used = is_above or (name == "__init__.py" and folder.name in imported)
+        else:
+            is_used = name.endswith(".py") and PurePosixPath(path).stem in imported
+        if is_used and _is_python(files[path]):  # and not data of the suite, for another Python
             yield path
+
+
+def _is_python(text: str) -> bool:
+    try:
+        _imported(text)
+    except SyntaxError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=1024)

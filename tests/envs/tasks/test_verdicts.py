@@ -81,7 +81,7 @@ def test_a_verdict_of_other_code_is_not_believed(tmp_path, monkeypatch):
     (bug,) = bugs(1)
     path = tmp_path / "calc.jsonl"
     Verdicts(path, files=FILES, green=GREEN).add(bug, Verdict(frozenset(), "no test fails"))
-    monkeypatch.setattr(verdicts_module, "_sha_of_code", lambda: "changed")
+    monkeypatch.setattr(verdicts_module, "code_sha", lambda: "changed")
     assert Verdicts(path, files=FILES, green=GREEN).of(bug) is None
 
 
