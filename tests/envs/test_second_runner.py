@@ -98,3 +98,10 @@ def test_without_bubblewrap_only_a_share_above_zero_is_refused(monkeypatch, tmp_
     with pytest.raises(UserError, match=r"not installed.*apt-get install bubblewrap.*share: 0"):
         make_grader(store, second_runner_share=0.05)
     bubblewrap_failure.cache_clear()
+
+
+@NEEDED
+def test_a_suite_that_adds_to_the_namespace_of_doctests_is_believed():
+    own = "import pytest\n@pytest.fixture(autouse=True)\ndef n(doctest_namespace):\n    pass\n"
+    tree = {"calc.py": FIXED, "tests/conftest.py": own, "tests/test_all.py": SUITE}
+    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, wall_s=10) == ""

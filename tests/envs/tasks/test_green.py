@@ -30,6 +30,26 @@ class TestParts(unittest.TestCase):
             with self.subTest(value=value):
                 assert evens([value]) == [value]
 """
+OF_PLUGINS = """
+import logging
+import subprocess
+import sys
+
+
+@pytest.fixture(autouse=True)
+def named(doctest_namespace, record_property):
+    doctest_namespace["one"] = 1
+    record_property("one", 1)
+
+
+def test_log(caplog):
+    logging.warning("said")
+    assert caplog.messages == ["said"]
+
+
+def test_stream():
+    subprocess.run(["true"], stderr=sys.stderr, check=True)
+"""
 
 
 def read(folder, **changes):
@@ -88,3 +108,10 @@ def test_now(now):
     assert now
 """
     assert len(green_tests(with_tests(tmp_path, TESTS + text))) == 13
+
+
+def test_fixtures_of_plugins_that_few_suites_use_are_there(tmp_path):
+    files = with_tests(tmp_path, TESTS + OF_PLUGINS)
+    found = five_runs(files)
+    assert not found.red
+    assert {f"tests/test_core.py::{name}" for name in ("test_log", "test_stream")} < {*found.green}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from envs.errors import UserError
+from envs.tasks import importing
 from envs.tasks.importing import import_instances
 from envs.tasks.instances import read_instances, read_repository
 from envs.tasks.patches import gold_patch
@@ -155,3 +156,11 @@ def test_instances_may_stand_on_lines_or_alone(tmp_path):
     assert [each.instance_id for each in read_instances(path)] == ["a", "b"]
     path.write_text(json.dumps(instance("c"), indent=1), "utf-8")
     assert [each.FAIL_TO_PASS for each in read_instances(path)] == [tuple(OF_CLAMP)]
+
+
+def test_where_no_named_test_exists_nothing_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(importing, "five_runs", None)
+    (found,) = imported(
+        tmp_path, instance(FAIL_TO_PASS=["tests/test_x.py::test_a"], PASS_TO_PASS=[])
+    )
+    assert "nothing of PASS_TO_PASS passes here" in found.reject

@@ -9,6 +9,7 @@ from envs.tasks.store import BuiltTask
 from envs.tasks.synthetic import generate
 
 VISIBLE, UNSEEN = "tests/test_ttl.py::test_len", "tests/test_more.py::TestTtl::test_expiry[1]"
+OTHER = "tests/test_more.py"
 
 
 @pytest.fixture
@@ -35,12 +36,6 @@ def gold_of(task):
 
 def origin(task, text):
     return {"provenance": task.public.provenance.model_copy(update={"origin": text})}
-
-
-def test_a_word_of_the_visible_tests_id_is_no_leak(task):
-    unseen = ("tests/test_more.py::tests", UNSEEN)
-    hidden = task.hidden.model_copy(update={"unseen_tests": unseen})
-    assert leak(replace(task, hidden=hidden)) is None
 
 
 @pytest.mark.parametrize(
@@ -90,3 +85,20 @@ def test_no_generated_task_leaks():
     for split in ("train", "dev", "test"):
         for made in generate(100, split=split, seed=3):
             assert leak(made) is None
+
+
+def test_the_folders_of_a_visible_test_may_be_named_and_its_file_not(task):
+    statement = f"{VISIBLE} fails in tests/test_ttl.py, in folder tests"
+    unseen = ("tests/test_more.py::tests", "tests/test_more.py::test_ttl")
+    for hidden, found in zip(unseen, (None, "leak: hidden test in the statement"), strict=True):
+        half = task.hidden.model_copy(update={"unseen_tests": (hidden,)})
+        named = statement if found is None else f"{statement}, as test_ttl does"
+        assert leak(replace(public(task, statement=named), hidden=half)) == found
+
+
+def test_a_parameter_may_look_like_an_id(task):
+    half = task.hidden.model_copy(update={"unseen_tests": (f"{OTHER}::test_url[http://[::1]-E]",)})
+    hidden = replace(task, hidden=half)
+    assert (
+        leak(public(hidden, statement="as test_url says")) == "leak: hidden test in the statement"
+    )

@@ -9,7 +9,14 @@ from envs.tasks.build import build
 from envs.tasks.planted import ACROSS, IN_FILE, SINGLE
 from envs.tasks.store import TaskStore
 from envs.tasks.tally import RED, Tally
-from tests.envs.tasks.small_project import FILES, TESTS_OF_WORDS, WORDS, pack, pack_three
+from tests.envs.tasks.small_project import (
+    FILES,
+    TESTS_OF_WORDS,
+    WORDS,
+    pack,
+    pack_three,
+    project,
+)
 
 TWO_FILES = FILES | {
     "calc/words.py": WORDS,
@@ -105,3 +112,17 @@ def test_a_task_that_time_spoilt_is_listed():
     tally.drop("calc a.py:9 drop_not", "no test fails")
     assert tally.journal == ["calc a.py:3 drop_not: ran too long"]
     assert tally.rejects.total() == 2
+
+
+def test_a_share_falls_with_the_time_of_the_suite(tmp_path):
+    entry, _ = project(tmp_path)
+    sources = [
+        planted._Source(
+            entry.model_copy(update={"name": name, "suite_s": suite_s}), {}, None, bugs=["bug"]
+        )
+        for name, suite_s in (("fast", 0.3), ("slow", 1.3))
+    ]
+    counts = {"train": 40, "dev": 0, "test": 0}
+    (_, share, others), (_, rest, _) = planted._turns(sources, counts, made=[])
+    assert (share, others) == (30, 10)  # 1 / (0.2 + 0.3) against 1 / (0.2 + 1.3)
+    assert rest == 40  # none was made yet

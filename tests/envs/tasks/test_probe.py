@@ -5,11 +5,12 @@ import pytest
 
 from envs.forkserver import ForkServer
 from envs.suite import run_suite
+from envs.tasks import baseline as baseline_module
 from envs.tasks import probe as probe_module
 from envs.tasks.baseline import baseline
 from envs.tasks.combine import Bug
 from envs.tasks.mutate import Mutation
-from envs.tasks.probe import ONE_FAILS, Probed, probe
+from envs.tasks.probe import ONE_FAILS, Probed, has_one_function, probe
 from envs.tasks.projects import fetch, read_sdist
 from envs.tasks.tally import DIFFERS, TOO_LONG
 from tests.envs.tasks.small_project import project
@@ -27,6 +28,19 @@ def calc(tmp_path_factory):
             "files": files,
             "suite": baseline(entry, files=files, server=server, cache_dir=cache),
         }
+
+
+def test_a_suite_is_measured_anew_when_the_code_changes(calc, tmp_path, monkeypatch):
+    entry, cache = project(tmp_path)
+    known = {"green": [GREEN], "cpu_s": 1.0, "traces": [{}, {}]}
+    measured = []
+    monkeypatch.setattr(
+        baseline_module, "_measured", lambda *_: measured.append(1) or {**known, "in_time": True}
+    )
+    for state in ("old", "old", "new"):
+        monkeypatch.setattr(baseline_module, "code_sha", lambda state=state: state)
+        baseline(entry, files=calc["files"], server=calc["server"], cache_dir=cache)
+    assert len(measured) == 2
 
 
 def changed(calc, old, new):
@@ -117,3 +131,9 @@ def test_what_computes_is_not_taken_for_what_waits(calc):
     tree = {"test_busy.py": text}
     run = run_suite(calc["server"], tree, ids=["test_busy.py::test_busy"], wall_s=60, stall_s=1)
     assert (run.stalled, len(run.passed)) == (False, 1)
+
+
+def test_a_test_that_several_files_inherit_is_one_function():
+    inherited = ["tests/test_a.py::TestA::test_len[1]", "tests/test_b.py::TestB::test_len"]
+    assert has_one_function(inherited)
+    assert not has_one_function([*inherited, "tests/test_a.py::test_size"])

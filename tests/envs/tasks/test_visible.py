@@ -129,3 +129,11 @@ def test_modules_of_the_suite_that_the_visible_test_imports_stay():
     assert files.keys() - kept.keys() == gone
     assert kept["tests/base.py"] == "from tests.deep import tools\n"
     assert kept["tests/test_a.py"] == files["tests/test_a.py"]
+
+
+def test_data_of_the_suite_that_is_no_python_of_today_stays_hidden():
+    files = {
+        "tests/test_a.py": "import string\n\n\ndef test_a():\n    pass\n",
+        "tests/samples/string.py": "print 'of another Python'\n",
+    }
+    assert visible_tree(files, ("tests/test_a.py", "test_a")).keys() == {"tests/test_a.py"}
