@@ -98,7 +98,8 @@ def grader_rows() -> tuple[list[str], list[str]]:
         f"Of {len(plain)} attacks that are not adaptive, the exit code is fooled by {counts[0]}, "
         f"the pytest grader by {counts[1]}, the io grader by {counts[2]}. "
         f"{sum(map(len, adaptive.values()))} are made against the pytest grader's own defences; "
-        f"what stops each of them: {stops}.",
+        f"what stops each of them: {stops}. The second runner is asked about every pass here; in "
+        "training it is off until `reward.second_runner_share` says otherwise.",
         "",
     ]
     return summary + rows, broken

@@ -142,8 +142,9 @@ def _show(argv: list[str]) -> int:
     task, hidden = found[0], store.hidden[found[0].id]
     print(f"{task.id} ({task.split}, {task.project}, {task.provenance.licence})\n")
     print(f"{task.statement}\n\nvisible tests: {', '.join(task.visible_tests)}")
+    shown = {test.partition("::")[0] for test in task.visible_tests}
     for path, text in store.workspace(task).items():
-        if path in task.editable and hidden.grader == "io":
+        if path in shown or (path in task.editable and hidden.grader == "io"):
             print(f"\n--- {path}\n{text.rstrip()}")
         else:
             note = ", editable" if path in task.editable else ""

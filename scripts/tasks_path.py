@@ -33,13 +33,14 @@ def main(argv: list[str]) -> int:
             Flag("--source", "path", choices=("path",)),
             Flag("--path", "the project's folder, read only", kind=Path),
             Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
-            Flag("--out", "folder of the task set [cache/tasks/path-NAME-HASH]", kind=Path),
+            Flag("--out", "folder of the task set [cache/tasks/path-NAME-...]", kind=Path),
             Flag("--count", "most tasks", kind=int, default=200),
             Flag("--split", "where they go", default="train", choices=SPLITS),
             Flag("--seed", "draws the tasks", kind=int, default=0),
             Flag("--exclude", "test files, functions or ids that shall not count", nargs="*"),
             Flag("--exclude-red", "nor those that fail here, if one in ten at most", kind=bool),
             Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
+            Flag("--clean", "replace a task set that is there", kind=bool),
         ],
     )
     if flags["path"] is None:
@@ -48,7 +49,8 @@ def main(argv: list[str]) -> int:
     from envs.tasks.build import build
     from envs.tasks.local import open_local
 
-    cache = default_cache()
+    cache = _cache_beside(flags["path"])
+    _refuse_within(flags["path"], flags["out"] or cache)
     with Stages() as stages:
         stages.report("runs of the suite as it is", 0, 1)
         project, files = open_local(
@@ -58,7 +60,11 @@ def main(argv: list[str]) -> int:
             exclusions=Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"]),
             cache_dir=cache,
         )
-        out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}"
+        asked = f"{project.split}-{flags['count']}-{flags['seed']}"
+        out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}-{asked}"
+        if (out / "manifest.json").is_file() and not flags["clean"]:
+            remedy = "take it with --tasks.dir, replace it with --clean, or name another --out"
+            raise UserError("a task set is there already", got=str(out), remedy=remedy)
         counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
         manifest = build(
             "path",
@@ -76,3 +82,19 @@ def main(argv: list[str]) -> int:
         f"({project.num_tests} tests, {project.suite_s} CPU seconds); dropped: {rejected or 'none'}"
     )
     return 0
+
+
+def _cache_beside(folder: Path) -> Path:
+    """Return the cache, or the one of the user's home if the project's folder holds it."""
+    cache = default_cache()
+    return Path.home() / ".cache" / "tightrope" if _is_within(cache, folder) else cache
+
+
+def _refuse_within(folder: Path, written: Path) -> None:
+    if _is_within(written, folder):
+        remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"
+        raise UserError("a project is never written to", got=str(written), remedy=remedy)
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())

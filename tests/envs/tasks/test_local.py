@@ -70,8 +70,33 @@ def test_tasks_of_a_users_project_with_its_own_python(
         assert (task.provenance.source, task.provenance.origin) == ("path", "path:mine")
         assert store.hidden[task.id].runtime.python == str(python)
         assert str(python) not in task.model_dump_json()
+    shown, where = next(iter(store.public.values())), f"--tasks.dir={tmp_path / 'set'}"
+    assert main(["show", shown.id, "--config", "configs/tiny.yaml", where]) == 0
+    assert store.workspace(shown)["tests/test_core.py"].rstrip() in capsys.readouterr().out
     with pytest.raises(UserError, match="No module named 'dependency'"):
         open_local(folder, python=None, cache_dir=tmp_path)
+
+
+def test_nothing_is_written_into_the_project_though_the_cache_lies_below_it(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("TIGHTROPE_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(folder)
+    before = digest(folder)
+    build = ["build", "--source", "path", "--path", ".", "--count", "2"]
+    assert main(build) == 0
+    assert digest(folder) == before
+    (made,) = (tmp_path / "home" / ".cache" / "tightrope" / "tasks").glob("path-mine-*-train-2-0")
+    assert len(TaskStore.open(made).public) == 2
+    with pytest.raises(UserError, match="there already"):
+        main(build)
+    with pytest.raises(UserError, match="never written to"):
+        main([*build, "--out", "tasks"])
+    monkeypatch.setenv("HOME", str(folder))
+    with pytest.raises(UserError, match="never written to"):
+        main(build)
+    assert digest(folder) == before
 
 
 def test_what_cannot_be_used_is_one_clear_error(folder, python, tmp_path):
