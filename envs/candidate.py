@@ -9,6 +9,7 @@ does not take earlier results with it. Standard library only.
 import importlib
 import json
 import os
+import random
 import resource
 import shlex
 import signal
@@ -75,7 +76,8 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     Args:
         request: `files`; `test_files` to collect in this order; `ids` to keep (None: all);
             `rewrite` (explain failing asserts); `nonce`, which marks every honest line; perhaps
-            `trace`, the files whose executed lines are to be noted, and `backwards`; or `stall_s`.
+            `trace`, the files whose executed lines are to be noted, and `backwards`; `stall_s`; or
+            `order`, which draws the order of the tests.
         box: The run's private folder.
         writer: Descriptor of the result pipe.
     """
@@ -101,6 +103,8 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
     plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
     plugins: list[object] = [plugin]
+    if "order" in request:
+        plugins.append(_RandomOrder(request["order"]))
     if "stall_s" in request:
         _end_if_stalled(request["stall_s"], plugin.note_stall)
     if "trace" in request:
@@ -202,6 +206,20 @@ class _Reporter:
     def _write(self, phase: str, test_id: str, outcome: str, text: str) -> None:
         line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
         _write_line(self._writer, line)
+
+
+class _RandomOrder:
+    """Runs tests in random order: those of a class together, and the classes of a module."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        ranks: dict[Any, float] = {}
+        for node in (node for item in items for node in item.listchain()):
+            if node not in ranks:
+                ranks[node] = self._random.random()
+        items.sort(key=lambda item: [ranks[node] for node in item.listchain()])
 
 
 def _write_files(files: dict[str, str], folder: Path) -> None:

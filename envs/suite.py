@@ -71,7 +71,7 @@ def run_suite(
         wall_s: Limit for the whole run.
         num_canaries: Files with one failing test each to mix in.
         explain: Let pytest rewrite asserts, for readable messages.
-        shuffle: Draws the order of the test files (tests inside a file keep theirs).
+        shuffle: Draws the order of imports and of tests; tests of a class stay together.
         cpu_s: CPU seconds after which the kernel kills it; None for as many as `wall_s`.
         stall_s: Seconds without computing after which it is ended, as a deadlock would never;
             None for no such end.
@@ -91,7 +91,7 @@ def run_suite(
     for canary in canaries:
         test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
     if shuffle is not None:
-        shuffle.shuffle(test_files)
+        shuffle.shuffle(test_files)  # as they are imported
     nonce = secrets.token_hex(16)
     request: dict[str, Any] = {
         "kind": "pytest",
@@ -101,8 +101,9 @@ def run_suite(
         "rewrite": explain,
         "nonce": nonce,
     }
-    limits = {"cpu_s": cpu_s, "stall_s": stall_s}
-    request |= {name: limit for name, limit in limits.items() if limit is not None}
+    drawn = None if shuffle is None else shuffle.getrandbits(32)
+    others = {"cpu_s": cpu_s, "stall_s": stall_s, "order": drawn}
+    request |= {name: value for name, value in others.items() if value is not None}
     if trace:
         request |= {"trace": list(trace), "backwards": backwards}
     report = server.run(request, wall_s=wall_s)

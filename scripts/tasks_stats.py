@@ -21,6 +21,7 @@ from train.solve_counts import read_solves
 if TYPE_CHECKING:
     from envs.tasks.store import TaskStore
 
+MOST_SHOWN = 40  # operators and projects of the lock file, and then some
 MEASURED_K = (1, 4, 8)  # of pass@k, where a task has as many samples
 
 
@@ -59,8 +60,10 @@ def _print_table(store: "TaskStore") -> None:
         "rejects": Counter(store.manifest.rejects if store.manifest else {}),
     }
     for name, counts in rows.items():
-        shown = ", ".join(f"{key} {count}" for key, count in counts.most_common(8))
-        print(f"{name}: {shown or 'none'}")
+        shown = [f"{key} {count}" for key, count in counts.most_common(MOST_SHOWN)]
+        if len(counts) > MOST_SHOWN:
+            shown.append(f"and {len(counts) - MOST_SHOWN} more")
+        print(f"{name}: {', '.join(shown) or 'none'}")
     print(f"\n{'difficulty':<26}{'least':>8}{'median':>8}{'most':>8}{'known':>8}")
     for field in type(tasks[0].difficulty).model_fields:
         values = [getattr(task.difficulty, field) for task in tasks]

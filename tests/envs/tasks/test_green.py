@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -115,3 +116,19 @@ def test_fixtures_of_plugins_that_few_suites_use_are_there(tmp_path):
     found = five_runs(files)
     assert not found.red
     assert {f"tests/test_core.py::{name}" for name in ("test_log", "test_stream")} < {*found.green}
+
+
+@pytest.mark.parametrize("place", ["{}", "class TestOrder:\n{}"], ids=["module", "class"])
+def test_a_test_that_needs_another_before_it_is_noticed(tmp_path, place):
+    steps = "".join(
+        f"def test_step_{n}({{0}}):\n    assert len(SEEN) == {n}\n    SEEN.append({n})\n"
+        for n in range(6)
+    )
+    is_class = place != "{}"
+    steps = steps.format("self") if is_class else steps.format("")
+    body = textwrap.indent(steps, "    ") if is_class else steps
+    text = f"{TESTS}\n\nSEEN = []\n\n{place.format(body)}"
+    found = five_runs(with_tests(tmp_path, text))
+    assert any("test_step" in test for test in found.flaky)
+    assert len(found.green) >= 13
+    assert sum("test_step" in test for test in found.green) < 2
