@@ -18,7 +18,7 @@ from envs.suite import SuiteRun, run_suite
 from envs.tasks.baseline import TRACED_LIMIT_S
 from envs.tasks.green import ABSENT, SUITE_LIMIT_S, five_runs, last_words, named
 from envs.tasks.layout import Layout, worth_mutating
-from envs.tasks.mutants import MAX_SUITE_CPU_S
+from envs.tasks.mutants import LIMIT_S, MAX_SUITE_CPU_S
 from envs.tasks.mutate import sites
 from envs.tasks.projects import Project
 from envs.tasks.store import Files
@@ -76,6 +76,13 @@ def admit(
     if runs.red:
         raise _red(entry.name, runs.red, num_tests=len(runs.red) + len(runs.green))
     _refuse_slow(entry.name, runs.cpu_s, ending=runs.ending, last="")
+    if runs.wall_s > LIMIT_S:  # which CPU seconds do not show
+        reason = f"its suite is too slow: it waits for most of {runs.wall_s:.0f} s"
+        raise refusal(
+            entry.name,
+            f"{reason}, and a grading takes {LIMIT_S:.0f} s at most",
+            remedy="leave slow test files out with --exclude",
+        )
     if len(runs.green) < MIN_TESTS:
         reason = f"{len(runs.green)} tests pass, fewer than {MIN_TESTS}"
         raise refusal(entry.name, reason, remedy="a project needs more tests to tell bugs apart")

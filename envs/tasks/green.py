@@ -5,6 +5,7 @@ sandbox. A test that fails in some of them is flaky, one that fails in all of th
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class FiveRuns:
         red: Of tests that failed in all of them, and of files without tests that could be
             collected, what they said.
         cpu_s: CPU seconds of one run, the median.
+        wall_s: Wall seconds of the quickest, since the machine may be busy.
         ending: How the worst of them ended: 'exited' if all reached their end, else 'timeout',
             'overflow' or 'crashed'.
     """
@@ -41,6 +43,7 @@ class FiveRuns:
     flaky: dict[str, str]
     red: dict[str, str]
     cpu_s: float
+    wall_s: float
     ending: str
 
 
@@ -63,13 +66,15 @@ def five_runs(
         InfrastructureError: The sandbox failed.
     """
     runs: list[SuiteRun] = []
+    walls: list[float] = []
     for seed in (0, *RANDOM_SEEDS):
         orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
         with ForkServer(preload="pytest", hash_seed=seed, interpreter=interpreter) as server:
-            runs += [
-                run_suite(server, files, ids=ids, wall_s=SUITE_LIMIT_S, shuffle=shuffle)
-                for shuffle in orders
-            ]
+            for shuffle in orders:
+                start = time.monotonic()
+                run = run_suite(server, files, ids=ids, wall_s=SUITE_LIMIT_S, shuffle=shuffle)
+                runs.append(run)
+                walls.append(time.monotonic() - start)
     passes = Counter(test for run in runs for test in run.passed)
     said = {test: run.messages[test] for run in runs for test in run.failed}
     failures = Counter(test for run in runs for test in run.failed)
@@ -81,6 +86,7 @@ def five_runs(
         flaky={test: said.get(test, ABSENT) for test in sorted(unsteady.difference(excluded))},
         red={test: said[test] for test in sorted(failures.keys() - unsteady - set(excluded))},
         cpu_s=median(run.cpu_s for run in runs),
+        wall_s=min(walls),
         ending="exited" if worst is None else _ending(worst),
     )
 

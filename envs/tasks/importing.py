@@ -56,7 +56,7 @@ def import_instances(
     """
     named = {test for each in instances for test in (*each.FAIL_TO_PASS, *each.PASS_TO_PASS)}
     ids = {test for test in named if test.partition("::")[0] in files}
-    nothing = FiveRuns(green=(), flaky={}, red={}, cpu_s=0.0, ending="exited")
+    nothing = FiveRuns(green=(), flaky={}, red={}, cpu_s=0.0, wall_s=0.0, ending="exited")
     suite = five_runs(files, ids=ids) if ids else nothing  # of no ids pytest would make all tests
     seen: set[str] = set()
     with ForkServer(preload="pytest") as server:

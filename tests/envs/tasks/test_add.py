@@ -68,6 +68,13 @@ def test_what_is_of_no_use_is_refused_with_the_reason(tmp_path, monkeypatch, cha
     assert json.loads((tmp_path / "projects.lock.json").read_text("utf-8")) == {}
 
 
+def test_a_suite_that_waits_is_too_slow_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr("envs.tasks.admission.LIMIT_S", 1.0)
+    waits = "import time\n\n\ndef test_wait():\n    time.sleep(1.1)\n"
+    with pytest.raises(UserError, match="too slow: it waits.*1 s at most"):
+        tried(tmp_path, GOOD | {"tests/test_wait.py": waits})
+
+
 def test_red_tests_are_named_and_few_may_be_left_out(tmp_path):
     files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED}
     with pytest.raises(UserError, match=r"2 of 25 tests fail.*test_red_one.*test_red_two.*sick"):
