@@ -71,7 +71,7 @@ def test_what_is_of_no_use_is_refused_with_the_reason(tmp_path, monkeypatch, cha
 def test_a_suite_that_waits_is_too_slow_as_well(tmp_path, monkeypatch):
     monkeypatch.setattr("envs.tasks.admission.LIMIT_S", 1.0)
     waits = "import time\n\n\ndef test_wait():\n    time.sleep(1.1)\n"
-    with pytest.raises(UserError, match="too slow: it waits.*1 s at most"):
+    with pytest.raises(UserError, match=r"too slow: it waits.*1 s at most"):
         tried(tmp_path, GOOD | {"tests/test_wait.py": waits})
 
 
