@@ -21,6 +21,7 @@ sys.path[0] = str(ROOT)
 
 from envs.grading import make_grader
 from envs.sandbox import Layers, ServerProcess, probe
+from envs.second_runner import bubblewrap
 from tests.attacks.attempts import (
     attacks,
     fools_exit_code,
@@ -55,13 +56,14 @@ def main() -> int:
 
 def header() -> list[str]:
     """Return the title with versions and the sandbox level."""
-    bubblewrap = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True)
+    asked = [bubblewrap().program, "--version"]
+    program = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     used = ", ".join(name for name, present in probe().layers.items() if present)
     return [
         "# Attacks on graders and sandbox",
         "",
         f"`python benchmarks/attacks.py`; Python {platform.python_version()}, pytest "
-        f"{version('pytest')}, {bubblewrap.stdout.strip()}, Linux {platform.release()}.",
+        f"{version('pytest')}, {program}, Linux {platform.release()}.",
         f"Sandbox level {probe().level}; layers {used}.",
         "",
     ]

@@ -35,7 +35,7 @@ sys.path[0] = str(ROOT)
 from envs.forkserver import ForkServer
 from envs.grading import NUM_CANARIES
 from envs.sandbox import probe
-from envs.second_runner import SecondRunner, run_cold
+from envs.second_runner import SecondRunner, bubblewrap, run_cold
 from envs.suite import run_suite
 from train.load import run_main
 from train.progress import Progress
@@ -80,11 +80,12 @@ def cold(_: ExitStack) -> Run:
 
 def cold_in_bubblewrap(_: ExitStack) -> Run:
     """Start the same interpreter under bubblewrap, in namespaces of its own on a read-only root."""
+    program = bubblewrap().program
 
     def run() -> float:
         with fresh_tree() as folder:
-            places = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-            line = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", *places]
+            places = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+            line = [program, "--unshare-all", "--die-with-parent", "--new-session", *places]
             line += ["--bind", str(folder), str(folder), "--chdir", str(folder)]
             line += ["--as-pid-1"]  # or bubblewrap would not wait for it, nor anyone count its time
             done = said([*line, sys.executable, *ARGUMENTS], folder)
@@ -228,13 +229,14 @@ def main(argv: list[str]) -> int:
                     measured = measure(side, num_runs=runs, workers=workers)
                     found.setdefault((name, workers), []).append(measured)
                     progress.advance()
-    bubblewrap = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True)
+    asked = [bubblewrap().program, "--version"]
+    program = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     lines = [
         "# Test runs of four runners",
         "",
         f"`python benchmarks/sandbox.py --rounds {given.rounds} --runs {given.runs}`; median and "
         f"range of {given.rounds} rounds; {len(os.sched_getaffinity(0))} cores, Python "
-        f"{platform.python_version()}, pytest {version('pytest')}, {bubblewrap.stdout.strip()}, "
+        f"{platform.python_version()}, pytest {version('pytest')}, {program}, "
         f"Linux {platform.release()}; sandbox level {probe().level}.",
         "",
         *tables(found),

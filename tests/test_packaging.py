@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Collection
 from importlib import import_module
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -57,6 +60,32 @@ def test_constraints_pin_every_dependency_within_its_bounds() -> None:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
         assert re.search(r"<|==", str(requirement.specifier)), f"{text} has no upper bound"
+
+
+def test_constraints_pin_nothing_that_setup_does_not_install() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {canonicalize_name(line.split("==")[0]) for line in lines if not line.startswith("#")}
+    assert (
+        pins - {canonicalize_name(name) for name in needed("tightrope", extras=("dev",))} == set()
+    )
+
+
+def needed(name: str, *, extras: Collection[str]) -> set[str]:
+    """Return the package and all that it needs here, with what these need, and so on."""
+    found: set[str] = set()
+    pending = [(name, extra) for extra in ("", *extras)]
+    while pending:
+        name, extra = pending.pop()
+        if f"{name}[{extra}]" not in found:
+            found |= {name, f"{name}[{extra}]"}
+            needs = map(Requirement, distribution(name).requires or [])
+            pending += [
+                (need.name, each)
+                for need in needs
+                if need.marker is None or need.marker.evaluate({"extra": extra})
+                for each in ("", *need.extras)
+            ]
+    return {each for each in found if not each.endswith("]")}
 
 
 @pytest.mark.parametrize("file", RUNNABLE)

@@ -64,5 +64,5 @@ def test_other_users_and_containers_grade_and_hold_all_attacks(role, level, tmp_
     graded = {"io gold": True, "io noop": False, "pytest gold": True, "pytest noop": False}
     assert told["solved"] == graded
     assert told["not held"] == {}
-    if bubblewrap_failure() == "":  # it needs namespaces, which containers deny
-        assert (told["second runner"] == "") == (role == "user")
+    works = role == "user" and not bubblewrap_failure()  # containers deny the namespaces it needs
+    assert (told["second runner"] == "") == works

