@@ -55,16 +55,26 @@ def main(role: str, folder: Path) -> None:
 def become_nobody(folder: Path) -> None:
     """Leave root for a root file system in which nobody can read the interpreter."""
     isolation.enter_namespaces()
-    readable = [sys.base_prefix, sys.prefix, str(ROOT), "/proc", "/tmp"]
-    isolation.enter_private_root(folder, readable=readable)
+    places = [sys.base_prefix, sys.prefix, str(ROOT)]
+    replace_tmp(folder, keep=[Path(name) for name in places if name.startswith("/tmp/")])
+    isolation.enter_private_root(folder, readable=[*places, "/proc", "/tmp"])
+    isolation._mount("none", "/tmp", flags=isolation._MS_REMOUNT | isolation._MS_BIND)
     isolation.enter_private_run(uid=NOBODY, gid=NOBODY)
     child = os.fork()
     if child:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     isolation._mount("proc", "/proc", kind="proc", flags=0)
-    isolation._mount("tmp", "/tmp", kind="tmpfs", flags=0)
     tempfile.tempdir = str(isolation.BOX)
     isolation.drop_privileges(NOBODY)
+
+
+def replace_tmp(folder: Path, *, keep: list[Path]) -> None:
+    """Make /tmp an empty tmpfs, but for what to keep in it and for `folder`, empty again."""
+    isolation._mount("tmp", str(folder), kind="tmpfs", flags=0, data="mode=1777")
+    for path in keep:
+        isolation._bind(str(path), folder / path.relative_to("/tmp"))
+    isolation._mount(str(folder), "/tmp", flags=isolation._MS_BIND | isolation._MS_REC)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def grade() -> dict[str, object]:
