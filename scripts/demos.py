@@ -59,6 +59,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
         open_arena(settings) as arena,
         Progress("demonstrations", total=total, unit="solved") as progress,
     ):
+        progress.update(0)
         result = make_demonstrations(
             arena, on_progress=lambda solved, wanted: progress.update(solved)
         )

@@ -7,17 +7,20 @@
 
 Plain lines on standard error, on a terminal and off it alike. A thread repeats the last state while
 a long step says nothing, so a silent terminal means a stopped program. The time left takes the rest
-for as fast as what was done, so it is rough where steps grow.
+for as fast as the later half of what this process did. What it found done is nowhere counted as
+work: `update` says where things stand, and only what lies between two such calls took time.
 """
 
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Self, TextIO, TypeVar
 
 Item = TypeVar("Item")
 
+MOST_MARKS = 256  # remembered points of time; above that every second one is forgotten
 EVERY_S = 8.0  # below the promised 10 s, so that a busy machine still keeps it
 
 
@@ -28,7 +31,6 @@ class Progress:
         what: What is being done, as a phrase.
         total: Units in all; None if unknown.
         unit: Plural name of a unit.
-        start: Units that were done before, by an interrupted run.
         every_s: Seconds without a line after which one is written.
         clock: Seconds from any origin, never decreasing.
         stream: Where lines go; None: standard error.
@@ -41,18 +43,18 @@ class Progress:
         *,
         total: int | None = None,
         unit: str = "steps",
-        start: int = 0,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
         stream: TextIO | None = None,
         enabled: bool = True,
     ) -> None:
-        self.what, self.total, self.unit, self.start = what, total, unit, start
-        self.done, self.note = start, ""
+        self.what, self.total, self.unit = what, total, unit
+        self.done, self.note = 0, ""
         self._every_s, self._clock = every_s, clock
         self._stream = stream if stream is not None else sys.stderr
         self._enabled = enabled
         self._began = self._last = clock()
+        self._marks: list[tuple[float, int]] = []  # when how many were done
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -71,15 +73,21 @@ class Progress:
         self.report(last=True)
 
     def update(self, done: int, *, note: str = "") -> None:
-        """Say how many units are done; writes a line if the last one is old enough."""
+        """Say how many units are done; writes a line if the last one is old enough.
+
+        The first call may tell of units that an interrupted run did.
+        """
         with self._lock:
             self.done, self.note = done, note
+            self._mark()
         self.tick()
 
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """Say that `count` more units are done; safe from several threads."""
         with self._lock:
+            self._marks = self._marks or [(self._began, self.done)]
             self.done, self.note = self.done + count, note or self.note
+            self._mark()
         self.tick()
 
     def tick(self) -> None:
@@ -114,11 +122,26 @@ class Progress:
         return f"{self.what}: {count}{share}, {when}" + (f" | {self.note}" if self.note else "")
 
     def left_s(self) -> float | None:
-        """Return the seconds left at the pace so far; None if nothing tells it yet."""
-        fresh = self.done - self.start
-        if self.total is None or fresh <= 0:
+        """Return the seconds left at the recent pace; None if nothing tells it yet."""
+        if self.total is None or len(self._marks) < 2:
             return None
-        return (self._clock() - self._began) / fresh * max(0, self.total - self.done)
+        now, (last_s, done) = self._clock(), self._marks[-1]
+        half = bisect_right(self._marks, ((self._marks[0][0] + now) / 2, done)) - 1
+        first_s, before = self._marks[min(half, len(self._marks) - 2)]
+        num_new, chunk = done - before, done - self._marks[-2][1]
+        # what is under way takes as long as its like did, until it has taken longer
+        each_s = max((last_s - first_s) / num_new, (now - first_s) / (num_new + chunk))
+        rest_s = each_s * max(0, self.total - done)
+        return max(0.0, rest_s - min(now - last_s, each_s * chunk))
+
+    def _mark(self) -> None:
+        if self._marks and self._marks[-1][1] == self.done:
+            return
+        if self._marks and self._marks[-1][1] > self.done:  # begun again
+            self._marks.clear()
+        if len(self._marks) >= MOST_MARKS:
+            del self._marks[-2::-2]
+        self._marks.append((self._clock(), self.done))
 
     def _beat(self) -> None:
         while not self._stop.wait(min(1.0, self._every_s / 4)):

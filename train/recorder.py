@@ -39,6 +39,13 @@ class StepRecorder(TrainerCallback):
         self._rows: list[Row] = []
         self._ringing: set[str] = set()
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say where an interrupted run goes on."""
+        del args, control
+        self._progress.update(state.global_step)
+
     def on_log(
         self,
         args: TrainingArguments,
