@@ -1,4 +1,4 @@
-"""Task sets from real projects: measure every suite, then take its share of tasks from each.
+"""Task sets from real projects: take its share of tasks from each, of those with a green suite.
 
 The projects of a split share its count, those with few bugs to try first: what one cannot fill goes
 to those after it. Shares fall with the time of a suite as the lock file has it, because all that
@@ -8,7 +8,6 @@ is combined are the single mutations that were tried before and fail tests, whet
 tasks of their own, so that the set depends neither on timing nor on the number of workers.
 """
 
-import logging
 import random
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,19 +15,16 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.errors import InfrastructureError, UserError
-from envs.forkserver import ForkServer
 from envs.grading import make_grader
-from envs.interpreter import interpreter_of
-from envs.records import SPLITS, Runtime, Split
-from envs.tasks.baseline import Baseline, baseline
+from envs.records import SPLITS, Split
+from envs.tasks.baseline import Baseline
 from envs.tasks.combine import Bug, combine
-from envs.tasks.mutants import GENERATOR, MAX_SUITE_CPU_S, candidates, repeated_functions
+from envs.tasks.mutants import GENERATOR, candidates, repeated_functions
 from envs.tasks.probe import ONE_FAILS
 from envs.tasks.projects import Project, fetch, read_sdist
 from envs.tasks.store import BuiltTask, Files
-from envs.tasks.streak import NO_SANDBOX
-from envs.tasks.tally import RED, TOO_SLOW, Report, Tally
+from envs.tasks.suites import Servers, Suites
+from envs.tasks.tally import Report, Tally
 from envs.tasks.trial import OpenTasks, Trial, Tried, tried
 from envs.tasks.verdicts import Verdicts
 
@@ -37,38 +33,14 @@ SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders 
 FIXED_S = 0.2  # of what a task costs beside runs of its suite, in runs of it: see docs/tasks.md
 AHEAD = 2  # bugs begun for each worker: what is begun when a share is full is tried for nothing
 
-_LOG = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class _Source:
-    """A project whose suite is green, with the single mutations to try."""
+    """A project with the single mutations to try."""
 
     project: Project
     files: Files
-    suite: Baseline
     bugs: Sequence[Bug]
-
-
-class Servers(ExitStack):
-    """The fork-servers of a build: one for each Python and set of extra wheels."""
-
-    def __init__(self, cache_dir: Path) -> None:
-        super().__init__()
-        self._cache_dir = cache_dir
-        self._found: dict[Runtime, ForkServer] = {}
-
-    def of(self, project: Project) -> ForkServer:
-        """Return the one that runs the project's suite.
-
-        Raises:
-            UserError: Its wheels cannot be had, or its Python does not start.
-        """
-        if project.runtime not in self._found:
-            interpreter = interpreter_of(project.runtime, cache_dir=self._cache_dir)
-            server = ForkServer(preload="pytest", interpreter=interpreter)
-            self._found[project.runtime] = self.enter_context(server)
-        return self._found[project.runtime]
 
 
 def planted_tasks(
@@ -104,17 +76,13 @@ def planted_tasks(
         make_grader(open_tasks := OpenTasks(), cache_dir=cache_dir) as grader,
         ThreadPoolExecutor(workers) as pool,
     ):
-        suites = _suites(
-            trees, servers=servers, cache_dir=cache_dir, pool=pool, tally=tally, report=report
-        )
         sources = [
-            _Source(
-                project, files, suite, candidates(project, files=files, seed=seed, repeats=repeats)
-            )
-            for project, files, suite in suites
+            _Source(project, files, candidates(project, files=files, seed=seed, repeats=repeats))
+            for project, files in trees
         ]
-        for source, count, others in _turns(sources, counts, made):
-            project, files, suite = source.project, source.files, source.suite
+        suites = Suites(servers, cache_dir=cache_dir, pool=pool, tally=tally, report=report)
+        for source, suite, count, others in _turns(sources, counts, made, suites=suites):
+            project, files = source.project, source.files
             server = servers.of(project)
             kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
             verdicts = Verdicts(kept, files=files, green=suite.green)
@@ -153,62 +121,63 @@ def read_projects(
     return trees
 
 
-def _suites(
-    trees: Sequence[tuple[Project, Files]],
-    *,
-    servers: "Servers",
-    cache_dir: Path,
-    pool: Executor,
-    tally: Tally,
-    report: Report,
-) -> list[tuple[Project, Files, Baseline]]:
-    """Measure all suites; leave out those that are not green, unless none is."""
-    working = [
-        pool.submit(baseline, project, files=files, server=servers.of(project), cache_dir=cache_dir)
-        for project, files in trees
-    ]
-    found, failures = [], list[UserError | InfrastructureError]()
-    for done, ((project, files), work) in enumerate(zip(trees, working, strict=True)):
-        report("measured suites", done, len(trees), project.name)
-        try:
-            suite = work.result()
-            if suite.cpu_s > MAX_SUITE_CPU_S:
-                raise UserError(
-                    TOO_SLOW,
-                    got=f"{project.name}: {suite.cpu_s} s of CPU time",
-                    remedy=f"exclude its slowest tests: one run may take {MAX_SUITE_CPU_S:.0f} s",
-                )
-            found.append((project, files, suite))
-        except (UserError, InfrastructureError) as error:
-            _LOG.warning("%s is left out: %s", project.name, error)
-            tally.drop(project.name, _reason(error))
-            failures.append(error)
-    report("measured suites", len(trees), len(trees))
-    if failures and not found:
-        raise failures[0]
-    return found
-
-
-def _reason(error: UserError | InfrastructureError) -> str:
-    if isinstance(error, InfrastructureError):
-        return NO_SANDBOX
-    return TOO_SLOW if error.what == TOO_SLOW else RED
-
-
 def _turns(
-    sources: Sequence[_Source], counts: Mapping[Split, int], made: Sequence[BuiltTask]
-) -> Iterator[tuple[_Source, int, int]]:
-    """Yield each project with its share and what is wanted of those after it, given those made."""
+    sources: Sequence[_Source],
+    counts: Mapping[Split, int],
+    made: Sequence[BuiltTask],
+    *,
+    suites: Suites,
+) -> Iterator[tuple[_Source, Baseline, int, int]]:
+    """Yield each project with its suite, its share, and what is wanted of those after it.
+
+    Shares follow from the tasks that were made before. A project with no share takes no turn.
+
+    Raises:
+        UserError: No suite is green.
+        InfrastructureError: The sandbox failed, and no suite is green.
+    """
+    sharing = {split: _sharing(sources, split, counts[split], suites) for split in SPLITS}
+    if suites.failures and not suites.num_green:
+        raise suites.failures[0]
     for number, split in enumerate(SPLITS):
         start, wanted = len(made), counts[split]
         later = sum(counts[other] for other in SPLITS[number + 1 :])
-        sharing = [source for source in sources if source.project.split == split]
-        sharing.sort(key=lambda source: (len(source.bugs), source.project.name))
-        for at, source in enumerate(sharing):
+        for at, source in enumerate(sharing[split]):
             left = wanted - (len(made) - start)
-            weights = [1 / (FIXED_S + each.project.suite_s) for each in sharing[at:]]
-            share = round(left * weights[0] / sum(weights))
-            yield source, share, left - share + later
+            share = _shares(sharing[split][at:], left)[0]
+            suite = suites.of(source.project, source.files) if share else None
+            if suite is not None:
+                yield source, suite, share, left - share + later
+
+
+def _sharing(
+    sources: Sequence[_Source], split: Split, wanted: int, suites: Suites
+) -> list[_Source]:
+    """Return the projects that share what is wanted of a split, in the order of their turns.
+
+    Measured are those that get some of it if each fills its share, until all of these are green;
+    another one is measured when its turn comes after all, since those before it lacked bugs.
+    """
+    sharing = [source for source in sources if source.project.split == split]
+    sharing.sort(key=lambda source: (len(source.bugs), source.project.name))
+    while True:
+        shares = zip(sharing, _shares(sharing, wanted), strict=True)
+        drawn = [source for source, share in shares if share]
+        suites.measure([(source.project, source.files) for source in drawn])
+        red = [each for each in drawn if suites.of(each.project, each.files) is None]
+        if not red:
+            return sharing
+        sharing = [source for source in sharing if source not in red]
+
+
+def _shares(sharing: Sequence[_Source], wanted: int) -> list[int]:
+    """Return how many tasks each project is to give, if those before it give theirs."""
+    weights = [1 / (FIXED_S + each.project.suite_s) for each in sharing]
+    shares = list[int]()
+    for at, weight in enumerate(weights):
+        shares.append(round(wanted * weight / sum(weights[at:])))
+        wanted -= shares[-1]
+    return shares
 
 
 def _of_project(

@@ -2,9 +2,11 @@ import json
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envs.errors import UserError
-from envs.tasks import planted
+from envs.tasks import planted, suites
 from envs.tasks.build import build
 from envs.tasks.planted import ACROSS, IN_FILE, SINGLE
 from envs.tasks.store import TaskStore
@@ -101,7 +103,7 @@ def test_a_build_without_a_green_suite_says_what_is_red(tmp_path):
 
 
 def test_a_suite_that_is_too_slow_for_a_grading_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(planted, "MAX_SUITE_CPU_S", 0.0)
+    monkeypatch.setattr(suites, "MAX_SUITE_CPU_S", 0.0)
     with pytest.raises(UserError, match=r"too slow.*calc: .* s of CPU time"):
         built(tmp_path, *pack(tmp_path), train=4)
 
@@ -114,15 +116,75 @@ def test_a_task_that_time_spoilt_is_listed():
     assert tally.rejects.total() == 2
 
 
-def test_a_share_falls_with_the_time_of_the_suite(tmp_path):
-    entry, _ = project(tmp_path)
-    sources = [
-        planted._Source(
-            entry.model_copy(update={"name": name, "suite_s": suite_s}), {}, None, bugs=["bug"]
-        )
+@pytest.fixture(scope="module")
+def entry(tmp_path_factory):
+    return project(tmp_path_factory.mktemp("entry"))[0]
+
+
+def test_a_share_falls_with_the_time_of_the_suite(entry):
+    sharing = [
+        planted._Source(entry.model_copy(update={"name": name, "suite_s": suite_s}), {}, bugs=[])
         for name, suite_s in (("fast", 0.3), ("slow", 1.3))
     ]
-    counts = {"train": 40, "dev": 0, "test": 0}
-    (_, share, others), (_, rest, _) = planted._turns(sources, counts, made=[])
-    assert (share, others) == (30, 10)  # 1 / (0.2 + 0.3) against 1 / (0.2 + 1.3)
-    assert rest == 40  # none was made yet
+    assert planted._shares(sharing, 40) == [30, 10]  # 1 / (0.2 + 0.3) against 1 / (0.2 + 1.3)
+    assert planted._shares(sharing[1:], 40) == [40]  # none was made yet
+
+
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=40), st.integers(0, 300))
+def test_shares_are_whole_and_add_up(entry, times, wanted):
+    sharing = [
+        planted._Source(entry.model_copy(update={"suite_s": suite_s}), {}, bugs=[])
+        for suite_s in times
+    ]
+    shares = planted._shares(sharing, wanted)
+    assert sum(shares) == wanted
+    assert min(shares) >= 0
+
+
+def one_split(lock):
+    """Put the three projects of a lock file in the train split; return how many there are."""
+    entries = json.loads(lock.read_text("utf-8"))
+    lock.write_text(json.dumps({n: e | {"split": "train"} for n, e in entries.items()}), "utf-8")
+    return len(entries)
+
+
+def measured(cache):
+    return {path.name.partition("-")[0] for path in (cache / "mutants").glob("*.suite.json")}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_only_suites_that_tasks_come_from_are_measured(tmp_path, count):
+    lock, cache = pack_three(tmp_path)
+    num_projects = one_split(lock)
+    _, store = built(tmp_path, lock, cache, train=count)
+    assert len(store.public) == count
+    drawn = {task.project for task in store.public.values()}
+    assert measured(cache) == drawn
+    assert len(drawn) == min(count, num_projects)
+
+
+def test_a_set_does_not_depend_on_what_was_measured_before(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    num_projects = one_split(lock)
+    built(tmp_path, lock, cache, train=2)
+    small = files_below(tmp_path / "set")
+    assert len(measured(cache)) < num_projects
+    built(tmp_path, lock, cache, train=12)  # measures and tries more
+    assert len(measured(cache)) == num_projects
+    built(tmp_path, lock, cache, train=2)
+    assert files_below(tmp_path / "set") == small
+
+
+def test_the_share_of_a_red_suite_goes_to_others(tmp_path):
+    """The project with most bugs, which would get the only task, is red."""
+    pack_three(tmp_path)
+    red = FILES | {"tests/test_core.py": FILES["tests/test_core.py"] + RED_TEST}
+    lock, cache = pack(tmp_path, red)
+    one_split(lock)
+    manifest, store = built(tmp_path, lock, cache, train=1)
+    assert {task.project for task in store.public.values()} < {"words", "points"}
+    assert manifest.journal == (f"calc: {RED}",)
+
+
+def files_below(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
