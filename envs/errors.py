@@ -6,6 +6,8 @@ A bad rollout is data and raises nothing.
 import errno
 import os
 
+from envs.records import FailedPart
+
 
 class UserError(Exception):
     """Something only the user can mend; the command ends with exit code 2 and this one line.
@@ -24,7 +26,16 @@ class UserError(Exception):
 
 
 class InfrastructureError(Exception):
-    """The sandbox or the machine failed, not the candidate: retried, then marked unscorable."""
+    """The sandbox or the machine failed, not the candidate: retried, then marked unscorable.
+
+    Args:
+        what: What happened, for a reader.
+        part: What failed, by which failures are counted.
+    """
+
+    def __init__(self, what: str, *, part: FailedPart | None = None) -> None:
+        super().__init__(what)
+        self.part = part
 
 
 def storage_error(error: BaseException) -> UserError | None:

@@ -250,20 +250,25 @@ class Turn(Record):
     observation_ids: tuple[str, ...]
 
 
+FailedPart = Literal["tool", "visible_tests", "grading", "worker", "timeout", "other"]
+"""What of the machine failed: a tool, a run of tests, a worker process, or it took too long."""
+
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Outcome(Record):
     """What the grader found. Rates are over hidden tests.
 
-    `unscorable` is an infrastructure cause. `second_runner` says why the second runner does not
-    believe a pass (which then counts as tampered with), '' if it does, None if it was not asked.
+    `unscorable` is an infrastructure cause in words, `failed_part` its class. `second_runner` says
+    why the second runner does not believe a pass (which then counts as tampered with), '' if it
+    does, None if it was not asked.
     """
 
     fail_to_pass_rate: Rate
     pass_to_pass_rate: Rate
     tampered: bool = False
     unscorable: str | None = None
+    failed_part: FailedPart | None = None
     second_runner: str | None = None
     sandbox_level: str
 

@@ -2,16 +2,17 @@
 
 A tool never raises for what the model did: it answers with a short text that says what was
 expected. Rewrites of the context (`evict`, `compact`) and `submit` only state an intention;
-`envs/episode.py` carries it out.
+`envs/environment.py` carries it out.
 """
 
 import ast
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from envs.errors import InfrastructureError
 from envs.records import JsonValue, Span, TestReport, ToolCall
 from envs.syntax import parse_python
 from envs.workspace import Workspace
@@ -30,6 +31,7 @@ NAMES = (
     "submit",
 )
 REWRITES = ("evict", "compact")
+RunVisible = Callable[[dict[str, str], str], TestReport]
 _MAX_HITS = 20
 _CONTEXT_LINES = 1
 
@@ -73,12 +75,7 @@ class Toolbox:
         run_visible: Runs the visible tests whose id contains a selector on given files.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        *,
-        run_visible: Callable[[dict[str, str], str], TestReport],
-    ) -> None:
+    def __init__(self, workspace: Workspace, *, run_visible: RunVisible) -> None:
         self.workspace = workspace
         self._run_visible = run_visible
 
@@ -202,7 +199,7 @@ class Toolbox:
         self._require(file)
         if parse_range(lines) is None:
             raise ToolError("lines must be like 4-9")
-        return ToolResult("noted")
+        return self._result("noted")
 
     def evict(self, observation_ids: list[str]) -> ToolResult:
         """Drop results that are used up; a one-line stub remains.
@@ -223,6 +220,19 @@ class Toolbox:
     def submit(self) -> ToolResult:
         """Hand in the repair and end."""
         return ToolResult("submitted")
+
+    def run_turn(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
+        """Carry out the calls of a turn up to a submit; what goes wrong is a result too."""
+        results = []
+        for call in calls:
+            try:
+                results.append(self.run(call))
+            except ToolError as error:
+                results.append(ToolResult(f"error: {error}", is_error=True))
+            else:
+                if call.name == "submit":
+                    break
+        return results
 
     def run(self, call: ToolCall) -> ToolResult:
         """Check a call's arguments and carry it out.
@@ -248,6 +258,12 @@ class Toolbox:
 
     def _result(self, text: str, *spans: Span, num_head_lines: int = 0) -> ToolResult:
         return ToolResult(text, spans, num_head_lines, self.workspace.version)
+
+
+def no_sandbox(files: dict[str, str], selector: str) -> TestReport:
+    """Stand where no visible tests can be run, for scripts that ask for none."""
+    del files, selector
+    raise InfrastructureError("visible tests cannot be run here", part="visible_tests")
 
 
 def checked_arguments(

@@ -5,14 +5,14 @@ episodes are failures of the infrastructure: they are counted, and enter nothing
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from envs.records import Episode, Score, StopReason
+from envs.records import Episode, FailedPart, Score, StopReason
 from rewards import cost as meter
 from rewards.intervals import Estimate, bootstrap, by_task, paired_difference, totals
-from rewards.outcome import is_scorable, is_solved
+from rewards.outcome import failed_part, is_scorable, is_solved
 
 
 def summarize(
@@ -45,6 +45,7 @@ def summarize(
         "num_tasks": len(groups),
         "num_samples": len(scored),
         "num_unscorable": len(episodes) - len(scored),
+        "unscorable": {part: num for part, num in count_failed_parts(episodes).items() if num},
         "num_disagreements": _num_disagreements(episodes),
         "pass_rate": pass_rate.value,
         "pass_rate_ci95": list(pass_rate.ci95),
@@ -87,18 +88,22 @@ def step_metrics(
 
     Counts are per scorable episode unless the name says `share`. `tokens_per_solved` is left out
     when nothing was solved: it has no value then. `stop/NAME` are shares of all episodes,
-    unscorable included.
+    unscorable included; `unscorable/PART` counts those that failed there. A group of which fewer
+    than two episodes are scorable says nothing about signal.
     """
     everything = [episode for group in groups for episode in group]
     scored = [episode for episode in everything if is_scorable(episode)]
     flat = [score for group in scores for score in group if score.scorable]
-    silent = [all(score.advantage == 0.0 for score in group) for group in scores]
+    told = [group for group in scores if sum(score.scorable for score in group) > 1]
+    silent = [all(score.advantage == 0.0 for score in group) for group in told]
     found = {
         "num_episodes": float(len(everything)),
         "num_unscorable": float(len(everything) - len(scored)),
         "num_disagreements": float(_num_disagreements(everything)),
         "share_groups_without_signal": _mean(silent) or 0.0,
     }
+    for part, num in count_failed_parts(everything).items():
+        found[f"unscorable/{part}"] = float(num)
     for reason in StopReason:
         share = _mean([episode.stop_reason == reason for episode in everything])
         found[f"stop/{reason.value}"] = share or 0.0
@@ -109,6 +114,12 @@ def step_metrics(
         found["advantage_abs"] = float(np.mean([abs(score.advantage) for score in flat]))
         found["share_clamped"] = float(np.mean([score.components["clamped"] for score in flat]))
     return found
+
+
+def count_failed_parts(episodes: Sequence[Episode]) -> dict[FailedPart, int]:
+    """Count unscorable episodes by what failed; every class is there, if with 0."""
+    parts = [failed_part(episode) for episode in episodes]
+    return {part: parts.count(part) for part in get_args(FailedPart)}
 
 
 def _num_disagreements(episodes: Sequence[Episode]) -> int:

@@ -7,7 +7,7 @@ everything gives 0.
 
 from typing import Literal
 
-from envs.records import Episode, StopReason
+from envs.records import Episode, FailedPart, StopReason
 
 OutcomeKind = Literal["binary", "graded"]
 
@@ -20,6 +20,15 @@ def is_scorable(episode: Episode) -> bool:
     if episode.stop_reason in INFRASTRUCTURE_STOPS:
         return False
     return episode.outcome is None or episode.outcome.unscorable is None
+
+
+def failed_part(episode: Episode) -> FailedPart | None:
+    """Return what of the machine broke an episode; None if it is scorable."""
+    if is_scorable(episode):
+        return None
+    if episode.stop_reason == StopReason.TIMEOUT:
+        return "timeout"
+    return (episode.outcome and episode.outcome.failed_part) or "other"
 
 
 def is_solved(episode: Episode) -> bool:

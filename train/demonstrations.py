@@ -9,20 +9,21 @@ gives the same demonstrations.
 import dataclasses
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError
 from envs.policies import Habits, draw_habits
 from envs.records import Episode, Policy, RepairTask
 from rewards.cost import billed_tokens
-from rewards.outcome import is_solved
+from rewards.outcome import is_scorable, is_solved
 from train.rollouts import Arena, Request, draw_seed
 
 _BATCH = 64  # slots played between two progress reports
 _MAX_DRAWS = 400  # of task and window, per try: a forced task may be one in twenty
+_MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
 _MAX_TRIES = 40  # per slot: wasteful habits rarely fit a forced window, but some do
 _EVICT_SHARE = 0.5  # of careful demonstrations evict where they rewrite; the others compact
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
@@ -67,6 +68,7 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
 
     Raises:
         UserError: No draw meets a slot's demand, or wasteful habits cost too much.
+        InfrastructureError: The machine broke an episode again and again.
     """
     tasks = arena.store.split("train")
     wanted = arena.settings.sft.num_demonstrations
@@ -76,12 +78,8 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
         while slots:
             requests = {slot.index: _draw(arena, slot, tasks) for slot in slots}
             of_request = {requests[slot.index]: slot for slot in slots}
-            episodes = arena.play_all(
-                list(requests.values()),
-                partial(_script, arena, of_request),
-                policy="demonstration",
-                concurrency=4,
-            )
+            policy_of = partial(_script, arena, of_request)
+            episodes = _play(arena, list(requests.values()), policy_of)
             num_played += len(episodes)
             failed = []
             for slot, episode in zip(slots, episodes, strict=True):
@@ -114,6 +112,25 @@ def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:
             rewrite: Rewrite = "evict" if rng.random() < _EVICT_SHARE else "compact"
             slots.append(_Slot(index, kind, forced, rewrite, rng, Habits()))
         yield slots
+
+
+def _play(
+    arena: Arena, requests: Sequence[Request], policy_of: Callable[[Request], Policy]
+) -> list[Episode]:
+    """Play requests; one that the machine broke is played again as it is, not drawn anew."""
+    left, episodes = dict(enumerate(requests)), dict[int, Episode]()
+    for _ in range(1 + _MAX_REPEATS):
+        played = arena.play_all(
+            list(left.values()), policy_of, policy="demonstration", concurrency=4
+        )
+        episodes |= zip(left, played, strict=True)
+        left = {index: left[index] for index in left if not is_scorable(episodes[index])}
+        if not left:
+            return [episodes[index] for index in range(len(requests))]
+    outcome = episodes[min(left)].outcome
+    raise InfrastructureError(
+        f"demonstrations cannot be played: {outcome.unscorable if outcome else ''}"
+    )
 
 
 def _script(arena: Arena, slots: dict[Request, _Slot], request: Request) -> Policy:

@@ -255,6 +255,10 @@ def announce(settings: "Settings", model: Any, stage: "StageDir", arena: "Arena"
 def describe(row: dict[str, Any]) -> str:
     """One line per step: what the policy did and what was learned from it."""
     stops = {k.removeprefix("stop/"): v for k, v in row.items() if k.startswith("stop/") and v}
+    broken = {
+        k.removeprefix("unscorable/"): v for k, v in row.items() if k.startswith("unscorable/")
+    }
+    unscorable = ", ".join(f"{name} {num:.0f}" for name, num in broken.items() if num)
     per_solved = row.get("tokens_per_solved")
     parts = [
         f"pass {row.get('pass_rate', 0):.2f}",
@@ -263,6 +267,7 @@ def describe(row: dict[str, Any]) -> str:
         f"segments {row.get('segments_per_episode', 0):.2f}",
         f"no signal {row.get('share_groups_without_signal', 0):.0%}",
         " ".join(f"{name} {share:.0%}" for name, share in stops.items()),
+        *([f"unscorable: {unscorable}"] if unscorable else []),
         f"grad {row.get('grad_norm', 0):.2f}",
         f"entropy {row.get('entropy', float('nan')):.2f}",
         f"{row.get('seconds/rollout', 0):.0f}+{row.get('seconds/learn', 0):.0f} s",

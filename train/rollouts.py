@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from envs.episode import Environment, Identity, Limits, run_episode, system_prompt
+from envs.environment import Environment, Identity, Limits, system_prompt
+from envs.episode import run_episode
 from envs.errors import InfrastructureError
 from envs.policies import Habits, ScriptedPolicy, make_script
 from envs.records import (
@@ -85,7 +86,7 @@ class Arena:
         def run_visible(files: dict[str, str], selector: str) -> TestReport:
             report = self.grader.run_visible(task, files, selector)
             if report.unscorable:
-                raise InfrastructureError(report.unscorable)
+                raise InfrastructureError(report.unscorable, part="visible_tests")
             return report
 
         return Environment(
@@ -178,10 +179,10 @@ class Arena:
         def grade(files: dict[str, str]) -> Outcome:
             outcome = self.grader.grade(hidden, files)
             if outcome.unscorable:
-                raise InfrastructureError(outcome.unscorable)
+                raise InfrastructureError(outcome.unscorable, part="grading")
             return outcome
 
-        cause = ""
+        cause, part = "", None
         for _ in range(_ATTEMPTS):
             environment = self.environment(task, window_tokens=request.window_tokens)
             try:
@@ -193,13 +194,17 @@ class Arena:
                     deadline_s=_DEADLINE_S,
                 )
             except InfrastructureError as error:
-                cause = str(error)
+                cause, part = str(error), error.part or "tool"
                 environment.stop_reason = StopReason.ENVIRONMENT_ERROR
             except TimeoutError:
-                cause = f"no end after {_DEADLINE_S:.0f} s"
+                cause, part = f"no end after {_DEADLINE_S:.0f} s", "timeout"
                 environment.stop_reason = StopReason.TIMEOUT
         failed = Outcome(
-            fail_to_pass_rate=0, pass_to_pass_rate=0, unscorable=cause, sandbox_level="unknown"
+            fail_to_pass_rate=0,
+            pass_to_pass_rate=0,
+            unscorable=cause,
+            failed_part=part,
+            sandbox_level="unknown",
         )
         return environment.record(identity, outcome=failed)
 

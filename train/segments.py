@@ -10,18 +10,22 @@ Shapes: T tokens of a row. No torch here.
 from collections.abc import Sequence
 
 from envs.records import Episode, Ids, Sampled, Segment, Turn
+from rewards.outcome import is_scorable
 
 
 def episode_rows(episode: Episode, *, advantage: float) -> list[Segment]:
     """Return the rows of one episode, all with its one advantage, in the order of its segments.
 
-    Segments in which nothing was sampled give no row. The unsampled end-of-turn of a sample that
-    was cut at its limit has mask 0: it is context for the next turn only.
+    Segments in which nothing was sampled give no row, nor do episodes that the machine broke: they
+    are in no denominator, so they may be in no sum, the KL term's included. The unsampled
+    end-of-turn of a sample that was cut at its limit has mask 0: context for the next turn only.
 
     Args:
         episode: The finished record.
         advantage: The advantage of the whole episode, without unit; each row carries all of it.
     """
+    if not is_scorable(episode):
+        return []
     pairs = _turns_with_samples(episode)
     rows = []
     for index, ids in enumerate(episode.segment_ids):

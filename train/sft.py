@@ -296,7 +296,7 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
     policy rewrites at all.
     """
     from rewards.cost import num_compactions, num_evictions
-    from rewards.outcome import is_solved
+    from rewards.outcome import is_scorable, is_solved
     from train.arena import open_arena
     from train.generate import engine_for
     from train.progress import Progress
@@ -318,8 +318,8 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
                 engine=engine,
                 on_episode=lambda r, e: progress.advance(),
             )
-    first = episodes[: len(drawn)]
-    forced = [episode for episode in episodes if episode.forced]
+    first = [episode for episode in episodes[: len(drawn)] if is_scorable(episode)]
+    forced = [episode for episode in episodes if episode.forced and is_scorable(episode)]
     return {
         "dev_tasks": len(first),
         "dev_pass_rate": sum(map(is_solved, first)) / max(1, len(first)),

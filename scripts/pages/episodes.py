@@ -174,8 +174,7 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
     starts = [i for i, event in enumerate(episode.events) if isinstance(event, Sampled)]
     ends = [*starts, len(episode.events)][1:]
     views: list[TurnView] = []
-    # an episode that the infrastructure broke off may end in a sample that became no turn
-    for turn, start, end in zip(episode.turns, starts, ends, strict=False):
+    for turn, start, end in zip(episode.turns, starts, ends, strict=True):
         sampled, follow = episode.events[start], episode.events[start + 1 : end]
         assert isinstance(sampled, Sampled)
         held, drawn = turn.prompt_end, turn.sample_end - turn.prompt_end

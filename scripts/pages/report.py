@@ -7,6 +7,7 @@ runs. No scripts, no network, no fonts: it can be mailed, archived and opened fr
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "comparison": _comparison(summary, before, after),
         "gap": share_of_the_way(before, after, evaluated.get("gold", [])),
         "curves": _grpo_curves(read_metrics(run_dir / "grpo" / "metrics.jsonl")),
+        "unscorable": unscorable_parts(read_metrics(run_dir / "grpo" / "metrics.jsonl")),
         "warm_start": _sft_curve(read_metrics(run_dir / "sft" / "metrics.jsonl")),
         "pairs": most_shortened(before, after, count=NUM_SHOWN, decode=decode),
         "best": best,
@@ -137,6 +139,16 @@ def learning_curves(run_dir: Path) -> list[Curve]:
 def policy_points(run_dir: Path) -> list[PolicyPoint]:
     """Return the evaluated policies as points of the trade-off plot."""
     return _points(_policies(_read_json(run_dir / "evaluate" / "summary.json")))
+
+
+def unscorable_parts(rows: Sequence[Row]) -> dict[str, int]:
+    """Return how many training episodes failed for reasons of the machine, by what failed."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        for name, value in row.items():
+            if name.startswith("unscorable/") and value:
+                counts[name.removeprefix("unscorable/").replace("_", " ")] += round(value)
+    return dict(counts)
 
 
 def read_metrics(path: Path) -> list[Row]:
@@ -214,7 +226,7 @@ def _policies(summary: Row) -> list[dict[str, Any]]:
 
 def _complete(row: Row) -> dict[str, Any]:
     """Fill in fields that an older summary may lack."""
-    return {"sampling": "", "num_unscorable": 0, "segments_mean": None, **row}
+    return {"sampling": "", "num_unscorable": 0, "unscorable": {}, "segments_mean": None, **row}
 
 
 def _is_greedy(row: Row) -> bool:

@@ -5,7 +5,7 @@ Each plays scripted calls in the real episode loop and is scored by the default 
 
 import pytest
 
-from envs.episode import Identity
+from envs.environment import Identity
 from envs.policies import call
 from envs.records import Episode, Outcome
 from rewards.advantages import score_group

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from envs.context import common_prefix, render_view
-from envs.episode import Limits
+from envs.environment import Limits
 from envs.policies import Habits, call
 from envs.records import Compacted, Episode, Evicted, Observed, Sampled
 from envs.rendering import ChatFormat

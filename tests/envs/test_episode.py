@@ -6,9 +6,20 @@ import time
 import pytest
 
 from envs.context import render_view
-from envs.episode import Limits
+from envs.environment import Identity, Limits
+from envs.errors import InfrastructureError
 from envs.policies import Habits, call
-from envs.records import Compacted, Evicted, Observed, Sampled, Span, StopReason
+from envs.records import (
+    Compacted,
+    Episode,
+    Evicted,
+    Observed,
+    Sampled,
+    Span,
+    StopReason,
+    ToolCall,
+)
+from envs.tools import no_sandbox
 from rewards.cost import billed_tokens
 from tests.envs.world import (
     CHAT,
@@ -19,6 +30,8 @@ from tests.envs.world import (
     sample_of,
     sample_text,
 )
+from tests.train.rows import check_contexts
+from tightrope_cli.pages.episodes import unfold
 
 LONG = {**FILES, "long.py": "".join(f"value_{n} = {n}\n" for n in range(200))}
 
@@ -157,8 +170,6 @@ def test_every_turn_is_billed_also_failed_calls_and_compactions() -> None:
         sample = sample_of(calls)
         expected += len(environment.view().prompt_ids) + len(sample.token_ids)
         environment.step(sample)
-    from envs.episode import Identity
-
     episode = environment.record(Identity("g", 0, 0, "x", 0, 0.0, False), outcome=None)
     assert billed_tokens(episode) == expected
     assert len(episode.turns) == sum(isinstance(e, Sampled) for e in episode.events) == 3
@@ -216,3 +227,42 @@ def test_a_huge_result_is_cut_at_once() -> None:
     environment.step(sample_of([call("read_file", path="m0.py")]))
     assert "more lines" in environment.view().observations[0].text
     assert time.process_time() - began < 10, "line by line it took minutes"
+
+
+BROKEN_TURNS = {
+    "first call": [call("run_tests")],
+    "behind others": [call("read_file", path="m0.py"), call("run_tests"), call("list_files")],
+    "with a rewrite": [call("evict", observation_ids=["o1"]), call("run_tests")],
+    "with a submit": [call("run_tests"), call("submit")],
+}
+
+
+@pytest.mark.parametrize("calls", BROKEN_TURNS.values(), ids=BROKEN_TURNS)
+@pytest.mark.parametrize("turns_before", [0, 1, 3])
+def test_a_record_is_whole_wherever_a_tool_fails(calls: list[ToolCall], turns_before: int) -> None:
+    limits = Limits(700, 30, 48, 160)
+    environment = new_environment(limits=limits, run_visible=no_sandbox)
+    for _ in range(turns_before):
+        environment.step(sample_of([call("read_file", path="m0.py")]))
+    sampled = len(environment.view().prompt_ids) + len(sample_of(calls).token_ids)
+    before = sum(turn.sample_end for turn in environment._turns)
+    with pytest.raises(InfrastructureError):
+        environment.step(sample_of(calls))
+    environment.stop_reason = StopReason.ENVIRONMENT_ERROR
+    made = environment.record(Identity("g", 0, 0, "x", 0, 0.0, False), outcome=None)
+    episode = Episode.model_validate_json(made.model_dump_json())
+    assert episode == made
+    assert len(episode.turns) == sum(isinstance(e, Sampled) for e in episode.events)
+    assert len(episode.turns) == turns_before + 1
+    assert billed_tokens(episode) == before + sampled, "what was sampled is billed"
+    check_contexts(episode)
+    assert len(unfold(episode, title="x", decode=None).turns) == len(episode.turns)
+
+
+def test_a_note_points_to_the_lines_as_they_were_when_it_was_made() -> None:
+    environment = new_environment(limits=Limits(700, 30, 200, 160))
+    insert = call("edit_lines", path="m0.py", start=1, end=0, text="import os\nimport re")
+    note = call("note", file="m0.py", facts="lum is fine", lines="6-8")
+    environment.step(sample_of([note, insert]))
+    environment.step(sample_of([call("compact", summary="noted")]))
+    assert "note m0.py:8-10 lum is fine" in CHAT.decode(environment.view().prompt_ids)

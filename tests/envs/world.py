@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.episode import SYSTEM_SHORT, Environment, Identity, Limits, run_episode
+from envs.environment import SYSTEM_SHORT, Environment, Identity, Limits
+from envs.episode import run_episode
 from envs.policies import Habits, ScriptedPolicy, make_script
 from envs.records import (
     Difficulty,
@@ -19,6 +20,7 @@ from envs.records import (
     ToolCall,
 )
 from envs.rendering import ChatFormat
+from envs.tools import RunVisible
 from train.tiny import task_corpus, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +75,11 @@ def no_tests(files: dict[str, str], selector: str) -> TestReport:
 
 
 def new_environment(
-    *, limits: Limits = LIMITS, strategy: str = "learned", files: dict[str, str] = FILES
+    *,
+    limits: Limits = LIMITS,
+    strategy: str = "learned",
+    files: dict[str, str] = FILES,
+    run_visible: RunVisible = no_tests,
 ) -> Environment:
     """Return a fresh environment of the task."""
     return Environment(
@@ -83,7 +89,7 @@ def new_environment(
         system=SYSTEM_SHORT,
         limits=limits,
         strategy=strategy,  # type: ignore[arg-type]
-        run_visible=no_tests,
+        run_visible=run_visible,
     )
 
 

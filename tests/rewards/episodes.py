@@ -9,6 +9,7 @@ from envs.records import (
     Episode,
     Event,
     Evicted,
+    FailedPart,
     Opened,
     Outcome,
     Sampled,
@@ -32,6 +33,7 @@ def make_episode(
     policy: str = "sft",
     stop_reason: StopReason = StopReason.SUBMITTED,
     unscorable: str | None = None,
+    failed_part: FailedPart | None = None,
     tampered: bool = False,
     reference_cost: float = 1.0,
     cuts: frozenset[int] = frozenset(),
@@ -43,21 +45,26 @@ def make_episode(
 
     `cuts` are the turns before which a new segment starts.
     """
-    segment = 0
-    made = []
-    for index, (prompt, sampled) in enumerate(turns):
-        segment += index in cuts
-        made.append(
-            Turn(
-                segment=segment,
-                prompt_end=prompt,
-                sample_end=prompt + sampled,
-                num_cached=min(num_cached, prompt),
-                calls=tuple(calls),
-                observation_ids=(),
-            )
+    made = [
+        Turn(
+            segment=sum(cut <= index for cut in cuts),
+            prompt_end=prompt,
+            sample_end=prompt + sampled,
+            num_cached=min(num_cached, prompt),
+            calls=tuple(calls),
+            observation_ids=(),
         )
+        for index, (prompt, sampled) in enumerate(turns)
+    ]
     ends = {turn.segment: turn.sample_end for turn in made}
+    outcome = Outcome(
+        fail_to_pass_rate=float(solved) if f2p is None else f2p,
+        pass_to_pass_rate=p2p,
+        tampered=tampered,
+        unscorable=unscorable,
+        failed_part=failed_part,
+        sandbox_level="test",
+    )
     return Episode(
         task_id=task_id,
         group_id="g0",
@@ -72,13 +79,7 @@ def make_episode(
         events=(Opened(prefix_ids=(1,)), *events),
         segment_ids=tuple((0,) * end for end in ends.values()),
         turns=tuple(made),
-        outcome=Outcome(
-            fail_to_pass_rate=float(solved) if f2p is None else f2p,
-            pass_to_pass_rate=p2p,
-            tampered=tampered,
-            unscorable=unscorable,
-            sandbox_level="test",
-        ),
+        outcome=outcome,
         stop_reason=stop_reason,
     )
 

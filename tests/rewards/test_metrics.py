@@ -108,3 +108,32 @@ def test_step_metrics_leave_out_what_has_no_value():
     assert step_metrics([alike], [score_group(alike)])["share_groups_without_signal"] == 1.0
     broken = [make_episode(unscorable="sandbox died")]
     assert "pass_rate" not in step_metrics([broken], [score_group(broken)])
+
+
+def test_unscorable_episodes_are_counted_by_what_failed():
+    parts = ["tool", "grading", "grading", "worker", None]
+    broken = [make_episode(unscorable="it died", failed_part=part) for part in parts]
+    broken += [make_episode(stop_reason=StopReason.TIMEOUT)]
+    group = [make_episode(), *broken]
+    found = step_metrics([group], [score_group(group)])
+    counts = {name: num for name, num in found.items() if name.startswith("unscorable/")}
+    assert counts == {
+        "unscorable/tool": 1,
+        "unscorable/visible_tests": 0,
+        "unscorable/grading": 2,
+        "unscorable/worker": 1,
+        "unscorable/timeout": 1,
+        "unscorable/other": 1,
+    }
+    assert sum(counts.values()) == found["num_unscorable"]
+    row = summarize(group, name="sft", sampling="greedy")
+    assert row["unscorable"] == {"tool": 1, "grading": 2, "worker": 1, "timeout": 1, "other": 1}
+
+
+@pytest.mark.parametrize("num_scorable", [0, 1])
+def test_a_group_that_the_machine_broke_says_nothing_about_signal(num_scorable):
+    mixed_group = [make_episode(), make_episode(solved=False)]
+    broken = [make_episode()] * num_scorable + [make_episode(unscorable="died")] * 3
+    groups = [mixed_group, broken]
+    found = step_metrics(groups, [score_group(group) for group in groups])
+    assert found["share_groups_without_signal"] == 0.0

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from envs.errors import InfrastructureError
 from envs.records import HiddenTask, Outcome, RepairTask, StopReason, TestReport
 from rewards.advantages import score_group
-from rewards.outcome import is_scorable, is_solved
+from rewards.outcome import failed_part, is_scorable, is_solved
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK
+from train.demonstrations import Demonstrations, make_demonstrations
 from train.generate import Engine, Sampling
 from train.rollouts import Arena, Request, group_requests, model_policy
 from train.settings import Settings
@@ -38,6 +40,9 @@ class OneTask:
     def __init__(self) -> None:
         self.public = {TASK.id: TASK}
         self.hidden = {TASK.id: HIDDEN}
+
+    def split(self, name: str) -> list[RepairTask]:
+        return [TASK] if name == "train" else []
 
     def workspace(self, task: RepairTask) -> dict[str, str]:
         assert task.id == TASK.id
@@ -93,10 +98,25 @@ def test_an_infrastructure_failure_is_retried_in_a_fresh_environment(num_failure
 def test_a_lasting_failure_is_unscorable_and_leaves_the_baseline() -> None:
     bad = play(arena_with(Flaky(99)), "gold")
     assert bad.stop_reason is StopReason.ENVIRONMENT_ERROR and not is_scorable(bad)
+    assert failed_part(bad) == "grading"
     good, none = play(arena_with(Flaky()), "gold"), play(arena_with(Flaky()), "noop")
     with_bad = score_group([good, none, bad])
     assert with_bad[2].advantage == 0.0
     assert [s.advantage for s in with_bad[:2]] == [s.advantage for s in score_group([good, none])]
+
+
+def demonstrations(num_failures: int) -> Demonstrations:
+    sft = SETTINGS.sft.model_copy(update={"num_demonstrations": 6, "forced_share": 0.0})
+    arena = arena_with(Flaky(num_failures))
+    arena.settings = SETTINGS.model_copy(update={"sft": sft})
+    return make_demonstrations(arena, on_progress=lambda solved, wanted: None)
+
+
+def test_a_demonstration_that_the_machine_broke_is_played_again_and_not_drawn_anew() -> None:
+    whole, mended = demonstrations(0), demonstrations(12)
+    assert mended == whole
+    with pytest.raises(InfrastructureError, match="the sandbox died"):
+        demonstrations(10**6)
 
 
 def test_a_small_window_is_forced_and_a_large_one_is_not() -> None:

@@ -13,6 +13,7 @@ from envs.records import (
     Observation,
     Observed,
     Opened,
+    Outcome,
     Sampled,
     StopReason,
     Turn,
@@ -140,6 +141,17 @@ def test_rows_of_a_known_episode() -> None:
     assert first.sampling_logps_T == (0.0, 0.0, 0.0, -4.0, -5.0, 0.0, 0.0, -8.0)
     assert last.loss_mask_T == (0, 0, 0, 1)
     assert first.episode_id == last.episode_id == "step3/group1/2"
+
+
+@pytest.mark.parametrize("stop", [StopReason.TIMEOUT, StopReason.ENVIRONMENT_ERROR, None])
+def test_an_unscorable_episode_gives_no_rows(stop: StopReason | None) -> None:
+    episode = built_episode([[(2, 1, 1), (1, 0, 2)], [(1, 0, 0)]])
+    assert len(episode_rows(episode, advantage=0.0)) == 2
+    died = Outcome(
+        fail_to_pass_rate=0, pass_to_pass_rate=0, unscorable="died", sandbox_level="none"
+    )
+    change = {"stop_reason": stop} if stop else {"outcome": died}
+    assert episode_rows(episode.model_copy(update=change), advantage=0.0) == []
 
 
 def test_a_record_that_differs_from_its_samples_is_refused() -> None:

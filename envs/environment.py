@@ -1,0 +1,395 @@
+"""The environment of one episode: its event log, its window, and results fitted into what is left.
+
+    calls = environment.begin(sample)      # the sample and its turn are logged, nothing is run yet
+    environment.finish(results)            # what the tools said is shown; perhaps the episode ends
+
+Between the two the tools run, wherever that is: the log is whole at every moment, so an episode
+that the machine breaks off there is a record like any other.
+
+A view never holds more than the window less one sample. Observations are cut so that one more
+turn always fits; where that turn is all that fits, only a rewrite (`evict`, `compact`) or
+`submit` goes on, anything else ends the episode with context_overflow.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from envs.context import render_view
+from envs.records import (
+    Compacted,
+    Episode,
+    Event,
+    Evicted,
+    Ids,
+    Noted,
+    Observation,
+    Observed,
+    Opened,
+    Outcome,
+    RepairTask,
+    Sample,
+    Sampled,
+    Span,
+    StopReason,
+    Strategy,
+    ToolCall,
+    Turn,
+    View,
+)
+from envs.rendering import ChatFormat, parse_calls
+from envs.tools import (
+    RunVisible,
+    Toolbox,
+    ToolError,
+    ToolResult,
+    brief_descriptions,
+    no_sandbox,
+    parse_range,
+)
+from envs.workspace import Workspace
+
+SYSTEM_SHORT = "Repair the code."
+SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
+<tool_call>
+{"name": "read_lines", "arguments": {"path": "a.py", "start": 3, "end": 9}}
+</tool_call>
+Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
+you need, not whole files; evict results that are used up; compact before the window is full; submit
+when it is repaired."""
+
+_MIN_OBSERVATION_TOKENS = 24  # header and a few words; with less only rewrite or submit
+_MIN_FREED_SHARE = 0.10  # of the window: a smaller evict costs more than it saves
+_NO_CALL = 'no tool call, expected <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one episode; token counts in the policy's own tokens."""
+
+    window_tokens: int
+    max_turns: int
+    max_new_tokens: int
+    observation_tokens: int
+    max_rewrites: int = 8
+    max_sampled_tokens: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who ran what: the fields of an `Episode` that the environment does not know."""
+
+    group_id: str
+    sample_index: int
+    seed: int
+    policy: str
+    policy_version: int
+    reference_cost: float
+    forced: bool
+
+
+def system_prompt(tools: str) -> str:
+    """Return the shipped system prompt for `prompt.tools` full, brief or none."""
+    if tools == "none":
+        return SYSTEM_SHORT
+    return SYSTEM + ("\nTools:\n" + brief_descriptions() if tools == "brief" else "")
+
+
+class Environment:
+    """One task's world: workspace, tools, event log and window.
+
+    Args:
+        task: The public task.
+        files: Its broken workspace.
+        chat: Encodes and parses for the policy.
+        system: The system prompt.
+        limits: Window and other bounds.
+        strategy: `learned` offers evict and compact, `full_history` refuses them.
+        run_visible: Runs visible tests on given files, for `step`.
+    """
+
+    def __init__(
+        self,
+        task: RepairTask,
+        files: Mapping[str, str],
+        *,
+        chat: ChatFormat,
+        system: str,
+        limits: Limits,
+        strategy: Strategy,
+        run_visible: RunVisible = no_sandbox,
+    ) -> None:
+        self.task, self.limits = task, limits
+        self.workspace = Workspace.of(files, task.editable)
+        self._chat, self._system, self._strategy = chat, system, strategy
+        self._run_visible = run_visible
+        self._notes: list[tuple[Noted, int]] = []
+        self._summary = ""
+        self._origins: dict[str, str] = {}
+        self._num_observations = 0
+        self._silent_turns = 0
+        self._calls: tuple[ToolCall, ...] = ()
+        self._turns: list[Turn] = []
+        self._segment_ids: list[Ids] = []
+        self.stop_reason: StopReason | None = None
+        self.events: list[Event] = [Opened(prefix_ids=self._prefix())]
+        if len(self.view().prompt_ids) > self._view_limit:
+            self.stop_reason = StopReason.CONTEXT_OVERFLOW
+
+    def view(self) -> View:
+        """Return what the policy sees now."""
+        return render_view(self.events)
+
+    def begin(self, sample: Sample) -> tuple[ToolCall, ...]:
+        """Log one sample with its turn and return the calls that are to be carried out."""
+        view = self.view()
+        eot = self._chat.eot_id
+        closed = bool(sample.token_ids) and sample.token_ids[-1] == eot
+        sampled = Sampled(
+            token_ids=sample.token_ids,
+            sampling_logps=sample.sampling_logps,
+            closing_ids=() if closed else (eot,),
+            finish=sample.finish,
+        )
+        text = self._chat.decode(sample.token_ids[:-1] if closed else sample.token_ids)
+        self._calls = parse_calls(text)
+        self.events.append(sampled)
+        self._log_turn(view, sampled)
+        return self._calls
+
+    def finish(self, results: Sequence[ToolResult]) -> None:
+        """Show what the calls of `begin` said, in their order, and maybe stop."""
+        num_before = self._num_observations
+        self._carry_out(self._calls, results)
+        shown = tuple(f"o{n + 1}" for n in range(num_before, self._num_observations))
+        self._turns[-1] = self._turns[-1].model_copy(update={"observation_ids": shown})
+        if self.stop_reason is None:
+            self._check_limits()
+
+    def step(self, sample: Sample) -> None:
+        """Apply one sample with its tools in this very process, which nothing can end."""
+        tools = Toolbox(self.workspace, run_visible=self._run_visible)
+        self.finish(tools.run_turn(self.begin(sample)))
+
+    def record(self, identity: Identity, *, outcome: Outcome | None) -> Episode:
+        """Return the whole episode as a record."""
+        assert self.stop_reason is not None, "the episode still runs"
+        return Episode(
+            task_id=self.task.id,
+            window_tokens=self.limits.window_tokens,
+            strategy=self._strategy,
+            events=tuple(self.events),
+            segment_ids=tuple(self._segment_ids),
+            turns=tuple(self._turns),
+            outcome=outcome,
+            stop_reason=self.stop_reason,
+            **asdict(identity),
+        )
+
+    @property
+    def _view_limit(self) -> int:
+        return self.limits.window_tokens - self.limits.max_new_tokens
+
+    def _carry_out(self, calls: tuple[ToolCall, ...], answers: Sequence[ToolResult]) -> None:
+        self._silent_turns = 0 if calls else self._silent_turns + 1
+        results: list[ToolResult] = []
+        evicted: list[str] = []
+        # nothing is carried out behind a submit, so there may be fewer answers than calls
+        for index, (call, answer) in enumerate(zip(calls, answers, strict=False)):
+            try:
+                if call.name in ("evict", "compact") and call.error is None:
+                    self._check_rewrite(call, is_last=index == len(calls) - 1, evicted=evicted)
+                if call.name == "compact" and any(result.is_error for result in results):
+                    raise ToolError("not compacted: an earlier call of this turn failed")
+            except ToolError as error:
+                results.append(ToolResult(f"error: {error}", is_error=True))
+                continue
+            results.append(answer)
+            if answer.is_error:
+                continue
+            if call.name == "submit":
+                self.stop_reason = StopReason.SUBMITTED
+                return
+            if call.name == "compact":
+                self._compact(str(call.arguments["summary"]))
+                return
+            if call.name == "evict":
+                ids = call.arguments["observation_ids"]
+                evicted += [ids] if isinstance(ids, str) else ids
+            if call.name == "note":
+                self._note(call, version=answer.version)
+        if self._silent_turns >= 2:
+            self.stop_reason = StopReason.NO_TOOL_CALL
+            return
+        self._observe(results or [ToolResult(_NO_CALL)], calls, evicted)
+
+    def _observe(
+        self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]
+    ) -> None:
+        """Append all results as one suffix, cut to what the window leaves, then any evict."""
+        eviction = self._eviction(evicted) if evicted else None
+        chat = self._chat
+        used = len(render_view([*self.events, *([eviction] if eviction else [])]).prompt_ids)
+        used += len(chat.head_ids) + len(chat.tail_ids)
+        used += len(chat.separator_ids) * (len(results) - 1)
+        if self._view_limit - used < _MIN_OBSERVATION_TOKENS * len(results):
+            self.stop_reason = StopReason.CONTEXT_OVERFLOW
+            return
+        observations, pieces = [], []
+        for index, result in enumerate(results):
+            left_for_others = _MIN_OBSERVATION_TOKENS * (len(results) - index - 1)
+            room = self._view_limit - used - left_for_others
+            observation, ids = self._fit(result, used=used, room=room)
+            used += len(ids)
+            name = calls[index].name if calls else "none"
+            self._origins[observation.id] = name
+            observations.append(observation)
+            pieces.append(ids)
+        self.events.append(
+            Observed(
+                observations=tuple(observations),
+                piece_ids=tuple(pieces),
+                head_ids=chat.head_ids,
+                separator_ids=chat.separator_ids,
+                tail_ids=chat.tail_ids,
+            )
+        )
+        if eviction:
+            self.events.append(eviction)
+
+    def _fit(self, result: ToolResult, *, used: int, room: int) -> tuple[Observation, Ids]:
+        """Encode a result with its header, cut to `room` tokens and to the cap."""
+        self._num_observations += 1
+        name = f"o{self._num_observations}"
+        header_tokens = len(self._chat.encode(f"[{name} {9999}/{9999}]\n"))
+        body, spans = self._cut(
+            result, min(self.limits.observation_tokens, max(0, room - header_tokens))
+        )
+        for span in spans:
+            self.workspace.show(span, version=result.version)
+        body_ids = self._chat.encode(body)
+        remaining = self._view_limit - used - len(body_ids)
+        for _ in range(4):  # the number of digits may change the header's own length
+            header = f"[{name} {len(body_ids)}/{remaining}]\n"
+            header_ids = self._chat.encode(header)
+            exact = self._view_limit - used - len(body_ids) - len(header_ids)
+            if exact == remaining:
+                break
+            remaining = exact
+        observation = Observation(
+            id=name,
+            text=header + body,
+            spans=spans,
+            num_tokens=len(body_ids),
+            remaining_tokens=remaining,
+        )
+        return observation, header_ids + body_ids
+
+    def _cut(self, result: ToolResult, cap: int) -> tuple[str, tuple[Span, ...]]:
+        """Keep the whole lines that fit into `cap` tokens and say what was cut."""
+        if len(self._chat.encode(result.text)) <= cap:
+            return result.text, result.spans
+        lines = result.text.split("\n")
+
+        def shortened(keep: int) -> str:
+            note = f"\n[cut, {len(lines) - keep} more lines: use read_lines]"
+            return "\n".join(lines[:keep]) + note
+
+        # By halves, not line by line: a file of 1,100 lines took 11 s to cut (measured).
+        keeps = range(1, len(lines))
+        keep = bisect_right(keeps, cap, key=lambda n: len(self._chat.encode(shortened(n))))
+        if keep:
+            return shortened(keep), result.spans_within(keep)
+        note = "[cut]"
+        ids = self._chat.encode(lines[0])[: max(0, cap - len(self._chat.encode(note)) - 1)]
+        return self._chat.decode(ids) + note, ()
+
+    def _check_rewrite(self, call: ToolCall, *, is_last: bool, evicted: list[str]) -> None:
+        if self._strategy == "full_history":
+            raise ToolError(f"{call.name} is not available")
+        if self.view().num_rewrites >= self.limits.max_rewrites:
+            raise ToolError(f"at most {self.limits.max_rewrites} rewrites")
+        if call.name == "compact":
+            if not is_last:
+                raise ToolError("compact must be the last call of its turn")
+            return
+        ids = call.arguments.get("observation_ids")
+        wanted = [ids] if isinstance(ids, str) else ids
+        live = {o.id for o in self.view().observations} - set(evicted)
+        if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= live:
+            raise ToolError("evict takes ids of results in view")
+        freed = self._freed([*evicted, *wanted])
+        least = int(_MIN_FREED_SHARE * self.limits.window_tokens)
+        if freed < least:
+            raise ToolError(f"frees {freed} tokens, at least {least} needed")
+
+    def _stub(self, observation: Observation) -> str:
+        where = " ".join(f"{s.path}:{s.start}-{s.end}" for s in observation.spans[:2])
+        return f"[{observation.id} out {where or self._origins[observation.id]}]"
+
+    def _freed(self, ids: list[str]) -> int:
+        chosen = [o for o in self.view().observations if o.id in ids]
+        sizes = {
+            o.id: len(piece)
+            for event in self.events
+            if isinstance(event, Observed)
+            for o, piece in zip(event.observations, event.piece_ids, strict=True)
+        }
+        return sum(sizes[o.id] - len(self._chat.encode(self._stub(o))) for o in chosen)
+
+    def _eviction(self, ids: list[str]) -> Evicted:
+        chosen = [o for o in self.view().observations if o.id in ids]
+        stubs = {o.id: self._chat.encode(self._stub(o)) for o in chosen}
+        return Evicted(stub_ids=stubs, prefix_ids=self._prefix())
+
+    def _compact(self, summary: str) -> None:
+        self._summary = summary
+        self.events.append(Compacted(summary=summary, prefix_ids=self._prefix()))
+        if len(self.view().prompt_ids) > self._view_limit:
+            self.stop_reason = StopReason.CONTEXT_OVERFLOW
+
+    def _note(self, call: ToolCall, *, version: int) -> None:
+        arguments = call.arguments
+        found = parse_range(arguments["lines"])
+        assert found is not None, "the tool checked the range"
+        start, end = found
+        noted = Noted(path=arguments["file"], start=start, end=end, facts=arguments["facts"])
+        self._notes.append((noted, version))
+        self.events.append(noted)
+
+    def _prefix(self) -> Ids:
+        """Render system prompt and task, with the notes (pointers moved along) and the summary."""
+        parts = [self.task.statement, f"window {self.limits.window_tokens}"]
+        for noted, version in self._notes:
+            span = Span(path=noted.path, start=noted.start, end=noted.end)
+            now = self.workspace.moved(span, since=version)
+            parts.append(f"note {now.path}:{now.start}-{now.end} {noted.facts}")
+        if self._summary:
+            parts.append(f"so far: {self._summary}")
+        return self._chat.prefix(system=self._system, user="\n".join(parts))
+
+    def _log_turn(self, view: View, sampled: Sampled) -> None:
+        prompt = view.prompt_ids
+        whole = prompt + sampled.token_ids + sampled.closing_ids
+        previous = self._segment_ids[-1] if self._segment_ids else None
+        if previous is not None and prompt[: len(previous)] == previous:
+            self._segment_ids[-1] = whole
+        else:
+            self._segment_ids.append(whole)
+        self._turns.append(
+            Turn(
+                segment=len(self._segment_ids) - 1,
+                prompt_end=len(prompt),
+                sample_end=len(prompt) + len(sampled.token_ids),
+                num_cached=view.num_cached,
+                calls=self._calls,
+                observation_ids=(),
+            )
+        )
+
+    def _check_limits(self) -> None:
+        sampled = sum(turn.sample_end - turn.prompt_end for turn in self._turns)
+        if len(self._turns) >= self.limits.max_turns:
+            self.stop_reason = StopReason.TURN_LIMIT
+        elif sampled >= self.limits.max_sampled_tokens:
+            self.stop_reason = StopReason.TOKEN_LIMIT
