@@ -14,6 +14,7 @@ from typing import Literal
 
 from envs.records import Edit, HiddenTask, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
+from envs.source_text import source_lines
 from envs.syntax import parse_python
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
@@ -251,7 +252,7 @@ def _sites(edits: Sequence[Edit], files: dict[str, str], *, whole_file: bool) ->
                 at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
                 if node.lineno <= at <= last:
                     name, start, end = node.name, node.lineno, last
-        lines = files[edit.path].splitlines()
+        lines = source_lines(files[edit.path])
         text = files[edit.path] if whole_file else "\n".join(lines[start - 1 : end])
         sites.append(Site(edit=edit, function=name, start=start, end=end, text=text))
     return sites

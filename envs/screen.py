@@ -11,6 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from envs.source_text import source_lines
+from envs.syntax import parse_python
+
 # From the attacks of Tightrope's own table: each name let one of them through an earlier check.
 SUSPECT = re.compile(
     r"_pytest|\bpytest\b|\bgc\b|\binspect\b|\bctypes\b|_getframe|f_back|f_locals|f_globals|tb_frame"
@@ -62,13 +65,13 @@ class _Fold(ast.NodeTransformer):
 def _folded(text: str) -> str:
     """Return the code in one form, without comments; '' if it is none."""
     try:
-        return ast.unparse(_Fold().visit(ast.parse(text)))
+        return ast.unparse(_Fold().visit(parse_python(text)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
 
 
 def _lines(text: str) -> Counter[str]:
-    return Counter(line.strip() for line in text.splitlines())
+    return Counter(line.strip() for line in source_lines(text))
 
 
 def _suspects(lines: Counter[str]) -> Counter[str]:

@@ -8,17 +8,23 @@ their tools in threads, so all trees are built behind one lock.
 import ast
 import threading
 
+from envs.source_text import BOM, encode_source
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def parse_python(text: str) -> ast.Module:
-    """Return the tree of `text`.
+    """Return the tree of `text`, as Python reads the file that holds it.
+
+    Its lines are those of `source_lines`, its columns count UTF-8 bytes and no BOM.
 
     Raises:
-        SyntaxError: It is not Python, is nested too deep, or holds what no source may.
+        SyntaxError: It is not Python, is nested too deep, or holds what no source may, or what the
+            encoding in its coding line lacks.
     """
     with _ONE_AT_A_TIME:
         try:
-            return ast.parse(text)
+            encode_source(text)
+            return ast.parse(text.removeprefix(BOM))
         except (ValueError, RecursionError, MemoryError) as error:
             raise SyntaxError(str(error) or type(error).__name__) from None

@@ -309,7 +309,8 @@ def brief_descriptions() -> str:
     for name in NAMES:
         tool = getattr(Toolbox, name)
         parameters = ", ".join(p for p in inspect.signature(tool).parameters if p != "self")
-        rows.append(f"{name}({parameters}): {(inspect.getdoc(tool) or '').splitlines()[0]}")
+        first = (inspect.getdoc(tool) or "").partition("\n")[0]
+        rows.append(f"{name}({parameters}): {first}")
     return "\n".join(rows)
 
 

@@ -11,6 +11,8 @@ import ast
 import secrets
 from collections.abc import Sequence
 
+from envs.syntax import parse_python
+
 # Says whether either side equals a value that differs from the other side, which no plain one does.
 _HELPER = """
 def NAME(left, right):
@@ -31,8 +33,8 @@ def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], 
     must_fail: list[str] = []
     for path in sorted({test_id.partition("::")[0] for test_id in ids}):
         try:
-            tree = ast.parse(files[path])
-        except (KeyError, SyntaxError, ValueError):
+            tree = parse_python(files[path])
+        except (KeyError, SyntaxError):
             continue
         name = f"_{secrets.token_hex(8)}"
         names = set(_twist(tree.body, name))
@@ -41,7 +43,10 @@ def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], 
             "OFFSET", str(1000 + secrets.randbelow(10**6))
         )
         tree.body[after:after] = ast.parse(helper).body
-        changed[path] = ast.unparse(ast.fix_missing_locations(tree))
+        try:
+            changed[path] = ast.unparse(ast.fix_missing_locations(tree))
+        except (ValueError, RecursionError):  # an integer too long to write, or too deep a tree
+            continue
         for test_id in ids:
             file, _, inside = test_id.partition("::")
             if file == path and inside.partition("[")[0] in names:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from envs.records import Span
+from envs.source_text import bom_of, source_lines, text_lines
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Workspace:
 
     def lines(self, path: str) -> list[str]:
         """Return the lines of `path` without line ends."""
-        return self.files[path].splitlines()
+        return source_lines(self.files[path])
 
     def show(self, span: Span, *, version: int) -> None:
         """Remember that the agent has seen `span` under the numbering of `version`."""
@@ -64,11 +65,13 @@ class Workspace:
         )
 
     def edit(self, span: Span, text: str) -> Span:
-        """Replace `span` by `text` ('' deletes) and return the new lines' span."""
-        old = self.lines(span.path)
-        new = text.splitlines()
-        after = old[: span.start - 1] + new + old[span.end :]
-        self.files[span.path] = "\n".join(after) + "\n" if after else ""
+        """Replace `span` by `text` ('' deletes) and return the new lines' span.
+
+        All other bytes stay. New lines end as those that they replace, or as their neighbours.
+        """
+        before = self.files[span.path]
+        new = text_lines(text)
+        self.files[span.path] = _spliced(before, new, start=span.start, end=span.end)
         delta = len(new) - (span.end - span.start + 1)
         self._shifts.append(_Shift(span.path, span.start, span.end, delta))
         return Span(path=span.path, start=span.start, end=span.start + len(new) - 1)
@@ -90,3 +93,30 @@ class Workspace:
             elif shift.start <= end:
                 end = max(start, end + shift.delta)
         return Span(path=span.path, start=start, end=end)
+
+
+def _spliced(text: str, new: list[str], *, start: int, end: int) -> str:
+    """Return `text` with the lines `new` in place of lines `start` to `end`."""
+    old = source_lines(text, keepends=True)
+    head, tail = old[: start - 1], old[end:]
+    ends = [_end_of(line) for line in old[start - 1 : end]]
+    near = [*reversed(ends), *map(_end_of, head[:-3:-1]), *map(_end_of, tail[:1])]
+    usual = next((each for each in near if each), "\n")
+    last = ends[-1] if ends else usual
+    if new and head and not _end_of(head[-1]):  # behind a last line without an end
+        head[-1] += usual
+        last = ""
+    given = [each or usual for each in ends[: len(new) - 1]]
+    given += [usual] * (len(new) - 1 - len(given)) + [last]
+    pieces = [line + each for line, each in zip(new, given, strict=False)]
+    if new and not pieces[-1]:
+        pieces[-1] = usual  # without an end, an empty line would be none
+    whole = bom_of(text)
+    for piece in ("".join(head), *pieces, "".join(tail)):
+        # What is a line end each, a lone CR and a lone LF, would be one line end.
+        whole += "\n" + piece if whole.endswith("\r") and piece.startswith("\n") else piece
+    return whole
+
+
+def _end_of(line: str) -> str:
+    return line[len(line.rstrip("\r\n")) :]

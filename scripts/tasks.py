@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from envs.errors import UserError
 from envs.records import SPLITS, Split
+from envs.source_text import source_lines
 from tightrope_cli import tasks_path
 from tightrope_cli.stages import Stages
 from tightrope_cli.tasks_add import LOCK
@@ -148,7 +149,7 @@ def _show(argv: list[str]) -> int:
             print(f"\n--- {path}\n{text.rstrip()}")
         else:
             note = ", editable" if path in task.editable else ""
-            print(f"{path} ({len(text.splitlines())} lines{note})")
+            print(f"{path} ({len(source_lines(text))} lines{note})")
     if command.flags["private"]:
         print(f"\noperators: {', '.join(hidden.operators)}\n{hidden.gold_patch}")
         print(f"fail to pass: {', '.join(hidden.fail_to_pass)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from envs.records import HiddenTask, RepairTask
+from envs.source_text import source_lines
 from envs.tools import NAMES
 
 VOCAB_SIZE = 1024  # special tokens included; suits synthetic tasks (measured)
@@ -40,7 +41,7 @@ def task_corpus(pairs: Iterable[tuple[RepairTask, HiddenTask, dict[str, str]]]) 
     for task, hidden, files in pairs:
         yield f"{task.statement}\nwindow 512\nso far: fixed\nnote 1-3 fixed"
         for path, text in files.items():
-            lines = text.splitlines()
+            lines = source_lines(text)
             yield "\n".join(f"{n}: {line}" for n, line in enumerate(lines, start=1))
             yield f"{path} {len(lines)} lines\n{path}:1: def"
         for edit in hidden.gold_edits:

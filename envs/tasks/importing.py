@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from envs.forkserver import ForkServer
 from envs.grading import PytestGrader
 from envs.records import Difficulty, HiddenTask, Provenance, RepairTask, Split
+from envs.source_text import source_lines
 from envs.suite import run_suite
 from envs.tasks.green import SUITE_LIMIT_S, FiveRuns, five_runs
 from envs.tasks.instances import Instance
@@ -153,7 +154,7 @@ class _Import:
             difficulty=Difficulty(
                 sites=len(edits),
                 files=len(changed),
-                lines=sum(len(text.splitlines()) for text in workspace.values()),
+                lines=sum(len(source_lines(text)) for text in workspace.values()),
                 failing_tests=len(failing),
             ),
             provenance=Provenance(

@@ -10,6 +10,7 @@ Not covered: a statement that says in other words what to do.
 import re
 from collections.abc import Collection
 
+from envs.source_text import text_lines
 from envs.tasks.mutate import OPERATORS
 from envs.tasks.store import BuiltTask
 from envs.tasks.visible import function_of
@@ -22,7 +23,7 @@ def leak(task: BuiltTask) -> str | None:
     public, hidden = task.public, task.hidden
     operators = {operator.__name__ for operator in OPERATORS} | set(hidden.operators)
     operators = {name for name in operators if "_" in name}
-    gold = {_plain(line) for edit in hidden.gold_edits for line in edit.text.splitlines()}
+    gold = {_plain(line) for edit in hidden.gold_edits for line in text_lines(edit.text)}
     gold = {line for line in gold if len(line) >= MIN_GOLD_CHARS}
     shown = {_named(test) for test in public.visible_tests}
     unseen = {_named(test) for test in hidden.unseen_tests} - shown

@@ -27,6 +27,7 @@ from envs.records import (
     RepairTask,
     Span,
 )
+from envs.source_text import source_lines
 from envs.syntax import parse_python
 from envs.tasks.baseline import Baseline
 from envs.tasks.combine import Bug
@@ -98,7 +99,7 @@ def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
     repeats: set[Function] = set()
     for split in SPLITS:
         units = [
-            (Function(project.name, path, name), ast.unparse(node))
+            (Function(project.name, path, name), _unparsed(node))
             for project, files in trees
             if project.split == split
             for path in project.mutated
@@ -114,6 +115,14 @@ def repeated_functions(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
         shapes |= {shape for shape, _ in forms}
         earlier += [mine for _, mine in forms]
     return repeats
+
+
+def _unparsed(node: ast.AST) -> str:
+    """Return the source of a function; of one with a number too long to write, an empty one's."""
+    try:
+        return ast.unparse(node)
+    except (ValueError, RecursionError):
+        return f"def {getattr(node, 'name', '_')}(): ..."
 
 
 def shown_functions(
@@ -153,7 +162,7 @@ def assemble(
     difficulty = Difficulty(
         sites=len(bug.mutations),
         files=len(bug.paths),
-        lines=sum(len(text.splitlines()) for text in workspace.values()),
+        lines=sum(len(source_lines(text)) for text in workspace.values()),
         failing_tests=len(failing),
         call_distance=suite.reach.distance(bug.mutations, tests=seen),
     )

@@ -38,6 +38,7 @@ from envs.tasks.mutate_statements import (
     stmt_delete_call,
     var_misuse,
 )
+from envs.tasks.patches import apply_edits, gold_edits
 from envs.tasks.spans import Source, Splice, walk_bodies
 
 Operator = Callable[[ast.AST, Source], Iterator[Splice]]
@@ -93,7 +94,8 @@ def sites(
     """List all mutations inside functions of a file, in a fixed order (operator, then position).
 
     Code outside functions, decorators and annotations are left alone: they break an import. Where
-    two operators make the same change, it is the first one's.
+    two operators make the same change, it is the first one's. Changes that no replacement of lines
+    takes back byte for byte are left out, as there may be where line ends are mixed.
 
     Raises:
         SyntaxError: `text` is not Python.
@@ -107,8 +109,10 @@ def sites(
             for splice in operator(node, source)
         )
         for splice, function in changes:
-            line = text.count("\n", 0, splice[0]) + 1
+            line = source.line_of(splice[0])
             found.setdefault(splice, Mutation(operator.__name__, path, *splice, function, line))
+    if "\r" in text or not text.endswith("\n"):  # with other line ends an edit may not restore it
+        return [mutation for mutation in found.values() if _can_be_mended(text, mutation)]
     return list(found.values())
 
 
@@ -148,6 +152,12 @@ def _apart(text: str, splice: Splice) -> Splice:
     before = " " if _is_word(text[start - 1 : start]) and _is_word(new[:1]) else ""
     after = " " if _is_word(text[end : end + 1]) and _is_word(new[-1:]) else ""
     return start, end, before + new + after
+
+
+def _can_be_mended(text: str, mutation: Mutation) -> bool:
+    """Tell whether replacing lines gives all bytes back; a line that is put in has no own end."""
+    before, after = {mutation.path: apply(text, mutation)}, {mutation.path: text}
+    return apply_edits(before, gold_edits(before, after)) == after
 
 
 def _is_word(character: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from envs.syntax import parse_python
-from envs.tasks.spans import Source, Splice
+from envs.tasks.spans import Source, Splice, plain_number
 
 _NEGATED = {
     ast.Lt: ("<", ">="),
@@ -120,7 +120,7 @@ def int_off_by_one(node: ast.AST, source: Source) -> Iterator[Splice]:
     """Move an integer by one: `range(1, n)` becomes `range(2, n)` or `range(0, n)`."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         start, end = source.span(node)
-        if source.text[start:end] == str(node.value):
+        if source.text[start:end] == plain_number(node.value):
             yield start, end, str(node.value + 1)
             if node.value > 0:
                 yield start, end, str(node.value - 1)
@@ -174,7 +174,7 @@ def operand_swap(node: ast.AST, source: Source) -> Iterator[Splice]:
     pad = left[len(left.rstrip()) :]
     swapped = f"{right.strip()}{pad}{source.text[slice(*place)]}{pad}{left.rstrip()}"
     wanted = ast.BinOp(left=node.right, op=node.op, right=node.left)
-    if "\n" not in swapped and _same(swapped, wanted) and right.strip() != left.rstrip():
+    if not set("\r\n") & set(swapped) and _same(swapped, wanted) and right.strip() != left.rstrip():
         yield start, end, swapped
 
 

@@ -4,7 +4,7 @@ import ast
 import itertools
 from collections.abc import Iterator, Sequence
 
-from envs.tasks.spans import Source, Splice, children
+from envs.tasks.spans import Source, Splice, children, plain_number
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -160,7 +160,7 @@ def default_change(node: ast.AST, source: Source) -> Iterator[Splice]:
         for value in (*node.args.defaults, *node.args.kw_defaults):
             if isinstance(value, ast.Constant) and isinstance(value.value, (bool, int)):
                 start, end = source.span(value)
-                if source.text[start:end] == str(value.value):
+                if source.text[start:end] == plain_number(value.value):
                     is_truth = isinstance(value.value, bool)
                     yield start, end, str(not value.value if is_truth else value.value + 1)
 
@@ -234,8 +234,10 @@ def _delete(statement: ast.stmt, block: list[ast.stmt], source: Source) -> Itera
     if len(block) == 1:
         yield start, end, "pass"
         return
-    first = text.rfind("\n", 0, start) + 1
-    last = text.find("\n", end) + 1 or len(text)
-    joined = text[:first].endswith("\\\n")  # to the line before
+    first, last = source.line_span(statement.lineno)[0], source.line_span(source.line_of(end))[1]
+    above = text[source.line_span(max(1, statement.lineno - 1))[0] : first].rstrip("\r\n")
+    joined = above.endswith("\\")  # to the line before
     if not joined and not (text[first:start] + text[end:last]).strip():
+        if text[last - 1] not in "\r\n":  # no more does the text end with a line end then
+            first = source.line_span(statement.lineno - 1)[0] + len(above)
         yield first, last, ""

@@ -1,50 +1,56 @@
 """From a broken tree to the gold one: as line edits in the broken numbering, and as a diff.
 
-Also the way back from somebody else's unified diff to a tree (`apply_patch`).
+Also the way back from somebody else's unified diff to a tree (`apply_patch`). Edits count lines as
+the parser does; lines of a diff end at LF alone, as in `git diff`, whatever stands before it.
 """
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from envs.records import Edit
+from envs.records import Edit, Span
+from envs.source_text import source_lines
+from envs.workspace import Workspace
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-_NO_END = "\\ No newline at end of file"
+_NO_END = "\\ No newline at end of file\n"
 
 
 def gold_edits(broken: Mapping[str, str], gold: Mapping[str, str]) -> tuple[Edit, ...]:
     """Return the fewest line replacements that mend `broken`.
 
-    Those of one file come from the bottom up, so that each is right after the ones before it.
+    Those of one file come from the bottom up, so that each is right after the ones before it. They
+    give every byte back, unless line ends differ as no edit can make them: `apply_edits` shows it.
     """
     return tuple(
         edit
         for path in broken
         if broken[path] != gold[path]
-        for edit in _file_edits(path, broken[path].splitlines(), gold[path].splitlines())
+        for edit in _file_edits(
+            path,
+            source_lines(broken[path], keepends=True),
+            source_lines(gold[path], keepends=True),
+        )
     )
 
 
 def apply_edits(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
     """Return `files` after `edits`, each in the numbering that the one before it left."""
-    mended = dict(files)
+    workspace = Workspace.of(files, ())
     for edit in edits:
-        lines = mended[edit.path].splitlines()
-        lines[edit.start - 1 : edit.end] = edit.text.splitlines()
-        mended[edit.path] = "\n".join(lines) + "\n"
-    return mended
+        workspace.edit(Span(path=edit.path, start=edit.start, end=edit.end), edit.text)
+    return workspace.files
 
 
 def gold_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
     """Return the unified diff that mends `broken`."""
     return "".join(
-        line
+        line if line.endswith("\n") else f"{line}\n{_NO_END}"
         for path in broken
         if broken[path] != gold[path]
         for line in difflib.unified_diff(
-            broken[path].splitlines(keepends=True),
-            gold[path].splitlines(keepends=True),
+            _diff_lines(broken[path]),
+            _diff_lines(gold[path]),
             fromfile=f"a/{path}",
             tofile=f"b/{path}",
         )
@@ -55,13 +61,13 @@ def apply_patch(files: Mapping[str, str], diff: str) -> dict[str, str]:
     """Return the files that a unified diff changes, as it leaves them.
 
     Every hunk must fit where it says, letter for letter: a diff that fits elsewhere was made for
-    another tree.
+    another tree. Only line ends may differ; those of the files stay, and new lines get the same.
 
     Raises:
         ValueError: It does not fit, adds or removes or renames a file, or is no diff.
     """
     changed: dict[str, list[str]] = {}
-    lines = diff.replace("\r\n", "\n").split("\n")
+    lines = _diff_lines(diff if diff.endswith("\n") else f"{diff}\n")
     at, path, shift = 0, "", 0
     while at < len(lines):
         line = lines[at]
@@ -74,19 +80,22 @@ def apply_patch(files: Mapping[str, str], diff: str) -> dict[str, str]:
             if new not in files:
                 raise ValueError(f"changes {new}, which is not there")
             path, shift, at = new, 0, at + 2
-            changed[path] = files[path].split("\n")
+            changed[path] = _diff_lines(files[path])
         elif (hunk := _HUNK.match(line)) and path:
-            removed, added, at = _hunk(lines, at + 1, hunk)
-            start = int(hunk[1]) + shift - (1 if removed else 0)
-            if start < 0 or changed[path][start : start + len(removed)] != removed:
+            rows, at = _hunk(lines, at + 1, hunk)
+            num_removed = sum(kind != "+" for kind, _ in rows)
+            start = int(hunk[1]) + shift - (1 if num_removed else 0)
+            there = changed[path][max(0, start) : start + num_removed]
+            added = _applied(rows, there)
+            if start < 0 or added is None:
                 raise ValueError(f"does not fit {path} at line {hunk[1]}")
-            changed[path][start : start + len(removed)] = added
-            shift += len(added) - len(removed)
+            changed[path][start : start + num_removed] = added
+            shift += len(added) - num_removed
         else:
             at += 1
     if not changed:
         raise ValueError("is no unified diff")
-    return {path: "\n".join(text) for path, text in changed.items()}
+    return {path: "".join(text) for path, text in changed.items()}
 
 
 def _patched_path(line: str) -> str:
@@ -95,23 +104,58 @@ def _patched_path(line: str) -> str:
     return path[2:] if path.startswith(("a/", "b/")) else path
 
 
-def _hunk(lines: list[str], at: int, head: re.Match[str]) -> tuple[list[str], list[str], int]:
-    """Return the lines that a hunk replaces, those that it puts there, and where it ends."""
+def _hunk(lines: list[str], at: int, head: re.Match[str]) -> tuple[list[tuple[str, str]], int]:
+    """Return the lines of a hunk, each with its sign, and where it ends."""
     left, right = (int(count) if count is not None else 1 for count in head.group(2, 3))
-    removed: list[str] = []
-    added: list[str] = []
-    while len(removed) < left or len(added) < right or lines[at : at + 1] == [_NO_END]:
+    rows: list[tuple[str, str]] = []
+    while left > 0 or right > 0 or _is_no_end(lines[at : at + 1]):
         if at == len(lines):
             raise ValueError("ends within a hunk")
-        kind, text = lines[at][:1] or " ", lines[at][1:]
-        if kind in " -":
-            removed.append(text)
-        if kind in " +":
-            added.append(text)
-        if kind not in " -+\\":
+        line = lines[at] if lines[at].strip("\r\n") else f" {lines[at]}"
+        kind, text = line[0], line[1:]
+        if kind == "\\" and rows:
+            rows[-1] = (rows[-1][0], rows[-1][1].removesuffix("\n"))
+        elif kind in " -+":
+            rows.append((kind, text))
+        else:
             raise ValueError("has a malformed hunk")
+        left, right = left - (kind in " -"), right - (kind in " +")
         at += 1
-    return removed, added, at
+    return rows, at
+
+
+def _is_no_end(lines: list[str]) -> bool:
+    return bool(lines) and lines[0].startswith("\\")
+
+
+def _applied(rows: list[tuple[str, str]], there: list[str]) -> list[str] | None:
+    """Return what a hunk makes of the lines that are there; None if it does not fit them."""
+    removed = [text for kind, text in rows if kind != "+"]
+    if removed == there:
+        return [text for kind, text in rows if kind != "-"]
+    if [*map(_without_cr, removed)] != [*map(_without_cr, there)]:
+        return None
+    end = "\r\n" if any(line.endswith("\r\n") for line in there) else "\n"
+    kept = iter(there)
+    after: list[str] = []
+    for kind, text in rows:
+        old = next(kept) if kind != "+" else ""
+        if kind == " ":
+            after.append(old)
+        elif kind == "+":
+            plain = _without_cr(text)
+            after.append(plain.removesuffix("\n") + end if plain.endswith("\n") else plain)
+    return after
+
+
+def _without_cr(line: str) -> str:
+    return f"{line[:-2]}\n" if line.endswith("\r\n") else line.removesuffix("\r")
+
+
+def _diff_lines(text: str) -> list[str]:
+    """Return the lines of a text as `diff` counts them, with their ends."""
+    *whole, rest = text.split("\n")
+    return [f"{line}\n" for line in whole] + [rest] * bool(rest)
 
 
 def _file_edits(path: str, wrong: list[str], right: list[str]) -> list[Edit]:
@@ -133,4 +177,5 @@ def _file_edits(path: str, wrong: list[str], right: list[str]) -> list[Edit]:
 
 def _text(lines: list[str]) -> str:
     """Join lines; a last line that is empty keeps its line end, since '' means no line at all."""
-    return "\n".join(lines) + ("\n" if lines and not lines[-1] else "")
+    plain = [line.rstrip("\r\n") for line in lines]
+    return "\n".join(plain) + ("\n" if plain and not plain[-1] else "")

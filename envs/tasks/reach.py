@@ -19,8 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 
 from envs.line_trace import ALL_LINES, LINES_PER_FILE, read_trace
+from envs.source_text import source_lines
 from envs.syntax import parse_python
 from envs.tasks.mutate import Mutation
+from envs.tasks.spans import Source
 from envs.tasks.store import Files
 
 Extent = tuple[int, int]  # first and last line, 1-based
@@ -102,7 +104,7 @@ class _Source:
     """One file: where its statements and outermost functions are."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._lines = text, text.split("\n")
+        self._source, self._lines = Source(text), source_lines(text, keepends=True)
         tree = parse_python(text)
         self._extents = [extent for node in ast.walk(tree) for extent in _own_lines(node)]
         self._functions = list(_outermost(tree))
@@ -139,20 +141,21 @@ class _Source:
     def _span(self, mutation: Mutation) -> Extent:
         """Return first and last changed line; with what is above, if lines are put between."""
         start, last = mutation.start, mutation.end
+        first = self._source.line_of(start)
         if start < last:
             last -= 1
-        elif not self._text[self._text.rfind("\n", 0, start) + 1 : start].strip():
-            start = max(0, self._text.rfind("\n", 0, start))
-        return self._text.count("\n", 0, start) + 1, self._text.count("\n", 0, last) + 1
+        elif not self._source.text[self._source.line_span(first)[0] : start].strip():
+            first = max(1, first - 1)
+        return first, self._source.line_of(last)
 
     def _compiles_alike(self, mutation: Mutation, *, first: int, last: int) -> bool | None:
         """Tell whether the change leaves kinds of functions and names; None if it is no Python."""
-        start = sum(len(line) + 1 for line in self._lines[: first - 1])
-        old = "\n".join(self._lines[first - 1 : last]) + "\n"
+        start = self._source.line_span(first)[0]
+        old = "".join(self._lines[first - 1 : last])
         cut = slice(mutation.start - start, mutation.end - start)
         new = old[: cut.start] + mutation.replacement + old[cut.stop :]
         try:
-            return _alike(old, new)
+            return _alike(f"{old}\n", f"{new}\n")
         except (SyntaxError, ValueError, RecursionError):
             return None
 

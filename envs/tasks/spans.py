@@ -2,7 +2,11 @@
 
 import ast
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
+
+from envs.plain_text import MAX_INT_BITS
+from envs.source_text import bom_of, source_lines
 
 Splice = tuple[int, int, str]  # character offsets [start, end) and the new text
 
@@ -12,10 +16,10 @@ class Source:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._lines = text.split("\n")
-        self._starts = [0]
+        self._lines = source_lines(text, keepends=True)
+        self._starts = [len(bom_of(text))]
         for line in self._lines:
-            self._starts.append(self._starts[-1] + len(line) + 1)
+            self._starts.append(self._starts[-1] + len(line))
 
     def offset(self, line: int, column: int) -> int:
         """Return the character offset of a 1-based line and a column in bytes."""
@@ -23,6 +27,14 @@ class Source:
         return self._starts[line - 1] + (
             column if text.isascii() else len(text.encode()[:column].decode())
         )
+
+    def line_of(self, offset: int) -> int:
+        """Return the 1-based line that holds a character, or behind which the text ends."""
+        return max(1, min(bisect_right(self._starts, offset), len(self._lines)))
+
+    def line_span(self, line: int) -> tuple[int, int]:
+        """Return the character offsets `[start, end)` of a 1-based line with its end."""
+        return self._starts[line - 1], self._starts[line]
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """Return the character offsets `[start, end)` of a node."""
@@ -37,6 +49,11 @@ class Source:
         gap = self.text[start:end]
         match = None if "#" in gap else re.search(pattern, gap)
         return None if match is None else (start + match.start(), start + match.end())
+
+
+def plain_number(value: int) -> str:
+    """Return a number's usual digits; '' for one of thousands of them, which Python writes not."""
+    return str(value) if value.bit_length() < MAX_INT_BITS else ""
 
 
 def children(node: ast.AST) -> list[ast.AST]:

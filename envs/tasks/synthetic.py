@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from envs.encoding import encode_value
 from envs.records import Difficulty, HiddenTask, IoCase, Provenance, RepairTask, Span, Split
+from envs.source_text import source_lines
 from envs.tasks.families import (
     GRAMMAR,
     NAMES,
@@ -266,7 +267,7 @@ def _assemble(
         difficulty=Difficulty(
             sites=len(broken),
             files=len({edit.path for edit in edits}),
-            lines=sum(len(text.splitlines()) for text in workspace.values()),
+            lines=sum(len(source_lines(text)) for text in workspace.values()),
             failing_tests=len(fail_to_pass),
         ),
         provenance=Provenance(
@@ -304,7 +305,7 @@ def _render(functions: list[_Function], broken: dict[str, Variant]) -> Files:
     for function in functions:
         source = function_source(function.name, function.combination, body=function.body)
         if function.id in broken:
-            head = source.splitlines()[0]
+            head = source_lines(source)[0]
             source = "\n".join((head, *broken[function.id].lines[1:])) + "\n"
         modules.setdefault(function.path, []).append(source)
     return {path: "\n".join(sources) for path, sources in modules.items()}

@@ -7,6 +7,7 @@ builds tasks; nothing that a model wrote ever comes this way.
 from dataclasses import dataclass
 from functools import cache
 
+from envs.source_text import source_lines
 from envs.tasks.families import INPUTS, Body, Combination, function_source, load_function
 from envs.tasks.mutate import SYNTHETIC_OPERATORS, apply, sites
 
@@ -57,7 +58,7 @@ def variants(combination: Combination, body: Body) -> tuple[Variant, ...]:
             for args, value in gold.items()
             if type(value) is not type(values[args]) or value != values[args]
         )
-        lines = tuple(mutated.splitlines())
+        lines = tuple(source_lines(mutated))
         found.append(Variant(mutation.operator, lines, values, changed))
     return tuple(found)
 

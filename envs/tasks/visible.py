@@ -11,6 +11,7 @@ import functools
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
+from envs.source_text import bom_of, source_lines
 from envs.suite import is_collected
 from envs.syntax import parse_python
 from envs.tasks.projects import is_test_file
@@ -85,7 +86,7 @@ def keep_tests(text: str, *, names: Collection[str], whole: bool = False) -> str
     Imports, fixtures, test classes and whatever the rest refers to stay; a class that is left
     without a body gets `pass`. All helpers stay in a file that others import (`whole`).
     """
-    lines = text.split("\n")
+    lines = source_lines(text, keepends=True)
     kept: list[str | None] = list(lines)
     tree = parse_python(text)
     for owner in ast.walk(tree):
@@ -94,10 +95,15 @@ def keep_tests(text: str, *, names: Collection[str], whole: bool = False) -> str
             for node in dropped:
                 _cut(kept, node, lines=lines, is_last=node is owner.body[-1])
             if dropped and len(dropped) == len(owner.body) and isinstance(owner, ast.ClassDef):
-                kept[dropped[0].lineno - 1] = " " * dropped[0].col_offset + "pass"
+                head = lines[dropped[0].lineno - 1]
+                end = head[len(head.rstrip("\r\n")) :] or "\n"
+                kept[dropped[0].lineno - 1] = " " * dropped[0].col_offset + "pass" + end
     for node in [] if whole else _unused(tree, names):
         _cut(kept, node, lines=lines, is_last=False)
-    return "\n".join(line for line in kept if line is not None).rstrip("\n") + "\n"
+    left = [line for line in kept if line is not None]
+    while len(left) < len(lines) and left and not left[-1].strip():
+        left.pop()  # blank lines that stood before what was cut
+    return bom_of(text) + "".join(left)
 
 
 def _unused(tree: ast.Module, names: Collection[str]) -> list[ast.stmt]:

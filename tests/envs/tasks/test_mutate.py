@@ -9,11 +9,14 @@ import tokenize
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envs.source_text import BOM, source_lines
+from envs.syntax import parse_python
 from envs.tasks.families import combinations, function_source
 from envs.tasks.mutate import OPERATORS, SYNTHETIC_OPERATORS, Mutation, apply, functions, sites
+from envs.tasks.patches import apply_edits, apply_patch, gold_edits, gold_patch
 
 MEASURED = """cmp_negate drop_not except_narrow if_negate api_swap bool_const_flip slice_off_by_one
     int_off_by_one stmt_delete_call return_none if_drop_guard var_misuse default_change
@@ -320,6 +323,51 @@ def test_mutants_of_odd_layouts_are_python_and_differ_in_their_span_only(blocks,
     assert found
     for m in found:
         check_mutant(text, m)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from(ODD), min_size=1, max_size=3),
+    st.sampled_from(["\n", "\r\n", "\r", "mixed"]),
+    st.sampled_from(["", BOM, "# coding: latin-1\n", "\x0c\n"]),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_gold_edits_give_every_byte_of_a_mutated_file_back(blocks, end, head, has_end, rng):
+    body = "\n".join(f"    {block.format(i='    ')}" for block in blocks)
+    body = body if "latin" not in head else body.replace("\u4e0a", "\u00e9")
+    plain = (
+        f"{head}x = '\x85\x0c'  # \u00a0\ndef f(n=1, * , seen = False):\n{body}" + "\n" * has_end
+    )
+    text = "".join(
+        rng.choice(["\n", "\r\n", "\r"]) if end == "mixed" and c == "\n" else c for c in plain
+    )
+    text = text if end == "mixed" else text.replace("\n", end)
+    found, usual = sites(text), sites(plain)
+    assert found
+    if end != "mixed":
+        assert [(m.operator, m.line) for m in found] == [(m.operator, m.line) for m in usual]
+    for m in found:
+        broken = {"x.py": apply(text, m)}
+        assert ast.dump(parse_python(broken["x.py"])) != ast.dump(parse_python(text))
+        assert apply_edits(broken, gold_edits(broken, {"x.py": text})) == {"x.py": text}
+        assert apply_patch(broken, gold_patch(broken, {"x.py": text})) == {"x.py": text}
+        assert source_lines(text)[m.line - 1 :] != source_lines(broken["x.py"])[m.line - 1 :]
+
+
+def test_a_deletion_that_no_edit_takes_back_is_no_site():
+    text = "def f(a):\r\n    a.sort()\n    return a\r\n"
+    assert "stmt_delete_call" not in {m.operator for m in sites(text)}
+    assert "stmt_delete_call" in {m.operator for m in sites(text.replace("\r", ""))}
+    last = "def f(a):\n    a = 1\n    a.sort()"
+    (m,) = (m for m in sites(last) if m.operator == "stmt_delete_call")
+    assert apply(last, m) == "def f(a):\n    a = 1"
+
+
+def test_numbers_of_thousands_of_digits_are_no_sites():
+    text = f"def f(n=0x{'f' * 5000}):\n    return n + 0x{'f' * 5000}\n"
+    assert {m.operator for m in sites(text)} >= {"arith_swap"}
+    assert not {m.operator for m in sites(text)} & {"int_off_by_one", "default_change"}
 
 
 @given(st.sampled_from(combinations()), st.sampled_from(["one", "two"]), st.data())

@@ -49,6 +49,31 @@ def test_a_patch_may_have_several_hunks_and_a_header_of_git():
     assert apply_patch({"p/x.py": text}, head + patch) == {"p/x.py": new}
 
 
+ODD_TEXT = st.lists(
+    st.sampled_from(
+        ["a\n", "b\n", "a\r\n", "b\r\n", "c\r", "\u2028\n", "\x0c\n", "\x85 x\n", "\n"]
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(ODD_TEXT, ODD_TEXT, st.booleans(), st.booleans())
+def test_a_patch_keeps_odd_line_ends_and_no_line_end(one, two, cut_one, cut_two):
+    broken, gold = ("".join(each) + "z" * cut for each, cut in ((one, cut_one), (two, cut_two)))
+    if broken != gold:
+        patch = gold_patch({"x.py": broken}, {"x.py": gold})
+        assert apply_patch({"x.py": broken}, patch) == {"x.py": gold}
+
+
+@pytest.mark.parametrize("in_file", ["\n", "\r\n"])
+@pytest.mark.parametrize("in_diff", ["\n", "\r\n"])
+def test_a_patch_fits_whatever_line_ends_it_was_saved_with(in_file, in_diff):
+    patch = gold_patch({"x.py": "a\nb\nc\n"}, {"x.py": "a\nB\nd\nc\n"})
+    patched = apply_patch({"x.py": in_file.join("abc ")[:-1]}, patch.replace("\n", in_diff))
+    assert patched == {"x.py": in_file.join(["a", "B", "d", "c", ""])}
+
+
 @pytest.mark.parametrize(
     ("patch", "reason"),
     [

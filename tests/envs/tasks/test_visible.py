@@ -1,5 +1,8 @@
 import ast
 
+import pytest
+
+from envs.source_text import BOM
 from envs.tasks.visible import keep_tests, visible_tree
 
 TEXT = '''"""Tests of calc."""
@@ -78,6 +81,15 @@ def test_a_file_that_others_import_keeps_its_helpers():
 def test_keeping_all_tests_changes_nothing():
     names = {"test_add", "test_sub", "test_kind", "test_last"}
     assert keep_tests(TEXT, names=names) == TEXT
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("head", ["", BOM, "# coding: latin-1\n", "\x0c\n# \x1c\x85\u2028\n"])
+def test_a_file_with_other_line_ends_or_a_bom_is_cut_alike(end, head):
+    head = head.replace("\u2028", "") if "coding" in head else head
+    for names in ({"test_add"}, {"test_sub"}, set()):
+        cut = keep_tests((head + TEXT).replace("\n", end), names=names)
+        assert cut == (head + keep_tests(TEXT, names=names)).replace("\n", end)
 
 
 def test_unittest_classes_stay_whatever_their_names():
