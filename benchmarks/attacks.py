@@ -40,7 +40,7 @@ FOOLED = {True: "fooled", False: "no"}
 
 def main() -> int:
     """Print the tables; returns 1 if a promise of the README is broken."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, help="file for the tables, as Markdown")
     out = parser.parse_args().out
     graders, broken = grader_rows()

@@ -99,7 +99,7 @@ def copy_checkout(target: Path, *, top: Path, uid: int) -> None:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the options and the command behind `--`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path, required=True, help="folder of the clean root")
     parser.add_argument("--place", default="/tmp/checkout", help="of the checkout, in the root")
     parser.add_argument("--user", default="root", help="name; made in the root if need be")

@@ -12,7 +12,6 @@ that step's time; each launch gets at least one step done before.
 """
 
 import argparse
-import json
 import random
 import signal
 import subprocess
@@ -20,6 +19,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from envs import jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 DETERMINISTIC = "--run.deterministic=true"
@@ -92,7 +93,7 @@ def num_steps_since(place: Place, name: str, began: float) -> int:
     path = place.grpo(name) / "metrics.jsonl"
     if not path.exists() or path.stat().st_mtime < began:
         return 0
-    rows = path.read_bytes().splitlines()
+    rows = jsonl.read_lines(path)
     new = place.grpo(name) / "episodes" / f"step_{len(rows):05d}.jsonl"
     return len(rows) if new.exists() and new.stat().st_mtime >= began else 0
 
@@ -148,8 +149,7 @@ def last_checkpoint(place: Place, name: str) -> int:
 
 def read_rows(place: Place, name: str) -> list[dict[str, float]]:
     """Read the metrics."""
-    text = (place.grpo(name) / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return jsonl.read_rows(place.grpo(name) / "metrics.jsonl")
 
 
 def differences(place: Place, first: str, second: str) -> list[str]:
@@ -192,7 +192,7 @@ def losses(place: Place, name: str, *, episodes_per_step: int) -> list[str]:
     paths = sorted((place.grpo(name) / "episodes").glob("step_*.jsonl"))
     keys = []
     for path in paths:
-        episodes = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        episodes = jsonl.read_rows(path)
         keys += [(episode["group_id"], episode["sample_index"]) for episode in episodes]
     if len(keys) != len(set(keys)) or len(keys) != place.num_steps * episodes_per_step:
         found.append(f"{len(keys)} episodes, {len(set(keys))} distinct")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import UserError
+from envs.jsonl import read_records, read_rows
 from envs.records import Episode
 from rewards.intervals import share_of_the_way
 from rewards.metrics import compare, summarize
@@ -126,8 +127,7 @@ class Study:
     def episodes(self, name: str, series: str) -> list[Episode]:
         """Read one series of one run."""
         path = self.folder / name / "evaluate" / "episodes" / f"{series}.jsonl"
-        with path.open(encoding="utf-8") as file:
-            return [Episode.model_validate_json(line) for line in file]
+        return read_records(path, Episode)
 
 
 def _dotted(arguments: list[str]) -> list[str]:
@@ -274,7 +274,7 @@ def curves(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> l
     runs = [f"{form}{seed}" for form in ("seed", *ablations) for seed in seeds]
     lines = ["| run | step: pass rate on dev tasks at tokens per solved |", "|---|---|"]
     for run in runs:
-        rows = map(json.loads, (study.folder / run / "grpo" / "dev.jsonl").open(encoding="utf-8"))
+        rows = read_rows(study.folder / run / "grpo" / "dev.jsonl")
         points = [
             f"{row['step']}: {row['pass_rate']:.2f}"
             + (f" at {row['tokens_per_solved']:,.0f}" if row["tokens_per_solved"] else "")

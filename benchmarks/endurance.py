@@ -119,7 +119,7 @@ TASKS = {
 
 def main(argv: list[str]) -> int:
     """Run all and print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/endurance.md"))
     parser.add_argument("--runs", type=int, default=10_000)
     given = parser.parse_args(argv)

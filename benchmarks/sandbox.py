@@ -176,7 +176,7 @@ def own_cpu_s() -> float:
 
 def machine_cpu_s() -> float:
     """Return the CPU seconds in which the machine did anything since it was started."""
-    fields = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:]
+    fields = Path("/proc/stat").read_text("ascii").partition("\n")[0].split()[1:]
     user, nice, system, _, _, interrupt, soft_interrupt = map(int, fields[:7])
     return TICK_S * (user + nice + system + interrupt + soft_interrupt)
 
@@ -214,7 +214,7 @@ def tables(found: dict[tuple[str, int], list[Measured]]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Measure all sides and print the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sandbox.md"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=200, help="of ours; the cold ones a fifth")

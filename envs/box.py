@@ -74,7 +74,7 @@ def _disk_bytes(entry: "os.DirEntry[bytes]") -> int:
 
 def _num_threads(pid: int) -> int:
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").split("\n"):
             if line.startswith("Threads:"):
                 return int(line.split()[1])
     return 0

@@ -117,10 +117,15 @@ def _candidates(proc: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _lines(path: Path) -> list[str]:
+    """Return a file's lines; names of folders in it may hold what else is taken for line ends."""
+    return path.read_text("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+
+
 def _own_groups(proc: Path) -> dict[str, str]:
     """Return this process's group by controller; '' is that of version 2."""
     own: dict[str, str] = {}
-    for line in (proc / "cgroup").read_text("utf-8").splitlines():
+    for line in _lines(proc / "cgroup"):
         _, controllers, path = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), path)
     return own
@@ -129,7 +134,7 @@ def _own_groups(proc: Path) -> dict[str, str]:
 def _mounts(proc: Path) -> list[tuple[str, Path, frozenset[str] | None]]:
     """Return (root of the mount, where it is, its controllers: None for version 2)."""
     found: list[tuple[str, Path, frozenset[str] | None]] = []
-    for line in (proc / "mountinfo").read_text("utf-8").splitlines():
+    for line in _lines(proc / "mountinfo"):
         place, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         root, mount_point = place.split(" ")[3:5]

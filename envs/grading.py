@@ -35,6 +35,7 @@ from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestR
 from envs.sandbox import Preload
 from envs.screen import added_suspects
 from envs.second_runner import SecondRunner
+from envs.source_text import text_lines
 from envs.suite import SuiteRun, run_suite
 
 VISIBLE_LIMIT_S = 10.0  # wall seconds of one run of the visible tests
@@ -106,7 +107,7 @@ class IoGrader:
         report = self._server.run(request, wall_s=wall_s)
         missing = "ran too long" if report.ending == "timeout" else "gave no result"
         results = {case.id: ("!none", missing) for case in cases}
-        for line in report.output.splitlines():
+        for line in report.output.split("\n"):
             index, value, error = _io_line(line)
             if 0 <= index < len(order):
                 results[order[index].id] = (value, error)
@@ -283,7 +284,7 @@ def _pytest_message(suite: SuiteRun, test_id: str) -> str:
     if text is None:
         slow = suite.ending == "timeout"
         text = f"ran too long (in {suite.last_started})" if slow else "did not run"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text_lines(text) if line.strip()]
     told = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
     where = [line for line in lines if ".py:" in line][-1:]
     return _cut(" | ".join([*where, *told]) if told else " | ".join(lines[-3:]), MAX_MESSAGE_CHARS)

@@ -104,7 +104,7 @@ def users_interpreter(executable: Path) -> Interpreter:
         done = subprocess.run(
             [path, "-I", "-c", _ASK], capture_output=True, text=True, timeout=START_LIMIT_S, cwd="/"
         )
-        told = json.loads(done.stdout.splitlines()[-1])
+        told = json.loads(done.stdout.strip().rpartition("\n")[2])
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
         raise UserError(
             "this Python does not start", got=f"{path}: {type(error).__name__}", remedy=remedy

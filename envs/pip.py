@@ -13,5 +13,5 @@ def run_pip(arguments: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
-    lines = (done.stderr or done.stdout).strip().splitlines()
-    return (lines or ["pip failed"])[-1][:_MAX_CHARS]
+    last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+    return (last or "pip failed")[:_MAX_CHARS]

@@ -232,7 +232,7 @@ def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter)
         python=python,
     )
     told: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
-    for line in run.output.splitlines():
+    for line in run.output.split("\n"):
         word, _, rest = line.partition(" ")
         if word in told:
             told[word].add(rest)

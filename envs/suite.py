@@ -126,7 +126,7 @@ def _read_suite(
     lines: dict[str, str] = {}
     complete, forged, stalled, last = False, False, False, ""
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
-    for line in whole.splitlines():
+    for line in whole.split("\n") if whole else ():
         record = _suite_line(line, nonce)
         if record is None:
             forged = True

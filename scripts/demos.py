@@ -9,6 +9,7 @@ base model's own.
 from collections import Counter
 from typing import Any
 
+from envs.jsonl import joined_records
 from train.load import parse_command
 from train.progress import Progress
 from train.run_dir import StageDir, open_stage, require, stage_dir, tasks_dir, write_whole
@@ -64,10 +65,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
             arena, on_progress=lambda solved, wanted: progress.update(solved)
         )
     episodes = result.episodes
-    write_whole(
-        stage.path / "demonstrations.jsonl",
-        "".join(f"{episode.model_dump_json()}\n" for episode in episodes),
-    )
+    write_whole(stage.path / "demonstrations.jsonl", joined_records(episodes))
     return {
         "num_played": result.num_played,
         "num_kept": len(episodes),

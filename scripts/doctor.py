@@ -165,7 +165,7 @@ def check_packages(
     if not lock.is_file():
         text = "no constraints.txt here: an installed wheel, held to its bounds only"
         return [packages, Check("lock", "ok", text)]
-    pins = [line.split("==") for line in lock.read_text("utf-8").splitlines() if "==" in line]
+    pins = [line.split("==") for line in lock.read_text("utf-8").split("\n") if "==" in line]
     other = [
         f"{name} {found or 'absent'} (locked {pin})"
         for name, pin in pins
@@ -186,8 +186,8 @@ def ask_torch(python: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"late": f"did not load within {TORCH_LIMIT_S:.0f} s"}
     if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["it died without a word"])[-1]}
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return {"error": done.stderr.strip().rpartition("\n")[2] or "it died without a word"}
+    answer: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
     return answer
 
 
@@ -201,7 +201,7 @@ def cards_of_driver() -> list[str]:
         done = subprocess.run(line, capture_output=True, text=True, timeout=10)
     except subprocess.TimeoutExpired:
         return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+    return done.stdout.strip().split("\n") if done.returncode == 0 else []
 
 
 def check_torch(answer: Mapping[str, Any]) -> Check:
@@ -267,7 +267,7 @@ def check_cores(cores: int) -> Check:
 
 def memory_gb(root: Path) -> float:
     """Return the memory that processes may use: the machine's, or a container's smaller limit."""
-    lines = (root / "proc/meminfo").read_text("ascii").splitlines()
+    lines = (root / "proc/meminfo").read_text("ascii").split("\n")
     limits = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemTotal")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup v2, v1
         path = root / "sys/fs/cgroup" / name

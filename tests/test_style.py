@@ -35,15 +35,36 @@ def foreign_comments(text: str) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_short_and_comments_ascii(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    num_lines = len(text.splitlines())
+    num_lines = text.count("\n")
     assert num_lines <= MAX_FILE_LINES, f"{num_lines} lines: split the file"
     assert long_functions(text) == []
     assert foreign_comments(text) == []
+
+
+def loose_lines(text: str) -> list[str]:
+    """Return the calls that cut at more than a parser, or a reader of JSONL, takes for a line end.
+
+    Lines are cut by `envs.source_text` and `envs.jsonl`, or at "\\n" by `split`.
+    """
+    return [
+        f"line {node.lineno}: {node.attr}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and node.attr in ("splitlines", "readlines")
+    ]
+
+
+PRODUCT = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"]
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_are_cut_in_one_way(path: Path) -> None:
+    assert loose_lines(path.read_text(encoding="utf-8")) == []
 
 
 def test_the_checks_see_what_they_look_for() -> None:
     body = "    pass\n" * MAX_FUNCTION_LINES
     assert long_functions(f"def f():\n{body}") == ["line 1: f has 61 lines"]
     assert long_functions(f"def f():\n{body[9:]}") == []
+    assert loose_lines("x = text.splitlines()[0]") == ["line 1: splitlines"]
     assert foreign_comments("x = 1  # \u00fcber\n") == ["line 1: # \u00fcber"]
     assert foreign_comments("x = '\u00fc'  # plain\n") == []

@@ -13,7 +13,6 @@ Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes
 `dev/STEP/` (the adapter).
 """
 
-import json
 import math
 import shutil
 import sys
@@ -25,6 +24,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from envs import jsonl
 from envs.records import Episode
 from rewards.cost import billed_tokens
 from rewards.outcome import is_scorable, is_solved
@@ -69,13 +69,12 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
     def rewind(self, step: int) -> None:
         """Read what was found up to `step`; the main process deletes what is later."""
         path = self._stage.path / "dev.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self.rows = [row for row in map(json.loads, lines) if row["step"] <= step]
+        self.rows = [row for row in jsonl.read_rows(path) if row["step"] <= step]
         passed = passed_rows(self.rows)
         if passed:
             top = max(passed, key=lambda row: (row["pass_rate"], row["step"]))  # as `_evaluate`
-            text = self._stage.episode_file(_name(top["step"])).read_text(encoding="utf-8")
-            self._good = [Episode.model_validate_json(line) for line in text.splitlines()]
+            file = self._stage.episode_file(_name(top["step"]))
+            self._good = jsonl.read_records(file, Episode)
         self._check_drops()
         if self._stage.is_main:
             self._write_rows()
@@ -149,7 +148,7 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         return self._stage.path / "dev" / f"{step:05d}"
 
     def _write_rows(self) -> None:
-        text = "".join(json.dumps(row) + "\n" for row in self.rows)
+        text = jsonl.joined(map(jsonl.json_text, self.rows))
         write_whole(self._stage.path / "dev.jsonl", text)
 
 

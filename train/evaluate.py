@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from envs.jsonl import read_records
 from envs.policies import draw_habits
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
@@ -123,8 +124,7 @@ def _script(arena: Arena, name: str, request: Request) -> Policy:
 
 def read_episodes(stage: StageDir, name: str) -> list[Episode]:
     """Read the episodes of one series."""
-    with stage.episode_file(name).open(encoding="utf-8") as file:
-        return [Episode.model_validate_json(line) for line in file]
+    return read_records(stage.episode_file(name), Episode)
 
 
 def summarise(

@@ -158,7 +158,7 @@ def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> in
             code, text = 2, str(told)
         elif any(sign in str(error) for sign in _LOST_PEER):
             remedy = "see what ended it (memory?), then run the same command with --resume"
-            said = str(error).splitlines()[0][:200]
+            said = str(error).partition("\n")[0][:200]
             code, text = 1, f"another process of this run has ended (got: {said}). Remedy: {remedy}"
         else:
             traceback.print_exc()

@@ -14,7 +14,6 @@ nothing. Tasks and fetched models are shared between runs and live in `run.cache
 
 import hashlib
 import json
-import math
 import platform
 import shutil
 import sys
@@ -27,6 +26,7 @@ from typing import Any, Literal
 import yaml
 
 from envs.errors import UserError
+from envs.jsonl import append_row, joined, json_text, read_rows
 from train.settings import Settings
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
@@ -90,15 +90,11 @@ class StageDir:
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row; a number that is not finite becomes null."""
         if self.is_main:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(_json(row) + "\n")
+            append_row(self.metrics, row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return all rows; a last line cut short by a kill is left out."""
-        if not self.metrics.is_file():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        return read_rows(self.metrics)
 
     def episode_file(self, name: int | str) -> Path:
         """Return the path of a step's episodes, or of a named file such as 'grpo' in evaluate."""
@@ -109,7 +105,7 @@ class StageDir:
         """Write one JSON text per line; the file appears under its name only when it is whole."""
         path = self.episode_file(name)
         if self.is_main:
-            write_whole(path, "".join(f"{line}\n" for line in lines))
+            write_whole(path, joined(lines))
         return path
 
     def rewind(self, step: int) -> None:
@@ -118,7 +114,7 @@ class StageDir:
             return
         rows = [row for row in self.read_metrics() if row.get("step", 0) <= step]
         if self.metrics.exists():
-            write_whole(self.metrics, "".join(f"{_json(row)}\n" for row in rows))
+            write_whole(self.metrics, joined(map(json_text, rows)))
         for path in self.episodes.glob("step_*.jsonl"):
             if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
@@ -134,7 +130,7 @@ class StageDir:
         """Write the `done` marker: `facts` about the result, and a digest of the file or folder."""
         if self.is_main:
             facts = {**facts, "output_sha256": _digest(output)}
-            write_whole(self.done, _json(facts, indent=2) + "\n")
+            write_whole(self.done, json_text(facts, indent=2) + "\n")
 
     def digest(self) -> str | None:
         """Return what tells this finished stage from one made anew; None if unfinished."""
@@ -209,8 +205,8 @@ def open_stage(
     digests = {each.stage: each.digest() for each in inputs}
     found.path.mkdir(parents=True, exist_ok=True)
     write_whole(found.config, dump_settings(settings))
-    write_whole(found.path / "inputs.json", _json(digests, indent=2) + "\n")
-    write_whole(found.path / "environment.json", _json(environment(settings), indent=2) + "\n")
+    write_whole(found.path / "inputs.json", json_text(digests, indent=2) + "\n")
+    write_whole(found.path / "environment.json", json_text(environment(settings), indent=2) + "\n")
     return found
 
 
@@ -263,7 +259,7 @@ def tasks_dir(settings: Settings) -> Path:
     if settings.tasks.dir is not None:
         return Path(settings.tasks.dir)
     section = settings.tasks.model_dump(mode="json", exclude={"dir", "difficulty"})
-    digest = hashlib.sha256(_json(section).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json_text(section).encode()).hexdigest()[:12]
     source = settings.tasks.source.replace(":", ".")
     return cache_dir(settings) / "tasks" / f"{source}-{digest}"
 
@@ -351,15 +347,3 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{name}"
         flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return flat
-
-
-def _json(data: Any, *, indent: int | None = None) -> str:
-    return json.dumps(_finite(data), allow_nan=False, sort_keys=indent is not None, indent=indent)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _finite(part) for name, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

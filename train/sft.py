@@ -168,10 +168,10 @@ def rows_dataset(demos: "StageDir") -> Any:
 
 def read_demonstrations(demos: "StageDir") -> "list[Episode]":
     """Read the solved demonstrations of the demos stage."""
+    from envs.jsonl import read_records
     from envs.records import Episode
 
-    with (demos.path / "demonstrations.jsonl").open(encoding="utf-8") as file:
-        return [Episode.model_validate_json(line) for line in file]
+    return read_records(demos.path / "demonstrations.jsonl", Episode)
 
 
 def starting_model(settings: "Settings", tokenizer: Any) -> Any:

@@ -9,6 +9,7 @@ from which a resume counts again. All policies of the run count alike, the early
 import json
 from collections.abc import Iterable
 
+from envs.jsonl import read_records
 from envs.records import Episode
 from rewards.solves import Solves, count_solves
 from train.run_dir import StageDir, write_whole
@@ -34,9 +35,8 @@ class SolveCounts:
         """Count what is recorded so far."""
         self._counts = {}
         for path in sorted(self._stage.episodes.glob("step_*.jsonl")):
-            with path.open(encoding="utf-8") as lines:
-                found = map(Episode.model_validate_json, lines)
-                self._counts = count_solves(found, before=self._counts)
+            found = read_records(path, Episode)
+            self._counts = count_solves(found, before=self._counts)
         if self._counts:
             self._write()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
+from envs.jsonl import read_records
 from envs.records import Episode, Score
 from rewards.advantages import CAP_MEMORY, RunningCap, score_group
 from rewards.cost import sampled_tokens
@@ -120,8 +121,7 @@ class StepRollouts:
         needed: list[list[Episode]] = []  # the last steps, as far back as the cap looks
         num_solved = 0
         for path in sorted(self._stage.episodes.glob("step_*.jsonl"), reverse=True):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            needed.append([Episode.model_validate_json(line) for line in lines])
+            needed.append(read_records(path, Episode))
             num_solved += sum(map(is_solved, needed[-1]))
             if num_solved >= CAP_MEMORY:
                 break

@@ -14,6 +14,7 @@ from statistics import median
 from envs.errors import UserError
 from envs.forkserver import ForkServer
 from envs.interpreter import Interpreter
+from envs.source_text import text_lines
 from envs.suite import SuiteRun, run_suite
 from envs.tasks.store import Files
 
@@ -124,7 +125,7 @@ def named(tests: dict[str, str]) -> str:
 
 def last_words(message: str) -> str:
     """Return the line of a failure that says what went wrong."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    lines = [line.strip() for line in text_lines(message) if line.strip()]
     told = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
     told = told[:1] or lines[-1:] or ["nothing"]
     return " ".join(told[0].split())[:160]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from envs.errors import UserError
+from envs.plain_text import plain_data
 from envs.tasks.projects import text_of
 from envs.tasks.store import Files
 
@@ -22,7 +23,10 @@ _NOT_SOURCE = {"__pycache__", "build", "dist", "env", "node_modules", "site-pack
 
 
 def _listed(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return plain_data(json.loads(value)) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 TestIds = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -48,25 +52,26 @@ def read_instances(path: Path) -> list[Instance]:
     """
     remedy = "give SWE-smith-style JSON: instance_id, repo, patch, FAIL_TO_PASS, PASS_TO_PASS"
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}", got=str(error), remedy=remedy) from error
     try:
         try:
             data = json.loads(text)
         except json.JSONDecodeError:
-            data = [json.loads(line) for line in text.splitlines() if line.strip()]
+            data = [json.loads(line) for line in text.split("\n") if line.strip()]
+        data = plain_data(data, depth=4)
         found = [
             Instance.model_validate(each) for each in (data if isinstance(data, list) else [data])
         ]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON", got=str(error), remedy=remedy) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(
             f"{path} holds no usable instance", got=f"{where}: {first['msg']}", remedy=remedy
         ) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        raise UserError(f"{path} is not JSON", got=str(error)[:200], remedy=remedy) from error
     repositories = sorted({each.repo for each in found})
     if len(repositories) != 1:
         raise UserError(

@@ -108,7 +108,7 @@ def licence_of(text: str) -> str | None:
 def other_licence(metadata: str) -> str | None:
     """Return what the head of a PKG-INFO says of a licence that is not permissive, or None."""
     head = metadata.partition("\n\n")[0]
-    for line in head.splitlines():
+    for line in head.split("\n"):
         if line.startswith(("License", "Classifier: License")) and _METADATA.search(line):
             return line
     return None

@@ -22,11 +22,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
 from envs.errors import UserError
+from envs.jsonl import joined_records, read_records
 from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
 from envs.tasks.card import card, split_file
 
@@ -35,7 +35,6 @@ BUILD_REMEDY = "run `tightrope tasks build --config FILE`"
 REBUILD_REMEDY = f"{BUILD_REMEDY[:-1]} --clean`"
 
 Files = dict[str, str]
-_R = TypeVar("_R", bound=Record)
 
 
 class Manifest(Record):
@@ -116,9 +115,12 @@ class TaskStore:
                     remedy=REBUILD_REMEDY,
                 )
         public = [
-            task for split in SPLITS for task in _read(folder / split_file(split), RepairTask)
+            task
+            for split in SPLITS
+            for task in read_records(folder / split_file(split), RepairTask)
         ]
-        hidden = {half.task_id: half for half in _read(folder / "private/hidden.jsonl", HiddenTask)}
+        halves = read_records(folder / "private/hidden.jsonl", HiddenTask)
+        hidden = {half.task_id: half for half in halves}
         pairs = [(task, hidden[task.id]) for task in public]
         return cls(pairs, trees={}, folder=folder, manifest=manifest)
 
@@ -239,7 +241,7 @@ def _write_draft(
     text = card(source=manifest.source, seed=manifest.seed, licence=manifest.licence, counts=counts)
     contents = {
         "README.md": text.encode("utf-8"),
-        "private/hidden.jsonl": _lines(hidden for _, hidden in tasks),
+        "private/hidden.jsonl": joined_records(hidden for _, hidden in tasks).encode("utf-8"),
         **_tree_files(tests, place="private/tests", texts="private/files"),
         **_tree_files(workspaces, place="workspaces", texts="files"),
     }
@@ -247,7 +249,8 @@ def _write_draft(
         if name.removeprefix("private/") in contents:
             del contents[name]  # agents may read it, so it is kept once, where they may
     for split in SPLITS:
-        contents[split_file(split)] = _lines(task for task, _ in tasks if task.split == split)
+        text = joined_records(task for task, _ in tasks if task.split == split)
+        contents[split_file(split)] = text.encode("utf-8")
     (draft / "private").mkdir(mode=0o700)
     for place in ("workspaces", "files", "private/tests", "private/files"):
         (draft / place).mkdir()
@@ -297,15 +300,6 @@ def _swap_in(draft: Path, folder: Path) -> None:
 
 def _canonical(files: Mapping[str, str]) -> bytes:
     return json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-def _lines(records: Iterable[Record]) -> bytes:
-    return "".join(record.model_dump_json() + "\n" for record in records).encode("utf-8")
-
-
-def _read(path: Path, kind: type[_R]) -> list[_R]:
-    with path.open(encoding="utf-8") as lines:
-        return [kind.model_validate_json(line) for line in lines]
 
 
 def _sha(data: bytes) -> str:

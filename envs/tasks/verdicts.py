@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from envs.jsonl import read_lines
 from envs.tasks.baseline import code_sha
 from envs.tasks.combine import Bug
 from envs.tasks.mutants import GENERATOR
@@ -54,7 +55,7 @@ class Verdicts:
         made_by = [GENERATOR, platform.python_version(), version("pytest"), code_sha()]
         self._base = json.dumps([*made_by, content_sha(files), *green])
         self._known: dict[str, Verdict] = {}
-        for line in path.read_bytes().splitlines() if path.is_file() else []:
+        for line in read_lines(path) if path.is_file() else []:
             try:
                 key, failing, reject, (file, name), statement = json.loads(line)
                 self._known[key] = Verdict(frozenset(failing), reject, (file, name), statement)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from envs.errors import UserError
+from envs.jsonl import read_records, read_rows
 from envs.records import Episode
 from rewards.intervals import Estimate, share_of_the_way
 from rewards.metrics import compare
@@ -153,9 +154,7 @@ def unscorable_parts(rows: Sequence[Row]) -> dict[str, int]:
 
 def read_metrics(path: Path) -> list[Row]:
     """Read one JSON object per line; a last line cut short by a running stage is left out."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    return [*read_rows(path)]
 
 
 def read_episodes(path: Path) -> list[Episode]:
@@ -165,8 +164,7 @@ def read_episodes(path: Path) -> list[Episode]:
         UserError: A line is not an episode of this version.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [Episode.model_validate_json(line) for line in lines]
+        return read_records(path, Episode)
     except ValidationError as error:
         problem = error.errors()[0]
         got = f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}"

@@ -1,0 +1,60 @@
+"""Lines of JSON are read back as written, whatever they hold and wherever a kill cut."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envs import jsonl
+from envs.records import Compacted, Noted
+from train.run_dir import StageDir
+
+TEXT = st.text(st.sampled_from('a\n\r\t"\\ \u2028\u2029\x85\x0c\x1c\x00'))
+VALUES = st.one_of(TEXT, st.integers(), st.booleans(), st.none(), st.floats())
+IN_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@IN_FOLDER
+@given(st.lists(st.dictionaries(TEXT, VALUES, max_size=3), max_size=4), st.data())
+def test_rows_come_back_and_a_cut_costs_the_last_one(tmp_path: Path, rows, data) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.unlink(missing_ok=True)
+    for row in rows:
+        jsonl.append_row(path, row)
+    found = jsonl.read_rows(path)
+    assert found == [json.loads(jsonl.json_text(row)) for row in rows]
+    assert [row.keys() for row in found] == [row.keys() for row in rows]
+    if rows:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        assert jsonl.read_rows(path) == found[: path.read_bytes().count(b"\n")]
+
+
+@IN_FOLDER
+@given(st.lists(st.builds(Compacted, summary=TEXT, prefix_ids=st.just((1, 2))), max_size=4))
+def test_records_come_back_one_a_line(tmp_path: Path, records) -> None:
+    stage = StageDir(tmp_path, "grpo")
+    path = stage.write_episodes(1, (record.model_dump_json() for record in records))
+    assert path.read_bytes().count(b"\n") == len(records)
+    assert path.read_text("utf-8") == jsonl.joined_records(records)
+    assert jsonl.read_records(path, Compacted) == records
+
+
+def test_a_file_that_another_program_saved_is_read_too(tmp_path: Path) -> None:
+    note = Noted(path="x\u2028.py", start=1, end=2, facts="\x85")
+    path = tmp_path / "x.jsonl"
+    line = note.model_dump_json()
+    path.write_bytes(f"{line}\r\n\r\n{line}".encode())  # blank line, CRLF, no line end
+    assert jsonl.read_records(path, Noted) == [note, note]
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    assert jsonl.json_text({"a": math.nan, "b": [math.inf, 1.0]}) == '{"a": null, "b": [null, 1.0]}'
+
+
+def test_a_line_with_a_line_feed_is_refused() -> None:
+    with pytest.raises(AssertionError, match="line feed"):
+        jsonl.joined(["{}\n{}"])
