@@ -15,6 +15,7 @@ Not covered: swap.
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -158,8 +159,8 @@ def _delegated(group: Path, top: Path) -> Path | None:
 
 
 def _takes_limits(bases: Sequence[Path]) -> bool:
-    """Tell whether groups can be made there, by making one."""
-    name = f"tightrope-{os.getpid()}-probe"
+    """Tell whether groups can be made there, by making one that no other thread makes as well."""
+    name = f"tightrope-{os.getpid()}-probe-{secrets.token_hex(4)}"
     try:
         with opened(bases) as fds, contextlib.ExitStack() as stack:
             stack.callback(remove_group, fds, name)

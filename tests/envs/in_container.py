@@ -36,10 +36,10 @@ NOBODY = 65534
 
 
 def main(role: str, folder: Path) -> None:
-    if role == "container-root":
-        isolation.drop_privileges(None)
-    elif os.getuid() == 0:
+    if os.getuid() == 0 and role != "container-root":
         become_nobody(folder)
+    elif role != "user":
+        isolation.drop_privileges(None)
     if role != "user":
         isolation.install_filter(assemble_container())
         try:

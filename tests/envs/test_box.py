@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,9 +41,23 @@ def test_a_guard_that_looks_late_still_sees_that_the_candidate_was_ready(written
     os.write(writer, written)
     os.close(writer)
     with contextlib.closing(ours), contextlib.closing(theirs):
-        report = _collect(reader, ours, time.monotonic() + 9, overgrown=lambda: True)
+        report = _collect(reader, ours, 9.0, overgrown=lambda: True)
     os.close(reader)
     assert report == (written, "overflow" if written else "exited")
+
+
+def test_the_clock_of_a_run_starts_when_its_layers_are_on():
+    reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
+
+    def become_ready() -> None:
+        os.write(writer, _READY)
+        os.close(writer)
+
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        threading.Timer(1.5, become_ready).start()
+        assert _collect(reader, ours, 1.0, overgrown=None) == (_READY, "exited")
+    os.close(reader)
 
 
 def test_anything_is_removed_and_no_link_is_followed(tmp_path):

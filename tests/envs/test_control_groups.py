@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -57,7 +57,16 @@ def test_without_proc_there_are_none(tmp_path):
     assert find_bases(tmp_path) == ()
 
 
-@pytest.mark.skipif(not find_bases(), reason="no control groups to be had here")
+NEEDED = pytest.mark.skipif(not find_bases(), reason="no control groups to be had here")
+
+
+@NEEDED
+def test_threads_that_ask_at_the_same_time_get_the_same_answer():
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: find_bases(), range(200))) == {find_bases()}
+
+
+@NEEDED
 def test_a_group_stops_processes_and_goes_away():
     bases, name = find_bases(), f"tightrope-{os.getpid()}-test"
     with contextlib.ExitStack() as stack:
@@ -65,6 +74,7 @@ def test_a_group_stops_processes_and_goes_away():
         for fd in fds:
             stack.callback(os.close, fd)
         make_group(fds, name, memory_bytes=2**26, max_processes=3)
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             join_group(fds, name)
@@ -72,11 +82,14 @@ def test_a_group_stops_processes_and_goes_away():
             with contextlib.suppress(OSError):
                 while started < 20:
                     if os.fork() == 0:
-                        time.sleep(0.2)
+                        os.close(writer)
+                        os.read(reader, 1)  # until the last of those that could write has ended
                         os._exit(0)
                     started += 1
             os._exit(started)
+        os.close(writer)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+        os.close(reader)
         remove_group(fds, name)
         make_group(fds, name, memory_bytes=2**26, max_processes=3)
     remove_from(bases, f"tightrope-{os.getpid()}-")

@@ -117,7 +117,7 @@ def test_root_does_not_run_candidates_as_root():
 def test_time_is_up_when_it_is_up(server):
     start = time.monotonic()
     assert attempt(server, "sleep", 60, wall_s=0.5) == "timeout"
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 def test_runs_at_once_do_not_mix_and_leave_nothing(server, scratch):
@@ -189,7 +189,7 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def wait_until(condition, limit_s=10.0):
+def wait_until(condition, limit_s=30.0):
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, "left over"

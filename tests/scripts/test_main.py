@@ -1,8 +1,8 @@
 """`tightrope VERB`: help is fast and free of torch, mistakes end in one line and exit code 2."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*CLI, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
+def cpu_seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 @pytest.mark.parametrize("line", ["--help", *(f"{verb} --help" for verb in VERBS)])
-def test_help_takes_under_a_second_without_torch(line: str) -> None:
+def test_help_takes_under_a_second_of_cpu_without_torch(line: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", MODULES, *line.split()], cwd=ROOT, capture_output=True, text=True
     )
@@ -33,9 +38,9 @@ def test_help_takes_under_a_second_without_torch(line: str) -> None:
     assert "example" in shown.stdout
     seconds = []
     for _ in range(3):  # the best of three: other work on the machine only ever adds time
-        began = time.monotonic()
+        began = cpu_seconds_of_children()
         assert run(*line.split()).returncode == 0
-        seconds.append(time.monotonic() - began)
+        seconds.append(cpu_seconds_of_children() - began)
     assert min(seconds) < 1.0
 
 

@@ -43,7 +43,7 @@ try:
     print(hub_source("some/model", wait_s=1.0))
 except UserError as error:
     print(error)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # not as long as the server keeps silent
 assert "torch" not in sys.modules
 """
 
