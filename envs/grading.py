@@ -21,7 +21,7 @@ import json
 import random
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -30,9 +30,9 @@ from envs.encoding import encode_value as encode_value
 from envs.encoding import is_equal
 from envs.errors import InfrastructureError
 from envs.forkserver import ForkServer
-from envs.interpreter import interpreter_of
+from envs.interpreter import Interpreter, interpreter_of
 from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestReport
-from envs.sandbox import Preload
+from envs.sandbox import Layers, Preload, probe
 from envs.screen import added_suspects
 from envs.second_runner import SecondRunner
 from envs.source_text import text_lines
@@ -58,6 +58,35 @@ class TaskFiles(Protocol):
     def tests(self, hidden: HiddenTask) -> Files:
         """Return the pristine tree, tests included, of a pytest-graded task."""
         ...
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What graders of a task set run with on this machine: found once, then taken as it is.
+
+    Attributes:
+        layers: Of the sandbox.
+        interpreters: By what the tasks name.
+    """
+
+    layers: Layers
+    interpreters: Mapping[Runtime, Interpreter]
+
+    @classmethod
+    def find(
+        cls, store: TaskFiles, *, second_runner_share: float = 0.0, cache_dir: Path
+    ) -> "Equipment":
+        """Look at the machine for all that the tasks need.
+
+        Raises:
+            UserError: There is no sandbox, no second runner where one is wanted, or a Python or a
+                wheel cannot be had.
+        """
+        if second_runner_share:
+            SecondRunner()
+        runtimes = {hidden.runtime for hidden in store.hidden.values()}
+        found = {each: interpreter_of(each, cache_dir=cache_dir) for each in runtimes}
+        return cls(probe().require(), found)
 
 
 class IoGrader:
@@ -122,17 +151,23 @@ class PytestGrader:
         store: Where the trees are.
         second_runner_share: Share of passes that the second runner grades again, drawn by what was
             submitted, so that a repeated run asks again for the same ones.
+        second_runner: What does that; None tries whether one can run here.
 
     Raises:
         UserError: The second runner is wanted and cannot run here.
     """
 
     def __init__(
-        self, server: ForkServer, store: TaskFiles, *, second_runner_share: float = 0.0
+        self,
+        server: ForkServer,
+        store: TaskFiles,
+        *,
+        second_runner_share: float = 0.0,
+        second_runner: SecondRunner | None = None,
     ) -> None:
         self._server, self._store = server, store
         self._share = second_runner_share
-        self._second = SecondRunner() if second_runner_share else None
+        self._second = (second_runner or SecondRunner()) if second_runner_share else None
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files` on the pristine tree by all hidden tests."""
@@ -183,27 +218,34 @@ class RoutingGrader:
     """Sends each task to the grader of its kind, whose fork-server starts when first needed."""
 
     def __init__(
-        self, store: TaskFiles, *, second_runner_share: float = 0.0, cache_dir: Path
+        self,
+        store: TaskFiles,
+        *,
+        second_runner_share: float = 0.0,
+        cache_dir: Path,
+        equipment: Equipment | None = None,
+        max_servers: int | None = None,
     ) -> None:
-        if second_runner_share:
-            SecondRunner()  # refused now, not when the first pass comes along
         self._store, self._share, self._cache_dir = store, second_runner_share, cache_dir
-        self._open = ExitStack()
+        self._equipment, self._max_servers = equipment, max_servers
+        self._second: SecondRunner | None = None
+        if second_runner_share:  # refused now, not when the first pass comes along
+            self._second = SecondRunner(known_to_work=equipment is not None)
         self._lock = threading.Lock()
-        self._graders: dict[tuple[Preload, Runtime], IoGrader | PytestGrader] = {}
+        self._servers: dict[tuple[Preload, Runtime], ForkServer] = {}  # the last used at the end
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files`; see the graders."""
-        return self._grader(hidden.grader, hidden.runtime).grade(hidden, files)
+        return self._grader(hidden).grade(hidden, files)
 
     def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
         """Run visible tests; see the graders."""
-        hidden = self._store.hidden[task.id]
-        return self._grader(hidden.grader, hidden.runtime).run_visible(task, files, selector)
+        return self._grader(self._store.hidden[task.id]).run_visible(task, files, selector)
 
     def close(self) -> None:
         """Stop the fork-servers."""
-        self._open.close()
+        for server in self._servers.values():
+            server.close()
 
     def __enter__(self) -> "RoutingGrader":
         return self
@@ -216,18 +258,30 @@ class RoutingGrader:
     ) -> None:
         self.close()
 
-    def _grader(self, kind: Preload, runtime: Runtime) -> IoGrader | PytestGrader:
+    def _grader(self, hidden: HiddenTask) -> IoGrader | PytestGrader:
+        server = self._server(hidden.grader, hidden.runtime)
+        if hidden.grader == "io":
+            return IoGrader(server, self._store)
+        return PytestGrader(
+            server, self._store, second_runner_share=self._share, second_runner=self._second
+        )
+
+    def _server(self, kind: Preload, runtime: Runtime) -> ForkServer:
         with self._lock:
-            if (kind, runtime) not in self._graders:
-                interpreter = interpreter_of(runtime, cache_dir=self._cache_dir)
-                server = ForkServer(preload=kind, interpreter=interpreter)
-                self._open.enter_context(server)
-                self._graders[kind, runtime] = (
-                    IoGrader(server, self._store)
-                    if kind == "io"
-                    else PytestGrader(server, self._store, second_runner_share=self._share)
+            server = self._servers.pop((kind, runtime), None)
+            if server is None:
+                found = self._equipment
+                server = ForkServer(
+                    preload=kind,
+                    layers=found.layers if found else None,
+                    interpreter=found.interpreters[runtime]
+                    if found
+                    else interpreter_of(runtime, cache_dir=self._cache_dir),
                 )
-            return self._graders[kind, runtime]
+            self._servers[kind, runtime] = server
+            if self._max_servers and len(self._servers) > self._max_servers:
+                self._servers.pop(next(iter(self._servers))).close()
+            return server
 
 
 def make_grader(
@@ -235,6 +289,8 @@ def make_grader(
     *,
     second_runner_share: float = 0.0,
     cache_dir: Path = Path(".cache/tightrope"),
+    equipment: Equipment | None = None,
+    max_servers: int | None = None,
 ) -> RoutingGrader:
     """Return the grader of all tasks of `store`; close it, or use it as a context manager.
 
@@ -242,11 +298,20 @@ def make_grader(
         store: The tasks.
         second_runner_share: Share of the pytest grader's passes that are graded a second time.
         cache_dir: Where extra wheels of suites are installed.
+        equipment: What it runs with; None looks for it when it is needed.
+        max_servers: Most fork-servers that live at once, the last used ones; only where there is
+            one run at a time. None for no limit.
 
     Raises:
         UserError: A second runner is wanted and there is no bubblewrap.
     """
-    return RoutingGrader(store, second_runner_share=second_runner_share, cache_dir=cache_dir)
+    return RoutingGrader(
+        store,
+        second_runner_share=second_runner_share,
+        cache_dir=cache_dir,
+        equipment=equipment,
+        max_servers=max_servers,
+    )
 
 
 def submitted_on(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:

@@ -68,12 +68,15 @@ class ColdRun:
 class SecondRunner:
     """Runs suites under bubblewrap; safe from any thread.
 
+    Args:
+        known_to_work: It was tried before, in another process of this machine.
+
     Raises:
         UserError: There is no bubblewrap, or this machine does not let it work.
     """
 
-    def __init__(self) -> None:
-        failure = bubblewrap_failure()
+    def __init__(self, *, known_to_work: bool = False) -> None:
+        failure = "" if known_to_work else bubblewrap_failure()
         if failure:
             what = "the second runner cannot run (reward.second_runner_share)"
             raise UserError(what, got=failure, remedy=REMEDY)

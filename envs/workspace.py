@@ -20,6 +20,21 @@ class _Shift:
     delta: int
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What an episode has done to its workspace and seen of it: enough to make it again.
+
+    Attributes:
+        edited: Text of the files that were edited.
+        shifts: All edits.
+        shown: Which lines were shown, under the numbering of which version.
+    """
+
+    edited: dict[str, str]
+    shifts: tuple[_Shift, ...]
+    shown: tuple[tuple[Span, int], ...]
+
+
 @dataclass
 class Workspace:
     """The mutable tree of one episode.
@@ -93,6 +108,16 @@ class Workspace:
             elif shift.start <= end:
                 end = max(start, end + shift.delta)
         return Span(path=span.path, start=start, end=end)
+
+    def changes(self) -> Changes:
+        """Return what was done so far."""
+        edited = {path: self.files[path] for path in {shift.path for shift in self._shifts}}
+        return Changes(edited, tuple(self._shifts), tuple(self._shown))
+
+    def take(self, changes: Changes) -> None:
+        """Become the workspace, of the same task, that `changes` are of."""
+        self.files.update(changes.edited)
+        self._shifts, self._shown = list(changes.shifts), list(changes.shown)
 
 
 def _spliced(text: str, new: list[str], *, start: int, end: int) -> str:

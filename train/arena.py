@@ -1,19 +1,25 @@
-"""Opens what a stage needs to play episodes: the task set, the run's tokenizer and the graders."""
+"""Opens what a stage needs to play episodes: the task set, the run's tokenizer and the workers."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from envs.grading import make_grader
+from envs.grading import Equipment
 from envs.tasks.store import TaskStore
+from envs.workbench import open_workbench
+from envs.workers import WorkerPool
 from train.model import chat_format, load_tokenizer, run_tokenizer
 from train.rollouts import Arena
 from train.run_dir import cache_dir, tasks_dir
 from train.settings import Settings
 
+_WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # as many as asyncio gives threads: some only wait
+
 
 @contextmanager
 def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[Arena]:
-    """Open the arena of a run and close its sandboxes at the end.
+    """Open the arena of a run and end its workers when it is closed.
 
     Args:
         settings: The experiment; its tasks and tokenizer must exist.
@@ -24,8 +30,18 @@ def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[
     """
     store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
     chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
-    share = settings.reward.second_runner_share
-    cache = cache_dir(settings)
-    with make_grader(store, second_runner_share=share, cache_dir=cache) as grader:
-        turns = max_turns or settings.context.max_turns
-        yield Arena(store, chat, settings, grader, turns)
+    share, cache = settings.reward.second_runner_share, cache_dir(settings)
+    equipment = Equipment.find(store, second_runner_share=share, cache_dir=cache)
+    open_bench = partial(
+        open_workbench,
+        store,
+        equipment=equipment,
+        second_runner_share=share,
+        cache_dir=cache,
+    )
+    num_workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) + _WORKERS_BESIDE_CORES)
+    turns = max_turns or settings.context.max_turns
+    with WorkerPool(
+        open_bench, num_workers=num_workers, near=lambda task_id: store.hidden[task_id].runtime
+    ) as pool:
+        yield Arena(store, chat, settings, pool, turns)

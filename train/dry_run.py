@@ -16,6 +16,7 @@ from envs.policies import Habits
 from envs.records import Episode, Segment
 from envs.rendering import ChatFormat
 from envs.tasks.store import TaskStore
+from envs.workbench import InProcess, Workbench
 from rewards.cost import billed_tokens, sampled_tokens
 from rewards.outcome import is_solved
 from train.estimate import (
@@ -130,7 +131,8 @@ def _build(
     progress.advance(note="playing gold")
     store = TaskStore.open(tasks.path)
     with make_grader(store, cache_dir=cache_dir(settings)) as grader:
-        arena = Arena(store, chat, settings, grader, settings.context.max_turns)
+        bench = InProcess(Workbench(store, grader))
+        arena = Arena(store, chat, settings, bench, settings.context.max_turns)
         gold, careful = (_play(arena, stage, name) for name in ("gold", "careful"))
     row = episode_rows(gold, advantage=0.0)[0]
     progress.advance(note="measuring the model's speed")

@@ -19,22 +19,23 @@ from envs.errors import InfrastructureError
 from envs.policies import Habits, ScriptedPolicy, make_script
 from envs.records import (
     Episode,
-    Grader,
+    FailedPart,
     HiddenTask,
     Outcome,
     Policy,
     RepairTask,
     StopReason,
-    TestReport,
 )
 from envs.rendering import ChatFormat
 from envs.tasks.store import TaskStore
+from envs.workbench import Bench
 from rewards.cost import billed_tokens, peak_context
 from train.generate import Engine, ModelPolicy
 from train.settings import Settings
 
 _ATTEMPTS = 3
-_DEADLINE_S = 600.0  # a turn's tools or a grading that take longer hang; each test run has a limit
+_ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
+DEADLINE_S = 600.0  # a turn's tools or a grading that take longer hang; each test run has a limit
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,20 @@ class Request:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """How an attempt at an episode was broken off."""
+
+    cause: str
+    part: FailedPart
+
+
+def _are_enough(failures: Sequence[_Failure]) -> bool:
+    """Tell whether an episode that failed so often is unscorable."""
+    num_late = sum(failure.part == "timeout" for failure in failures)
+    return len(failures) >= _ATTEMPTS or num_late >= _ATTEMPTS_IN_TIME
+
+
 @dataclass
 class Arena:
     """Everything an episode needs besides its policy.
@@ -68,27 +83,22 @@ class Arena:
         store: The task set.
         chat: Encodes and parses for the policy's vocabulary.
         settings: The experiment.
-        grader: Grades submissions and runs visible tests.
+        bench: Carries out tool calls and grades submissions.
         max_turns: Turns per episode.
+        deadline_s: Wall seconds for the tools of one turn, or a grading.
     """
 
     store: TaskStore
     chat: ChatFormat
     settings: Settings
-    grader: Grader
+    bench: Bench
     max_turns: int
+    deadline_s: float = DEADLINE_S
     _references: dict[str, Reference] = field(default_factory=dict)
 
     def environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
         """Return a fresh environment of `task`."""
         context = self.settings.context
-
-        def run_visible(files: dict[str, str], selector: str) -> TestReport:
-            report = self.grader.run_visible(task, files, selector)
-            if report.unscorable:
-                raise InfrastructureError(report.unscorable, part="visible_tests")
-            return report
-
         return Environment(
             task,
             self.store.workspace(task),
@@ -102,7 +112,6 @@ class Arena:
                 max_sampled_tokens=context.max_sampled_tokens,
             ),
             strategy=context.strategy,
-            run_visible=run_visible,
         )
 
     def script(
@@ -164,7 +173,6 @@ class Arena:
             policy_version: Optimizer steps behind it.
         """
         task = self.store.public[request.task_id]
-        hidden = self.hidden(task)
         reference = self.reference(task)
         identity = Identity(
             group_id=request.group_id,
@@ -176,34 +184,28 @@ class Arena:
             forced=request.window_tokens < reference.least_window,
         )
 
-        def grade(files: dict[str, str]) -> Outcome:
-            outcome = self.grader.grade(hidden, files)
-            if outcome.unscorable:
-                raise InfrastructureError(outcome.unscorable, part="grading")
-            return outcome
-
-        cause, part = "", None
-        for _ in range(_ATTEMPTS):
+        failures: list[_Failure] = []
+        while not _are_enough(failures):
             environment = self.environment(task, window_tokens=request.window_tokens)
             try:
                 return await run_episode(
                     environment,
                     policy_of(request),
-                    grade=grade,
+                    bench=self.bench,
                     identity=identity,
-                    deadline_s=_DEADLINE_S,
+                    deadline_s=self.deadline_s,
                 )
             except InfrastructureError as error:
-                cause, part = str(error), error.part or "tool"
+                failures.append(_Failure(str(error), error.part or "other"))
                 environment.stop_reason = StopReason.ENVIRONMENT_ERROR
             except TimeoutError:
-                cause, part = f"no end after {_DEADLINE_S:.0f} s", "timeout"
+                failures.append(_Failure(f"no end after {self.deadline_s:g} s", "timeout"))
                 environment.stop_reason = StopReason.TIMEOUT
         failed = Outcome(
             fail_to_pass_rate=0,
             pass_to_pass_rate=0,
-            unscorable=cause,
-            failed_part=part,
+            unscorable=failures[-1].cause,
+            failed_part=failures[-1].part,
             sandbox_level="unknown",
         )
         return environment.record(identity, outcome=failed)

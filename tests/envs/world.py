@@ -21,6 +21,7 @@ from envs.records import (
 )
 from envs.rendering import ChatFormat
 from envs.tools import RunVisible
+from envs.workbench import InProcess, Workbench
 from train.tiny import task_corpus, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,38 @@ CHAT = ChatFormat(
     template=(ROOT / "train" / "templates" / "tiny.jinja").read_text(),
     eot="<|im_end|>",
 )
+
+
+class OneTask:
+    """A task set of this one task."""
+
+    def __init__(self) -> None:
+        self.public, self.hidden = {TASK.id: TASK}, {TASK.id: HIDDEN}
+
+    def split(self, name: str) -> list[RepairTask]:
+        return [TASK] if name == "train" else []
+
+    def workspace(self, task: RepairTask) -> dict[str, str]:
+        assert task.id == TASK.id
+        return dict(FILES)
+
+    def tests(self, hidden: HiddenTask) -> dict[str, str]:
+        assert hidden.task_id == TASK.id
+        return {}
+
+
+class Believing:
+    """A grader that runs nothing: a repair is what the gold edits say."""
+
+    def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
+        fixed = all(edit.text in files[edit.path] for edit in hidden.gold_edits)
+        return SOLVED.model_copy(update={"fail_to_pass_rate": float(fixed)})
+
+    def run_visible(self, task: RepairTask, files: dict[str, str], selector: str) -> TestReport:
+        del task
+        return no_tests(files, selector)
+
+
 LIMITS = Limits(window_tokens=400, max_turns=12, max_new_tokens=48, observation_tokens=160)
 
 
@@ -123,7 +156,7 @@ def play(name: str, *, limits: Limits = LIMITS, habits: Habits | None = None) ->
         run_episode(
             new_environment(limits=limits),
             policy,
-            grade=lambda files: SOLVED,
+            bench=InProcess(Workbench(OneTask(), Believing())),
             identity=identity,
             deadline_s=60,
         )

@@ -11,9 +11,10 @@ import torch
 
 from envs.errors import InfrastructureError
 from envs.records import HiddenTask, Outcome, RepairTask, StopReason, TestReport
+from envs.workbench import InProcess, Workbench
 from rewards.advantages import score_group
 from rewards.outcome import failed_part, is_scorable, is_solved
-from tests.envs.world import CHAT, FILES, HIDDEN, TASK
+from tests.envs.world import CHAT, TASK, OneTask
 from train.demonstrations import Demonstrations, make_demonstrations
 from train.generate import Engine, Sampling
 from train.rollouts import Arena, Request, group_requests, model_policy
@@ -32,21 +33,6 @@ SETTINGS = Settings.model_validate(
         },
     }
 )
-
-
-class OneTask:
-    """A task set of one task."""
-
-    def __init__(self) -> None:
-        self.public = {TASK.id: TASK}
-        self.hidden = {TASK.id: HIDDEN}
-
-    def split(self, name: str) -> list[RepairTask]:
-        return [TASK] if name == "train" else []
-
-    def workspace(self, task: RepairTask) -> dict[str, str]:
-        assert task.id == TASK.id
-        return dict(FILES)
 
 
 @dataclass
@@ -72,7 +58,9 @@ class Flaky:
 
 
 def arena_with(grader: Flaky) -> Arena:
-    return Arena(OneTask(), CHAT, SETTINGS, grader, max_turns=12)  # type: ignore[arg-type]
+    store = OneTask()
+    bench = InProcess(Workbench(store, grader))
+    return Arena(store, CHAT, SETTINGS, bench, max_turns=12)  # type: ignore[arg-type]
 
 
 REQUEST = Request(task_id=TASK.id, group_id="g", sample_index=0, window_tokens=480, seed=1)
