@@ -37,8 +37,10 @@ from envs.records import (
     Turn,
     View,
 )
-from envs.rendering import ChatFormat, parse_calls
+from envs.rendering import ChatFormat
+from envs.tool_calls import parse_calls
 from envs.tools import (
+    NAMES,
     RunVisible,
     Toolbox,
     ToolError,
@@ -46,6 +48,7 @@ from envs.tools import (
     brief_descriptions,
     no_sandbox,
     parse_range,
+    typed,
 )
 from envs.workspace import Workspace
 
@@ -152,7 +155,7 @@ class Environment:
             finish=sample.finish,
         )
         text = self._chat.decode(sample.token_ids[:-1] if closed else sample.token_ids)
-        self._calls = parse_calls(text)
+        self._calls = tuple(map(typed, parse_calls(text)))
         self.events.append(sampled)
         self._log_turn(view, sampled)
         return self._calls
@@ -214,8 +217,7 @@ class Environment:
                 self._compact(str(call.arguments["summary"]))
                 return
             if call.name == "evict":
-                ids = call.arguments["observation_ids"]
-                evicted += [ids] if isinstance(ids, str) else ids
+                evicted += call.arguments["observation_ids"]
             if call.name == "note":
                 self._note(call, version=answer.version)
         if self._silent_turns >= 2:
@@ -242,7 +244,7 @@ class Environment:
             observation, ids = self._fit(result, used=used, room=room)
             used += len(ids)
             name = calls[index].name if calls else "none"
-            self._origins[observation.id] = name
+            self._origins[observation.id] = name if name in (*NAMES, "none") else "error"
             observations.append(observation)
             pieces.append(ids)
         self.events.append(
@@ -313,8 +315,7 @@ class Environment:
             if not is_last:
                 raise ToolError("compact must be the last call of its turn")
             return
-        ids = call.arguments.get("observation_ids")
-        wanted = [ids] if isinstance(ids, str) else ids
+        wanted = call.arguments.get("observation_ids")
         live = {o.id for o in self.view().observations} - set(evicted)
         if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= live:
             raise ToolError("evict takes ids of results in view")

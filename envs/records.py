@@ -135,15 +135,40 @@ class HiddenTask(Record):
     runtime: Runtime = Runtime()
 
 
+CallFormat = Literal["hermes", "xml", "native", "python", "fenced", "bare", "none"]
+Repair = Literal[
+    "alias",  # `parameters`, `args`, `input` for `arguments`; `tool`, `function`, ... for `name`
+    "text_arguments",  # arguments as a JSON text
+    "no_arguments",  # none, null or '' for {}
+    "flat_arguments",  # beside the name, not in an object
+    "positions",  # a Python call without names of arguments
+    "quotes",  # single or triple quotes, names without quotes
+    "literals",  # True, False, None
+    "commas",  # one too many
+    "escapes",  # a backslash that should have been two
+    "newlines",  # raw in a text
+    "brackets",  # too few or too many
+    "unclosed",  # a whole call without its closing tag
+]
+
+
 class ToolCall(Record):
     """One parsed call.
 
-    `error` says what was expected when the text was malformed (then `name` may be '').
+    Attributes:
+        name: The tool; may be '' when the text was malformed.
+        arguments: By name; those of an `xml` call are texts.
+        format: How it was wrapped: `hermes` is JSON in `<tool_call>`, `xml` has an element per
+            argument, `native` stands behind special marks of another family, `python` is a Python
+            call, `fenced` and `bare` are JSON without such marks, `none` nothing at all.
+        repairs: What had to be mended to read it.
+        error: What was expected, and where, when the text was malformed.
     """
 
     name: str
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    format: Literal["hermes", "xml", "fenced", "bare", "none"] = "hermes"
+    format: CallFormat = "hermes"
+    repairs: tuple[Repair, ...] = ()
     error: str | None = None
 
 

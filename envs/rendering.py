@@ -1,4 +1,4 @@
-"""Messages <-> token ids, and the parsing of tool calls, for any chat template that renders them.
+"""Messages <-> token ids, for any chat template that renders tool calls and results.
 
 The template is rendered with placeholders once, at start-up, and cut into the pieces of text that
 stand between contents. Afterwards only pieces are encoded, each once, and ids are concatenated:
@@ -7,7 +7,6 @@ template, not torch.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,50 +154,3 @@ class ChatFormat:
             call_close=call_close,
             call_join=call_join,
         )
-
-
-_HERMES = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_XML = re.compile(r"<function=([\w.-]+)>(.*?)</function>", re.DOTALL)
-_XML_ARGUMENT = re.compile(r"<parameter=([\w.-]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_FENCED = re.compile(r"```(?:json|tool_call)?\s*(\{.*?\})\s*```", re.DOTALL)
-_EXPECTED = 'expected {"name": ..., "arguments": {...}}'
-
-
-def parse_calls(text: str) -> tuple[ToolCall, ...]:
-    """Parse the calls of one turn, leniently: XML, then Hermes, then fenced JSON, then bare JSON.
-
-    Args:
-        text: The decoded sample.
-
-    Returns:
-        The calls in order. A malformed one has `error` set; none at all gives an empty tuple.
-    """
-    if found := _XML.findall(text):
-        return tuple(
-            ToolCall(name=name, arguments=dict(_XML_ARGUMENT.findall(body)), format="xml")
-            for name, body in found
-        )
-    if "<tool_call>" in text:
-        calls = [_parse_json(body, "hermes") for body in _HERMES.findall(text)]
-        if text.count("<tool_call>") > len(calls):
-            calls.append(ToolCall(name="", error="the call was cut off before </tool_call>"))
-        return tuple(calls)
-    if found := _FENCED.findall(text):
-        return tuple(_parse_json(body, "fenced") for body in found)
-    if text.lstrip().startswith("{") and '"name"' in text:
-        return (_parse_json(text[text.index("{") : text.rfind("}") + 1], "bare"),)
-    return ()
-
-
-def _parse_json(body: str, form: Any) -> ToolCall:
-    try:
-        value = json.loads(body, strict=False)
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is JSON, but no text
-    except (ValueError, RecursionError):
-        return ToolCall(name="", format=form, error=f"not JSON, {_EXPECTED}")
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return ToolCall(name="", format=form, error=_EXPECTED)
-    arguments = value.get("arguments", {})
-    if not isinstance(arguments, dict):
-        return ToolCall(name=value["name"], format=form, error="arguments must be an object")
-    return ToolCall(name=value["name"], arguments=arguments, format=form)

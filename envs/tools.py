@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from envs.errors import InfrastructureError
+from envs.lenient_json import decode
+from envs.malformed import Malformed, clip
 from envs.records import JsonValue, Span, TestReport, ToolCall
 from envs.syntax import parse_python
 from envs.workspace import Workspace
@@ -114,7 +116,7 @@ class Toolbox:
         try:
             tree = parse_python(self.workspace.files[path])
         except SyntaxError as error:
-            raise ToolError(f"{path} does not parse: {str(error)[:80]}") from None
+            raise ToolError(f"{clip(path, 40)} does not parse: {clip(str(error), 40)}") from None
         return ToolResult("\n".join(_symbols(tree, prefix="")) or "no functions or classes")
 
     def read_lines(self, path: str, start: int, end: int) -> ToolResult:
@@ -127,7 +129,7 @@ class Toolbox:
         """
         lines = self._require(path)
         if not 1 <= start <= len(lines):
-            raise ToolError(f"{path} has lines 1 to {len(lines)}")
+            raise ToolError(f"{clip(path, 40)} has lines 1 to {len(lines)}")
         span = Span(path=path, start=start, end=min(max(start, end), len(lines)))
         return self._result(self._numbered(span), span)
 
@@ -154,9 +156,11 @@ class Toolbox:
         """
         lines = self._require(path)
         if path not in self.workspace.editable:
-            raise ToolError(f"{path} is read-only")
+            raise ToolError(f"{clip(path, 40)} is read-only")
         if not (1 <= start <= len(lines) + 1 and start - 1 <= end <= len(lines)):
-            raise ToolError(f"{path} has lines 1 to {len(lines)}, end is at least start - 1")
+            raise ToolError(
+                f"{clip(path, 40)} has lines 1 to {len(lines)}, end is at least start - 1"
+            )
         span = Span(path=path, start=start, end=end)
         if self.workspace.is_stale(span):
             raise ToolError("stale line numbers: an edit moved these lines, read them again")
@@ -249,7 +253,7 @@ class Toolbox:
 
     def _require(self, path: str) -> list[str]:
         if path not in self.workspace.files:
-            raise ToolError(f"no file {path[:80]}")
+            raise ToolError(f"no file {clip(path, 40)}")
         return self.workspace.lines(path)
 
     def _numbered(self, span: Span) -> str:
@@ -269,31 +273,67 @@ def no_sandbox(files: dict[str, str], selector: str) -> TestReport:
 def checked_arguments(
     tool: Callable[..., ToolResult], given: Mapping[str, JsonValue]
 ) -> dict[str, Any]:
-    """Match arguments with a tool's signature; ints may come as text.
+    """Match arguments with a tool's signature; numbers and lists may come as text.
 
     Raises:
         ToolError: An argument is missing, unknown or of the wrong type.
     """
     parameters = inspect.signature(tool).parameters
-    usage = f"expected {tool.__name__}({', '.join(parameters)})"
-    required = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
-    if not required <= set(given) <= set(parameters):
-        raise ToolError(usage)
-    arguments: dict[str, Any] = {}
-    for name, value in given.items():
-        kind = parameters[name].annotation
-        if kind is int and isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value):
-            value = int(value)
-        if kind is int and (not isinstance(value, int) or isinstance(value, bool)):
+    names = [name for name in parameters if name != "self"]
+    usage = f"expected {tool.__name__}({', '.join(names)})"
+    optional = {name for name in names if parameters[name].default is not inspect.Parameter.empty}
+    given = {name: v for name, v in given.items() if v is not None or name not in optional}
+    if missing := [name for name in names if name not in given and name not in optional]:
+        raise ToolError(f"{usage}, {missing[0]} is missing")
+    if unknown := [name for name in given if name not in names]:
+        raise ToolError(f"{usage}, not {clip(unknown[0], 16)}")
+    return {name: _typed(name, given[name], parameters[name].annotation, usage) for name in given}
+
+
+def typed(call: ToolCall) -> ToolCall:
+    """Return a call with arguments of its tool's types, as it is if they cannot be."""
+    if call.error is not None or call.name not in NAMES:
+        return call
+    try:
+        arguments = checked_arguments(getattr(Toolbox, call.name), call.arguments)
+    except ToolError:
+        return call
+    return call.model_copy(update={"arguments": arguments})
+
+
+def _typed(name: str, value: JsonValue, kind: object, usage: str) -> JsonValue:
+    if kind is int:
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", value):
+            return int(value)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1e9:
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
             raise ToolError(f"{usage}, {name} is a whole number")
-        if kind is str and not isinstance(value, str):
-            raise ToolError(f"{usage}, {name} is text")
-        if kind == list[str]:
-            value = [value] if isinstance(value, str) else value
-            if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-                raise ToolError(f"{usage}, {name} is a list of texts")
-        arguments[name] = value
-    return arguments
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if kind is str and not isinstance(value, str):
+        raise ToolError(f"{usage}, {name} is text")
+    if kind == list[str]:
+        value = _texts(value)
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise ToolError(f"{usage}, {name} is a list of texts")
+    return value
+
+
+def _texts(value: JsonValue) -> JsonValue:
+    """Read a list that came as text: `["o1", "o2"]`, `[o1, o2]`, `o1, o2`, `o1`."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("["):
+        try:
+            decoded = decode(text, 0)
+        except Malformed:
+            pass
+        else:
+            return decoded.value if decoded.end == len(text) else value
+        text = text.removeprefix("[").removesuffix("]")
+    return [each for each in re.split(r"[\s,]+", text) if each]
 
 
 def parse_range(lines: str) -> tuple[int, int] | None:

@@ -1,47 +1,13 @@
-"""Calls are parsed leniently, contents cannot forge a turn, unfit templates are refused."""
+"""Calls survive their encoding, contents cannot forge a turn, unfit templates are refused."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from envs.errors import UserError
 from envs.policies import call
-from envs.rendering import ChatFormat, parse_calls
+from envs.rendering import ChatFormat
+from envs.tool_calls import parse_calls
 from envs.tools import NAMES, Toolbox
 from tests.envs.world import CHAT, ROOT, TOKENIZER
-
-FORMS = {
-    "hermes": '<tool_call>{"name": "outline", "arguments": {"path": "a.py"}}</tool_call>',
-    "xml": "<function=outline><parameter=path>\na.py\n</parameter></function>",
-    "fenced": 'I look:\n```json\n{"name": "outline", "arguments": {"path": "a.py"}}\n```',
-    "bare": '{"name": "outline", "arguments": {"path": "a.py"}}',
-}
-MALFORMED = {
-    "not json": "<tool_call>{name: outline}</tool_call>",
-    "cut off": '<tool_call>{"name": "outline", "argum',
-    "a lone surrogate": '<tool_call>{"name": "search", "arguments": {"a": "\\ud800"}}</tool_call>',
-    "a list": "<tool_call>[1]</tool_call>",
-    "no name": '<tool_call>{"arguments": {}}</tool_call>',
-    "arguments no object": '<tool_call>{"name": "outline", "arguments": 3}</tool_call>',
-    "bare and cut off": '{"name": "outline", "arguments": {"path": "a',
-    "nested too deep": "<tool_call>" + "[" * 100_000 + "</tool_call>",
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_a_call_is_read(form: str) -> None:
-    (found,) = parse_calls(FORMS[form])
-    assert (found.name, found.arguments, found.format) == ("outline", {"path": "a.py"}, form)
-
-
-@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_call_is_data_with_an_error(text: str) -> None:
-    (found,) = parse_calls(text)
-    assert found.error
-
-
-def test_prose_holds_no_call() -> None:
-    assert parse_calls("I would read the file.") == ()
 
 
 def test_calls_survive_encoding_and_decoding() -> None:
@@ -105,8 +71,3 @@ def test_full_tools_put_every_schema_into_the_prompt() -> None:
 def test_a_template_without_calls_or_results_is_refused(template: str) -> None:
     with pytest.raises(UserError, match=r"model\.chat_template"):
         ChatFormat(TOKENIZER, template=template, eot="<|im_end|>")
-
-
-@given(st.text(max_size=60) | st.text(alphabet='<tool_call>/{}"name:=funcio ', max_size=60))
-def test_no_text_of_a_model_breaks_the_parser(text: str) -> None:
-    assert isinstance(parse_calls(text), tuple)

@@ -1,7 +1,9 @@
 """Tools answer with text, refuse what would corrupt the workspace, keep pointers true."""
 
+import contextlib
 import gc
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,9 +12,18 @@ from hypothesis import strategies as st
 
 from envs.policies import call
 from envs.records import Span, TestReport, ToolCall
-from envs.tools import NAMES, Toolbox, ToolError, brief_descriptions, parse_range
+from envs.tools import (
+    NAMES,
+    Toolbox,
+    ToolError,
+    brief_descriptions,
+    checked_arguments,
+    parse_range,
+)
 from envs.workspace import Workspace
-from tests.envs.world import FILES
+from tests.envs.world import FILES, TOKENIZER
+
+MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 
 
 def toolbox(editable: tuple[str, ...] = ("m0.py",)) -> Toolbox:
@@ -141,3 +152,58 @@ def test_trees_are_built_from_many_threads_at_once() -> None:
     finally:
         gc.callbacks.remove(yield_to_others)
         gc.set_threshold(*threshold)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("o1", ["o1"]),
+        (["o1", "o2"], ["o1", "o2"]),
+        ('["o1","o2"]', ["o1", "o2"]),
+        ("['o1', 'o2']", ["o1", "o2"]),
+        ("[o1, o2]", ["o1", "o2"]),
+        ("o1, o2", ["o1", "o2"]),
+        (" o1 o2\n", ["o1", "o2"]),
+    ],
+)
+def test_a_list_may_come_as_text(given: object, expected: list[str]) -> None:
+    assert checked_arguments(Toolbox.evict, {"observation_ids": given}) == {
+        "observation_ids": expected
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("1", 1), (" 12\n", 12), ("+3", 3), ("-1", -1), (4.0, 4), (5, 5)]
+)
+def test_a_number_may_come_as_text(given: object, expected: int) -> None:
+    arguments = {"path": "a", "start": given, "end": 2}
+    assert checked_arguments(Toolbox.read_lines, arguments)["start"] == expected
+
+
+def test_a_text_may_come_as_a_number_and_null_is_the_default() -> None:
+    note = checked_arguments(Toolbox.note, {"file": "a", "facts": "x", "lines": 4})
+    assert note["lines"] == "4"
+    assert checked_arguments(Toolbox.run_tests, {"selector": None}) == {}
+
+
+LONG = "\U0001f600" * 100
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "value", [LONG, True, 2.5, [1], {"a": 1}, None, [LONG], "9" * 400], ids=repr
+)
+def test_an_error_about_arguments_is_short(name: str, value: object) -> None:
+    tool = getattr(Toolbox, name)
+    names = checked_names(tool)
+    for arguments in (dict.fromkeys(names, value), {LONG: value}, {}):
+        with contextlib.suppress(ToolError):
+            checked_arguments(tool, arguments)
+            continue
+        with pytest.raises(ToolError) as caught:
+            checked_arguments(tool, arguments)
+        assert len(TOKENIZER.encode(f"error: {caught.value}").ids) < MOST_TOKENS
+
+
+def checked_names(tool: Callable[..., object]) -> list[str]:
+    return [each for each in tool.__annotations__ if each != "return"]

@@ -7,7 +7,7 @@ import pytest
 
 from envs.errors import UserError
 from envs.records import ToolCall
-from envs.rendering import parse_calls
+from envs.tool_calls import parse_calls
 from tests.train.small_run import ROOT
 from tightrope_cli.model import main
 from train.fetch import WHEELS, download, fetch

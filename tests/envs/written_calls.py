@@ -1,0 +1,509 @@
+"""Tool calls as models write them, and what is read: the corpus of `test_tool_calls.py`.
+
+Collected from what the chat templates of the families render, from what public models are known to
+write, and from what once went wrong. A call is (name, arguments, format, repairs); an error is a
+text that names place and expectation.
+"""
+
+from typing import Any
+
+PATH = {"path": "a.py"}
+LINES = {"path": "a.py", "start": 1, "end": 3}
+TEXT = '{"name": "outline", "arguments": {"path": "a.py"}}'
+SUBMIT_TEXT = '{"name": "submit", "arguments": {}}'
+
+Call = tuple[str, dict[str, Any], str, tuple[str, ...]]
+
+
+def outline(form: str, *repairs: str) -> Call:
+    return ("outline", PATH, form, repairs)
+
+
+def submit(form: str, *repairs: str) -> Call:
+    return ("submit", {}, form, repairs)
+
+
+def search(pattern: str, form: str = "hermes", *repairs: str) -> Call:
+    return ("search", {"pattern": pattern}, form, repairs)
+
+
+def edit(text: str, form: str = "xml") -> Call:
+    return ("edit_lines", {"text": text}, form, ())
+
+
+def hermes(inner: str) -> str:
+    return f"<tool_call>\n{inner}\n</tool_call>"
+
+
+def searching(pattern: str) -> str:
+    return '{"name": "search", "arguments": {"pattern": ' + pattern + "}}"
+
+
+def element(text: str) -> str:
+    return f"<function=edit_lines>\n<parameter=text>\n{text}\n</parameter>\n</function>"
+
+
+READ: dict[str, tuple[str, list[Call]]] = {
+    # Hermes: Qwen2.5, Qwen3, SmolLM3, Hermes, our own templates
+    "hermes": (hermes(TEXT), [outline("hermes")]),
+    "hermes on one line": (f"<tool_call>{TEXT}</tool_call>", [outline("hermes")]),
+    "hermes, several": (
+        hermes(TEXT) + "\n" + hermes(SUBMIT_TEXT),
+        [outline("hermes"), submit("hermes")],
+    ),
+    "hermes behind prose": (f"I look first.\n{hermes(TEXT)}", [outline("hermes")]),
+    "hermes before prose": (f"{hermes(TEXT)}\nThen I repair it.", [outline("hermes")]),
+    "hermes, two objects in a block": (
+        hermes(f"{TEXT}\n{SUBMIT_TEXT}"),
+        [outline("hermes"), submit("hermes")],
+    ),
+    "hermes, two objects with a comma": (
+        hermes(f"{TEXT}, {SUBMIT_TEXT}"),
+        [outline("hermes"), submit("hermes")],
+    ),
+    "hermes, a list": (hermes(f"[{TEXT}, {SUBMIT_TEXT}]"), [outline("hermes"), submit("hermes")]),
+    "hermes, a fence inside": (hermes(f"```json\n{TEXT}\n```"), [outline("hermes")]),
+    "hermes, tag inside a tag": (f"<tool_calls>{hermes(TEXT)}</tool_calls>", [outline("hermes")]),
+    "hermes inside a fence": (f"```xml\n{hermes(TEXT)}\n```", [outline("hermes")]),
+    "hermes inside a fence, then more": (
+        f"```\n{hermes(TEXT)}\n```\nand\n```\n{hermes(SUBMIT_TEXT)}\n```",
+        [outline("hermes"), submit("hermes")],
+    ),
+    "hermes with a prefix": (f"<ns:tool_call>{TEXT}</ns:tool_call>", [outline("hermes")]),
+    "function_call": (f"<function_call>{TEXT}</function_call>", [outline("hermes")]),
+    "functioncall": (f"<functioncall> {TEXT} </functioncall>", [outline("hermes")]),
+    "tools": (f"<tools>\n{TEXT}\n</tools>", [outline("hermes")]),
+    "TOOLCALL": (f"<TOOLCALL>[{TEXT}]</TOOLCALL>", [outline("hermes")]),
+    "hermes without its end": (f"<tool_call>{TEXT}", [outline("hermes", "unclosed")]),
+    "hermes without its end, twice": (
+        f"<tool_call>{TEXT}\n<tool_call>{SUBMIT_TEXT}",
+        [outline("hermes"), submit("hermes", "unclosed")],
+    ),
+    "hermes, prose behind the object": (hermes(f"{TEXT} I think"), [outline("hermes", "unclosed")]),
+    "a Python call in the tag": (
+        hermes('read_lines(path="a.py", start=1, end=3)'),
+        [("read_lines", LINES, "python", ())],
+    ),
+    # fields
+    "parameters": (
+        hermes('{"name": "outline", "parameters": {"path": "a.py"}}'),
+        [outline("hermes", "alias")],
+    ),
+    "args": (
+        hermes('{"name": "outline", "args": {"path": "a.py"}}'),
+        [outline("hermes", "alias")],
+    ),
+    "tool and input": (
+        hermes('{"tool": "outline", "input": {"path": "a.py"}}'),
+        [outline("hermes", "alias")],
+    ),
+    "function is a name": (
+        hermes('{"function": "outline", "arguments": {"path": "a.py"}}'),
+        [outline("hermes", "alias")],
+    ),
+    "action and action_input": (
+        '{"action": "outline", "action_input": {"path": "a.py"}}',
+        [outline("bare", "alias")],
+    ),
+    "arguments before the name": (
+        hermes('{"arguments": {"path": "a.py"}, "name": "outline"}'),
+        [outline("hermes")],
+    ),
+    "arguments are ''": (
+        hermes('{"name": "submit", "arguments": ""}'),
+        [submit("hermes", "no_arguments")],
+    ),
+    "arguments are null": (
+        hermes('{"name": "submit", "arguments": null}'),
+        [submit("hermes", "no_arguments")],
+    ),
+    "arguments are []": (
+        hermes('{"name": "submit", "arguments": []}'),
+        [submit("hermes", "no_arguments")],
+    ),
+    "no arguments": (hermes('{"name": "submit"}'), [submit("hermes", "no_arguments")]),
+    "arguments as text": (
+        hermes('{"name": "outline", "arguments": "{\\"path\\": \\"a.py\\"}"}'),
+        [outline("hermes", "text_arguments")],
+    ),
+    "arguments beside the name": (
+        hermes('{"name": "outline", "path": "a.py"}'),
+        [outline("hermes", "flat_arguments")],
+    ),
+    "the name is the key": (hermes('{"outline": {"path": "a.py"}}'), [outline("hermes", "alias")]),
+    "functions. before the name": (
+        hermes('{"name": "functions.outline", "arguments": {"path": "a.py"}}'),
+        [outline("hermes")],
+    ),
+    "an OpenAI call": (
+        hermes('{"id": "c1", "type": "function", "function": ' + TEXT + "}"),
+        [outline("hermes")],
+    ),
+    "OpenAI's tool_calls": (
+        '{"tool_calls": [{"type": "function", "function": {"name": "outline", "arguments": '
+        '"{\\"path\\": \\"a.py\\"}"}}, ' + SUBMIT_TEXT + "]}",
+        [outline("bare", "text_arguments"), submit("bare")],
+    ),
+    "an OpenAI message": (
+        '{"role": "assistant", "content": null, "tool_calls": [' + TEXT + "]}",
+        [outline("bare")],
+    ),
+    "function_call of old": ('{"function_call": ' + TEXT + "}", [outline("bare")]),
+    "a number as text": (
+        hermes('{"name": "read_lines", "arguments": {"path": "a.py", "start": "1", "end": 3}}'),
+        [("read_lines", LINES | {"start": "1"}, "hermes", ())],
+    ),
+    # JSON with slips
+    "single quotes": (
+        hermes("{'name': 'outline', 'arguments': {'path': 'a.py'}}"),
+        [outline("hermes", "quotes")],
+    ),
+    "an apostrophe in double quotes": (
+        hermes("{'name': 'search', 'arguments': {'pattern': \"it's\"}}"),
+        [search("it's", "hermes", "quotes")],
+    ),
+    "names without quotes": (
+        hermes('{name: "outline", arguments: {path: "a.py"}}'),
+        [outline("hermes", "quotes")],
+    ),
+    "True and None": (
+        hermes('{"name": "search", "arguments": {"pattern": "x", "a": True, "b": None}}'),
+        [("search", {"pattern": "x", "a": True, "b": None}, "hermes", ("literals",))],
+    ),
+    "a comma too many": (
+        hermes('{"name": "outline", "arguments": {"path": "a.py",},}'),
+        [outline("hermes", "commas")],
+    ),
+    "a wrong escape": (hermes(searching(r'"\d+\."')), [search(r"\d+\.", "hermes", "escapes")]),
+    "an escaped apostrophe": (hermes(searching(r'"it\'s"')), [search("it's", "hermes", "escapes")]),
+    "a raw line end": (hermes(searching('"a\nb\tc"')), [search("a\nb\tc", "hermes", "newlines")]),
+    "three quotes": (hermes(searching('"""a "b" c"""')), [search('a "b" c', "hermes", "quotes")]),
+    "a bracket too few": (
+        hermes('{"name": "outline", "arguments": {"path": "a.py"}'),
+        [outline("hermes", "brackets")],
+    ),
+    "a bracket too many": (hermes(TEXT + "}"), [outline("hermes", "brackets")]),
+    "a pair of surrogates": (hermes(searching(r'"\ud83d\ude00"')), [search("\U0001f600")]),
+    "one name twice, one value": (
+        hermes('{"name": "submit", "name": "submit", "arguments": {}}'),
+        [submit("hermes")],
+    ),
+    # what stands in a text is text
+    "the end tag in a text": (hermes(searching('"a</tool_call>b"')), [search("a</tool_call>b")]),
+    "a whole call in a text": (
+        hermes(searching('"<tool_call>{}</tool_call><function=submit></function>"')),
+        [search("<tool_call>{}</tool_call><function=submit></function>")],
+    ),
+    "a fence in a text": (
+        "```json\n" + searching('"```\\n{}"') + "\n```",
+        [search("```\n{}", "fenced")],
+    ),
+    "a think tag in a text": (hermes(searching('"<think>"')), [search("<think>")]),
+    "an end of thinking in a text": (hermes(searching('"</think>"')), [search("</think>")]),
+    "a call in a text of bare JSON": (
+        searching('"<function=submit></function>"'),
+        [search("<function=submit></function>", "bare")],
+    ),
+    "a call in a text of a Python call": (
+        "search(pattern='<function=submit></function>')",
+        [search("<function=submit></function>", "python")],
+    ),
+    "a call in a text of an element": (
+        element("<function=submit></function>"),
+        [edit("<function=submit></function>")],
+    ),
+    "a hermes call in a text of an element": (
+        hermes(element(hermes(SUBMIT_TEXT))),
+        [edit(hermes(SUBMIT_TEXT))],
+    ),
+    "a whole element in a text of an element": (
+        hermes(element(hermes(element("x")))),
+        [edit(hermes(element("x")))],
+    ),
+    "an end of an argument in its text": (element("a</parameter>b"), [edit("a</parameter>b")]),
+    "an end of a function in a text": (element("a</function>b"), [edit("a</function>b")]),
+    # reasoning
+    "behind thinking": (f"<think>\nhm\n</think>\n\n{hermes(TEXT)}", [outline("hermes")]),
+    "a draft in thinking": (
+        f"<think>{hermes(SUBMIT_TEXT)}</think>{hermes(TEXT)}",
+        [outline("hermes")],
+    ),
+    "thinking that the prompt began": (
+        f"{hermes(SUBMIT_TEXT)}\n</think>\n{hermes(TEXT)}",
+        [outline("hermes")],
+    ),
+    "thinking twice": (
+        f"<think>a</think><think>{hermes(SUBMIT_TEXT)}</think>{hermes(TEXT)}",
+        [outline("hermes")],
+    ),
+    "thinking inside thinking": (
+        f"<think><think>a</think>{hermes(SUBMIT_TEXT)}</think>{hermes(TEXT)}",
+        [outline("hermes")],
+    ),
+    "thinking inside the tag": (
+        hermes(f"<think>{SUBMIT_TEXT}</think>{TEXT}"),
+        [outline("hermes")],
+    ),
+    "Mistral thinks": (
+        f"[THINK]{SUBMIT_TEXT}[/THINK][TOOL_CALLS][{TEXT}]",
+        [outline("native")],
+    ),
+    "Seed thinks": (
+        f"<seed:think>{SUBMIT_TEXT}</seed:think><seed:tool_call><function=outline>"
+        "<parameter=path>a.py</parameter></function></seed:tool_call>",
+        [outline("xml")],
+    ),
+    "Command A thinks": (
+        f"<|START_THINKING|>{SUBMIT_TEXT}<|END_THINKING|><|START_ACTION|>\n"
+        '[{"tool_call_id": "0", "tool_name": "outline", "parameters": {"path": "a.py"}}]\n'
+        "<|END_ACTION|>",
+        [outline("native", "alias")],
+    ),
+    "gpt-oss thinks": (
+        f"<|channel|>analysis<|message|>{SUBMIT_TEXT}<|end|><|start|>assistant"
+        '<|channel|>commentary to=functions.outline <|constrain|>json<|message|>{"path": "a.py"}',
+        [outline("native")],
+    ),
+    # elements
+    "Qwen3-Coder": (
+        hermes("<function=outline>\n<parameter=path>\na.py\n</parameter>\n</function>"),
+        [outline("xml")],
+    ),
+    "Qwen3-Coder, several": (
+        hermes("<function=outline>\n<parameter=path>\na.py\n</parameter>\n</function>")
+        + "\n"
+        + hermes("<function=submit>\n</function>"),
+        [outline("xml"), submit("xml")],
+    ),
+    "elements without the tag": (
+        "Sure.\n<function=outline>\n<parameter=path>\na.py\n</parameter>\n</function>",
+        [outline("xml")],
+    ),
+    "the function has no end": (
+        hermes("<function=outline><parameter=path>a.py</parameter>"),
+        [outline("xml", "unclosed")],
+    ),
+    "JSON in the element": ('<function=outline>{"path": "a.py"}</function>', [outline("native")]),
+    "MiniMax": (
+        '<minimax:tool_call>\n<invoke name="outline">\n<parameter name="path">a.py</parameter>\n'
+        '</invoke>\n<invoke name="submit">\n</invoke>\n</minimax:tool_call>',
+        [outline("xml"), submit("xml")],
+    ),
+    "function_calls and invoke": (
+        '<function_calls><invoke name="outline"><parameter name="path">a.py</parameter></invoke>'
+        "</function_calls>",
+        [outline("xml")],
+    ),
+    "DeepSeek V3.2": (
+        '<\uff5cDSML\uff5cfunction_calls>\n<\uff5cDSML\uff5cinvoke name="outline">\n'
+        '<\uff5cDSML\uff5cparameter name="path" string="true">a.py</\uff5cDSML\uff5cparameter>\n'
+        "</\uff5cDSML\uff5cinvoke>\n</\uff5cDSML\uff5cfunction_calls>",
+        [outline("xml")],
+    ),
+    "ATEM": (
+        ' to=outline<|message|><atem:function_calls>\n<atem:invoke name="outline">\n'
+        '<atem:parameter name="path">a.py</atem:parameter>\n</atem:invoke>\n'
+        "</atem:function_calls><|eom|><|start|>assistant to=submit<|message|>"
+        '<atem:function_calls>\n<atem:invoke name="submit">\n</atem:invoke>\n'
+        "</atem:function_calls>",
+        [outline("xml"), submit("xml")],
+    ),
+    "GLM": (
+        "<tool_call>read_lines\n<arg_key>path</arg_key>\n<arg_value>a.py</arg_value>\n"
+        "<arg_key>start</arg_key>\n<arg_value>1</arg_value>\n</tool_call>\n"
+        "<tool_call>submit\n</tool_call>",
+        [("read_lines", {"path": "a.py", "start": "1"}, "xml", ()), submit("xml")],
+    ),
+    # other families' marks
+    "Mistral": (f"[TOOL_CALLS][{TEXT}, {SUBMIT_TEXT}]", [outline("native"), submit("native")]),
+    "Mistral with names in front": (
+        '[TOOL_CALLS]outline[ARGS]{"path": "a.py"}[TOOL_CALLS]submit[ARGS]{}',
+        [outline("native"), submit("native")],
+    ),
+    "Mistral with an id": (
+        '[TOOL_CALLS]outline[CALL_ID]abc123def[ARGS]{"path": "a.py"}',
+        [outline("native")],
+    ),
+    "Llama 3": (
+        '{"name": "outline", "parameters": {"path": "a.py"}}',
+        [outline("bare", "alias")],
+    ),
+    "Llama 3 with its tag": (
+        '<|python_tag|>{"name": "outline", "parameters": {"path": "a.py"}}; ' + SUBMIT_TEXT,
+        [outline("native", "alias"), submit("native")],
+    ),
+    "Llama 4": (
+        '[outline(path="a.py"), submit()]',
+        [outline("python"), submit("python")],
+    ),
+    "LFM2": (
+        "<|tool_call_start|>[read_lines(path='a.py', start=1, end=3), submit()]<|tool_call_end|>",
+        [("read_lines", LINES, "python", ()), submit("python")],
+    ),
+    "DeepSeek V3": (
+        "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>function"
+        '<\uff5ctool\u2581sep\uff5c>outline\n```json\n{"path": "a.py"}\n```'
+        "<\uff5ctool\u2581call\u2581end\uff5c>\n<\uff5ctool\u2581call\u2581begin\uff5c>function"
+        "<\uff5ctool\u2581sep\uff5c>submit\n```json\n{}\n```<\uff5ctool\u2581call\u2581end\uff5c>"
+        "<\uff5ctool\u2581calls\u2581end\uff5c>",
+        [outline("native"), submit("native")],
+    ),
+    "DeepSeek V3.1": (
+        "<\uff5ctool\u2581calls\u2581begin\uff5c><\uff5ctool\u2581call\u2581begin\uff5c>outline"
+        '<\uff5ctool\u2581sep\uff5c>{"path": "a.py"}<\uff5ctool\u2581call\u2581end\uff5c>'
+        "<\uff5ctool\u2581calls\u2581end\uff5c>",
+        [outline("native")],
+    ),
+    "Kimi": (
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.outline:0"
+        '<|tool_call_argument_begin|>{"path": "a.py"}<|tool_call_end|>'
+        "<|tool_calls_section_end|>",
+        [outline("native")],
+    ),
+    "Gemma 4": (
+        '<|tool_call>call:outline{path:<|"|>a.py<|"|>}<tool_call|>'
+        "<|tool_call>call:submit{}<tool_call|>",
+        [outline("native"), submit("native")],
+    ),
+    "FunctionGemma": (
+        "<start_function_call>call:outline{path:<escape>a.py<escape>}<end_function_call>",
+        [outline("native")],
+    ),
+    "gpt-oss": (
+        ' to=functions.outline<|channel|>commentary json<|message|>{"path": "a.py"}<|call|>',
+        [outline("native")],
+    ),
+    "Phi-4-mini": (f"<|tool_call|>[{TEXT}]<|/tool_call|>", [outline("native")]),
+    "Phi-4": (f"functools[{TEXT}]", [outline("native")]),
+    "Granite": (f"<|tool_call|>[{TEXT}]", [outline("native")]),
+    "InternLM": (f"<|action_start|><|plugin|>\n{TEXT}<|action_end|>", [outline("native")]),
+    "Hunyuan": (
+        '<tool_calls><tool_call>outline\n```json\n{"path": "a.py"}\n```\n</tool_call></tool_calls>',
+        [outline("native")],
+    ),
+    # no marks
+    "fenced": (f"I look:\n```json\n{TEXT}\n```", [outline("fenced")]),
+    "fenced as tool_call": (f"```tool_call\n{TEXT}\n```", [outline("fenced")]),
+    "fenced without a language": (f"```\n{TEXT}\n```\nThen I see.", [outline("fenced")]),
+    "fenced with tildes": (f"~~~json\n{TEXT}\n~~~", [outline("fenced")]),
+    "fenced list": (
+        f"```json\n[{TEXT}, {SUBMIT_TEXT}]\n```",
+        [outline("fenced"), submit("fenced")],
+    ),
+    "fenced, two in one": (
+        f"```json\n{TEXT}\n{SUBMIT_TEXT}\n```",
+        [outline("fenced"), submit("fenced")],
+    ),
+    "fenced, two fences": (
+        f"```json\n{TEXT}\n```\nthen\n```json\n{SUBMIT_TEXT}\n```",
+        [outline("fenced"), submit("fenced")],
+    ),
+    "fenced without its end": (f"```json\n{TEXT}", [outline("fenced")]),
+    "a fenced Python call": (
+        'First:\n```tool_code\noutline(path="a.py")\nsubmit()\n```',
+        [outline("python"), submit("python")],
+    ),
+    "bare": (TEXT, [outline("bare")]),
+    "bare between prose": (f"I look. {TEXT} Then more.", [outline("bare")]),
+    "bare list": (f"[{TEXT}, {SUBMIT_TEXT}]", [outline("bare"), submit("bare")]),
+    "bare, one after the other": (f"{TEXT}\n{SUBMIT_TEXT}", [outline("bare"), submit("bare")]),
+    "a Python call": (
+        'read_lines(path="a.py", start=1, end=3)',
+        [("read_lines", LINES, "python", ())],
+    ),
+    "a Python call by position": (
+        'read_lines("a.py", 1, 3)',
+        [("read_lines", LINES, "python", ("positions",))],
+    ),
+    "a Python call behind thinking": ("<think>hm</think>\nsubmit()", [submit("python")]),
+    "marks count before fences": (
+        f"```json\n{SUBMIT_TEXT}\n```\n{hermes(TEXT)}",
+        [outline("hermes")],
+    ),
+    "a mention of the tag": (f"The `<tool_call>` tag.\n{hermes(TEXT)}", [outline("hermes")]),
+    "a mention without quotes": (f"I use <tool_call> now.\n{hermes(TEXT)}", [outline("hermes")]),
+}
+
+SILENT = {  # no call at all
+    "prose": "I would read the file.",
+    "an open think": f"<think>I will write {hermes(SUBMIT_TEXT)}",
+    "a closed think": f"<think>{hermes(SUBMIT_TEXT)}</think> Done.",
+    "an open analysis": f"<|channel|>analysis<|message|>{SUBMIT_TEXT}",
+    "code in a fence": '```python\nx = "<function=submit></function>"\n```',
+    "data in a fence": '```json\n{"path": "<function=submit></function>"}\n```',
+    "data in prose": 'It holds {"path": "<function=submit></function>", "n": 1} here.',
+    "inline code": f"At the end I write `{SUBMIT_TEXT}` and stop.",
+    "in quotes": 'The text "<function=submit></function>" ends it.',
+    "a Python call in prose": "Then submit() hands it in.",
+    "another Python call": "print(1)",
+    "brackets in prose": "A set {a, b} and a list [1, 2] and {x: y}.",
+    "nothing": "",
+}
+
+ERRORS: dict[str, tuple[str, str]] = {
+    "not JSON": ("<tool_call>{name: outline}</tool_call>", "line 1 column 19.*a value"),
+    "quotes inside a text": (hermes(searching('"f("x")"')), "line 2 column 49.*',' or '}'"),
+    "no colon": (hermes('{"name" "outline"}'), "line 2 column 9.*':'"),
+    "cut off in a name": ('<tool_call>{"name": "outline", "argum', "column 32 has no end"),
+    "cut off in a text": (
+        '<tool_call>\n{"name": "search", "arguments": {"pattern": "abc',
+        "line 2 column 45 has no end",
+    ),
+    "cut off behind a value": ('<tool_call>{"name": "outline"', "cut off at line 1 column 30"),
+    "cut off in an element": (
+        "<tool_call>\n<function=edit_lines>\n<parameter=text>\nabc",
+        "line 3 column 1 has no end",
+    ),
+    "cut off between elements": (
+        "<function=edit_lines><parameter=path>a.py</parameter>",
+        "cut off at line 1 column 54",
+    ),
+    "cut off in a Python call": ('read_lines(path="a.p', "column 17 has no end"),
+    "cut off, bare": ('{"name": "outline", "arguments": {"path": "a', "column 43 has no end"),
+    "only the tag": ("<tool_call>", "cut off at line 1 column 12"),
+    "an empty tag": ("<tool_call></tool_call>", 'column 12.*expected {"name"'),
+    "prose in the tag": (hermes("I read it"), 'line 2 column 1.*expected {"name"'),
+    "a list of numbers": (hermes("[1]"), 'line 2 column 1.*expected {"name"'),
+    "no name": (hermes('{"arguments": {}}'), 'line 2 column 1.*expected {"name"'),
+    "arguments are a number": (hermes('{"name": "outline", "arguments": 3}'), "an object in"),
+    "arguments are no JSON": (
+        hermes('{"name": "outline", "arguments": "path a.py"}'),
+        "character 1 of the text",
+    ),
+    "two names": (hermes('{"name": "outline", "tool": "submit", "args": {}}'), "one name"),
+    "two arguments": (
+        hermes('{"name": "outline", "arguments": {"path": "a"}, "input": {"path": "b"}}'),
+        "one of arguments and input",
+    ),
+    "one name, two values": (hermes('{"name": "a", "name": "b"}'), "line 2 column 15.*once"),
+    "an argument twice": (
+        "<function=a><parameter=b>1</parameter><parameter=b>2</parameter></function>",
+        "column 39.*once",
+    ),
+    "half a surrogate": (hermes(searching(r'"a\ud800"')), "line 2 column 47.*surrogate"),
+    "half a surrogate in a text": (
+        hermes('{"name": "search", "arguments": "{\\"pattern\\": \\"\\\\ud800\\"}"}'),
+        "surrogate",
+    ),
+    "an escape with two readings": (hermes(searching(r'"\x41"')), "line 2 column 46"),
+    "NaN": (hermes(searching("NaN")), "line 2 column 45.*finite"),
+    "infinite": (hermes(searching("1e999")), "line 2 column 45.*finite"),
+    "5,000 digits": (hermes(searching("9" * 5000)), "line 2 column 45.*4,300 digits"),
+    "21 brackets": (hermes(searching("[" * 20 + "]" * 20)), "20 brackets deep"),
+    "300 brackets": (hermes(searching("[" * 300 + "]" * 300)), "line 2.*fewer brackets"),
+    "300 brackets in a Python call": (
+        f"search(pattern={'[' * 300}{']' * 300})",
+        "column 42.*fewer brackets",
+    ),
+    "21 brackets in a Python call": (
+        f"search(pattern={'[' * 20}{']' * 20})",
+        "20 brackets deep",
+    ),
+    "100,000 brackets": ("<tool_call>" + "[" * 100_000 + "</tool_call>", "expected"),
+    "an open argument": (
+        hermes("<function=outline><parameter=path>a.py</function>"),
+        "line 2 column 19 has no end",
+    ),
+    "prose between elements": (hermes("<function=outline>the path"), "line 2 column 19"),
+    "a name without quotes in a Python call": ("outline(path=a.py)", "column 14.*a value"),
+}
