@@ -1,24 +1,26 @@
 """Scripted policies behind the same async interface as a model: gold, careful, wasteful, noop.
 
 A script is a generator that yields the calls of one turn and receives the next view. `gold` edits
-at once and is the yardstick; `careful` and `wasteful` read before they edit, with habits that a
-seed draws, and know the fix as a teacher would; `noop` submits untouched. Scripts report
-log-probs of 0: nothing was sampled.
+at once and is the yardstick; `careful` and `wasteful` have the lines in view before they edit them,
+with habits that a seed draws, and know the fix as a teacher would: what they cannot get to see they
+leave alone. `noop` submits untouched. Scripts report log-probs of 0: nothing was sampled.
 """
 
 import ast
 import random
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from envs.records import Edit, HiddenTask, RepairTask, Sample, ToolCall, View
+from envs.records import Edit, HiddenTask, Observation, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
 from envs.source_text import source_lines
 from envs.syntax import parse_python
+from envs.unseen import lines_to_see
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
+_HEADER = "[o9 99/99]\n"  # of a result where room is short
 
 Script = Generator[list[ToolCall], View, None]
 ScriptName = Literal["gold", "careful", "wasteful", "noop"]
@@ -55,14 +57,30 @@ class Habits:
 class Site:
     """One edit of the gold patch and the function that encloses it, in the broken file's numbering.
 
-    `text` is what a demonstrator reads of it: the function, or the whole file.
+    Attributes:
+        edit: The edit.
+        function: Name of the function or class; '' at the top of a module.
+        search: Text that finds its first line.
+        outline: What `outline` says of the file.
+        start: First line to read: of the function, or some lines before the edit.
+        end: Last line to read.
+        to_see: Lines that have to be in view before the edit.
+        lines: Lines of the whole file.
     """
 
     edit: Edit
     function: str
+    search: str
+    outline: str
     start: int
     end: int
-    text: str
+    to_see: range
+    lines: list[str]
+
+    @property
+    def text(self) -> str:
+        """What is read of it."""
+        return "\n".join(self.lines[self.start - 1 : self.end])
 
 
 def draw_habits(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> Habits:
@@ -141,8 +159,7 @@ def make_script(
     if name == "gold":
         return _gold(hidden.gold_edits)
     habits = habits or Habits()
-    sites = _sites(hidden.gold_edits, files, whole_file=habits.find == "file")
-    return _repair(sites, habits, chat)
+    return _repair(_sites(hidden.gold_edits, files), habits, chat)
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -176,11 +193,14 @@ def _repair(sites: list[Site], habits: Habits, chat: ChatFormat) -> Script:
         yield from teller.turn(call("run_tests", selector=""))
     for index, site in enumerate(sites):
         is_last = index == len(sites) - 1
+        submits = is_last and habits.submit_with_edit and not habits.test_after
         if index:
-            yield from teller.make_room(site, done=sites[:index])
-        yield from _find(teller, site, habits)
+            yield from teller.make_room(site, done=sites[:index], submits=submits)
+        yield from _look(teller, site, done=sites[:index])
+        if not teller.sees(site):
+            break
         edit = _edit_call(site.edit)
-        if is_last and habits.submit_with_edit and not habits.test_after:
+        if submits:
             yield [edit, call("submit")]
             return
         yield from teller.turn(edit)
@@ -194,15 +214,40 @@ def _repair(sites: list[Site], habits: Habits, chat: ChatFormat) -> Script:
     yield [call("submit")]
 
 
+def _look(
+    teller: "_Teller", site: Site, *, done: list[Site]
+) -> Generator[list[ToolCall], View, None]:
+    """Find and read a site until the lines of its edit are in view; results may come cut."""
+    habits = teller.habits
+    yield from _find(teller, site, habits)
+    if not teller.sees(site) and not teller.fits(site, text=site.text) and habits.rewrite != "none":
+        # it was the window that cut it
+        yield from teller.compact(done)
+        yield from _find(teller, site, habits)
+    end = site.end
+    if habits.find == "file" and not teller.sees(site):  # the cap cut it
+        end, shown = len(site.lines), teller.last_shown(site)
+        if end - shown > shown and site.function:  # more than one further result
+            end = site.end
+            yield from _find(teller, site, replace(habits, find="search"))
+    while not teller.sees(site):
+        last = teller.last_shown(site)
+        if not 0 < last < end:
+            return
+        yield from teller.turn(call("read_lines", path=site.edit.path, start=last + 1, end=end))
+
+
 def _find(teller: "_Teller", site: Site, habits: Habits) -> Generator[list[ToolCall], View, None]:
+    for step in _finding(site, habits):
+        yield from teller.turn(step)
+
+
+def _finding(site: Site, habits: Habits) -> list[ToolCall]:
     if habits.find == "file":
-        yield from teller.turn(call("read_file", path=site.edit.path))
-        return
+        return [call("read_file", path=site.edit.path)]
     if habits.find == "outline":
-        yield from teller.turn(call("outline", path=site.edit.path))
-    else:
-        yield from teller.turn(call("search", pattern=f"def {site.function}"))
-    yield from teller.turn(_read_call(site))
+        return [call("outline", path=site.edit.path), _read_call(site)]
+    return [call("search", pattern=site.search), _read_call(site)]
 
 
 @dataclass
@@ -218,19 +263,77 @@ class _Teller:
         pending, self.pending = self.pending, []
         self.view = yield [*pending, *calls]
 
-    def make_room(self, site: Site, *, done: list[Site]) -> Generator[list[ToolCall], View, None]:
+    def sees(self, site: Site) -> bool:
+        """Tell whether all lines of the edit are in view; sites come bottom-up, so none moved."""
+        shown = [span for seen in self.view.observations for span in seen.spans]
+        here = [(span.start, span.end) for span in shown if span.path == site.edit.path]
+        return all(any(a <= line <= b for a, b in here) for line in site.to_see)
+
+    def last_shown(self, site: Site) -> int:
+        """Return the last line of the site's file that the last result shows; 0 if none."""
+        spans = self.view.observations[-1].spans if self.view.observations else ()
+        return max((span.end for span in spans if span.path == site.edit.path), default=0)
+
+    def fits(self, site: Site, *, text: str) -> bool:
+        """Tell whether a site's repair fits into what the window leaves."""
         seen = self.view.observations
-        needed = len(self.chat.encode(site.text)) + 2 * len(self.chat.encode(site.edit.text))
-        fits = not seen or seen[-1].remaining_tokens >= needed + _TURN_OVERHEAD_TOKENS
+        needed = self._tokens(text)
+        needed += 2 * self._tokens(site.edit.text) + _TURN_OVERHEAD_TOKENS
+        return not seen or seen[-1].remaining_tokens >= needed
+
+    def make_room(
+        self, site: Site, *, done: list[Site], submits: bool
+    ) -> Generator[list[ToolCall], View, None]:
+        seen, whole_file = self.view.observations, self.habits.find == "file"
+        fits = self.fits(site, text="\n".join(site.lines) if whole_file else site.text)
         if fits and not (self.habits.eager and seen):
             return
         if self.habits.rewrite == "evict":
-            used_up = [o.id for o in seen if o.num_tokens > _SMALL_RESULT_TOKENS]
-            if used_up:  # in the turn of the next call: a turn of its own would cost a prompt
-                self.pending = [call("evict", observation_ids=used_up)]
-        elif self.habits.rewrite == "compact":
-            names = ", ".join(each.function for each in done)
+            used_up = [o for o in seen if o.num_tokens > _SMALL_RESULT_TOKENS]
+            evict = call("evict", observation_ids=[o.id for o in used_up])
+            if used_up and (
+                fits or whole_file or self._left_after(evict, used_up, site, submits=submits) >= 0
+            ):
+                self.pending = [evict]  # a turn of its own would cost a prompt
+                return
+            if fits:
+                return
+        yield from self.compact(done)
+
+    def compact(self, done: list[Site]) -> Generator[list[ToolCall], View, None]:
+        if self.habits.rewrite != "none":
+            names = ", ".join(each.function for each in done) or "nothing yet"
             yield from self.turn(call("compact", summary=f"fixed {names}"))
+
+    def _left_after(
+        self, evict: ToolCall, used_up: list[Observation], site: Site, *, submits: bool
+    ) -> int:
+        """Return the tokens left once results are evicted and a site is found, read and edited."""
+        site_lines = site.lines[site.start - 1 : site.end]
+        read = _numbered(site_lines, site.start)
+        find, *_ = _finding(site, self.habits)
+        found = {
+            "outline": site.outline,
+            "search": f"{site.edit.path}:{site.start}: {site_lines[0]}",
+        }
+        turns = [
+            ([evict, find], ["evicted", found[find.name]]),
+            ([_read_call(site)], [read]),
+        ]
+        if not submits:
+            shown = _numbered(site_lines[-3:], site.edit.start)
+            turns.append(([_edit_call(site.edit)], [f"edited\n{shown}"]))
+        stubs = (f"[{o.id} out {site.edit.path}:{site.start}-{site.end}]" for o in used_up)
+        left = self.view.observations[-1].remaining_tokens
+        left += sum(self._tokens(o.text) for o in used_up) - sum(map(self._tokens, stubs))
+        for calls, results in turns:
+            left -= len(self.chat.call_ids(calls)) + len(self.chat.head_ids + self.chat.tail_ids)
+            left -= len(self.chat.separator_ids) * (len(calls) - 1)
+            left -= sum(self._tokens(_HEADER + result) for result in results)
+        return left
+
+    def _tokens(self, text: str) -> int:
+        return len(self.chat.encode(text))
 
 
 def _edit_call(edit: Edit) -> ToolCall:
@@ -241,18 +344,37 @@ def _read_call(site: Site) -> ToolCall:
     return call("read_lines", path=site.edit.path, start=site.start, end=site.end)
 
 
-def _sites(edits: Sequence[Edit], files: dict[str, str], *, whole_file: bool) -> list[Site]:
+def _numbered(lines: Sequence[str], start: int) -> str:
+    return "\n".join(f"{number}: {line}" for number, line in enumerate(lines, start))
+
+
+def _sites(edits: Sequence[Edit], files: dict[str, str]) -> list[Site]:
     """Locate the innermost function around each edit; bottom-up within a file."""
     sites = []
     for edit in sorted(edits, key=lambda e: (e.path, -e.start)):
-        name, start, end = "", max(1, edit.start - 5), edit.end + 5
+        lines = source_lines(files[edit.path])
+        name, head, start, end = "", "def ", max(1, edit.start - 5), edit.end + 5
+        outline = []
         for node in ast.walk(parse_python(files[edit.path])):  # outer nodes come before inner ones
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 last = node.end_lineno or node.lineno
+                outline.append(f"{node.lineno}-{last} {node.name}")
                 at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
                 if node.lineno <= at <= last:
                     name, start, end = node.name, node.lineno, last
-        lines = source_lines(files[edit.path])
-        text = files[edit.path] if whole_file else "\n".join(lines[start - 1 : end])
-        sites.append(Site(edit=edit, function=name, start=start, end=end, text=text))
+                    head = ("class " if isinstance(node, ast.ClassDef) else "def ") + name
+        to_see = lines_to_see(edit, num_lines=len(lines))
+        if to_see:  # an insertion behind the last line of a function stands beside the next one
+            start, end = min(start, to_see[0]), max(end, to_see[-1])
+        site = Site(
+            edit=edit,
+            function=name,
+            search=head,
+            outline="\n".join(outline),
+            start=start,
+            end=min(end, len(lines)),
+            to_see=to_see,
+            lines=lines,
+        )
+        sites.append(site)
     return sites

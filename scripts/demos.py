@@ -6,6 +6,7 @@ Also puts the run's tokenizer beside them: trained on the task texts for the tin
 base model's own.
 """
 
+import sys
 from collections import Counter
 from typing import Any
 
@@ -65,10 +66,15 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
             arena, on_progress=lambda solved, wanted: progress.update(solved)
         )
     episodes = result.episodes
+    sys.stderr.write(
+        f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "
+        "refused: they edit lines that no view had shown\n"
+    )
     write_whole(stage.path / "demonstrations.jsonl", joined_records(episodes))
     return {
         "num_played": result.num_played,
         "num_kept": len(episodes),
+        "num_refused_unseen": result.num_unseen,
         "kinds": dict(Counter(episode.policy for episode in episodes)),
         "forced_share": sum(episode.forced for episode in episodes) / len(episodes),
         "evictions": sum(map(num_evictions, episodes)),

@@ -1,9 +1,9 @@
-"""Demonstrations: scripted episodes, executed for real, of which only solved ones are kept.
+"""Demonstrations: scripted episodes, executed for real, kept if solved and done with open eyes.
 
 The mix of habits is configuration: a share is wasteful, so that RL has something to unlearn, and
 a share is on tasks whose window forces evict or compact. Each demonstration is a slot with a kind
-and a demand; draws that do not meet the demand, or are not solved, are drawn again. The same seed
-gives the same demonstrations.
+and a demand; draws that do not meet the demand, are not solved, or edit lines that no view of the
+episode had shown (`envs/unseen.py`) are drawn again. The same seed gives the same demonstrations.
 """
 
 import dataclasses
@@ -17,14 +17,15 @@ from typing import Literal
 from envs.errors import InfrastructureError, UserError
 from envs.policies import Habits, draw_habits
 from envs.records import Episode, Policy, RepairTask
-from rewards.cost import billed_tokens
+from envs.unseen import unseen_edits
+from rewards.cost import billed_tokens, num_compactions
 from rewards.outcome import is_scorable, is_solved
 from train.rollouts import Arena, Request, draw_seed
 
 _BATCH = 64  # slots played between two progress reports
 _MAX_DRAWS = 400  # of task and window, per try: a forced task may be one in twenty
 _MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
-_MAX_TRIES = 40  # per slot: wasteful habits rarely fit a forced window, but some do
+_MAX_TRIES = 100  # per slot: wasteful habits and `evict` rarely fit a forced window, but some do
 _EVICT_SHARE = 0.5  # of careful demonstrations evict where they rewrite; the others compact
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
 
@@ -33,10 +34,14 @@ Rewrite = Literal["evict", "compact"]
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Solved episodes in slot order, and how many were played to get them."""
+    """Kept episodes in slot order, and how many were played to get them.
+
+    `num_unseen` counts those that were refused though solved: they edit lines never shown to them.
+    """
 
     episodes: list[Episode]
     num_played: int
+    num_unseen: int
 
     def waste_ratio(self) -> float | None:
         """Median billed tokens of wasteful demonstrations over careful ones'; None without both."""
@@ -73,7 +78,7 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
     tasks = arena.store.split("train")
     wanted = arena.settings.sft.num_demonstrations
     solved: dict[int, Episode] = {}
-    num_played = 0
+    num_played = num_unseen = 0
     for slots in _batches(arena, wanted):
         while slots:
             requests = {slot.index: _draw(arena, slot, tasks) for slot in slots}
@@ -83,13 +88,15 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
             num_played += len(episodes)
             failed = []
             for slot, episode in zip(slots, episodes, strict=True):
-                if is_solved(episode):
+                fault = _fault(arena, slot, episode)
+                num_unseen += fault == "unseen"
+                if fault is None:
                     solved[slot.index] = episode.model_copy(update={"policy": slot.kind})
                 else:
                     failed.append(slot)
             slots = failed
         on_progress(len(solved), wanted)
-    result = Demonstrations([solved[index] for index in range(wanted)], num_played)
+    result = Demonstrations([solved[index] for index in range(wanted)], num_played, num_unseen)
     ratio = result.waste_ratio()
     if ratio is not None and ratio > MAX_WASTE_RATIO:
         raise UserError(
@@ -98,6 +105,18 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
             remedy="lower tasks.max_size or context.observation_tokens",
         )
     return result
+
+
+def _fault(
+    arena: Arena, slot: _Slot, episode: Episode
+) -> Literal["unsolved", "unseen", "compacts"] | None:
+    """Return why an episode is no demonstration; a script for `evict` compacts where it must."""
+    if not is_solved(episode):
+        return "unsolved"
+    if unseen_edits(episode, arena.store.workspace(arena.store.public[episode.task_id])):
+        return "unseen"
+    evicts = slot.kind == "careful" and slot.rewrite == "evict"
+    return "compacts" if evicts and num_compactions(episode) else None
 
 
 def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:

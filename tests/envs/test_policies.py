@@ -1,19 +1,128 @@
-"""Where the scripted yardsticks look for a bug."""
+"""Where the scripted demonstrators look for a bug, and that they look before they edit."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from envs.policies import _sites
-from envs.records import Edit
+from envs.environment import Environment, Identity, Limits
+from envs.policies import Habits, ScriptedPolicy, _sites, make_script
+from envs.records import Edit, Episode
+from envs.unseen import unseen_edits
+from rewards.cost import num_compactions, num_evictions
+from tests.envs.world import CHAT, FILES, HIDDEN, TASK, new_environment
 
-TEXT = "def first(a):\n    b = a\n\n\ndef second(a):\n    return a\n"
+TEXT = "def first(a):\n    b = a\n\n\nclass Second:\n    def second(self, a):\n        return a\n"
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "name"),
-    [(2, 2, "first"), (3, 2, "first"), (6, 6, "second"), (7, 6, "second"), (4, 4, "")],
-    ids=["in it", "behind its last line", "in the second", "behind the file", "between"],
+    ("start", "end", "name", "lines"),
+    [
+        (2, 2, "first", (1, 2)),
+        (3, 2, "first", (1, 3)),
+        (7, 7, "second", (6, 7)),
+        (8, 7, "second", (6, 7)),
+        (5, 5, "Second", (5, 7)),
+        (4, 4, "", (1, 7)),
+        (1, 0, "", (1, 5)),
+    ],
+    ids=["in it", "behind it", "method", "behind the file", "class", "between", "at the top"],
 )
-def test_the_function_around_an_edit_is_found(start: int, end: int, name: str) -> None:
+def test_the_function_around_an_edit_is_found(
+    start: int, end: int, name: str, lines: tuple[int, int]
+) -> None:
     edit = Edit(path="m.py", start=start, end=end, text="    return b\n")
-    (site,) = _sites([edit], {"m.py": TEXT}, whole_file=False)
+    (site,) = _sites([edit], {"m.py": TEXT})
     assert site.function == name
+    assert (site.start, site.end) == lines  # an insertion stands beside the line that follows
+    assert site.search in TEXT
+
+
+def long_world() -> tuple[dict[str, str], tuple[Edit, ...]]:
+    """Return two files that no small observation holds, and edits near their ends."""
+    body = "".join(f"    a = a + {n}\n" for n in range(30))
+    one = FILES["m0.py"] + "".join(f"\n\ndef f{n}(a):\n    return a\n" for n in range(20))
+    two = f"def long(a):\n{body}    return a\n\n\nclass Last:\n    x = 1\n    y = 2\n"
+    edits = (
+        Edit(path="m0.py", start=3, end=3, text="    return abs(a - b)"),
+        Edit(path="m0.py", start=87, end=87, text="    return a + 1"),
+        Edit(path="m1.py", start=25, end=26, text="    a = a - 1"),
+        Edit(path="m1.py", start=33, end=32, text="    # done"),
+        Edit(path="m1.py", start=37, end=36, text="    z = 3"),
+    )
+    return {"m0.py": one, "m1.py": two}, edits
+
+
+LONG, EDITS = long_world()
+
+
+def play(
+    limits: Limits, habits: Habits, *, files: dict[str, str] = LONG, edits: tuple[Edit, ...] = EDITS
+) -> tuple[Episode, Environment]:
+    hidden = HIDDEN.model_copy(update={"gold_edits": edits})
+    environment = new_environment(limits=limits, files=files)
+    script = make_script("careful", task=TASK, hidden=hidden, files=files, chat=CHAT, habits=habits)
+    policy = ScriptedPolicy(script, chat=CHAT, max_new_tokens=limits.max_new_tokens)
+    while environment.stop_reason is None:
+        environment.step(policy.next_sample(environment.view()))
+    identity = Identity("g", 0, 0, "careful", 0, 0.0, False)
+    return environment.record(identity, outcome=None), environment
+
+
+def repaired(environment: Environment, edits: tuple[Edit, ...], files: dict[str, str]) -> bool:
+    """Tell whether a workspace holds what all edits make of it."""
+    gold = {path: text.splitlines() for path, text in files.items()}
+    for edit in sorted(edits, key=lambda e: -e.start):
+        gold[edit.path][edit.start - 1 : edit.end] = edit.text.splitlines()
+    return {p: text.splitlines() for p, text in environment.workspace.files.items()} == gold
+
+
+any_habits = st.builds(
+    Habits,
+    find=st.sampled_from(["search", "outline", "file"]),
+    list_first=st.booleans(),
+    test_before=st.booleans(),
+    test_after=st.booleans(),
+    submit_with_edit=st.booleans(),
+    note=st.booleans(),
+    reread=st.booleans(),
+    rewrite=st.sampled_from(["none", "evict", "compact"]),
+    eager=st.booleans(),
+)
+
+
+@given(any_habits, st.integers(300, 900), st.integers(40, 300), st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_no_demonstrator_edits_what_it_has_not_seen(
+    habits: Habits, window: int, cap: int, is_long: bool
+) -> None:
+    limits = Limits(window_tokens=window, max_turns=60, max_new_tokens=48, observation_tokens=cap)
+    files, edits = (LONG, EDITS) if is_long else (FILES, HIDDEN.gold_edits)
+    episode, _ = play(limits, habits, files=files, edits=edits)
+    assert unseen_edits(episode, files) == ()
+
+
+@given(any_habits, st.integers(60, 300))
+@settings(max_examples=25, deadline=None)
+def test_where_the_window_is_wide_it_reads_on_behind_a_cut_and_repairs(
+    habits: Habits, cap: int
+) -> None:
+    limits = Limits(window_tokens=20_000, max_turns=200, max_new_tokens=100, observation_tokens=cap)
+    episode, environment = play(limits, habits)
+    assert unseen_edits(episode, LONG) == ()
+    assert repaired(environment, EDITS, LONG)
+
+
+def test_whoever_cannot_evict_enough_compacts() -> None:
+    """A result that the window would cut shows too little; one evict frees too little for it."""
+    habits = Habits(rewrite="evict", submit_with_edit=True)
+    found = set()
+    for window in range(280, 480, 8):
+        limits = Limits(
+            window_tokens=window, max_turns=12, max_new_tokens=48, observation_tokens=160
+        )
+        edits = HIDDEN.gold_edits
+        episode, environment = play(limits, habits, files=FILES, edits=edits)
+        assert repaired(environment, edits, FILES) or not num_evictions(episode)
+        if repaired(environment, edits, FILES):
+            found.add((num_evictions(episode), num_compactions(episode)))
+    assert {(0, 1), (1, 0), (0, 0)} <= found
