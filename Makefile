@@ -29,8 +29,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): packages only, about 3 GB to download with the CUDA build of'
 	@echo 'torch that PyPI serves, about 0.4 GB with a CPU-only one:'
 	@echo '  make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@# Runs in the sandbox read pytest there, with a user id of their own: hence readable for all.
+	umask 022; test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	umask 022; $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup

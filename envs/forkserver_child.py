@@ -54,6 +54,7 @@ _PRELOADED_FOR_PYTEST = """
 def main(config: dict[str, Any]) -> None:
     """Serve until the trusted side closes its end of the control socket, then leave nothing."""
     control = socket.socket(fileno=config["control_fd"])
+    os.umask(0o022)  # the user's may close a private root to runs with a user id of their own
     config["groups"] = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in config["groups"]]
     outside = os.open(Path(config["scratch"]).parent, os.O_RDONLY | os.O_DIRECTORY)
     sys.path[:] = [*sys.path[1:], *config["site"]]

@@ -23,7 +23,8 @@ from tests.attacks.world import World, remains, settles
 from tests.envs.small_tasks import io_task, is_solved, pytest_task
 
 FOLDER = Path(__file__).parent
-LATE_S = 10.0  # wall seconds that a run may end after its limit, on a busy machine
+WALL_S = 120.0  # what an attack takes that ends by itself, on a busy machine
+LATE_S = 30.0  # wall seconds that a run may end after its limit, on a busy machine
 TESTS = """\
 import pytest
 from calc import first, total
@@ -81,7 +82,7 @@ def name_of(attack: ModuleType) -> str:
 
 def try_sandbox(attack: ModuleType, server: ServerProcess, world: World) -> Verdict:
     """Run an attack in the sandbox and look at what it did to the world."""
-    wall_s = getattr(attack, "WALL_S", 20.0)
+    wall_s = getattr(attack, "WALL_S", WALL_S)
     request = {
         "kind": "io",
         "files": {"attack.py": PRELUDE + attack.SOURCE},

@@ -125,8 +125,10 @@ class World:
 
 @contextlib.contextmanager
 def open_world() -> Iterator[World]:
-    """Make a world in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="world-") as folder:
+    """Make a world in a temporary folder, whose path leaves room for a socket's (108 bytes)."""
+    is_short = len(os.fsencode(tempfile.gettempdir())) < 60
+    place = None if is_short else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="world-", dir=place) as folder:
         world = World(Path(folder))
         try:
             yield world

@@ -54,6 +54,7 @@ def main(role: str, folder: Path) -> None:
 
 def become_nobody(folder: Path) -> None:
     """Leave root for a root file system in which nobody can read the interpreter."""
+    os.umask(0o022)
     isolation.enter_namespaces()
     places = [sys.base_prefix, sys.prefix, str(ROOT)]
     replace_tmp(folder, keep=[Path(name) for name in places if name.startswith("/tmp/")])

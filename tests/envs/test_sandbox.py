@@ -6,6 +6,8 @@ What they may not do is in tests/attacks/.
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from envs.errors import InfrastructureError
 from envs.forkserver import ForkServer
 from envs.sandbox import Layers, probe
 
+ROOT = Path(__file__).resolve().parents[2]
 IS_ROOT = os.getuid() == 0
 
 ATTEMPTS = """
@@ -112,6 +115,15 @@ def test_root_does_not_run_candidates_as_root():
     with ForkServer(preload="io") as server:
         assert probe().layers["drop_uid"]
         assert attempt(server, "identity").startswith("[62")
+
+
+def test_the_users_umask_changes_nothing(scratch):
+    """In a process of its own: what is found is kept, and other threads make files."""
+    code = "import os; os.umask(0o077); from envs.sandbox import probe; print(probe().layers)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == str(probe().layers)
 
 
 def test_time_is_up_when_it_is_up(server):

@@ -3,7 +3,6 @@
 GOES_FOR = "bomb"
 ENDING = "overflow or exited"
 DIES = True
-WALL_S = 20.0
 SOURCE = """
 import os
 

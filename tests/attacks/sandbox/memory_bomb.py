@@ -1,7 +1,6 @@
 """Takes memory until the machine swaps."""
 
 GOES_FOR = "bomb"
-WALL_S = 30.0
 DIES = True
 SOURCE = """
 import resource

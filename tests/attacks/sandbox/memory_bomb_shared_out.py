@@ -1,7 +1,6 @@
 """Takes little memory in each of many processes, which is much."""
 
 GOES_FOR = "bomb"
-WALL_S = 30.0
 DIES = True
 SOURCE = """
 import os, resource, time

@@ -15,6 +15,6 @@ def attack(facts):
             started += 1
     except RuntimeError:
         return f"held: {started} threads"
-    time.sleep(1)
+    time.sleep(60)  # within which the guard sees them
     return f"succeeded: {started} threads"
 """
