@@ -20,7 +20,7 @@ from envs.policies import call
 from envs.records import ToolCall
 from envs.workers import WorkerPool
 from envs.workspace import Workspace
-from tests.attacks.world import descendants, settles
+from tests.attacks.world import descendants, is_running, settles
 from tests.envs.faults import FAULTS, open_faulty
 from tests.envs.small_tasks import BROKEN, FIXED, io_task, is_solved, pytest_task, store_of
 
@@ -30,7 +30,9 @@ TASKS = {task.public.id: task for task in (io_task(), pytest_task())}
 STORE = store_of(*TASKS.values())
 FRESH = Workspace.of({}, ()).changes()
 DEADLINE_S = 0.5
-LATE_S = 2.0  # behind the deadline; the promise of `WorkerPool`
+# Behind the deadline. `WorkerPool` promises 2 s where a core is free; here others may hold them all,
+# and what hangs would do so for 60 s.
+LATE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +195,7 @@ def test_the_least_used_fork_server_goes_first(equipment: Equipment) -> None:
     with WorkerPool(opener, num_workers=1) as pool:
         first, same, other, again = asyncio.run(run(pool))
         assert first == same != other != again != first
-        assert settles(lambda: not Path(f"/proc/{other[0]}").exists())
+        assert settles(lambda: not is_running(other[0]))
 
 
 def test_workers_that_do_not_come_up_are_the_machines_failure(equipment: Equipment) -> None:
@@ -270,4 +272,4 @@ def test_a_player_that_is_ended_leaves_nothing(kind: str, sent: signal.Signals) 
         player.send_signal(sent)
         player.wait(timeout=30)
     assert time.monotonic() - began < LATE_S
-    assert settles(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+    assert settles(lambda: not any(map(is_running, below)))
