@@ -1,8 +1,12 @@
 """Hypothesis has no deadline, because a busy machine is not a broken law; what may be skipped."""
 
+import functools
+import subprocess
+
 import pytest
 from hypothesis import HealthCheck, settings
 
+from envs.sandbox import LAYER_REMEDIES
 from envs.second_runner import REMEDY, bubblewrap_failure
 
 settings.register_profile(
@@ -15,3 +19,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs bubblewrap where it does not work: from here, hence in one line of `-ra`."""
     if item.get_closest_marker("bubblewrap") and bubblewrap_failure():
         pytest.skip(f"no bubblewrap: {bubblewrap_failure()}. Remedy: {REMEDY}")
+    if item.get_closest_marker("mounts") and mounts_failure():
+        pytest.skip(f"no mounts: {mounts_failure()}. Remedy: {LAYER_REMEDIES['namespaces']}")
+
+
+@functools.cache
+def mounts_failure() -> str:
+    """Return why nothing can be mounted in namespaces of one's own here, '' if it can."""
+    line = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stderr.strip()

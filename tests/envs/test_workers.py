@@ -30,8 +30,8 @@ TASKS = {task.public.id: task for task in (io_task(), pytest_task())}
 STORE = store_of(*TASKS.values())
 FRESH = Workspace.of({}, ()).changes()
 DEADLINE_S = 0.5
-# Behind the deadline. `WorkerPool` promises 2 s where a core is free; here others may hold them all,
-# and what hangs would do so for 60 s.
+# Behind the deadline. `WorkerPool` promises 2 s where a core is free; here others may hold them
+# all, and what hangs would do so for 60 s.
 LATE_S = 20.0
 
 

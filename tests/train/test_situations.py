@@ -148,6 +148,7 @@ def test_unreachable_hub(folder: Path, tmp_path: Path) -> None:
     ],
     ids=["full disk", "read-only run directory"],
 )
+@pytest.mark.mounts
 def test_storage(options: str, part: str, remedy: str, folder: Path, tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o "$0" tmpfs "$1" && shift && exec "$@"'
     mounted = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, options, str(tmp_path)]

@@ -111,6 +111,7 @@ def test_now(now):
     assert len(green_tests(with_tests(tmp_path, TESTS + text))) == 13
 
 
+@pytest.mark.mounts  # without namespaces no suite may start processes
 def test_fixtures_of_plugins_that_few_suites_use_are_there(tmp_path):
     files = with_tests(tmp_path, TESTS + OF_PLUGINS)
     found = five_runs(files)
