@@ -76,7 +76,7 @@ def observed_ids(observed: Observed, *, stubs: dict[str, Ids]) -> list[int]:
         zip(observed.observations, observed.piece_ids, strict=True)
     ):
         if index:
-            ids += observed.separator_ids
+            ids += observed.separator_ids[index - 1]
         ids += stubs.get(observation.id, piece)
     return [*ids, *observed.tail_ids]
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from envs.context import render_view
+from envs.prompts import no_call
 from envs.records import (
     Compacted,
     Episode,
@@ -45,25 +46,14 @@ from envs.tools import (
     Toolbox,
     ToolError,
     ToolResult,
-    brief_descriptions,
     no_sandbox,
     parse_range,
     typed,
 )
 from envs.workspace import Workspace
 
-SYSTEM_SHORT = "Repair the code."
-SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
-<tool_call>
-{"name": "read_lines", "arguments": {"path": "a.py", "start": 3, "end": 9}}
-</tool_call>
-Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
-you need, not whole files; evict results that are used up; compact before the window is full; submit
-when it is repaired."""
-
 _MIN_OBSERVATION_TOKENS = 24  # header and a few words; with less only rewrite or submit
 _MIN_FREED_SHARE = 0.10  # of the window: a smaller evict costs more than it saves
-_NO_CALL = 'no tool call, expected <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
 
 
 @dataclass(frozen=True)
@@ -89,13 +79,6 @@ class Identity:
     policy_version: int
     reference_cost: float
     forced: bool
-
-
-def system_prompt(tools: str) -> str:
-    """Return the shipped system prompt for `prompt.tools` full, brief or none."""
-    if tools == "none":
-        return SYSTEM_SHORT
-    return SYSTEM + ("\nTools:\n" + brief_descriptions() if tools == "brief" else "")
 
 
 class Environment:
@@ -146,15 +129,15 @@ class Environment:
     def begin(self, sample: Sample) -> tuple[ToolCall, ...]:
         """Log one sample with its turn and return the calls that are to be carried out."""
         view = self.view()
-        eot = self._chat.eot_id
-        closed = bool(sample.token_ids) and sample.token_ids[-1] == eot
+        last, eot = sample.token_ids[-1:], self._chat.eot_id
         sampled = Sampled(
             token_ids=sample.token_ids,
             sampling_logps=sample.sampling_logps,
-            closing_ids=() if closed else (eot,),
+            closing_ids=() if last == (eot,) else (eot,),
             finish=sample.finish,
         )
-        text = self._chat.decode(sample.token_ids[:-1] if closed else sample.token_ids)
+        stopped = bool(last) and last[0] in self._chat.stop_ids
+        text = self._chat.decode(sample.token_ids[:-1] if stopped else sample.token_ids)
         self._calls = tuple(map(typed, parse_calls(text)))
         self.events.append(sampled)
         self._log_turn(view, sampled)
@@ -223,7 +206,7 @@ class Environment:
         if self._silent_turns >= 2:
             self.stop_reason = StopReason.NO_TOOL_CALL
             return
-        self._observe(results or [ToolResult(_NO_CALL)], calls, evicted)
+        self._observe(results or [ToolResult(no_call(self._chat.example))], calls, evicted)
 
     def _observe(
         self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]
@@ -232,8 +215,9 @@ class Environment:
         eviction = self._eviction(evicted) if evicted else None
         chat = self._chat
         used = len(render_view([*self.events, *([eviction] if eviction else [])]).prompt_ids)
-        used += len(chat.head_ids) + len(chat.tail_ids)
-        used += len(chat.separator_ids) * (len(results) - 1)
+        names = [call.name for call in calls[: len(results)]] or ["none"]
+        glue = chat.glue(names)
+        used += len(glue.head_ids) + len(glue.tail_ids) + sum(map(len, glue.separator_ids))
         if self._view_limit - used < _MIN_OBSERVATION_TOKENS * len(results):
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
             return
@@ -243,7 +227,7 @@ class Environment:
             room = self._view_limit - used - left_for_others
             observation, ids = self._fit(result, used=used, room=room)
             used += len(ids)
-            name = calls[index].name if calls else "none"
+            name = names[index]
             self._origins[observation.id] = name if name in (*NAMES, "none") else "error"
             observations.append(observation)
             pieces.append(ids)
@@ -251,9 +235,9 @@ class Environment:
             Observed(
                 observations=tuple(observations),
                 piece_ids=tuple(pieces),
-                head_ids=chat.head_ids,
-                separator_ids=chat.separator_ids,
-                tail_ids=chat.tail_ids,
+                head_ids=glue.head_ids,
+                separator_ids=glue.separator_ids,
+                tail_ids=glue.tail_ids,
             )
         )
         if eviction:
@@ -263,17 +247,18 @@ class Environment:
         """Encode a result with its header, cut to `room` tokens and to the cap."""
         self._num_observations += 1
         name = f"o{self._num_observations}"
-        header_tokens = len(self._chat.encode(f"[{name} {9999}/{9999}]\n"))
+        encode = self._chat.encode_result
+        header_tokens = len(encode(f"[{name} {9999}/{9999}]\n", continues=True))
         body, spans = self._cut(
             result, min(self.limits.observation_tokens, max(0, room - header_tokens))
         )
         for span in spans:
             self.workspace.show(span, version=result.version)
-        body_ids = self._chat.encode(body)
+        body_ids = encode(body)
         remaining = self._view_limit - used - len(body_ids)
         for _ in range(4):  # the number of digits may change the header's own length
             header = f"[{name} {len(body_ids)}/{remaining}]\n"
-            header_ids = self._chat.encode(header)
+            header_ids = encode(header, continues=True)
             exact = self._view_limit - used - len(body_ids) - len(header_ids)
             if exact == remaining:
                 break
@@ -289,7 +274,7 @@ class Environment:
 
     def _cut(self, result: ToolResult, cap: int) -> tuple[str, tuple[Span, ...]]:
         """Keep the whole lines that fit into `cap` tokens and say what was cut."""
-        if len(self._chat.encode(result.text)) <= cap:
+        if len(self._chat.encode_result(result.text)) <= cap:
             return result.text, result.spans
         lines = result.text.split("\n")
 
@@ -299,7 +284,7 @@ class Environment:
 
         # By halves, not line by line: a file of 1,100 lines took 11 s to cut (measured).
         keeps = range(1, len(lines))
-        keep = bisect_right(keeps, cap, key=lambda n: len(self._chat.encode(shortened(n))))
+        keep = bisect_right(keeps, cap, key=lambda n: len(self._chat.encode_result(shortened(n))))
         if keep:
             return shortened(keep), result.spans_within(keep)
         note = "[cut]"
@@ -336,11 +321,11 @@ class Environment:
             if isinstance(event, Observed)
             for o, piece in zip(event.observations, event.piece_ids, strict=True)
         }
-        return sum(sizes[o.id] - len(self._chat.encode(self._stub(o))) for o in chosen)
+        return sum(sizes[o.id] - len(self._chat.encode_result(self._stub(o))) for o in chosen)
 
     def _eviction(self, ids: list[str]) -> Evicted:
         chosen = [o for o in self.view().observations if o.id in ids]
-        stubs = {o.id: self._chat.encode(self._stub(o)) for o in chosen}
+        stubs = {o.id: self._chat.encode_result(self._stub(o)) for o in chosen}
         return Evicted(stub_ids=stubs, prefix_ids=self._prefix())
 
     def _compact(self, summary: str) -> None:

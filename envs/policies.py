@@ -122,6 +122,7 @@ class ScriptedPolicy:
     def __init__(self, script: Script, *, chat: ChatFormat, max_new_tokens: int) -> None:
         self._script, self._chat, self._max_new_tokens = script, chat, max_new_tokens
         self._started = False
+        self._waiting: list[ToolCall] = []  # of a turn with more calls than the template writes
 
     async def act(self, view: View) -> Sample:
         """Return the script's next turn."""
@@ -129,14 +130,19 @@ class ScriptedPolicy:
 
     def next_sample(self, view: View) -> Sample:
         """Encode the script's next calls; submit when the script is over."""
-        try:
-            calls = self._script.send(view) if self._started else self._first(view)
-        except StopIteration:
-            calls = [call("submit")]
+        calls = self._waiting or self._next_calls(view)
+        most = self._chat.max_calls or len(calls)
+        calls, self._waiting = calls[:most], calls[most:]
         ids = self._chat.call_ids(calls)
         cut = ids[: self._max_new_tokens]
         finish: Literal["stop", "length"] = "stop" if len(cut) == len(ids) else "length"
         return Sample(token_ids=cut, sampling_logps=(0.0,) * len(cut), finish=finish)
+
+    def _next_calls(self, view: View) -> list[ToolCall]:
+        try:
+            return self._script.send(view) if self._started else self._first(view)
+        except StopIteration:
+            return [call("submit")]
 
     def _first(self, view: View) -> list[ToolCall]:
         self._started = True
@@ -327,8 +333,11 @@ class _Teller:
         left = self.view.observations[-1].remaining_tokens
         left += sum(self._tokens(o.text) for o in used_up) - sum(map(self._tokens, stubs))
         for calls, results in turns:
-            left -= len(self.chat.call_ids(calls)) + len(self.chat.head_ids + self.chat.tail_ids)
-            left -= len(self.chat.separator_ids) * (len(calls) - 1)
+            most = self.chat.max_calls or len(calls)
+            for part in (calls[i : i + most] for i in range(0, len(calls), most)):
+                glue = self.chat.glue([each.name for each in part])
+                left -= len(self.chat.call_ids(part)) + len(glue.head_ids + glue.tail_ids)
+                left -= sum(map(len, glue.separator_ids))
             left -= sum(self._tokens(_HEADER + result) for result in results)
         return left
 

@@ -9,9 +9,9 @@ does.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -206,14 +206,26 @@ class Sampled(Record):
 
 
 class Observed(Record):
-    """All results of one turn: `head`, one piece per observation, joined, then `tail`."""
+    """All results of one turn: `head`, pieces with a separator before each but the first, `tail`.
+
+    Some templates name the tool in what they write before its result, so separators differ.
+    """
 
     kind: Literal["observed"] = "observed"
     observations: tuple[Observation, ...]
     piece_ids: tuple[Ids, ...]
     head_ids: Ids
-    separator_ids: Ids
+    separator_ids: tuple[Ids, ...]
     tail_ids: Ids
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_version_1(cls, data: Any) -> Any:
+        """Take records in which one separator stood for all."""
+        if isinstance(data, dict) and isinstance(next(iter(data["separator_ids"]), None), int):
+            num_separators = max(0, len(data["piece_ids"]) - 1)
+            return data | {"separator_ids": [data["separator_ids"]] * num_separators}
+        return data
 
 
 class Noted(Record):

@@ -1,50 +1,73 @@
-"""Messages <-> token ids, for any chat template that renders tool calls and results.
+"""Messages <-> token ids, for any chat template that renders tool calls and their results.
 
-The template is rendered with placeholders once, at start-up, and cut into the pieces of text that
-stand between contents. Afterwards only pieces are encoded, each once, and ids are concatenated:
-nothing that a model sampled is ever decoded and encoded again. Needs `tokenizers` and a Jinja
-template, not torch.
+`envs/chat_template.py` says what the template writes; here it becomes ids. Each piece is encoded
+once and ids are concatenated: nothing that a model sampled is ever decoded and encoded again.
+Needs `tokenizers` and a Jinja template, not torch.
 """
 
-import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers.utils.chat_template_utils import get_json_schema, render_jinja_template
 
+from envs.chat_template import REMEDY, ChatTemplate
 from envs.errors import UserError
+from envs.plain_text import representable
 from envs.records import Ids, ToolCall
+from envs.tool_calls import parse_calls
+from envs.tools import NAMES, typed
 
-_A, _B, _CALL = "\u0394first\u0394", "\u0394second\u0394", "zeta"
+_MASK = re.compile(r"zqmask(\d+)qz")
+_OTHER_NAME = "other"  # stands in results for a name that is no tool's
+_PROBES = (  # calls with all that forms of calls treat differently: line ends, quotes, types
+    [
+        ToolCall(
+            name="edit_lines",
+            arguments={
+                "path": "a.py",
+                "start": 3,
+                "end": 3,
+                "text": "    return \"\\n\" + x['a']\n",
+            },
+        ),
+        ToolCall(name="submit"),
+    ],
+    [ToolCall(name="evict", arguments={"observation_ids": ["o1", "o2"]})],
+)
+_EXAMPLE = ToolCall(name="read_lines", arguments={"path": "a.py", "start": 3, "end": 9})
 
 
 @dataclass(frozen=True)
 class Glue:
-    """Text of a template between contents, after the end-of-turn id of an assistant's turn."""
+    """Ids around the results of one turn, see `envs.chat_template.ResultGlue`."""
 
-    head: str
-    separator: str
-    tail: str
-    call_open: str
-    call_close: str
-    call_join: str
+    head_ids: Ids
+    separator_ids: tuple[Ids, ...]
+    tail_ids: Ids
 
 
 class ChatFormat:
-    """Encodes prompts, results and scripted calls, and parses what a model wrote.
+    """Encodes prompts, results and scripted calls, and decodes what a model wrote.
 
     Args:
         tokenizer: The policy's tokenizer; its special tokens inside contents are encoded as plain
             text.
         template: Jinja chat template.
-        eot: The token that ends an assistant's turn, such as `<|im_end|>`.
+        special_tokens: The tokenizer's `special_tokens_map`: variables such as `bos_token`.
         tools: Methods whose docstrings are schemas, passed to the template (`prompt.tools:
             full`).
 
+    Attributes:
+        eot_id: Ends a turn with calls; a sample cut at its limit gets it unsampled.
+        stop_ids: Where sampling stops: `eot_id` first, then what ends a turn without calls.
+        example: A call as the template writes it.
+        max_calls: Most calls that the template writes in one turn, None without a limit.
+
     Raises:
-        UserError: The template does not render tool calls or results.
+        UserError: The template does not render tool calls or results, or calls that it writes are
+            not read back.
     """
 
     def __init__(
@@ -52,7 +75,7 @@ class ChatFormat:
         tokenizer: Tokenizer,
         *,
         template: str,
-        eot: str,
+        special_tokens: Mapping[str, str] | None = None,
         tools: Sequence[Callable[..., object]] = (),
     ) -> None:
         self._markup = Tokenizer.from_str(tokenizer.to_str())
@@ -61,96 +84,110 @@ class ChatFormat:
             each.no_truncation()
             each.no_padding()
         self._plain.encode_special_tokens = True
-        self._template = template
-        self._schemas = [get_json_schema(tool) for tool in tools]
-        eot_id = tokenizer.token_to_id(eot)
-        if eot_id is None:
-            raise UserError(
-                "the tokenizer lacks the template's end-of-turn token",
-                got=eot,
-                remedy="name a matching template in model.chat_template",
-            )
-        self.eot_id: int = eot_id
-        self.glue = self._cut(eot)
-        self.head_ids = self._encode_markup(self.glue.head)
-        self.separator_ids = self._encode_markup(self.glue.separator)
-        self.tail_ids = self._encode_markup(self.glue.tail)
-        before, _, rest = self._render(
-            [{"role": "system", "content": _A}, {"role": "user", "content": _B}], generate=True
-        ).partition(_A)
-        between, _, after = rest.partition(_B)
-        self._prefix_glue = tuple(self._encode_markup(part) for part in (before, between, after))
+        added = tokenizer.get_added_tokens_decoder()
+        self._special = {i: str(t.content) for i, t in added.items() if t.special}
+        self._template = ChatTemplate(
+            template,
+            markers=list(self._special.values()),
+            special_tokens=special_tokens or {},
+            tools=tools,
+        )
+        ids = {text: i for i, text in self._special.items()}
+        self.eot_id: int = ids[self._template.eot]
+        self.stop_ids: Ids = (self.eot_id, *(ids[stop] for stop in self._template.other_stops))
+        self.max_calls = self._template.max_calls
+        self._glues: dict[tuple[str, ...], Glue] = {}
+        self._eats_space = bool(added[self.eot_id].rstrip)
+        self._check_calls()
+        self.example: str = self.decode(self.call_ids([_EXAMPLE])[:-1]).strip()
 
     def encode(self, text: str) -> Ids:
         """Encode content: special tokens in it become plain text, so no file can forge a turn."""
-        return tuple(self._plain.encode(text, add_special_tokens=False).ids)
+        return tuple(self._plain.encode(representable(text), add_special_tokens=False).ids)
+
+    def encode_result(self, text: str, *, continues: bool = False) -> Ids:
+        """Encode a result as the template writes it; `continues` if more of it follows."""
+        masked, masks = self._masked(text)
+        return self.encode(_unmask(self._template.result(masked, continues=continues), masks))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode for reading and for parsing calls; the result is never encoded again."""
         return str(self._markup.decode(list(ids), skip_special_tokens=False))
 
     def prefix(self, *, system: str, user: str) -> Ids:
-        """Encode system prompt, the user's turn and the generation prompt."""
-        before, between, after = self._prefix_glue
-        return before + self.encode(system) + between + self.encode(user) + after
+        """Encode system prompt, the user's turn and the generation prompt.
+
+        The ids are those of `apply_chat_template` where no content holds a special token.
+        """
+        (system, user), masks = self._masked([system, user])
+        return self._encode_markup(self._template.prompt(system=system, user=user), masks)
 
     def call_ids(self, calls: Sequence[ToolCall]) -> Ids:
         """Encode calls as this template would render them, end-of-turn included."""
-        bodies = (
-            json.dumps({"name": c.name, "arguments": c.arguments}, ensure_ascii=False)
-            for c in calls
-        )
-        text = self.glue.call_join.join(
-            self.glue.call_open + body + self.glue.call_close for body in bodies
-        )
-        return (*self._encode_markup(text), self.eot_id)
-
-    def _encode_markup(self, text: str) -> Ids:
-        return tuple(self._markup.encode(text, add_special_tokens=False).ids)
-
-    def _render(self, messages: list[dict[str, Any]], *, generate: bool) -> str:
-        rendered, _ = render_jinja_template(
-            [messages],
-            tools=self._schemas or None,
-            chat_template=self._template,
-            add_generation_prompt=generate,
-        )
-        return str(rendered[0])
-
-    def _cut(self, eot: str) -> Glue:
-        calls = [
-            {"type": "function", "function": {"name": _CALL, "arguments": {"a": n}}} for n in (1, 2)
+        if not calls:
+            return (self.eot_id,)
+        arguments, masks = self._masked([call.arguments for call in calls])
+        masked = [
+            call.model_copy(update={"arguments": a})
+            for call, a in zip(calls, arguments, strict=True)
         ]
-        text = self._render(
-            [
-                {"role": "user", "content": "task"},
-                {"role": "assistant", "content": "", "tool_calls": calls},
-                {"role": "tool", "name": _CALL, "content": _A},
-                {"role": "tool", "name": _CALL, "content": _B},
-            ],
-            generate=True,
-        )
-        bodies = [json.dumps({"name": _CALL, "arguments": {"a": n}}) for n in (1, 2)]
-        missing = [part for part in (*bodies, _A, _B) if part not in text]
-        if missing:
-            raise UserError(
-                "the chat template does not render tool calls as JSON and tool results",
-                got=f"no {missing[0]!r} in its output",
-                remedy="set model.chat_template to chatml, or to a template that renders both",
+        return self._encode_markup(self._template.turn(masked), masks)
+
+    def glue(self, names: Sequence[str]) -> Glue:
+        """Return the ids around the results of one turn's calls of these tools."""
+        named = self._template.named_results
+        known = tuple(name if named and name in NAMES else _OTHER_NAME for name in names)
+        if known not in self._glues:
+            text = self._template.glue(known)
+            head = text.head.lstrip() if self._eats_space else text.head
+            self._glues[known] = Glue(
+                head_ids=self._encode_markup(head),
+                separator_ids=tuple(map(self._encode_markup, text.separators)),
+                tail_ids=self._encode_markup(text.tail),
             )
-        opening = text[: text.index(bodies[0])]
-        start = opening.rfind("<tool_call>")
-        call_open = opening[start:] if start >= 0 else ""
-        middle = text[text.index(bodies[0]) + len(bodies[0]) : text.index(bodies[1])]
-        after_second = text[text.index(bodies[1]) + len(bodies[1]) :]
-        call_close = after_second[: after_second.index(eot)]
-        call_join = middle.removeprefix(call_close).removesuffix(call_open)
-        before_result = text[: text.index(_A)]
-        return Glue(
-            head=before_result[before_result.rindex(eot) + len(eot) :],
-            separator=text[text.index(_A) + len(_A) : text.index(_B)],
-            tail=text[text.index(_B) + len(_B) :],
-            call_open=call_open,
-            call_close=call_close,
-            call_join=call_join,
-        )
+        return self._glues[known]
+
+    def _masked(self, content: Any) -> tuple[Any, list[str]]:
+        """Replace special tokens in all strings of `content` by words that no template changes."""
+        masks: list[str] = []
+        return self._mask(content, masks), masks
+
+    def _mask(self, content: Any, masks: list[str]) -> Any:
+        if isinstance(content, str):
+            return self._template.mask(representable(content), masks)
+        if isinstance(content, dict):
+            return {self._mask(k, masks): self._mask(v, masks) for k, v in content.items()}
+        if isinstance(content, list | tuple):
+            return [self._mask(each, masks) for each in content]
+        return content
+
+    def _encode_markup(self, text: str, masks: Sequence[str] = ()) -> Ids:
+        """Encode what the template wrote; masked special tokens come back as plain text."""
+        encoded = self._markup.encode(text, add_special_tokens=False)
+        if not masks:
+            return tuple(encoded.ids)
+        ids: list[int] = []
+        place = 0
+        for token, (start, end) in zip(encoded.ids, encoded.offsets, strict=True):
+            if token in self._special:
+                ids += self.encode(_unmask(text[place:start], masks))
+                ids.append(token)
+                place = end
+        return (*ids, *self.encode(_unmask(text[place:], masks)))
+
+    def _check_calls(self) -> None:
+        """Refuse a template whose own calls do not come back from the reader."""
+        for calls in _PROBES:
+            for part in [calls] if self.max_calls is None else [[each] for each in calls]:
+                text = self.decode(self.call_ids(part)[:-1])
+                again = [typed(call) for call in parse_calls(text)]
+                if [(c.name, c.arguments) for c in again] != [(c.name, c.arguments) for c in part]:
+                    raise UserError(
+                        "calls as the chat template writes them are not read back",
+                        got=repr(text),
+                        remedy=REMEDY,
+                    )
+
+
+def _unmask(text: str, masks: Sequence[str]) -> str:
+    return _MASK.sub(lambda m: masks[int(m[1])] if int(m[1]) < len(masks) else m[0], text)

@@ -8,6 +8,7 @@ base model's own.
 
 import sys
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 from envs.jsonl import joined_records
@@ -55,7 +56,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
     from train.arena import open_arena
     from train.demonstrations import make_demonstrations
 
-    make_tokenizer(settings, stage)
+    make_tokenizer(settings, stage, now=datetime.now())
     total = settings.sft.num_demonstrations
     with (
         open_arena(settings) as arena,
@@ -84,10 +85,11 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
     }
 
 
-def make_tokenizer(settings: Settings, stage: StageDir) -> None:
-    """Write the run's tokenizer with its chat template."""
+def make_tokenizer(settings: Settings, stage: StageDir, *, now: datetime) -> None:
+    """Write the run's tokenizer with its chat template, in which `now` is the date for good."""
     from envs.tasks.store import TaskStore
-    from train.model import base_source, load_tokenizer, template_text
+    from train.chat_templates import set_run_template
+    from train.model import base_source, load_tokenizer
     from train.tiny import save_tiny_tokenizer, task_corpus, train_tokenizer
 
     folder = stage.path / "tokenizer"
@@ -99,6 +101,5 @@ def make_tokenizer(settings: Settings, stage: StageDir) -> None:
         save_tiny_tokenizer(train_tokenizer(corpus), folder)
         return
     tokenizer = load_tokenizer(base_source(settings))
-    if settings.model.chat_template:
-        tokenizer.chat_template = template_text(settings.model.chat_template)
+    set_run_template(tokenizer, settings, now=now)
     tokenizer.save_pretrained(str(folder))

@@ -71,6 +71,10 @@ def _model_conflicts(settings: "Settings") -> list[Conflict]:
     if settings.prompt.tools == "none" and model.kind in ("hub", "shipped"):
         reason = f"{model.base} was never told of our tools; use 'brief' or 'full'"
         found.append(Conflict(("prompt.tools", "model.base"), reason))
+    if settings.prompt.template_args and model.kind == "tiny":
+        found.append(
+            Conflict(("prompt.template_args", "model.base"), "tiny's own template takes none")
+        )
     if grpo.start_from == "base" and model.kind == "tiny":
         reason = "the tiny model has no pretrained weights to start from; use 'sft' or a path"
         found.append(Conflict(("grpo.start_from", "model.base"), reason))

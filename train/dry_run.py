@@ -6,6 +6,7 @@ folder with a model's shape but without its weights: parameters and memory alone
 """
 
 import sys
+from datetime import datetime
 from typing import Any, Literal
 
 from accelerate import PartialState
@@ -19,6 +20,7 @@ from envs.tasks.store import TaskStore
 from envs.workbench import InProcess, Workbench
 from rewards.cost import billed_tokens, sampled_tokens
 from rewards.outcome import is_solved
+from train.chat_templates import set_run_template
 from train.estimate import (
     Memory,
     Stage,
@@ -42,7 +44,6 @@ from train.model import (
     meta_base,
     random_tiny,
     run_tokenizer,
-    template_text,
 )
 from train.progress import Progress, duration
 from train.rollouts import Arena, group_requests
@@ -166,8 +167,7 @@ def _tokenizer(command: Command) -> Any:
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
     tokenizer = load_tokenizer(source)
-    if settings.model.chat_template:
-        tokenizer.chat_template = template_text(settings.model.chat_template)
+    set_run_template(tokenizer, settings, now=datetime.now())
     return tokenizer
 
 

@@ -48,6 +48,7 @@ class Engine:
         eot_id: Sampling stops here.
         pad_id: Fills rows on the left.
         sampling: Length and temperature.
+        other_stops: Further ids at which it stops.
         tokens_generated: Counter over the engine's life.
     """
 
@@ -55,6 +56,7 @@ class Engine:
     eot_id: int
     pad_id: int
     sampling: Sampling
+    other_stops: Ids = ()
     tokens_generated: int = 0
     _num_workers: int = 0
     _pending: list[_Request] = field(default_factory=list)
@@ -103,6 +105,7 @@ class Engine:
         tokens: list[list[int]] = [[] for _ in requests]
         logps: list[list[float]] = [[] for _ in requests]
         alive_B = torch.ones_like(rows, dtype=torch.bool)
+        stops = torch.tensor([self.eot_id, *self.other_stops], device=self.model.device)
         for step in range(most):
             logits_BV = self._forward(batch)
             picked_B, logps_B = draw(
@@ -113,7 +116,7 @@ class Engine:
             ):
                 tokens[row].append(token)
                 logps[row].append(logp)
-            alive_B = alive_B & (picked_B != self.eot_id)  # what ended draws on until it leaves
+            alive_B = alive_B & ~torch.isin(picked_B, stops)  # what ended draws on until it leaves
             self.tokens_generated += len(picked_B)
             ends = step == most - 1 or not alive_B.any()
             if ends or alive_B.float().mean() < 0.8:  # copying pays once a fifth of it is dead
@@ -178,8 +181,9 @@ class Engine:
         return logits_BTV[:, -1]
 
     def _finish(self, tokens: list[int], logps: list[float]) -> Sample:
-        stopped = self.eot_id in tokens
-        length = tokens.index(self.eot_id) + 1 if stopped else len(tokens)
+        stops = {self.eot_id, *self.other_stops}
+        stopped = not stops.isdisjoint(tokens)
+        length = next(i for i, t in enumerate(tokens, 1) if t in stops) if stopped else len(tokens)
         return Sample(
             token_ids=tuple(tokens[:length]),
             sampling_logps=tuple(logps[:length]),
@@ -235,6 +239,7 @@ def engine_for(model: Any, chat: ChatFormat, settings: Settings, *, greedy: bool
         model=acting,
         eot_id=chat.eot_id,
         pad_id=chat.eot_id,
+        other_stops=chat.stop_ids[1:],
         sampling=Sampling(
             max_new_tokens=settings.context.max_new_tokens,
             temperature=0.0 if greedy else 1.0,

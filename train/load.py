@@ -310,7 +310,8 @@ def _apply(data: dict[str, Any], path: str, text: str) -> str | None:
         parsed = yaml.safe_load(text)
     except yaml.YAMLError:
         return f"{path}: not a YAML value (got {text})"
-    value = text if isinstance(parsed, bool | int | float) else parsed
+    typed = path.startswith("prompt.template_args.")  # no field says their types
+    value = text if isinstance(parsed, bool | int | float) and not typed else parsed
     *parents, leaf = path.split(".")
     for name in parents:
         inner = data.setdefault(name, {})

@@ -37,13 +37,13 @@ from transformers.utils.logging import disable_progress_bar
 from envs.errors import UserError
 from envs.rendering import ChatFormat
 from envs.tools import NAMES, Toolbox
+from train.chat_templates import new_chat_format, own_template
 from train.hub import hub_source, missing_weights, shape_folder
 from train.run_dir import cache_dir, model_dir, stage_dir
 from train.settings import RunSettings, Settings
 
 HEAD_FEATURES = 32  # width of one attention head of the tiny model
 _DETERMINISTIC_THREADS = 2
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
@@ -63,36 +63,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 
 def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatFormat:
-    """Return what encodes prompts and parses calls for this tokenizer and `prompt.tools`."""
-    if not tokenizer.chat_template:
-        raise UserError(
-            "the tokenizer has no chat template",
-            remedy="set model.chat_template to chatml or to the path of a Jinja template",
-        )
+    """Return what encodes prompts and scripted calls for this tokenizer and `prompt.tools`."""
     full = settings.prompt.tools == "full"
-    return ChatFormat(
-        tokenizer.backend_tokenizer,
-        template=str(tokenizer.chat_template),
-        eot=str(tokenizer.eos_token),
-        tools=[getattr(Toolbox, name) for name in NAMES] if full else [],
-    )
-
-
-def template_text(name_or_path: str) -> str:
-    """Read `model.chat_template`: the name of a shipped template, or a path.
-
-    Raises:
-        UserError: Neither exists.
-    """
-    for path in (_TEMPLATES / f"{name_or_path}.jinja", Path(name_or_path)):
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    shipped = ", ".join(sorted(path.stem for path in _TEMPLATES.glob("*.jinja")))
-    raise UserError(
-        "model.chat_template names no template",
-        got=name_or_path,
-        remedy=f"use a path, or one of: {shipped}",
-    )
+    tools = [getattr(Toolbox, name) for name in NAMES] if full else []
+    return new_chat_format(tokenizer, own_template(tokenizer), tools=tools)
 
 
 def base_source(settings: Settings) -> str:

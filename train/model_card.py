@@ -6,9 +6,10 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from train.chat_templates import is_fixed, own_template
 from train.fetch import WHEELS
 from train.hub import licence_on_hub
-from train.model import base_source
+from train.model import base_source, chat_format, load_tokenizer, run_tokenizer
 from train.run_dir import cache_dir, model_dir, stage_dir
 from train.settings import Settings
 
@@ -35,6 +36,7 @@ Licence of the base: {licence}
 
 Then ask for the model `{name}`. Prompts, tools and the window are those of the run: the model
 expects them (`prompt` and `context` in config.yaml beside this folder).
+{template}
 
 ## Evaluation
 
@@ -73,6 +75,7 @@ def write_card(settings: Settings, path: Path, *, export_dir: Path, merged: bool
         serve=merged_serve_line(settings, export_dir)
         if merged
         else serve_line(settings, export_dir),
+        template=_template_text(settings),
         source=settings.tasks.source,
         split=settings.evaluate.split,
         table=evaluation_table(settings),
@@ -91,7 +94,7 @@ def serve_line(settings: Settings, export_dir: Path) -> str:
     template = ""
     if model.kind == "tiny":
         base = str(export_dir / "base")
-    elif model.chat_template is not None:  # vLLM takes the base's, which is another
+    elif _has_own_template(settings):  # vLLM takes the base's, which is another
         template = f" --chat-template {adapter / 'chat_template.jinja'}"
     return (
         f"vllm serve {base} --enable-lora --max-lora-rank {rank} "
@@ -170,6 +173,32 @@ def _licence_text(settings: Settings, licence: str | None) -> str:
     if settings.model.kind == "tiny":
         return "none but yours: no weights of others are in it."
     return licence or "unknown here; read the base's own card before you pass the adapter on."
+
+
+def _has_own_template(settings: Settings) -> bool:
+    """Tell whether the run's template is another than the base's, if only by a frozen date."""
+    if settings.model.chat_template is not None or settings.prompt.template_args:
+        return True
+    path = run_tokenizer(settings) / "chat_template.jinja"
+    return path.is_file() and is_fixed(path.read_text(encoding="utf-8"))
+
+
+def _template_text(settings: Settings) -> str:
+    """Say what a client must know of the template: what is fixed in it, and where a turn ends."""
+    tokenizer = load_tokenizer(run_tokenizer(settings))
+    chat = chat_format(tokenizer, settings)
+    said = []
+    if is_fixed(own_template(tokenizer)):
+        said.append(
+            "`chat_template.jinja` holds the arguments and the date of the run: pass no "
+            "`chat_template_kwargs`."
+        )
+    if tokenizer.eos_token_id != chat.eot_id:
+        said.append(
+            f"A turn with calls ends in `{chat.decode([chat.eot_id])}`: send `stop_token_ids: "
+            f"{list(chat.stop_ids)}` with each request."
+        )
+    return "\n".join(said)
 
 
 def _interval(value: float | None, interval: Any, form: str) -> str:

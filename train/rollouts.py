@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from envs.environment import Environment, Identity, Limits, system_prompt
+from envs.environment import Environment, Identity, Limits
 from envs.episode import run_episode
 from envs.errors import InfrastructureError
 from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.prompts import system_prompt
 from envs.records import (
     Episode,
     FailedPart,
@@ -103,7 +104,7 @@ class Arena:
             task,
             self.store.workspace(task),
             chat=self.chat,
-            system=system_prompt(self.settings.prompt.tools),
+            system=system_prompt(self.settings.prompt.tools, example=self.chat.example),
             limits=Limits(
                 window_tokens=window_tokens,
                 max_turns=self.max_turns,

@@ -7,9 +7,10 @@ without another source are starting values that were reasoned, not measured.
 Limits: what depends on the machine (memory, devices) is not checked here but by `--dry-run`.
 """
 
+import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from rewards.advantages import Method
 from rewards.pressure import PressureKind
@@ -27,6 +28,12 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+
+
+def plain(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return `values` if all of them are JSON, which has no infinities."""
+    json.dumps(values, allow_nan=False)
+    return values
 
 
 class Section(BaseModel):
@@ -58,7 +65,10 @@ class ModelSettings(Section):
     tiny: tuple[Annotated[int, Field(ge=32, multiple_of=32)], Count] = (256, 4)
     """Width (features; an attention head for each 32) and decoder layers of `base: tiny`."""
     chat_template: str | None = None
-    """A path, or the name of a shipped template; null: the tokenizer's own."""
+    """`chatml`, a path, or `text_calls`: the tokenizer's own, calls and results as its text.
+
+    null: the tokenizer's own, refused where it does not render tool calls and results.
+    """
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type in which frozen base weights are held; the adapter is always float32."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -91,6 +101,12 @@ class PromptSettings(Section):
 
     tools: Literal["full", "brief", "none"] = "brief"
     """Tool schemas in the prompt: eleven full ones cost about 900 tokens (measured)."""
+    template_args: Annotated[dict[str, JsonValue], AfterValidator(plain)] = {}
+    """Arguments of the chat template, such as `{enable_thinking: false}`; names are the template's.
+
+    Fixed with today's date in the run's tokenizer when `demos` writes it; one that it does not use
+    is refused there.
+    """
 
 
 class TaskSettings(Section):

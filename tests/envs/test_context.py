@@ -75,7 +75,8 @@ def test_ids_that_reencode_differently_are_trained_as_sampled() -> None:
         update={"token_ids": (*split, CHAT.eot_id), "sampling_logps": (-1.0,) * (len(split) + 1)}
     )
     environment.step(sample)
-    assert environment.view().prompt_ids[-1 * len(CHAT.tail_ids) :] == CHAT.tail_ids
+    tail = CHAT.glue(["search"]).tail_ids
+    assert environment.view().prompt_ids[-len(tail) :] == tail
     start = len(environment.events[0].prefix_ids)  # type: ignore[union-attr]
     assert environment.view().prompt_ids[start : start + len(split)] == tuple(split)
     assert [o.id for o in environment.view().observations] == ["o1"]
@@ -147,8 +148,9 @@ def test_only_results_of_the_environment_carry_no_loss() -> None:
 
 def test_the_view_concatenates_frozen_ids_for_every_shipped_template() -> None:
     for path in sorted((ROOT / "train" / "templates").glob("*.jinja")):
-        chat = ChatFormat(TOKENIZER, template=path.read_text(), eot="<|im_end|>")
-        assert chat.head_ids and chat.tail_ids, path.name
+        chat = ChatFormat(TOKENIZER, template=path.read_text())
+        glue = chat.glue(["search"])
+        assert glue.head_ids and glue.tail_ids, path.name
 
 
 def test_common_prefix() -> None:

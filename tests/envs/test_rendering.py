@@ -30,8 +30,8 @@ def test_special_tokens_inside_contents_stay_text() -> None:
 def test_scripted_calls_match_what_the_shipped_templates_render() -> None:
     for name in ("tiny", "chatml"):
         template = (ROOT / "train" / "templates" / f"{name}.jinja").read_text()
-        chat = ChatFormat(TOKENIZER, template=template, eot="<|im_end|>")
-        rendered = chat._render(
+        chat = ChatFormat(TOKENIZER, template=template)
+        rendered = chat._template._render(
             [
                 {"role": "user", "content": "x"},
                 {
@@ -55,7 +55,7 @@ def test_scripted_calls_match_what_the_shipped_templates_render() -> None:
 def test_full_tools_put_every_schema_into_the_prompt() -> None:
     template = (ROOT / "train" / "templates" / "chatml.jinja").read_text()
     tools = [getattr(Toolbox, name) for name in NAMES]
-    chat = ChatFormat(TOKENIZER, template=template, eot="<|im_end|>", tools=tools)
+    chat = ChatFormat(TOKENIZER, template=template, tools=tools)
     text = chat.decode(chat.prefix(system="s", user="u"))
     assert all(f'"name": "{name}"' in text for name in NAMES)
 
@@ -70,4 +70,4 @@ def test_full_tools_put_every_schema_into_the_prompt() -> None:
 )
 def test_a_template_without_calls_or_results_is_refused(template: str) -> None:
     with pytest.raises(UserError, match=r"model\.chat_template"):
-        ChatFormat(TOKENIZER, template=template, eot="<|im_end|>")
+        ChatFormat(TOKENIZER, template=template)

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.environment import SYSTEM_SHORT, Environment, Identity, Limits
+from envs.environment import Environment, Identity, Limits
 from envs.episode import run_episode
 from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.prompts import SYSTEM_SHORT
 from envs.records import (
     Difficulty,
     Edit,
@@ -64,7 +65,6 @@ TOKENIZER = train_tokenizer(task_corpus([(TASK, HIDDEN, FILES)] * 20), vocab_siz
 CHAT = ChatFormat(
     TOKENIZER,
     template=(ROOT / "train" / "templates" / "tiny.jinja").read_text(),
-    eot="<|im_end|>",
 )
 
 

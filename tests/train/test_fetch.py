@@ -91,7 +91,8 @@ def test_half_a_wheel_is_downloaded_again(shelf: Path, tmp_path: Path) -> None:
 def test_the_real_model_talks_and_its_tokenizer_fits(tmp_path: Path) -> None:
     import torch
 
-    from train.model import base_source, chat_format, load_base, load_tokenizer, template_text
+    from train.chat_templates import template_text
+    from train.model import base_source, chat_format, load_base, load_tokenizer
 
     folder, is_new = fetch(NAME, cache=tmp_path, report=silent)
     assert is_new

@@ -37,9 +37,19 @@ def model() -> Qwen2ForCausalLM:
 
 
 def serve(
-    model: Qwen2ForCausalLM, prompts: list[tuple[int, ...]], *, temperature: float = 1.0
+    model: Qwen2ForCausalLM,
+    prompts: list[tuple[int, ...]],
+    *,
+    temperature: float = 1.0,
+    other_stops: tuple[int, ...] = (),
 ) -> list[Sample]:
-    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12, temperature))
+    engine = Engine(
+        model,
+        eot_id=EOT,
+        pad_id=PAD,
+        sampling=Sampling(12, temperature),
+        other_stops=other_stops,
+    )
 
     async def run() -> list[Sample]:
         async def one(index: int, prompt: tuple[int, ...]) -> Sample:
@@ -56,6 +66,15 @@ def serve(
 
 
 PROMPTS = [(5, 6, 7), (9,) * 20, (4, 8), (30, 31, 32, 33), (11, 12), (13,) * 7]
+
+
+def test_sampling_stops_at_every_stop_id_and_keeps_it(model: Qwen2ForCausalLM) -> None:
+    (whole,) = serve(model, PROMPTS[:1])
+    stop = whole.token_ids[4]
+    (cut,) = serve(model, PROMPTS[:1], other_stops=(stop,))
+    length = whole.token_ids.index(stop) + 1
+    assert cut.token_ids == whole.token_ids[:length]
+    assert cut.finish == "stop"
 
 
 def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) -> None:

@@ -238,8 +238,8 @@ def test_a_wrong_configuration_ends_with_one_message_and_code_2(
     assert "Remedy: mend the file" in error
 
 
-def test_there_are_at_most_60_settings() -> None:
-    assert len(list(field_rows())) <= 60
+def test_there_are_at_most_64_settings() -> None:
+    assert len(list(field_rows())) <= 64
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from train.model import (
     random_tiny,
     run_tokenizer,
     stage_policy,
-    template_text,
 )
 from train.settings import AttentionName, Settings
 
@@ -163,15 +162,6 @@ def test_a_4_bit_base_carries_a_float32_adapter_that_learns_after_it_acted(tmp_p
     trained = {name: p for name, p in policy.named_parameters() if p.requires_grad}
     assert {p.dtype for p in trained.values()} == {torch.float32}
     assert all(p.grad.norm() > 0 for name, p in trained.items() if "lora_B" in name)
-
-
-def test_templates_are_named_or_paths(tmp_path: Path) -> None:
-    path = tmp_path / "own.jinja"
-    path.write_text("own")
-    assert template_text(str(path)) == "own"
-    assert "<|im_start|>" in template_text("chatml")
-    with pytest.raises(UserError, match="one of: chatml, tiny"):
-        template_text("chatlm")
 
 
 def test_a_tokenizer_without_template_is_refused(settings: Settings) -> None:

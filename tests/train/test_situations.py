@@ -121,8 +121,8 @@ def test_template_without_tools(complaint, folder: Path) -> None:
     (folder / "plain.jinja").write_text(PLAIN)
     template = f"--model.chat_template={folder / 'plain.jinja'}"
     said = complaint(demos.main, "--run.name=plain", base, template, *PRETRAINED, config=SMOLLM2)
-    assert "the chat template does not render tool calls as JSON and tool results" in said
-    assert "set model.chat_template to chatml" in said
+    assert "the chat template does not render tool calls and results" in said
+    assert "set model.chat_template to text_calls" in said
 
 
 def test_unreachable_hub(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""The system prompt for each `prompt.tools`, and what a turn without a call is answered.
+
+The example of a call is written as the model's own chat template writes calls.
+"""
+
+from envs.tools import brief_descriptions
+
+SYSTEM_SHORT = "Repair the code."
+SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
+{example}
+Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
+you need, not whole files; evict results that are used up; compact before the window is full; submit
+when it is repaired."""
+
+
+def system_prompt(tools: str, *, example: str) -> str:
+    """Return the shipped system prompt.
+
+    Args:
+        tools: `prompt.tools`: full, brief or none.
+        example: A call as the chat template writes it.
+    """
+    if tools == "none":
+        return SYSTEM_SHORT
+    text = SYSTEM.replace("{example}", example)
+    return text + ("\nTools:\n" + brief_descriptions() if tools == "brief" else "")
+
+
+def no_call(example: str) -> str:
+    """Return what a turn without a call is answered, in the template's form of calls."""
+    if '"arguments"' in example:
+        return 'no tool call, expected <tool_call>{"name": ..., "arguments": {...}}</tool_call>'
+    return f"no tool call, expected one like {example}"
