@@ -22,6 +22,7 @@ from typing import Any
 
 from envs.encoding import encode_value
 from envs.line_trace import LineTrace
+from envs.source_text import file_bytes
 
 FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
 _STALLED_CPU_S = 0.002  # in a second, of a process that waits for a lock and looks after itself
@@ -229,8 +230,7 @@ def _write_files(files: dict[str, str], folder: Path) -> None:
         if path.parent not in made:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.add(path.parent)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        path.write_bytes(file_bytes(name, text))
 
 
 def _write_line(writer: int, message: object) -> None:

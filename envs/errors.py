@@ -6,6 +6,7 @@ A bad rollout is data and raises nothing.
 import errno
 import os
 
+from envs.plain_text import representable
 from envs.records import FailedPart
 
 
@@ -34,7 +35,7 @@ class InfrastructureError(Exception):
     """
 
     def __init__(self, what: str, *, part: FailedPart | None = None) -> None:
-        super().__init__(what)
+        super().__init__(representable(what))
         self.part = part
 
 

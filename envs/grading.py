@@ -31,6 +31,7 @@ from envs.encoding import is_equal
 from envs.errors import InfrastructureError
 from envs.forkserver import ForkServer
 from envs.interpreter import Interpreter, interpreter_of
+from envs.plain_text import representable
 from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestReport
 from envs.sandbox import Layers, Preload, probe
 from envs.screen import added_suspects
@@ -331,7 +332,7 @@ def _io_line(line: str) -> tuple[int, str, str]:
     value, error = record.get("value", "!none"), record.get("error", "")
     if not isinstance(value, str) or not isinstance(error, str):
         return -1, "", ""
-    return record["call"], value, " ".join(error.split())
+    return record["call"], value, " ".join(representable(error).split())
 
 
 def _io_message(case: IoCase, value: str, error: str) -> str:

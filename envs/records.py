@@ -9,7 +9,9 @@ does.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from envs.plain_text import plain_data, representable
 
 SCHEMA_VERSION = 2
 
@@ -18,12 +20,13 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Strategy = Literal["full_history", "learned"]
 Ids = tuple[int, ...]
 JsonValue = Any  # plain data: None, bool, int, float, str, list, tuple, dict
+Text = Annotated[str, AfterValidator(representable)]  # of a model or a candidate
 
 
 class Record(BaseModel):
     """Base of all records: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class StopReason(StrEnum):
@@ -157,7 +160,8 @@ class ToolCall(Record):
 
     Attributes:
         name: The tool; may be '' when the text was malformed.
-        arguments: By name; those of an `xml` call are texts.
+        arguments: By name; those of an `xml` call are texts. What would not read back as it was
+            written is replaced (`envs.plain_text.plain_data`).
         format: How it was wrapped: `hermes` is JSON in `<tool_call>`, `xml` has an element per
             argument, `native` stands behind special marks of another family, `python` is a Python
             call, `fenced` and `bare` are JSON without such marks, `none` nothing at all.
@@ -165,11 +169,13 @@ class ToolCall(Record):
         error: What was expected, and where, when the text was malformed.
     """
 
-    name: str
-    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    name: Text
+    arguments: Annotated[dict[str, JsonValue], AfterValidator(plain_data)] = Field(
+        default_factory=dict
+    )
     format: CallFormat = "hermes"
     repairs: tuple[Repair, ...] = ()
-    error: str | None = None
+    error: Text | None = None
 
 
 class Observation(Record):
@@ -179,7 +185,7 @@ class Observation(Record):
     """
 
     id: str
-    text: str
+    text: Text
     spans: tuple[Span, ...] = ()
     num_tokens: int
     remaining_tokens: int
@@ -235,7 +241,7 @@ class Noted(Record):
     path: str
     start: int
     end: int
-    facts: str
+    facts: Text
 
 
 class Evicted(Record):
@@ -250,7 +256,7 @@ class Compacted(Record):
     """The whole history replaced by a summary, inside a prefix rendered anew."""
 
     kind: Literal["compacted"] = "compacted"
-    summary: str
+    summary: Text
     prefix_ids: Ids
 
 
@@ -304,9 +310,9 @@ class Outcome(Record):
     fail_to_pass_rate: Rate
     pass_to_pass_rate: Rate
     tampered: bool = False
-    unscorable: str | None = None
+    unscorable: Text | None = None
     failed_part: FailedPart | None = None
-    second_runner: str | None = None
+    second_runner: Text | None = None
     sandbox_level: str
 
 
@@ -369,8 +375,8 @@ class TestReport(Record):
     __test__ = False  # not a test class for pytest
 
     num_passed: int
-    failures: tuple[tuple[str, str], ...]
-    unscorable: str | None = None
+    failures: tuple[tuple[Text, Text], ...]
+    unscorable: Text | None = None
 
 
 class Grader(Protocol):

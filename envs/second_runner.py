@@ -30,6 +30,7 @@ from pathlib import Path
 from envs import control_groups, isolation
 from envs.errors import InfrastructureError, UserError
 from envs.interpreter import Interpreter, own_interpreter
+from envs.source_text import file_bytes
 from envs.syscall_filter import FilterRules, assemble
 from envs.twist import twisted
 
@@ -55,6 +56,13 @@ class Bubblewrap:
 
     program: str
     failure: str
+
+
+# Of a file named by `@`, pytest would take U+2028 and others in ids for line ends.
+_PYTEST = """import sys, pytest
+with open("/box/ids", encoding="utf-8", newline="") as ids:
+    sys.argv[0], sys.argv[1:] = pytest.__file__, sys.argv[1:] + ids.read().split(chr(0))[:-1]
+sys.exit(pytest.console_main())"""
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def run_cold(
 
     Args:
         files: Path to text, written to the working folder.
-        arguments: Of the interpreter; /box/ids holds `ids`, one a line.
+        arguments: Of the interpreter; /box/ids holds `ids`, a NUL behind each.
         ids: Test ids.
         wall_s: Wall seconds after which all of it is killed.
         python: The interpreter, if not this project's own.
@@ -185,7 +193,7 @@ def run_cold(
         request = {
             "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
             "limits": _limits(wall_s, grouped=bool(groups)),
-            "files": files,
+            "files": {path: file_bytes(path, files[path]).decode("latin-1") for path in files},
             "arguments": list(arguments),
             "ids": list(ids),
         }
@@ -229,10 +237,10 @@ def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter)
     plugins = "-p no:cacheprovider -p no:faulthandler"
     if not any("doctest_namespace" in text for text in tree.values()):
         plugins += " -p no:doctest"
-    arguments = ["-B", "-P", "-m", "pytest", "-c", *ini, *options.split(), *plugins.split()]
+    arguments = ["-B", "-P", "-c", _PYTEST, "-c", *ini, *options.split(), *plugins.split()]
     run = run_cold(
         tree | ini,
-        arguments=[*arguments, "@/box/ids"],
+        arguments=arguments,
         ids=ids,
         wall_s=START_S + SLOWER * wall_s,
         python=python,

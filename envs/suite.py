@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from envs.forkserver import ForkServer, RunReport
+from envs.plain_text import representable
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:
         return None
     if not all(isinstance(field, str) for field in record):
         return None
-    return record[1], record[2], record[3], record[4]
+    phase, test_id, outcome, text = map(representable, record[1:])
+    return phase, test_id, outcome, text
 
 
 def _canaries(test_files: Sequence[str], count: int) -> dict[str, str]:

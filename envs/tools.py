@@ -170,7 +170,7 @@ class Toolbox:
             try:
                 parse_python(preview.files[path])
             except SyntaxError as error:
-                where = f"line {error.lineno}" if error.lineno else "bad text"
+                where = f"line {error.lineno}" if error.lineno else str(error)[:80]
                 raise ToolError(f"not edited, syntax error: {where}") from None
         new = self.workspace.edit(span, text)
         last = max(1, len(self.workspace.lines(path)))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from envs.errors import UserError
 from envs.pip import run_pip
+from envs.plain_text import representable
 from envs.records import Split
 from envs.tasks.admission import Exclusions, admit, refusal
 from envs.tasks.layout import MAX_TREE_BYTES, find_layout
@@ -116,7 +117,8 @@ def _members(sdist: Path) -> dict[str, bytes]:
         return {
             member.name.partition("/")[2]: file.read()
             for member in archive.getmembers()
-            if member.size <= MAX_TREE_BYTES and (file := archive.extractfile(member)) is not None
+            if member.size <= MAX_TREE_BYTES and member.name == representable(member.name)
+            if (file := archive.extractfile(member)) is not None
         }
 
 

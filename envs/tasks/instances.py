@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from envs.errors import UserError
 from envs.plain_text import plain_data
-from envs.tasks.projects import text_of
+from envs.tasks.projects import texts_of
 from envs.tasks.store import Files
 
 MAX_FILE_BYTES = 256 * 2**10  # of a text file that is not Python
@@ -100,11 +100,13 @@ def read_repository(folder: Path) -> Files:
     except PermissionError as error:
         raise UserError("cannot read the repository", got=str(error), remedy=remedy) from error
     tops = {path.partition("/")[0] for path in found if path.endswith(".py")}
-    files = {}
-    for path, data in sorted(found.items()):
-        text = text_of(data)  # a test that reads what is no text fails, and is then left out
-        if path.partition("/")[0] in tops and b"\0" not in data and text is not None:
-            files[path] = text
+    files = texts_of(  # a test that reads what is no text fails, and is then left out
+        {
+            path: data
+            for path, data in found.items()
+            if path.partition("/")[0] in tops and b"\0" not in data
+        }
+    )
     size = sum(map(len, files.values()))
     if not tops or size > MAX_TREE_BYTES:
         got = f"{folder}: {size:,} bytes" if tops else f"no Python file in {folder}"

@@ -11,19 +11,23 @@ suites that need the network or files that are not text.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from envs.errors import UserError
 from envs.interpreter import interpreter_of
+from envs.plain_text import representable
 from envs.records import Split
+from envs.source_text import SOURCE_SUFFIX
 from envs.tasks.admission import Exclusions, admit
 from envs.tasks.layout import MAX_DATA_BYTES, MAX_TREE_BYTES, find_layout
 from envs.tasks.licences import LICENCE_FILE, licence_of
-from envs.tasks.projects import Project, text_of
+from envs.tasks.projects import Project, texts_of
 from envs.tasks.store import Files, content_sha
 
+_LOG = logging.getLogger(__name__)
 _SKIPPED = ("__pycache__", "node_modules", "site-packages")
 
 
@@ -53,7 +57,7 @@ def open_local(
     members = _members(folder)
     path = str(python.expanduser().absolute()) if python else ""
     entry = Project(
-        name=folder.name,
+        name=representable(folder.name),
         version="local",
         split=split,
         sdist="",
@@ -66,15 +70,23 @@ def open_local(
         python=path,
     )
     versions = interpreter_of(entry.runtime, cache_dir=cache_dir).versions
+    layout = find_layout(members)
+
+    def wanted(path: str) -> bool:
+        is_read = path.endswith((SOURCE_SUFFIX, *layout.data))
+        is_left_out = path in layout.tests and path in exclusions.names
+        return is_read and PurePosixPath(path).parts[0] in layout.roots and not is_left_out
+
     entry, files = admit(
         entry,
-        layout=find_layout(members),
-        read_tree=_reader(members),
+        layout=layout,
+        read_tree=_reader(texts_of({path: members[path] for path in members if wanted(path)})),
         exclusions=exclusions,
         cache_dir=cache_dir,
     )
     tree = content_sha(files)
-    known_by = hashlib.sha256(" ".join([str(folder), tree, *versions]).encode()).hexdigest()[:12]
+    made_of = os.fsencode(" ".join([str(folder), tree, *versions]))
+    known_by = hashlib.sha256(made_of).hexdigest()[:12]
     return entry.model_copy(update={"version": known_by, "sha256": tree}), files
 
 
@@ -91,8 +103,11 @@ def _members(folder: Path) -> dict[str, bytes]:
     members: dict[str, bytes] = {}
     try:
         for path in _paths(folder):
-            if path.suffix == ".py" or path.stat().st_size <= MAX_DATA_BYTES:
-                members[path.relative_to(folder).as_posix()] = path.read_bytes()
+            name = path.relative_to(folder).as_posix()
+            if name != representable(name):
+                _LOG.warning("left out: %s (its name is no text)", representable(name))
+            elif path.suffix == SOURCE_SUFFIX or path.stat().st_size <= MAX_DATA_BYTES:
+                members[name] = path.read_bytes()
     except PermissionError as error:
         raise UserError(
             "no permission to read the project",
@@ -124,17 +139,17 @@ def _paths(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _reader(members: dict[str, bytes]) -> Callable[[Project], Files]:
-    """Return what reads the tree that an entry names out of `members`."""
+def _reader(texts: Files) -> Callable[[Project], Files]:
+    """Return what reads the tree that an entry names out of `texts`."""
 
     def read(entry: Project) -> Files:
         files: Files = {}
-        for path, data in sorted(members.items()):
-            wanted = path.endswith((".py", *entry.data)) and path not in entry.excluded_tests
+        for path, text in texts.items():
+            wanted = (
+                path.endswith((SOURCE_SUFFIX, *entry.data)) and path not in entry.excluded_tests
+            )
             if wanted and PurePosixPath(path).parts[0] in entry.roots:
-                text = text_of(data)
-                if text is not None:
-                    files[path] = text
+                files[path] = text
         size = sum(map(len, files.values()))
         if size > MAX_TREE_BYTES:
             raise UserError(

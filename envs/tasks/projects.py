@@ -7,8 +7,10 @@ sandbox only.
 """
 
 import hashlib
+import logging
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +18,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
 from envs.pip import run_pip
+from envs.plain_text import representable
 from envs.records import Record, Runtime, Split
+from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source
 from envs.tasks.store import Files
+
+_LOG = logging.getLogger(__name__)
 
 
 class Project(Record):
@@ -116,12 +122,13 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
 def read_sdist(project: Project, *, sdist: Path) -> Files:
     """Return the files under the project's roots, path to text, without unpacking.
 
-    These are Python and data files in UTF-8, but for test files that the lock file excludes.
+    These are Python files in the encoding that they name and data files in UTF-8, but for test
+    files that the lock file excludes.
 
     Raises:
         UserError: The licence is not the recorded one, or a file to mutate is missing.
     """
-    files: Files = {}
+    found: dict[str, bytes] = {}
     licence = b""
     with tarfile.open(sdist) as archive:
         for member in archive.getmembers():
@@ -132,16 +139,14 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
             if path == project.licence_file:
                 licence = data.read()
             elif path.split("/")[0] in project.roots and path.endswith((".py", *project.data)):
-                text = text_of(data.read())
-                if text is not None:
-                    files[path] = text
+                found[path] = data.read()
     if hashlib.sha256(licence).hexdigest() != project.licence_sha256:
         raise UserError(
             f"the licence of {project.name} is not the recorded one",
             got=project.licence_file,
             remedy="read it, then correct configs/projects.lock.json",
         )
-    files = {path: files[path] for path in sorted(files.keys() - project.excluded_tests)}
+    files = texts_of({path: found[path] for path in found.keys() - project.excluded_tests})
     missing = [path for path in project.mutated if path not in files]
     if missing:
         raise UserError(
@@ -152,10 +157,28 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
     return files
 
 
+def texts_of(found: Mapping[str, bytes]) -> Files:
+    """Return the texts of Python files and of data in UTF-8, sorted by path, all bytes kept.
+
+    A Python file that is none, and one with a name that is none, is left out and named in the log.
+    """
+    files: Files = {}
+    for path, data in sorted(found.items()):
+        try:
+            if representable(path) != path:
+                raise SourceError("its name is no text")
+            text = decode_source(data) if path.endswith(SOURCE_SUFFIX) else text_of(data)
+            if text is not None:
+                files[path] = text
+        except SourceError as error:
+            _LOG.warning("left out: %s (%s)", representable(path), error)
+    return files
+
+
 def text_of(data: bytes) -> str | None:
-    """Return a file's text, or None if it is not UTF-8."""
+    """Return the text of a data file, or None if it is not UTF-8."""
     try:
-        return data.decode("utf-8").replace("\r\n", "\n")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         return None
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from envs.plain_text import visible
 from envs.records import (
     Compacted,
     Episode,
@@ -261,5 +262,5 @@ def _ending(episode: Episode) -> str:
 
 
 def _capped(text: str) -> str:
-    over = len(text) - MAX_CHARACTERS
-    return text if over <= 0 else f"{text[:MAX_CHARACTERS]}\n[{over:,} more characters]"
+    over, text = len(text) - MAX_CHARACTERS, visible(text[:MAX_CHARACTERS])
+    return text if over <= 0 else f"{text}\n[{over:,} more characters]"

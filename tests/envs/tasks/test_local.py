@@ -1,3 +1,4 @@
+import codecs
 import hashlib
 import os
 import shutil
@@ -9,6 +10,8 @@ import pytest
 
 from envs.errors import UserError
 from envs.interpreter import own_interpreter
+from envs.plain_text import representable
+from envs.source_text import file_bytes
 from envs.tasks.local import open_local
 from envs.tasks.store import TaskStore
 from tests.envs.tasks.small_project import FILES, TESTS
@@ -151,3 +154,37 @@ def test_what_is_no_part_of_a_project_is_not_read(folder, python, tmp_path):
     (folder / "calc" / "link.py").symlink_to("/etc/passwd")
     _, files = open_local(folder, python=None, cache_dir=tmp_path)
     assert sorted(files) == ["calc/__init__.py", "calc/core.py", "tests/test_core.py"]
+
+
+ODD_SOURCES = {
+    "calc/latin.py": b"# coding: latin-1\r\nNAME = '\xe9\x85'\r\n",
+    "calc/euc.py": "# -*- coding: euc-jp -*-\nNAME = '\u65e5\u672c'\n".encode("euc-jp"),
+    "calc/marked.py": codecs.BOM_UTF8 + b"NAME = 'x'",
+    "calc/lines.py": "NAME = '\u2028\x85\x0c'\r\nNEXT = 1\r".encode(),
+}
+UNREADABLE = {
+    "calc/broken.py": (b"NAME = '\xe9'\n", "not utf-8 at byte 9"),
+    "calc/klingon.py": (b"# coding: klingon\n", "unknown encoding klingon"),
+    "tests/test_bad.py": (b"# coding: ascii\nX = '\xff'\n", "not ascii at byte 22"),
+    os.fsdecode(b"calc/na\xffme.py"): (b"X = 1\n", "its name is no text"),
+}
+
+
+def test_sources_in_any_encoding_are_taken_byte_for_byte(folder, tmp_path, caplog):
+    told = {path: hashlib.sha256(data).hexdigest() for path, data in ODD_SOURCES.items()}
+    read = "hashlib.sha256(Path(path).read_bytes()).hexdigest()"
+    head = "\ufeffimport hashlib\r\nfrom pathlib import Path\r\n"
+    body = f"def test_bytes():\r\n    for path, sha in {told!a}.items():\r\n"
+    test = f"{head}{body}        assert {read} == sha\r\n"
+    unread = {path: data for path, (data, _) in UNREADABLE.items()}
+    files = {**ODD_SOURCES, **unread, "tests/test_bytes.py": test.encode()}
+    for path, data in files.items():
+        (folder / path).write_bytes(data)
+    entry, tree = open_local(folder, python=None, cache_dir=tmp_path / "cache")
+    assert entry.num_tests > 20
+    for path in (*ODD_SOURCES, "tests/test_bytes.py"):
+        assert file_bytes(path, tree[path]) == files[path]
+    assert not tree.keys() & UNREADABLE.keys()
+    named = [record.getMessage() for record in caplog.records]
+    for path, (_, reason) in UNREADABLE.items():
+        assert f"left out: {representable(path)} ({reason})" in named
