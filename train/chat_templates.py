@@ -50,13 +50,16 @@ def set_run_template(
 
 
 def own_template(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Return the tokenizer's own template.
+    """Return the tokenizer's own template; of several under names that for tools.
 
     Raises:
-        UserError: It has none, or several under names.
+        UserError: It has none.
     """
-    if isinstance(tokenizer.chat_template, str) and tokenizer.chat_template:
-        return tokenizer.chat_template
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("tool_use") or own.get("default")
+    if own:
+        return str(own)
     raise UserError(
         "the tokenizer has no chat template",
         remedy="set model.chat_template to chatml or to the path of a Jinja template",

@@ -75,7 +75,7 @@ def write_card(settings: Settings, path: Path, *, export_dir: Path, merged: bool
         serve=merged_serve_line(settings, export_dir)
         if merged
         else serve_line(settings, export_dir),
-        template=_template_text(settings),
+        template=template_notes(settings),
         source=settings.tasks.source,
         split=settings.evaluate.split,
         table=evaluation_table(settings),
@@ -105,6 +105,24 @@ def serve_line(settings: Settings, export_dir: Path) -> str:
 def merged_serve_line(settings: Settings, export_dir: Path) -> str:
     """Return the command that serves the merged weights with vLLM."""
     return f"vllm serve {export_dir / 'merged'} --served-model-name {settings.run.name}"
+
+
+def template_notes(settings: Settings) -> str:
+    """Say what a client must know of the template: what is fixed in it, and where a turn ends."""
+    tokenizer = load_tokenizer(run_tokenizer(settings))
+    chat = chat_format(tokenizer, settings)
+    said = []
+    if is_fixed(own_template(tokenizer)):
+        said.append(
+            "`chat_template.jinja` holds the arguments and the date of the run: pass no "
+            "`chat_template_kwargs`."
+        )
+    if tokenizer.eos_token_id != chat.eot_id:
+        said.append(
+            f"A turn with calls ends in `{chat.decode([chat.eot_id])}`: send `stop_token_ids: "
+            f"{list(chat.stop_ids)}` with each request."
+        )
+    return "\n".join(said)
 
 
 def base_licence(settings: Settings) -> str | None:
@@ -181,24 +199,6 @@ def _has_own_template(settings: Settings) -> bool:
         return True
     path = run_tokenizer(settings) / "chat_template.jinja"
     return path.is_file() and is_fixed(path.read_text(encoding="utf-8"))
-
-
-def _template_text(settings: Settings) -> str:
-    """Say what a client must know of the template: what is fixed in it, and where a turn ends."""
-    tokenizer = load_tokenizer(run_tokenizer(settings))
-    chat = chat_format(tokenizer, settings)
-    said = []
-    if is_fixed(own_template(tokenizer)):
-        said.append(
-            "`chat_template.jinja` holds the arguments and the date of the run: pass no "
-            "`chat_template_kwargs`."
-        )
-    if tokenizer.eos_token_id != chat.eot_id:
-        said.append(
-            f"A turn with calls ends in `{chat.decode([chat.eot_id])}`: send `stop_token_ids: "
-            f"{list(chat.stop_ids)}` with each request."
-        )
-    return "\n".join(said)
 
 
 def _interval(value: float | None, interval: Any, form: str) -> str:

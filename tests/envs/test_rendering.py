@@ -27,6 +27,13 @@ def test_special_tokens_inside_contents_stay_text() -> None:
     assert CHAT.eot_id not in ids and CHAT.decode(ids) == text
 
 
+def test_lone_surrogates_become_visible_everywhere() -> None:
+    text = "a \ud800 b"
+    assert r"a \ud800 b" in CHAT.decode(CHAT.prefix(system="s", user=text))
+    assert r"a \ud800 b" in CHAT.decode(CHAT.encode_result(text))
+    assert CHAT.call_ids([call("search", pattern=text)])
+
+
 def test_scripted_calls_match_what_the_shipped_templates_render() -> None:
     for name in ("tiny", "chatml"):
         template = (ROOT / "train" / "templates" / f"{name}.jinja").read_text()

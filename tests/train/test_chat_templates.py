@@ -16,6 +16,8 @@ from tests.envs.test_templates import CALLS, REFUSED, SYSTEM, THOUGHT, USER, WOR
 from tests.train.test_load import write
 from train.chat_templates import fixed, new_chat_format, set_run_template, template_text
 from train.load import load_settings
+from train.model import chat_format, load_tokenizer, run_tokenizer
+from train.model_card import serve_line, template_notes
 from train.settings import Settings
 
 DAY, LATER = datetime(2026, 7, 26, 23, 59), datetime(2031, 1, 2)
@@ -155,6 +157,38 @@ def test_the_settings_choose_template_and_arguments(tmp_path: Path) -> None:
     assert chat.decode(chat.prefix(system="", user="")).endswith("<think>\n\n</think>\n\n")
     set_run_template(tokenizer, settings_of(tmp_path, "--model.chat_template=chatml"), now=DAY)
     assert "enable_thinking" not in str(tokenizer.chat_template)
+
+
+def test_a_run_resumed_on_another_day_shows_the_day_of_its_start(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("llama3_2")
+    settings = settings_of(tmp_path, f"--run.dir={tmp_path}")
+    set_run_template(tokenizer, settings, now=DAY)
+    tokenizer.save_pretrained(str(run_tokenizer(settings)))
+    chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
+    assert "Today Date: 26 Jul 2026\n" in chat.decode(chat.prefix(system=SYSTEM, user=USER))
+    line = serve_line(settings, Path("export"))
+    assert line.endswith(" --chat-template export/adapter/chat_template.jinja")
+
+
+def test_the_card_says_where_a_turn_ends_and_that_arguments_are_fixed(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("gptoss")
+    settings = settings_of(
+        tmp_path, f"--run.dir={tmp_path}", "--prompt.template_args.reasoning_effort=low"
+    )
+    set_run_template(tokenizer, settings, now=DAY)
+    tokenizer.save_pretrained(str(run_tokenizer(settings)))
+    said = template_notes(settings)
+    ends = [tokenizer.convert_tokens_to_ids(each) for each in ("<|call|>", "<|return|>")]
+    assert f"`<|call|>`: send `stop_token_ids: {ends}`" in said
+    assert "pass no `chat_template_kwargs`" in said
+
+
+def test_of_several_templates_the_one_for_tools_is_taken(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("qwen3")
+    own = str(tokenizer.chat_template)
+    tokenizer.chat_template = {"default": "plain", "tool_use": own}
+    set_run_template(tokenizer, settings_of(tmp_path), now=DAY)
+    assert tokenizer.chat_template == own
 
 
 def test_templates_are_named_or_paths(tmp_path: Path) -> None:
