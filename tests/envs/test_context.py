@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from envs.context import common_prefix, render_view
+from envs.context import common_prefix, observed_ids, render_view
 from envs.environment import Limits
 from envs.policies import Habits, call
-from envs.records import Compacted, Episode, Evicted, Observed, Sampled
+from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
 from envs.rendering import ChatFormat
 from tests.envs.world import CHAT, ROOT, TOKENIZER, new_environment, play, sample_of
 from tests.train.rows import check_contexts
@@ -158,3 +158,19 @@ def test_common_prefix() -> None:
     assert common_prefix((1, 2, 3), (1, 9, 3)) == 1
     assert common_prefix((1, 2, 3), (1, 2)) == 2
     assert common_prefix((), (1,)) == 0
+
+
+def test_each_result_stands_behind_its_own_separator() -> None:
+    observations = tuple(
+        Observation(id=f"o{n}", text="", num_tokens=1, remaining_tokens=1) for n in range(3)
+    )
+    observed = Observed(
+        observations=observations,
+        piece_ids=((1,), (2,), (3,)),
+        head_ids=(10,),
+        separator_ids=((20,), (21, 22)),
+        tail_ids=(30,),
+    )
+    assert observed_ids(observed, stubs={"o1": (9,)}) == [10, 1, 20, 9, 21, 22, 3, 30]
+    old = observed.model_dump() | {"separator_ids": [20]}  # version 1: one that stands for all
+    assert Observed.model_validate(old).separator_ids == ((20,), (20,))

@@ -163,8 +163,10 @@ def test_first_prompt_has_the_ids_of_apply_chat_template(stem: str, full: bool) 
 @pytest.mark.parametrize("stem", WORKING)
 def test_turns_are_glued_as_the_template_glues_them(stem: str) -> None:
     chat, tokenizer = chat_of(stem)
-    calls = CALLS[: chat.max_calls]
-    results = ["[o1 3/99]\nready.", '[o2 9/90]\n    x = "a\\n"\n  ends'][: len(calls)]
+    calls = [*CALLS, call("list_files")][: chat.max_calls]
+    results = ["[o0 1/99] third", "[o1 3/99]\nready.", '[o2 9/90]\n    x = "a\\n"\n  ends'][
+        : len(calls)
+    ]
     glue = chat.glue([each.name for each in calls])
     ids = [*chat.prefix(system=SYSTEM, user=USER), *chat.call_ids(calls), *glue.head_ids]
     for index, result in enumerate(results):

@@ -41,15 +41,9 @@ def serve(
     prompts: list[tuple[int, ...]],
     *,
     temperature: float = 1.0,
-    other_stops: tuple[int, ...] = (),
+    engine: Engine | None = None,
 ) -> list[Sample]:
-    engine = Engine(
-        model,
-        eot_id=EOT,
-        pad_id=PAD,
-        sampling=Sampling(12, temperature),
-        other_stops=other_stops,
-    )
+    engine = engine or Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12, temperature))
 
     async def run() -> list[Sample]:
         async def one(index: int, prompt: tuple[int, ...]) -> Sample:
@@ -71,9 +65,11 @@ PROMPTS = [(5, 6, 7), (9,) * 20, (4, 8), (30, 31, 32, 33), (11, 12), (13,) * 7]
 def test_sampling_stops_at_every_stop_id_and_keeps_it(model: Qwen2ForCausalLM) -> None:
     (whole,) = serve(model, PROMPTS[:1])
     stop = whole.token_ids[4]
-    (cut,) = serve(model, PROMPTS[:1], other_stops=(stop,))
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12), other_stops=(stop,))
+    (cut,) = serve(model, PROMPTS[:1], engine=engine)
     length = whole.token_ids.index(stop) + 1
     assert cut.token_ids == whole.token_ids[:length]
+    assert engine.tokens_generated == length
     assert cut.finish == "stop"
 
 
