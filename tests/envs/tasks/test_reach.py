@@ -4,9 +4,9 @@ from envs.forkserver import ForkServer
 from envs.line_trace import LINES_PER_FILE, read_trace
 from envs.tasks import baseline as baseline_module
 from envs.tasks.baseline import baseline
-from envs.tasks.mutate import Mutation
+from envs.tasks.mutate import Mutation, sites
 from envs.tasks.projects import fetch, read_sdist
-from envs.tasks.reach import Reach
+from envs.tasks.reach import Reach, _Source
 from tests.envs.tasks.small_project import LICENCE, project
 
 CORE = """import functools
@@ -257,3 +257,16 @@ def test_what_a_test_executed_is_told_from_how_far_it_is():
     assert read_trace("4-6 9|3:1 11:2") == (frozenset({4, 5, 6, 9}), {3: 1, 11: 2})
     assert read_trace("*|3:1") == (None, {3: 1})
     assert read_trace("7") == (frozenset({7}), {})
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"], ids=["CRLF", "CR"])
+@pytest.mark.parametrize("head", ["", "\ufeff", "\x0c# \u2028\x85\n"], ids=["plain", "BOM", "odd"])
+def test_lines_of_a_mutation_do_not_depend_on_line_ends(head, end):
+    plain = head + CORE
+    text = plain.replace("\n", end)
+    found, usual = sites(text, path="x.py"), sites(plain, path="x.py")
+    assert len(found) == len(usual) > 10
+    source, expected = _Source(text), _Source(plain)
+    for one, other in zip(found, usual, strict=True):
+        assert source.lines_of(one) == expected.lines_of(other)
+        assert source.function_of(one) == expected.function_of(other)
