@@ -4,10 +4,10 @@
 
 Three seeds of warm start and GRPO on one task set, 400 held-out tasks x 4 samples at temperature 1
 and once greedily: `sft`, `sft_careful` (warm start on careful demonstrations only, so that what RL
-adds is visible), `grpo`, its ablations, and the yardsticks. Samples of all seeds are pooled per
-task, and tasks are resampled. Runs share the cores, `--jobs` at a time; finished stages are not
-made again, so it can be interrupted. Settings come from configs/tiny.yaml and are not touched
-here: they were chosen on dev tasks.
+adds is visible), `grpo`, its ablations, and the yardsticks. Intervals are over training seeds, with
+the error of the tasks that they share (`rewards/seeds.py`). Runs share the cores, `--jobs` at a
+time; finished stages are not made again, so it can be interrupted. Settings come from
+configs/tiny.yaml and are not touched here: they were chosen on dev tasks.
 """
 
 import argparse
@@ -26,14 +26,16 @@ from typing import Any
 from envs.errors import UserError
 from envs.jsonl import read_records, read_rows
 from envs.records import Episode
-from rewards.intervals import share_of_the_way
-from rewards.metrics import compare, summarize
+from rewards.metrics import compare, compare_seeds, summarize_seeds
+from rewards.seeds import share_of_the_way_over_seeds
 from train.load import load_settings, run_main
 from train.run_dir import Stage, StageDir, changed_inputs, config_changes
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ("outcome_only", "zscore")
-COLUMNS = "policy|sampling|tasks|samples|pass rate|tokens per solved|peak p50|evictions|compactions"
+COLUMNS = (
+    "policy|sampling|seeds|tasks|samples|pass rate|tokens per solved|peak p50|evictions|compactions"
+)
 
 
 @dataclass(frozen=True)
@@ -193,21 +195,20 @@ def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], j
                 work.result()
 
 
-def pooled(
-    study: Study, seeds: Sequence[int], *, ablations: Sequence[str]
-) -> dict[str, list[Episode]]:
-    """Return the episodes of all seeds by row of the table; greedy ones end in `-greedy`."""
-    found: dict[str, list[Episode]] = {}
+Rows = dict[str, list[list[Episode]]]
+
+
+def by_row(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> Rows:
+    """Return the episodes of each seed by row of the table; greedy ones end in `-greedy`."""
+    found: Rows = {}
     for name in ("base", "gold", "careful"):
-        found[name] = study.episodes(f"seed{seeds[0]}", name)
+        found[name] = [study.episodes(f"seed{seeds[0]}", name)]
     rows = {"sft": ("seed", "sft"), "sft_careful": ("careful", "sft"), "grpo": ("seed", "grpo")}
     rows |= {form: (form, "grpo") for form in ablations}
     for row, (run, policy) in rows.items():
         for suffix in ("", "-greedy"):
             found[row + suffix] = [
-                episode
-                for seed in seeds
-                for episode in study.episodes(f"{run}{seed}", policy + suffix)
+                study.episodes(f"{run}{seed}", policy + suffix) for seed in seeds
             ]
     return found
 
@@ -218,16 +219,17 @@ def interval(value: float | None, ci: Sequence[float | None], form: str) -> str:
     return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
-def table(found: dict[str, list[Episode]]) -> list[str]:
+def table(found: Rows) -> list[str]:
     """Return a Markdown table, one row per policy and sampling."""
     lines = [f"| {COLUMNS.replace('|', ' | ')} |", "|---" * len(COLUMNS.split("|")) + "|"]
-    for name, episodes in found.items():
+    for name, of_seeds in found.items():
         greedy = name.endswith("-greedy")
         sampling = "greedy" if greedy else "temperature 1"
-        row = summarize(episodes, name=name.removesuffix("-greedy"), sampling=sampling)
+        row = summarize_seeds(of_seeds, name=name.removesuffix("-greedy"), sampling=sampling)
         cells = [
             row["name"],
             "scripted" if name in ("gold", "careful") else sampling,
+            str(row["num_seeds"]),
             str(row["num_tasks"]),
             str(row["num_samples"]),
             interval(row["pass_rate"], row["pass_rate_ci95"], ".3f"),
@@ -240,25 +242,28 @@ def table(found: dict[str, list[Episode]]) -> list[str]:
     return lines
 
 
-def comparisons(found: dict[str, list[Episode]], *, ablations: Sequence[str]) -> list[str]:
+def comparisons(found: Rows, *, ablations: Sequence[str]) -> list[str]:
     """Return the paired comparisons, each against GRPO."""
-    lines = ["| GRPO against | pass rate difference | tokens per solved, ratio |", "|---|---|---|"]
+    columns = "GRPO against|seeds|pass rate difference|tokens per solved, ratio"
+    lines = [f"| {columns.replace('|', ' | ')} |", "|---|---|---|---|"]
     for other in ("sft", "sft_careful", *ablations):
         for suffix in ("", "-greedy"):
             first, second = other + suffix, "grpo" + suffix
-            row = compare(found[first], found[second], first_name=first, second_name=second)
+            pairs = list(zip(found[first], found[second], strict=True))
+            row = compare_seeds(pairs, first_name=first, second_name=second)
             points = interval(row["pass_rate_difference"], row["pass_rate_difference_ci95"], "+.3f")
             ratio = interval(
                 row["tokens_per_solved_ratio"], row["tokens_per_solved_ratio_ci95"], ".3f"
             )
-            lines.append(f"| {first} | {points} | {ratio} |")
-    way = share_of_the_way(found["sft"], found["grpo"], found["gold"])
+            lines.append(f"| {first} | {row['num_seeds']} | {points} | {ratio} |")
+    pairs = list(zip(found["sft"], found["grpo"], strict=True))
+    way = share_of_the_way_over_seeds(pairs, found["gold"][0])
     share = interval(way.value, way.ci95, ".3f")
     return [*lines, "", f"Share of the way from `sft` to `gold` in tokens per solved: {share}."]
 
 
 def each_seed(study: Study, seeds: Sequence[int]) -> list[str]:
-    """Return the comparison with the warm start seed by seed."""
+    """Return the comparison with the warm start seed by seed: intervals over tasks alone."""
     lines = ["| seed | pass rate difference | tokens per solved, ratio |", "|---|---|---|"]
     for seed in seeds:
         first, second = (study.episodes(f"seed{seed}", name) for name in ("sft", "grpo"))
@@ -306,17 +311,21 @@ def main(argv: list[str]) -> int:
     study = Study(given.folder.resolve(), given.tasks, given.samples)
     study.build_tasks()
     make_runs(study, given.seeds, ablations=given.ablations, jobs=given.jobs)
-    found = pooled(study, given.seeds, ablations=given.ablations)
+    found = by_row(study, given.seeds, ablations=given.ablations)
     lines = [
         "# The demo over several seeds",
         "",
         f"`python benchmarks/demo.py --seeds {' '.join(map(str, given.seeds))} "
-        f"--tasks {given.tasks} --samples {given.samples}`; 95 % intervals, tasks resampled, the "
-        "samples of all seeds pooled per task.",
+        f"--tasks {given.tasks} --samples {given.samples}`; 95 % intervals over the "
+        f"{len(given.seeds)} training seeds (Student's t, ratios and tokens by their logarithms), "
+        "with the error of the tasks that they share added by squares; rows of one seed: over "
+        "tasks alone.",
         "",
         *table(found),
         "",
         *comparisons(found, ablations=given.ablations),
+        "",
+        "GRPO against its warm start, each seed; intervals over tasks alone:",
         "",
         *each_seed(study, given.seeds),
         "",

@@ -1,15 +1,17 @@
 """95 % intervals by resampling tasks, for one policy and for two policies on the same tasks.
 
 Samples of one task resemble each other, so tasks are drawn, with all their samples: percentile
-bootstrap, 2,000 resamples, own seed. A quantity that is the same on every task (all solved, say)
-gets an interval of width 0; read it with the number of tasks beside it. A ratio is undefined where
-a resample solves nothing; such a resample counts as infinitely expensive, and a bound that falls
-there is None. Shape suffixes: R resamples, K tasks.
+bootstrap, 2,000 resamples, own seed. That speaks of these trained policies; what training once more
+would change is in `rewards/seeds.py`. Where all or none is solved no resample differs, and the pass
+rate gets the exact bound of so many tasks: 0 of 32 is at most 0.11. A difference that is the same
+on every task gets an interval of width 0; read it with the number of tasks beside it. A ratio is
+undefined where a resample solves nothing; such a resample counts as infinitely expensive, and a
+bound that falls there is None. Shape suffixes: R resamples, K tasks.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -36,9 +38,13 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """Second policy against the first on the tasks both were scored on."""
+    """Second policy against the first on the tasks both were scored on.
+
+    Of one training seed the intervals are over tasks, of several over seeds (`rewards/seeds.py`).
+    """
 
     num_tasks: int
+    num_seeds: int = 1
     pass_rate_difference: Estimate
     """Pass rate of the second minus that of the first."""
     tokens_per_solved_ratio: Estimate
@@ -108,6 +114,19 @@ def bootstrap(
     # order statistics, because interpolation between a number and infinity is not a number
     low, high = (np.percentile(values, level, method="nearest") for level in LEVELS)
     return Estimate(value=value, ci95=(_finite(float(low)), _finite(float(high))))
+
+
+def pass_rate_estimate(sums: Totals, *, num_tasks: int, seed: int) -> Estimate:
+    """Estimate the pass rate by `bootstrap`; by the exact bound where all or none is solved.
+
+    That bound is `1 - 0.025^(1/K)` from the end (Clopper and Pearson, Biometrika 26, 1934), with
+    the K tasks for trials.
+    """
+    found = bootstrap(sums.pass_rate, num_tasks=num_tasks, seed=seed)
+    if found.value not in (0.0, 1.0):
+        return found
+    bound = 1 - (LEVELS[0] / 100) ** (1 / num_tasks)
+    return replace(found, ci95=(0.0, bound) if found.value == 0 else (1 - bound, 1.0))
 
 
 def paired_difference(

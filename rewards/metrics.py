@@ -11,14 +11,23 @@ import numpy as np
 
 from envs.records import Episode, FailedPart, Score, StopReason
 from rewards import cost as meter
-from rewards.intervals import Estimate, bootstrap, by_task, paired_difference, totals
+from rewards.intervals import (
+    Estimate,
+    PairedDifference,
+    bootstrap,
+    by_task,
+    paired_difference,
+    pass_rate_estimate,
+    totals,
+)
 from rewards.outcome import failed_part, is_scorable, is_solved
+from rewards.seeds import Pair, over_seeds, paired_over_seeds
 
 
 def summarize(
     episodes: Sequence[Episode], *, name: str, sampling: str, seed: int = 0
 ) -> dict[str, Any]:
-    """One policy's row of `summary.json`.
+    """One policy's row of `summary.json`; the intervals are over tasks, for this very policy.
 
     Args:
         episodes: All evaluation episodes of the policy, any number per task.
@@ -35,7 +44,7 @@ def summarize(
     groups = by_task(episodes)
     sums = totals(groups, list(groups))
     scored = [episode for group in groups.values() for episode in group]
-    pass_rate = bootstrap(sums.pass_rate, num_tasks=len(groups), seed=seed)
+    pass_rate = pass_rate_estimate(sums, num_tasks=len(groups), seed=seed)
     per_solved = bootstrap(sums.tokens_per_solved, num_tasks=len(groups), seed=seed)
     peaks = [meter.peak_context(episode) for episode in scored]
     stops = [episode.stop_reason.value for episode in episodes]
@@ -70,15 +79,39 @@ def compare(
     second_name: str,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """One entry of `comparisons` in `summary.json`: second against first, on the same tasks."""
+    """One entry of `comparisons` in `summary.json`: second against first, on the same tasks.
+
+    The intervals are over tasks, for these two trained policies (`num_seeds` is 1).
+    """
     paired = paired_difference(first, second, seed=seed)
-    return {
-        "first": first_name,
-        "second": second_name,
-        "num_tasks": paired.num_tasks,
-        **_with_interval("pass_rate_difference", paired.pass_rate_difference),
-        **_with_interval("tokens_per_solved_ratio", paired.tokens_per_solved_ratio),
-    }
+    return _comparison(paired, first_name=first_name, second_name=second_name)
+
+
+def summarize_seeds(
+    of_seeds: Sequence[Sequence[Episode]], *, name: str, sampling: str, seed: int = 0
+) -> dict[str, Any]:
+    """One recipe's row, trained with several seeds: `summarize` with intervals over seeds.
+
+    Pass rate and tokens per solved are the mean and the geometric mean of the seeds; `num_seeds` is
+    beside them; all else is of all episodes.
+    """
+    rows = [summarize(each, name=name, sampling=sampling, seed=seed) for each in of_seeds]
+    pooled = [episode for each in of_seeds for episode in each]
+    row = summarize(pooled, name=name, sampling=sampling, seed=seed)
+    for key, is_ratio in (("pass_rate", False), ("tokens_per_solved", True)):
+        low, high = row[f"{key}_ci95"]
+        pooled_estimate = Estimate(value=row[key], ci95=(low, high))
+        found = over_seeds([each[key] for each in rows], pooled_estimate, is_ratio=is_ratio)
+        row |= _with_interval(key, found)
+    return {**row, "num_seeds": len(of_seeds)}
+
+
+def compare_seeds(
+    pairs: Sequence[Pair], *, first_name: str, second_name: str, seed: int = 0
+) -> dict[str, Any]:
+    """`compare` of two recipes, a pair of policies per training seed, with intervals over seeds."""
+    paired = paired_over_seeds(pairs, seed=seed)
+    return _comparison(paired, first_name=first_name, second_name=second_name)
 
 
 def step_metrics(
@@ -149,6 +182,17 @@ def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:
     if num_solved:
         found["tokens_per_solved"] = billed / num_solved
     return found
+
+
+def _comparison(paired: PairedDifference, *, first_name: str, second_name: str) -> dict[str, Any]:
+    return {
+        "first": first_name,
+        "second": second_name,
+        "num_tasks": paired.num_tasks,
+        "num_seeds": paired.num_seeds,
+        **_with_interval("pass_rate_difference", paired.pass_rate_difference),
+        **_with_interval("tokens_per_solved_ratio", paired.tokens_per_solved_ratio),
+    }
 
 
 def _with_interval(name: str, estimate: Estimate) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _show_results(command: Command, timings: list[str]) -> None:
 def results_table(summary: dict[str, Any]) -> Table:
     """Return the policies of `summary.json` as a table."""
     columns = "policy|sampling|tasks|samples|pass rate|tokens per solved|peak p50/p95|turns"
-    table = Table(*columns.split("|"), title="held-out tasks, with 95 % intervals")
+    table = Table(*columns.split("|"), title="held-out tasks, with 95 % intervals over tasks")
     for row in summary["policies"]:
         table.add_row(
             row["name"],

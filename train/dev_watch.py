@@ -18,6 +18,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from accelerate import PartialState
@@ -27,6 +28,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from envs import jsonl
 from envs.records import Episode
 from rewards.cost import billed_tokens
+from rewards.intervals import by_task
 from rewards.outcome import is_scorable, is_solved
 from rewards.pressure import NUM_DROPS_TO_STOP, paired_drop
 from train.rollouts import Request
@@ -165,12 +167,18 @@ def evaluation_row(
         "num_episodes": len(scored),
         "num_unscorable": len(episodes) - len(scored),
         "pass_rate": rate,
-        "standard_error": math.sqrt(rate * (1 - rate) / max(1, len(scored))),
+        "standard_error": _standard_error(scored),
         "tokens_per_solved": sum(map(billed_tokens, scored)) / num_solved if num_solved else None,
         "drop": drop.mean,
         "drop_standard_error": drop.standard_error,
         "flagged": drop.is_real and 2 * len(scored) >= len(episodes),
     }
+
+
+def _standard_error(scored: Sequence[Episode]) -> float:
+    """Return that of the pass rate over tasks: samples of one task resemble each other."""
+    rates = [fmean(map(is_solved, group)) for group in by_task(scored).values()]
+    return stdev(rates) / math.sqrt(len(rates)) if len(rates) > 1 else 0.0
 
 
 def passed_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -40,9 +40,9 @@ expects them (`prompt` and `context` in config.yaml beside this folder).
 
 ## Evaluation
 
-Held-out tasks ({source}, {split} split), 95 % intervals from resampling tasks. Tokens per solved:
-prompt and sampled tokens of all turns of all episodes, failed ones included, over the number
-solved.
+Held-out tasks ({source}, {split} split), 95 % intervals from resampling tasks, of this one trained
+policy (one training seed). Tokens per solved: prompt and sampled tokens of all turns of all
+episodes, failed ones included, over the number solved.
 
 {table}
 """

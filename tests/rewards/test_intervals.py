@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from rewards.intervals import bootstrap, by_task, paired_difference, share_of_the_way, totals
+from rewards.intervals import (
+    bootstrap,
+    by_task,
+    paired_difference,
+    pass_rate_estimate,
+    share_of_the_way,
+    totals,
+)
 from tests.rewards.episodes import make_episode
 
 
@@ -51,6 +58,17 @@ def test_coverage_is_near_95_percent():
         low, high = estimate(policy(solved.tolist()), seed=seed).ci95
         hits += low <= 0.6 <= high
     assert 180 <= hits <= 198
+
+
+@pytest.mark.parametrize(("num_tasks", "bound"), [(32, 0.1089), (400, 0.0092), (1, 0.975)])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_all_or_none_solved_is_known_no_better_than_the_tasks_allow(num_tasks, bound, samples):
+    for solved in (False, True):
+        groups = by_task(policy([solved] * num_tasks, samples=samples))
+        found = pass_rate_estimate(totals(groups, list(groups)), num_tasks=num_tasks, seed=0)
+        low, high = found.ci95
+        assert found.value == float(solved)
+        assert (low, high) == pytest.approx((1 - bound, 1) if solved else (0, bound), abs=5e-5)
 
 
 def test_an_interval_may_be_open_where_few_are_solved():

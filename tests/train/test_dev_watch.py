@@ -8,7 +8,7 @@ from transformers import TrainerControl, TrainerState
 
 from envs.records import Episode
 from tests.rewards.episodes import make_episode
-from train.dev_watch import DevWatch, best_step
+from train.dev_watch import DevWatch, best_step, evaluation_row
 from train.rollouts import Request
 from train.run_dir import StageDir
 
@@ -149,3 +149,9 @@ def test_a_resume_compares_with_the_same_evaluation_of_equal_ones(tmp_path: Path
     again = Run(tmp_path, [])
     again.begin(step=5)
     assert again.watch._good == live.watch._good
+
+
+def test_the_standard_error_counts_tasks_and_not_their_samples() -> None:
+    once = [make_episode(task_id=f"t{n}", solved=n % 2 == 0) for n in range(40)]
+    found = [evaluation_row(0, once * samples, good=[])["standard_error"] for samples in (1, 4)]
+    assert found == pytest.approx([0.0801, 0.0801], abs=1e-4)
