@@ -75,11 +75,12 @@ def read_elements(text: str, at: int, form: Form) -> tuple[dict[str, str], int, 
             return found, at, False
         opening = form.argument.match(text, at)
         if not opening:
-            raise Malformed(at, form.expected, is_cut=at >= len(text))
+            is_cut, is_later = at >= len(text), bool(found)
+            raise Malformed(at, form.expected, is_cut=is_cut, is_doubtful=is_later)
         name = opening[1].strip().strip("\"'")
         value, end_at = _text(text, opening, tags, form)
         if found.get(name, value) != value:
-            raise Malformed(at, "each name once")
+            raise Malformed(at, "each name once", is_doubtful=True)
         found[name] = value
         at = end_at
 

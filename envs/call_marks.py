@@ -68,8 +68,9 @@ _TAGS_OF_REASONING = {  # beside <think> and its relatives
 }
 _MESSAGES_OF_REASONING = ("<|channel|>analysis", "to=self<|message|>")  # gpt-oss, ATEM
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|eom|eot|return|call|start)\|>")
+# Reasoning, and an answer that the model makes up: what stands in it is no call.
 REASONING = re.compile(
-    rf"<(?i:{PREFIX}{_THINK})>|"
+    rf"<(?i:{PREFIX}(?:{_THINK}|tool_response|tool_result|function_results))>|"
     + "|".join(map(re.escape, (*_TAGS_OF_REASONING, *_MESSAGES_OF_REASONING)))
 )
 _REASONING_END = rf"</(?i:{PREFIX}{_THINK})>|" + "|".join(
@@ -87,7 +88,7 @@ MARK = re.compile(
     r"|(?P<json>\{(?=\s*+[\"'A-Za-z_])|\[(?=\s*+\{))"
 )
 FENCE_LANGUAGE = re.compile(r"[ \t]{0,4}[\w+.-]{0,20}[ \t]{0,4}(?=\n|[\[{<]|$)")
-SEPARATORS = re.compile(r"(?:[\s,;]++|(?:`{3,}|~{3,})[\w-]{0,12})*+")
+SEPARATORS = re.compile(r"(?:[\s\ufeff\u200b-\u200d\u2060,;]++|(?:`{3,}|~{3,})[\w-]{0,12})*+")
 LIST = re.compile(
     r"\[(?=\s*+(?:[\[{\]]|[A-Za-z_][\w.]{0,63}\())|\{\s*+[\"']tool_calls[\"']\s*+:\s*+\["
 )

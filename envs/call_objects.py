@@ -39,7 +39,8 @@ def calls_in(value: JsonValue, *, tools: Collection[str], depth: int = 3) -> lis
         return [said for each in inner for said in calls_in(each, tools=tools, depth=depth - 1)]
     for key in _INNER:
         if isinstance(value.get(key), dict):
-            return calls_in(value[key], tools=tools, depth=depth - 1)
+            beside = {each: value[each] for each in _ARGUMENTS if each in value}
+            return calls_in(beside | value[key], tools=tools, depth=depth - 1)
     names = {key: value[key] for key in _NAMES if isinstance(value.get(key), str)}
     if not names:
         return _named_by_key(value, tools)
@@ -48,7 +49,7 @@ def calls_in(value: JsonValue, *, tools: Collection[str], depth: int = 3) -> lis
     key, name = next(iter(names.items()))
     if len(name) > _MAX_NAME:
         return [Said("", {}, expected="the name of a tool")]
-    name = name.removeprefix("functions.")
+    name = name.strip().removeprefix("functions.")
     given = [key for key in _ARGUMENTS if key in value]
     if not given and name not in tools:
         return []
@@ -83,7 +84,7 @@ def _with_arguments(name: str, rest: dict[str, JsonValue], given: list[str]) -> 
     if isinstance(value, str):
         try:
             decoded = _decoded(value)
-            value = decoded.value
+            value = {} if decoded.value is None else decoded.value
             repairs |= {"text_arguments", *decoded.repairs}
         except Malformed as error:
             where = f"character {error.at + 1} of the text of arguments"

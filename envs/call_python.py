@@ -49,7 +49,8 @@ def read_python_call(
         else:
             places = parameters.get(name, ())
             if len(arguments) >= len(places) or not ("positions" in repairs or not arguments):
-                raise Malformed(at, "name=value", is_cut=at == len(text))
+                is_cut, is_later = at == len(text), bool(arguments)
+                raise Malformed(at, "name=value", is_cut=is_cut, is_doubtful=is_later)
             key = places[len(arguments)]
             repairs.add("positions")
         decoded = decode(text, at, is_python=True)
@@ -61,5 +62,5 @@ def read_python_call(
         if text.startswith(",", at):
             at = skip_space(text, at + 1)
         elif not text.startswith(")", at):
-            raise Malformed(at, "',' or ')'", is_cut=at == len(text))
+            raise Malformed(at, "',' or ')'", is_cut=at == len(text), is_doubtful=True)
     return PythonCall(name, arguments, at + 1, frozenset(repairs))

@@ -18,7 +18,7 @@ from envs.records import JsonValue, Repair
 
 MAX_DEPTH = 26  # 20 levels of arguments and what may stand around them
 _MAX_DIGITS = 4300  # CPython's own limit for reading an int
-_SPACE = re.compile(r"\s*")
+_SPACE = re.compile(r"[\s\ufeff\u200b-\u200d\u2060]*")
 _NAME = re.compile(r"[A-Za-z_][\w-]{0,63}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![\w.])")
 _NUMBER_LIKE = re.compile(r"[-+.0-9eE]+")
@@ -67,7 +67,11 @@ def decode(
         Malformed: It is no such value.
     """
     reader = _Reader(text, closing, is_python)
-    value, end = reader.value(at, 1)
+    try:
+        value, end = reader.value(at, 1)
+    except Malformed as error:
+        error.is_doubtful = reader.is_doubtful
+        raise
     return Decoded(value, end, frozenset(reader.repairs))
 
 
@@ -83,13 +87,16 @@ class _Reader:
     closing: re.Pattern[str] | None
     is_python: bool
     repairs: set[Repair] = field(default_factory=set)
+    has_single: bool = False
     is_closed: bool = False  # by a closing mark: all open brackets count as closed
+    is_doubtful: bool = False  # behind a value, where its text may have ended too early
 
     def value(self, at: int, depth: int) -> tuple[JsonValue, int]:
         at = skip_space(self.text, at)
         if self.text.startswith(("{", "["), at):
             if depth > MAX_DEPTH:
                 raise Malformed(at, "fewer brackets inside each other")
+            self.is_doubtful = False
             return (self._object if self.text[at] == "{" else self._list)(at, depth)
         if self.text.startswith(_QUOTES, at):
             return self._string(at)
@@ -106,6 +113,8 @@ class _Reader:
             at = skip_space(self.text, at)
             if not self.text.startswith(":", at):
                 raise self._unexpected(at, "':'")
+            if self.text.startswith(_QUOTES, start):
+                self.is_doubtful = False
             value, at = self.value(at + 1, depth + 1)
             if key in found and (found[key] != value or type(found[key]) is not type(value)):
                 raise Malformed(start, "each name once")
@@ -128,6 +137,7 @@ class _Reader:
 
     def _next(self, at: int, bracket: str) -> tuple[int, bool]:
         """Go past the comma or the bracket behind a member; True behind the last one."""
+        self.is_doubtful = True
         if self.is_closed:
             return at, True
         at = skip_space(self.text, at)
@@ -188,7 +198,8 @@ class _Reader:
         quote = next(quote for quote in _QUOTES if text.startswith(quote, at))
         if quote in ("'", "'''", '"""') and not self.is_python:
             self.repairs.add("quotes")
-        is_python = self.is_python or quote in ("'", "'''", '"""')
+        self.has_single = self.has_single or quote == "'"  # then all of it is Python's repr
+        is_python = self.is_python or self.has_single or quote in ("'''", '"""')
         parts, at, surrogate = [], at + len(quote), -1
         while True:
             found = _PLAIN[quote].match(text, at)

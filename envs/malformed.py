@@ -19,6 +19,8 @@ class Malformed(Exception):
         is_cut: The turn ended before the call did.
         opened: Offset of the text that has no end, if that is what is wrong.
         resume: Offset outside any text, from which the end of the call can be looked for.
+        is_doubtful: A quote inside a text may be missing its backslash, so nothing behind `at` can
+            be told to stand inside or outside a text.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class Malformed(Exception):
         is_cut: bool = False,
         opened: int | None = None,
         resume: int | None = None,
+        is_doubtful: bool = False,
     ) -> None:
         super().__init__(expected)
         self.at, self.expected, self.is_cut, self.opened = at, expected, is_cut, opened
         self.resume = at if resume is None else resume
+        self.is_doubtful = is_doubtful
 
 
 class Places:

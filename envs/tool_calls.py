@@ -122,7 +122,7 @@ class _Reader:
                     end = self._read_payload(at, form)
                 except Malformed as error:
                     self._fail(error, form, _MARKED)
-                    return self._end_of_unreadable(error.resume)[0]
+                    return self._behind(error)
                 if end is None:
                     if not has_calls:
                         return self._read_nothing(mark, at, form)
@@ -216,13 +216,17 @@ class _Reader:
             return self._read_arguments(header[1], at)
         except Malformed as error:
             self._fail(error, "native", _MARKED)
-            return self._end_of_unreadable(error.resume)[0]
+            return self._behind(error)
 
     def _read_nothing(self, mark: re.Match[str], at: int, form: CallFormat) -> int:
         """Tell a call that is none from a mark that prose only mentions."""
         end, is_closed = self._end_of_unreadable(at)
         self._fail(Malformed(at, EXPECTED), form, _MARKED if is_closed else _MENTIONED)
         return end if is_closed else mark.end()
+
+    def _behind(self, error: Malformed) -> int:
+        """Return where to go on behind a call that cannot be read."""
+        return len(self.text) if error.is_doubtful else self._end_of_unreadable(error.resume)[0]
 
     def _end_of_unreadable(self, at: int) -> tuple[int, bool]:
         """Look for the mark, outside all texts, that ends a call or begins the next."""
@@ -277,7 +281,7 @@ class _Reader:
         except Malformed as error:
             if marks.LIKE_A_CALL.match(self.text, at):
                 self._fail(error, form, kind)
-                return self._end_of_unreadable(error.resume)[0] if self.fence else len(self.text)
+                return self._behind(error)
             end = max(at + 1, error.opened + 1 if error.opened else error.resume)
         else:
             end = decoded.end

@@ -12,7 +12,7 @@ from envs.policies import call
 from envs.records import ToolCall
 from envs.tool_calls import parse_calls
 from tests.envs.world import CHAT, TOKENIZER
-from tests.envs.written_calls import ERRORS, READ, SILENT, Call
+from tests.envs.written_calls import ERRORS, QUOTES, READ, SILENT, Call
 
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 NUM_MUTATED = 12_000
@@ -40,6 +40,23 @@ def test_a_written_form_is_read(text: str, expected: list[Call]) -> None:
 @pytest.mark.parametrize("text", SILENT.values(), ids=SILENT.keys())
 def test_prose_drafts_and_mentions_are_no_calls(text: str) -> None:
     assert parse_calls(text) == ()
+
+
+@pytest.mark.parametrize("text", QUOTES.values(), ids=QUOTES.keys())
+def test_nothing_is_run_behind_a_text_whose_end_is_in_doubt(text: str) -> None:
+    assert [each.name for each in parse_calls(text) if each.error is None] == []
+
+
+def test_calls_behind_an_unreadable_one_are_read_where_no_text_is_in_doubt() -> None:
+    calls = parse_calls(
+        "<tool_call>{name: outline}</tool_call><tool_call>{bad}</tool_call>"
+        '<tool_call>{"name": "submit"}</tool_call><tool_call>{"name": "read'
+    )
+    assert [(each.name, each.error is None) for each in calls] == [
+        *((("", False),) * 2),
+        ("submit", True),
+        ("", False),
+    ]
 
 
 @pytest.mark.parametrize(("text", "error"), ERRORS.values(), ids=ERRORS.keys())

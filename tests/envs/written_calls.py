@@ -420,6 +420,23 @@ READ: dict[str, tuple[str, list[Call]]] = {
         f"```json\n{SUBMIT_TEXT}\n```\n{hermes(TEXT)}",
         [outline("hermes")],
     ),
+    "an echo of the form": (
+        'I write {"name": ..., "arguments": {...}} as told.\n' + hermes(TEXT),
+        [outline("hermes")],
+    ),
+    "arguments beside the function": (
+        hermes('{"function": {"name": "outline"}, "arguments": {"path": "a.py"}}'),
+        [outline("hermes")],
+    ),
+    "arguments are the text null": (
+        hermes('{"name": "submit", "arguments": "null"}'),
+        [submit("hermes", "text_arguments")],
+    ),
+    "a byte-order mark": (hermes("\ufeff" + TEXT), [outline("hermes")]),
+    "a made-up answer": (
+        hermes(TEXT) + f"\n<tool_response>\n{hermes(SUBMIT_TEXT)}\n</tool_response>",
+        [outline("hermes")],
+    ),
     "a mention of the tag": (f"The `<tool_call>` tag.\n{hermes(TEXT)}", [outline("hermes")]),
     "a mention without quotes": (f"I use <tool_call> now.\n{hermes(TEXT)}", [outline("hermes")]),
 }
@@ -438,6 +455,16 @@ SILENT = {  # no call at all
     "another Python call": "print(1)",
     "brackets in prose": "A set {a, b} and a list [1, 2] and {x: y}.",
     "nothing": "",
+}
+
+QUOTES: dict[str, str] = {  # a quote inside a text lacks its backslash: nothing behind it is run
+    "a hermes call": hermes(searching(f'"s = "{hermes(SUBMIT_TEXT)}""')),
+    "an element": hermes(searching('"s = "<function=submit></function>""')),
+    "behind a comma": hermes(searching(f'"f(", x, "{hermes(SUBMIT_TEXT)}")"')),
+    "in a list": hermes(f'{{"name": "search", "arguments": ["a", b, "{hermes(SUBMIT_TEXT)}"]}}'),
+    "bare": searching(f'"s = "{hermes(SUBMIT_TEXT)}""'),
+    "fenced": f"```json\n{searching(chr(34) + 's = ' + chr(34) + hermes(SUBMIT_TEXT))}\n```",
+    "a Python call": f'search(pattern="s = "{hermes(SUBMIT_TEXT)}")',
 }
 
 ERRORS: dict[str, tuple[str, str]] = {
