@@ -75,8 +75,10 @@ def read_elements(text: str, at: int, form: Form) -> tuple[dict[str, str], int, 
             return found, at, False
         opening = form.argument.match(text, at)
         if not opening:
-            is_cut, is_later = at >= len(text), bool(found)
-            raise Malformed(at, form.expected, is_cut=is_cut, is_doubtful=is_later)
+            tag = text.find("<", at)
+            is_doubtful = bool(found) or not marks.CLOSE.match(text, max(tag, 0))
+            is_cut = at >= len(text)
+            raise Malformed(at, form.expected, is_cut=is_cut, is_doubtful=is_doubtful)
         name = opening[1].strip().strip("\"'")
         value, end_at = _text(text, opening, tags, form)
         if found.get(name, value) != value:

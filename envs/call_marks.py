@@ -45,6 +45,9 @@ PAIR_ARGUMENT = re.compile(
     r"<(?:longcat_)?arg_key>([^<>\n]{1,64})</(?:longcat_)?arg_key>\s{0,4}<(?:longcat_)?arg_value>"
 )
 
+# One of these outside a call: its call is broken, and its text may hold anything.
+_ARGUMENT = rf"</?(?:{PREFIX}parameter[=\s>]|(?:longcat_)?arg_(?:key|value)>)"
+
 # A name in front of its arguments: Mistral, Kimi, DeepSeek, Gemma, Hunyuan.
 NAME = re.compile(r"(call:|functions\.)?([A-Za-z_][\w.-]{0,63})(?::[0-9]{1,6})?")
 SEPARATOR = "<\uff5ctool\u2581sep\uff5c>"
@@ -84,6 +87,8 @@ MARK = re.compile(
     rf"|(?P<open>{OPEN.pattern})"
     r"|(?P<header>\bto=(?=[A-Za-z_]))"
     rf"|(?P<element><function[= ]|<{PREFIX}invoke\s)"
+    rf"|(?P<argument>{_ARGUMENT})"
+    r"|(?P<python>\b[A-Za-z_]\w{0,63}\()"
     r"|(?P<fence>`{3,}|~{3,})"
     r"|(?P<json>\{(?=\s*+[\"'A-Za-z_])|\[(?=\s*+\{))"
 )
@@ -91,6 +96,10 @@ FENCE_LANGUAGE = re.compile(r"[ \t]{0,4}[\w+.-]{0,20}[ \t]{0,4}(?=\n|[\[{<]|$)")
 SEPARATORS = re.compile(r"(?:[\s\ufeff\u200b-\u200d\u2060,;]++|(?:`{3,}|~{3,})[\w-]{0,12})*+")
 LIST = re.compile(
     r"\[(?=\s*+(?:[\[{\]]|[A-Za-z_][\w.]{0,63}\())|\{\s*+[\"']tool_calls[\"']\s*+:\s*+\["
+)
+# A tag or a name before arguments that the end of the turn cuts off.
+CUT_OFF = re.compile(
+    r"(?:[\w.:]{0,80}<[^<>]{0,80}|functions?|functions\.[\w:]{0,80}|call:?\w{0,80})\Z"
 )
 LIKE_A_CALL = re.compile(
     r"\{\s*+[\"']?(?:type[\"']?\s*+:\s*+[\"']function"
@@ -100,11 +109,9 @@ LIKE_A_CALL = re.compile(
 # The end of a call that cannot be read: a mark outside all texts.
 END_OR_TEXT = re.compile(
     rf"(?P<close>{CLOSE.pattern})|(?P<open>{OPEN.pattern})|(?P<fence>`{{3,}}|~{{3,}})"
+    rf"|(?P<argument>{_ARGUMENT})"
     r"|\"(?:[^\"\\]++|\\.)*+(?:\"|\\?\Z)"
-    r"|[\[{:,(=]\s*+'(?:[^'\\]++|\\.)*+(?:'|\\?\Z)"
-    rf"|<{PREFIX}(?:parameter|param|arg)[= ][^<>\n]{{1,90}}>.*?"
-    rf"(?:</{PREFIX}(?:parameter|param|arg)>|\Z)"
-    r"|<(?:longcat_)?arg_value>.*?(?:</(?:longcat_)?arg_value>|\Z)",
+    r"|[\[{:,(=]\s*+'(?:[^'\\]++|\\.)*+(?:'|\\?\Z)",
     re.DOTALL,
 )
 

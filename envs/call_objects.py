@@ -87,7 +87,7 @@ def _with_arguments(name: str, rest: dict[str, JsonValue], given: list[str]) -> 
             value = {} if decoded.value is None else decoded.value
             repairs |= {"text_arguments", *decoded.repairs}
         except Malformed as error:
-            where = f"character {error.at + 1} of the text of arguments"
+            where = f"character {error.at + 1} of the text"
             return Said(name, {}, expected=f"{error.expected}, at {where}")
     if not isinstance(value, dict):
         return Said(name, {}, expected=f"an object in {given[0]}")

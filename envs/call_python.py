@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from envs.call_marks import SEPARATORS
 from envs.lenient_json import decode, skip_space
 from envs.malformed import Malformed
 from envs.records import JsonValue, Repair
@@ -64,3 +65,26 @@ def read_python_call(
         elif not text.startswith(")", at):
             raise Malformed(at, "',' or ')'", is_cut=at == len(text), is_doubtful=True)
     return PythonCall(name, arguments, at + 1, frozenset(repairs))
+
+
+def read_python_calls(
+    text: str, at: int, *, parameters: Mapping[str, Sequence[str]]
+) -> tuple[list[PythonCall], int, Malformed | None]:
+    """Read calls one after another, as a list or not, up to something else or a broken one.
+
+    Returns:
+        The calls, the offset behind them, and what is wrong with the one that stands there.
+    """
+    calls: list[PythonCall] = []
+    has_bracket = text.startswith("[", at)
+    at = skip_space(text, at + has_bracket)
+    while (head := HEAD.match(text, at)) and head[1] in parameters:
+        try:
+            calls.append(read_python_call(text, head, parameters=parameters))
+        except Malformed as error:
+            return calls, at, error
+        separators = SEPARATORS.match(text, calls[-1].end)
+        at = separators.end() if separators else calls[-1].end
+    if not has_bracket:
+        return calls, calls[-1].end if calls else at, None
+    return calls, at + text.startswith("]", at), None

@@ -22,6 +22,7 @@ _SPACE = re.compile(r"[\s\ufeff\u200b-\u200d\u2060]*")
 _NAME = re.compile(r"[A-Za-z_][\w-]{0,63}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?(?![\w.])")
 _NUMBER_LIKE = re.compile(r"[-+.0-9eE]+")
+_WORD = re.compile(r"[\w.+-]{0,64}\s*+[,}\]]")  # all that stands there in place of a value
 _LITERALS: dict[str, tuple[JsonValue, bool]] = {
     "true": (True, True),
     "false": (False, True),
@@ -70,7 +71,7 @@ def decode(
     try:
         value, end = reader.value(at, 1)
     except Malformed as error:
-        error.is_doubtful = reader.is_doubtful
+        error.is_doubtful = reader.is_doubtful or not _WORD.match(text, error.at)
         raise
     return Decoded(value, end, frozenset(reader.repairs))
 
@@ -191,7 +192,7 @@ class _Reader:
         if is_end and any(literal.startswith(word) for literal in _LITERALS):
             at = len(self.text)
         is_number = word in ("NaN", "Infinity", "inf", "nan")
-        raise self._unexpected(at, "a finite number" if is_number else "a value, texts in quotes")
+        raise self._unexpected(at, "a finite number" if is_number else "a value")
 
     def _string(self, at: int) -> tuple[str, int]:
         text, opened = self.text, at
@@ -211,9 +212,14 @@ class _Reader:
             if at == len(text):
                 raise Malformed(at, "the end of a text", opened=opened, is_cut=True)
             if text.startswith(quote, at):
-                return self._joined(parts, surrogate, opened), at + len(quote)
+                return self._joined(parts, surrogate, at + len(quote)), at + len(quote)
             if text[at] == "\\" and quote not in _RAW:
-                part, end = self._escape(at, opened, is_python)
+                try:
+                    part, end = self._escape(at, is_python)
+                except Malformed as error:
+                    error.opened = opened if error.is_cut else None
+                    error.resume = self._behind_text(at, quote)
+                    raise
                 if "\ud800" <= part[:1] <= "\udfff" and surrogate < 0:
                     surrogate = at
             else:
@@ -221,20 +227,24 @@ class _Reader:
             parts.append(part)
             at = end
 
-    def _joined(self, parts: list[str], surrogate: int, opened: int) -> str:
+    def _joined(self, parts: list[str], surrogate: int, end: int) -> str:
         joined = "".join(parts)
         if surrogate < 0:
             return joined
         try:  # a pair of escapes is one character
             return joined.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
         except UnicodeDecodeError:
-            raise Malformed(surrogate, "a whole surrogate pair", resume=opened) from None
+            raise Malformed(surrogate, "a whole surrogate pair", resume=end) from None
 
-    def _escape(self, at: int, opened: int, is_python: bool) -> tuple[str, int]:
+    def _behind_text(self, at: int, quote: str) -> int:
+        end = re.compile(rf"(?:[^\\]|\\.)*?{re.escape(quote)}", re.DOTALL).match(self.text, at)
+        return end.end() if end else len(self.text)
+
+    def _escape(self, at: int, is_python: bool) -> tuple[str, int]:
         """Read the escape at `at`; JSON's, Python's, or a backslash that is one."""
         text, kind = self.text, self.text[at + 1 : at + 2]
         if not kind:
-            raise Malformed(len(text), "the end of a text", opened=opened, is_cut=True)
+            raise Malformed(len(text), "the end of a text", is_cut=True)
         known = _PYTHON_ESCAPES if is_python else _JSON_ESCAPES
         if kind in known:
             return known[kind], at + 2
@@ -242,16 +252,16 @@ class _Reader:
             return kind, at + 2
         found = (_PYTHON_CODES if is_python else _CODE).match(text, at + 1)
         if found:
-            return self._character(found, at, opened), found.end()
+            return self._character(found, at), found.end()
         if kind == "'":
             self.repairs.add("escapes")
             return kind, at + 2
         if kind == "u" or kind in _ONLY_PYTHON:
-            raise Malformed(at, "\\\\ for a backslash", resume=opened)
+            raise Malformed(at, "\\\\ for a backslash")
         self.repairs.add("escapes")
         return "\\", at + 1
 
-    def _character(self, found: re.Match[str], at: int, opened: int) -> str:
+    def _character(self, found: re.Match[str], at: int) -> str:
         groups = found.groups()
         if len(groups) > 1 and groups[4]:
             return chr(int(groups[4], 8))
@@ -259,10 +269,10 @@ class _Reader:
             try:
                 return unicodedata.lookup(groups[3])
             except KeyError:
-                raise Malformed(at, "a character's name", resume=opened) from None
+                raise Malformed(at, "a character's name") from None
         code = int(next(group for group in groups if group), 16)
         if code > 0x10FFFF:
-            raise Malformed(at, "a character's code", resume=opened)
+            raise Malformed(at, "a character's code")
         return chr(code)
 
     def _unexpected(self, at: int, expected: str) -> Malformed:

@@ -18,7 +18,7 @@ class Malformed(Exception):
         expected: What would have fitted, as a phrase.
         is_cut: The turn ended before the call did.
         opened: Offset of the text that has no end, if that is what is wrong.
-        resume: Offset outside any text, from which the end of the call can be looked for.
+        resume: Offset from `at` on that is outside any text.
         is_doubtful: A quote inside a text may be missing its backslash, so nothing behind `at` can
             be told to stand inside or outside a text.
     """

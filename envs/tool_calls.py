@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from envs import call_marks as marks
 from envs.call_elements import EQUALS, NAMED, PAIRS, Form, read_elements
 from envs.call_objects import EXPECTED, MAX_ARGUMENTS_DEPTH, Said, calls_in, nesting
-from envs.call_python import HEAD, PythonCall, read_python_call
+from envs.call_python import HEAD, PythonCall, read_python_call, read_python_calls
 from envs.lenient_json import decode, skip_space
 from envs.malformed import Malformed, Places
 from envs.records import CallFormat, JsonValue, Repair, ToolCall
@@ -73,10 +73,15 @@ class _Reader:
                 return self._read_fence(mark)
             case "json" if mark[0].startswith("["):  # a list is its members
                 return mark.end()
+            case "python":
+                return self._skip_python_call(mark)
             case "json":
                 return self._read_loose_object(mark.start())
         if self._is_quoted(mark.start(), mark.end()):
             return mark.end()
+        if mark.lastgroup == "argument":
+            self._fail(Malformed(mark.start(), "a call around it"), "xml", _MARKED)
+            return len(self.text)
         num_before = len(self.found)
         end = self._read_header(mark) if mark.lastgroup == "header" else self._read_block(mark)
         if self._is_quoted(mark.start(), end):
@@ -150,9 +155,11 @@ class _Reader:
             call = read_python_call(self.text, head, parameters=PARAMETERS)
             self._add_python(call, _MARKED)
             return call.end
-        if name := marks.NAME.match(self.text, at):
-            return self._read_named(name)
-        return None
+        name = marks.NAME.match(self.text, at)
+        end = self._read_named(name) if name else None
+        if end is None and marks.CUT_OFF.match(self.text, at):
+            raise Malformed(len(self.text), EXPECTED, is_cut=True)
+        return end
 
     def _read_object(self, at: int, form: CallFormat) -> int:
         decoded = decode(self.text, at, closing=marks.CLOSE)
@@ -222,7 +229,7 @@ class _Reader:
         """Tell a call that is none from a mark that prose only mentions."""
         end, is_closed = self._end_of_unreadable(at)
         self._fail(Malformed(at, EXPECTED), form, _MARKED if is_closed else _MENTIONED)
-        return end if is_closed else mark.end()
+        return end if is_closed else max(at, mark.end())
 
     def _behind(self, error: Malformed) -> int:
         """Return where to go on behind a call that cannot be read."""
@@ -239,6 +246,8 @@ class _Reader:
                 return found.end(), True
             if found.lastgroup == "open":
                 return found.start(), False
+            if found.lastgroup == "argument":
+                return len(self.text), True
         self.is_endless = True  # looked for once, not from every mark again
         return len(self.text), False
 
@@ -258,9 +267,9 @@ class _Reader:
         if inner and inner.lastgroup in ("open", "element", "json"):
             self.fence = mark[0]
             return at
-        calls, end = self._python_calls(at)
+        calls, end, error = read_python_calls(self.text, at, parameters=PARAMETERS)
         end = skip_space(self.text, end)
-        if calls and self.text.startswith(mark[0], end):
+        if calls and not error and self.text.startswith(mark[0], end):
             for call in calls:
                 self._add_python(call, _FENCED)
             return end + len(mark[0])
@@ -282,7 +291,7 @@ class _Reader:
             if marks.LIKE_A_CALL.match(self.text, at):
                 self._fail(error, form, kind)
                 return self._behind(error)
-            end = max(at + 1, error.opened + 1 if error.opened else error.resume)
+            end = max(at + 1, error.resume)
         else:
             end = decoded.end
             calls = calls_in(decoded.value, tools=NAMES)
@@ -307,35 +316,37 @@ class _Reader:
 
     def _python_turn(self, at: int) -> int:
         """Read Python calls if they are all that is left of the turn."""
-        start = skip_space(self.text, at)
-        try:
-            calls, end = self._python_calls(start, strict=True)
-        except Malformed as error:
-            if not error.is_cut and self.text[self.last - 1 : self.last] not in (")", "]"):
-                return at
-            self._fail(error, "python", _MARKED)
-            return len(self.text)
-        if not calls or skip_space(self.text, end) != len(self.text):
+        text, start = self.text, skip_space(self.text, at)
+        calls, end, error = read_python_calls(text, start, parameters=PARAMETERS)
+        rest = text[self._skip_separators(end) : self.last]
+        if error:
+            is_turn = error.is_cut or text[self.last - 1] in ")]" or self._may_quote(start, error)
+        else:
+            is_turn = bool(calls) and any(name.startswith(rest) for name in NAMES)
+        if not is_turn:
             return at
         for call in calls:
             self._add_python(call, _MARKED)
-        return len(self.text)
+        if not error and rest:  # of a name: the end of the turn cut it off
+            error = Malformed(len(text), "(...)", is_cut=True)
+        if error:
+            self._fail(error, "python", _MARKED)
+        return len(text)
 
-    def _python_calls(self, at: int, *, strict: bool = False) -> tuple[list[PythonCall], int]:
-        """Read calls of our tools one after another, as a list or not."""
-        calls: list[PythonCall] = []
-        has_bracket = self.text.startswith("[", at)
-        at = skip_space(self.text, at + has_bracket)
-        while (head := HEAD.match(self.text, at)) and head[1] in NAMES:
-            try:
-                calls.append(read_python_call(self.text, head, parameters=PARAMETERS))
-            except Malformed:
-                if strict:
-                    raise
-                return [], at
-            at = self._skip_separators(calls[-1].end)
-        at = calls[-1].end if calls and not has_bracket else at
-        return calls, at + (has_bracket and self.text.startswith("]", at))
+    def _skip_python_call(self, mark: re.Match[str]) -> int:
+        """Go past a call in prose: it is not made, and neither is what stands in its texts."""
+        head = HEAD.match(self.text, mark.start())
+        if not head or head[1] not in NAMES:
+            return mark.end()
+        try:
+            return read_python_call(self.text, head, parameters=PARAMETERS).end
+        except Malformed as error:
+            is_lost = self._may_quote(mark.start(), error)
+            return len(self.text) if is_lost else max(mark.end(), error.resume)
+
+    def _may_quote(self, start: int, error: Malformed) -> bool:
+        """Tell whether what is behind an unreadable call may stand in one of its texts."""
+        return error.is_doubtful and any(quote in self.text[start : error.at] for quote in "\"'")
 
     # What was read.
 

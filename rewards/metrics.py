@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from envs.records import Episode, FailedPart, Score, StopReason
+from envs.records import CallFormat, Episode, FailedPart, Score, StopReason
 from rewards import cost as meter
 from rewards.intervals import (
     Estimate,
@@ -68,6 +68,7 @@ def summarize(
         "compactions_mean": _mean([meter.num_compactions(item) for item in scored]),
         "evictions_mean": _mean([meter.num_evictions(item) for item in scored]),
         "stop_reasons": {reason: stops.count(reason) for reason in sorted(set(stops))},
+        "calls": count_calls(scored),
     }
 
 
@@ -121,7 +122,8 @@ def step_metrics(
 
     Counts are per scorable episode unless the name says `share`. `tokens_per_solved` is left out
     when nothing was solved: it has no value then. `stop/NAME` are shares of all episodes,
-    unscorable included; `unscorable/PART` counts those that failed there. A group of which fewer
+    unscorable included; `unscorable/PART` counts those that failed there. `format/NAME` are shares
+    of all calls, malformed ones included. A group of which fewer
     than two episodes are scorable says nothing about signal.
     """
     everything = [episode for group in groups for episode in group]
@@ -155,6 +157,22 @@ def count_failed_parts(episodes: Sequence[Episode]) -> dict[FailedPart, int]:
     return {part: parts.count(part) for part in get_args(FailedPart)}
 
 
+def count_calls(episodes: Sequence[Episode]) -> dict[str, int]:
+    """Count the tool calls by the format they were written in.
+
+    Returns:
+        Formats that occur, `malformed` calls, which could not be read, and `mended` ones, which
+        needed lenience. Both are among their formats, too.
+    """
+    calls = [call for episode in episodes for turn in episode.turns for call in turn.calls]
+    formats = [call.format for call in calls]
+    return {
+        **{form: formats.count(form) for form in get_args(CallFormat) if form in formats},
+        "malformed": sum(call.error is not None for call in calls),
+        "mended": sum(bool(call.repairs) for call in calls),
+    }
+
+
 def _num_disagreements(episodes: Sequence[Episode]) -> int:
     """Count the passes that the second runner did not believe."""
     return sum(bool(each.outcome and each.outcome.second_runner) for each in episodes)
@@ -164,8 +182,9 @@ def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:
     num_solved = sum(map(is_solved, scored))
     billed = sum(map(meter.billed_tokens, scored))
     segments = [meter.num_segments(episode) for episode in scored]
-    calls = [call for episode in scored for turn in episode.turns for call in turn.calls]
-    malformed = sum(call.error is not None for call in calls)
+    calls = count_calls(scored)
+    num_malformed, num_mended = calls.pop("malformed"), calls.pop("mended")
+    num_calls = max(sum(calls.values()), 1)
     found = {
         "pass_rate": num_solved / len(scored),
         "billed_tokens": billed / len(scored),
@@ -177,7 +196,9 @@ def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:
         "evictions_per_episode": float(np.mean([meter.num_evictions(item) for item in scored])),
         # the first segment starts from the frozen prefix, every later one from a rewritten context
         "share_rows_rewritten": sum(max(n - 1, 0) for n in segments) / max(sum(segments), 1),
-        "share_malformed_calls": malformed / max(len(calls), 1),
+        "share_malformed_calls": num_malformed / num_calls,
+        "share_mended_calls": num_mended / num_calls,
+        **{f"format/{form}": calls.get(form, 0) / num_calls for form in get_args(CallFormat)},
     }
     if num_solved:
         found["tokens_per_solved"] = billed / num_solved

@@ -47,6 +47,7 @@ class TurnView:
     rewritten: bool
     text: str
     errors: tuple[str, ...]
+    mended: tuple[str, ...]
     observations: tuple[Observation, ...]
     notes: tuple[str, ...]
     evicted: tuple[str, ...]
@@ -193,6 +194,11 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
                 rewritten=bool(views) and turn.segment + 1 != views[-1].segment,
                 text=_capped(_sampled_text(sampled, turn, decode)),
                 errors=tuple(call.error for call in turn.calls if call.error),
+                mended=tuple(
+                    f"{call.name} ({call.format}): {', '.join(call.repairs).replace('_', ' ')}"
+                    for call in turn.calls
+                    if call.repairs
+                ),
                 observations=tuple(_observations(follow)),
                 notes=tuple(
                     f"{event.path}:{event.start}-{event.end} {_capped(event.facts)}"
@@ -221,7 +227,9 @@ def _observations(events: Iterable[object]) -> Iterable[Observation]:
 def _sampled_text(sampled: Sampled, turn: Turn, decode: Decode | None) -> str:
     if decode is not None:
         return decode(sampled.token_ids).strip()
-    calls = [{"name": call.name, "arguments": call.arguments} for call in turn.calls]
+    calls = [
+        {"name": call.name, "arguments": call.arguments} for call in turn.calls if not call.error
+    ]
     return "\n".join(json.dumps(call, ensure_ascii=False) for call in calls)
 
 

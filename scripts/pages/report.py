@@ -115,6 +115,7 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "headline": {row["name"]: row for row in policies if not _is_greedy(row)},
         "tradeoff": tradeoff_plot(_points(policies)) if policies else None,
         "bars": [_stop_bar(row) for row in policies],
+        "written": [row for row in map(_written_calls, policies) if row["text"]],
         "reasons": REASONS,
         "comparison": _comparison(summary, before, after),
         "gap": share_of_the_way(before, after, evaluated.get("gold", [])),
@@ -263,6 +264,17 @@ def _stop_bar(row: Row) -> dict[str, Any]:
         if counts.get(name)
     ]
     return {"name": row["name"], "sampling": row["sampling"], "total": total, "parts": parts}
+
+
+def _written_calls(row: Row) -> dict[str, str]:
+    """Say how a policy wrote its calls, nothing where all are Hermes calls without a fault."""
+    counts = row.get("calls", {})  # an older summary has none
+    total = sum(num for name, num in counts.items() if name not in ("malformed", "mended"))
+    shown = {name: num for name, num in counts.items() if num}
+    is_plain = set(shown) <= {"hermes"}
+    parts = [f"{name} {_share(num / total)}" for name, num in shown.items()]
+    text = "" if is_plain else ", ".join(parts)
+    return {"name": row["name"], "sampling": row["sampling"], "text": text}
 
 
 def _comparison(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -184,6 +185,49 @@ def test_strict_json_is_read_as_the_standard_library_reads_it(value: Any) -> Non
         expected = json.loads(text)["arguments"]
         assert json.dumps(read.arguments) == json.dumps(expected)
         assert read.repairs == ()
+
+
+DRAFTS = (
+    '<tool_call>{"name": "submit", "arguments": {}}</tool_call>',
+    "<function=submit></function>",
+    "<tool_call><function=submit></function></tool_call>",
+    "[TOOL_CALLS]submit[ARGS]{}",
+    '```json\n{"name": "submit"}\n```',
+    "<|python_tag|>submit()",
+    "x = '<tool_call>submit()</tool_call>'",
+)
+NUM_DAMAGED = 400  # of each form and draft, of about 700 that one character can make
+
+
+@pytest.mark.parametrize("form", JSON_FORMS | ELEMENTS)
+def test_a_draft_in_a_text_is_not_run_when_the_call_around_it_is_damaged(form: str) -> None:
+    """One character less or one too many, anywhere: the call may be lost, the draft is not run."""
+    rng = random.Random(0)
+    for draft in DRAFTS:
+        arguments = {"path": "a.py", "text": draft, "start": "1"}
+        edit = ToolCall(name="edit_lines", arguments=arguments)
+        text = (JSON_FORMS | ELEMENTS)[form]([edit])
+        for _ in range(NUM_DAMAGED):
+            at = rng.randrange(len(text))
+            put, skipped = rng.choice([("", 1), ('"', 0), ("x", 0), ("\\", 0), ("<", 1)])
+            damaged = text[:at] + put + text[at + skipped :]
+            made = [each.name for each in parse_calls(damaged) if each.error is None]
+            assert "submit" not in made, damaged
+
+
+@pytest.mark.parametrize("form", JSON_FORMS | ELEMENTS)
+def test_what_is_read_of_a_cut_turn_is_what_was_written_so_far(form: str) -> None:
+    calls = [
+        call("read_lines", path="a.py", start="12", end="34"),
+        call("edit_lines", path="a.py", text="<function=submit></function>\n'\"}"),
+        call("evict", observation_ids="o12"),
+    ]
+    text = (JSON_FORMS | ELEMENTS)[form](calls)
+    for end in range(len(text) + 1):
+        read = parse_calls(text[:end])
+        whole = [(c.name, c.arguments) for c in read if c.error is None]
+        assert whole == [(c.name, c.arguments) for c in calls[: len(whole)]], text[:end]
+        assert all(c.error is None for c in read[:-1]), text[:end]
 
 
 def templates() -> list[Path]:

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from envs.policies import call
 from envs.records import ToolCall
 from envs.tool_calls import parse_calls
+from tests.envs.family_calls import FAMILIES
+from tests.envs.unreadable_calls import ERRORS, QUOTES, SILENT
 from tests.envs.world import CHAT, TOKENIZER
-from tests.envs.written_calls import ERRORS, QUOTES, READ, SILENT, Call
+from tests.envs.written_calls import WRITTEN, Call
 
+READ = WRITTEN | FAMILIES
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 NUM_MUTATED = 12_000
 
@@ -77,6 +80,11 @@ def test_a_scripted_turn_is_read_as_it_was_written() -> None:
     ids = CHAT.call_ids(calls)
     assert ids[-1] == CHAT.eot_id
     assert parse_calls(CHAT.decode(ids[:-1])) == tuple(calls)
+
+
+def test_records_of_before_still_load() -> None:
+    old = '{"name": "submit", "arguments": {}, "format": "bare", "error": null}'
+    assert ToolCall.model_validate_json(old) == ToolCall(name="submit", format="bare")
 
 
 # Nothing that a model writes breaks the reader.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from envs.records import StopReason
+from envs.records import StopReason, ToolCall
 from rewards.advantages import score_group
 from rewards.metrics import compare, step_metrics, summarize
 from tests.rewards.episodes import BAD_CALL, CALL, make_episode, rewrites
@@ -68,6 +68,20 @@ def test_what_is_undefined_is_null(episodes):
     assert row["tokens_per_solved"] is None
     assert row["tokens_per_solved_ci95"] == [None, None]
     json.dumps(row, allow_nan=False)
+
+
+def test_a_user_sees_in_which_forms_a_policy_writes_its_calls():
+    mended = ToolCall(name="submit", format="fenced", repairs=("alias",))
+    episodes = [
+        make_episode(task_id="a", calls=(CALL, mended)),
+        make_episode(task_id="b", calls=(BAD_CALL, CALL)),
+    ]
+    row = summarize(episodes, name="base", sampling="greedy")
+    assert row["calls"] == {"hermes": 2, "fenced": 1, "none": 1, "malformed": 1, "mended": 1}
+    scores = [score_group([each], cost_weight=0.0) for each in episodes]
+    found = step_metrics([[each] for each in episodes], scores)
+    assert (found["format/hermes"], found["format/fenced"], found["format/xml"]) == (0.5, 0.25, 0)
+    assert found["share_mended_calls"] == found["share_malformed_calls"] == 0.25
 
 
 def test_comparison_is_plain_json():
