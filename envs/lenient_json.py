@@ -154,7 +154,7 @@ class _Reader:
             self.is_closed = True
             self.repairs.add("brackets")
             return at, True
-        hint = r" (\" inside a text)" if self.text.startswith('"', at - 1) else ""
+        hint = r" (or \")" if self.text.startswith('"', at - 1) else ""
         raise self._unexpected(at, f"',' or '{bracket}'{hint}")
 
     def _key(self, at: int) -> tuple[str, int]:
