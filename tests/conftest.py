@@ -1,6 +1,7 @@
 """Hypothesis has no deadline, because a busy machine is not a broken law; what may be skipped."""
 
 import functools
+import os
 import subprocess
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import HealthCheck, settings
 from envs.sandbox import LAYER_REMEDIES
 from envs.second_runner import REMEDY, bubblewrap_failure
 
+# Of torch's threads, here and in processes that tests start: one that waits for another sleeps. By
+# default it spins, and beside other work takes the core from the one it waits for: two to three
+# times slower (tests/train/test_grpo_trainer.py on two cores beside about fifteen busy processes).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile(
     "tightrope", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -21,7 +21,7 @@ def pipeline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
     shown = pipeline(tmp_path, "--force", "--clean")
     assert shown.returncode == 0, shown.stdout + shown.stderr

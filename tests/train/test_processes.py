@@ -67,7 +67,7 @@ def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settin
     base.parent.mkdir(parents=True)
     for stage in ("demos", "sft"):  # the tokenizer and the base are those of the first run
         (base.parent / stage).symlink_to(stage_dir(settings_in(folder), stage).path)
-    subprocess.run(run, cwd=ROOT, env=environment, check=True, timeout=280)
+    subprocess.run(run, cwd=ROOT, env=environment, check=True, timeout=580)
     return name, out, made
 
 

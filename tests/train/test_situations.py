@@ -187,7 +187,7 @@ def test_killed_worker(folder: Path) -> None:
     ranks = sorted(int(pid) for pid in workers if "train/sft.py" in command_of(int(pid)))
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGKILL)
-    said = launcher.communicate(timeout=240)[1]
+    said = launcher.communicate(timeout=580)[1]
     assert launcher.returncode == 1
     assert "error: another process of this run has ended (got: " in said
     assert "Remedy: see what ended it" in said
