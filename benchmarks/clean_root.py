@@ -54,7 +54,8 @@ pivot_root . mnt
 cd /
 umount -l /mnt
 cd "$place"
-exec setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
+# Not by exec: with another user id the kernel would forget to kill it with its parent.
+setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"
 """
 
 
