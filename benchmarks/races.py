@@ -43,7 +43,7 @@ class Tally:
 
 def main() -> int:
     """Run all passes; returns 1 if any test failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("tests", nargs="*", default=TESTS.split())
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--neighbours", type=int, default=2 * len(os.sched_getaffinity(0)))
