@@ -127,7 +127,7 @@ def second(_: ExitStack) -> Run:
 
     def run() -> float:
         files = TREE | {"pytest.ini": "[pytest]\npythonpath = .\n", "told.py": TOLD}
-        done = run_cold(files, arguments=["told.py"], ids=(), wall_s=LIMIT_S)
+        done = run_cold(files, arguments=["told.py"], ids=(), limit_s=LIMIT_S)
         assert "5 passed" in done.output, done
         return float(done.output.split()[-1])
 

@@ -45,11 +45,10 @@ def run_io(request: dict[str, Any], box: Path, writer: int) -> None:
     """Call functions of the submitted modules and write their encoded results.
 
     Args:
-        request: `files` (path to text) and `calls`, a list of ["module:function", arguments].
+        request: `calls`, a list of ["module:function", arguments]; `files` are written already.
         box: The run's private folder.
         writer: Descriptor of the result pipe.
     """
-    _write_files(request["files"], box / "work")
     sys.path.insert(0, str(box / "work"))
     broken: dict[str, str] = {}
     timeout_s = FIRST_TIMEOUT_S
@@ -85,7 +84,6 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     import pytest
 
     work = box / "work"
-    _write_files(request["files"], work)
     ini = box / "tmp" / "trusted.ini"
     paths = " ".join(shlex.quote(str(path)) for path in (work, work / "src"))
     ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
@@ -130,7 +128,9 @@ def warm_up_pytest(folder: Path) -> None:
     for name in ("work", "tmp"):
         (folder / name).mkdir()
     test = "def test_green():\n    pass\ndef test_red():\n    assert [1] == [2]\n"
-    request = {"files": {"test_warm.py": test}, "test_files": ["test_warm.py"]}
+    files = {"test_warm.py": test}
+    request = {"files": files, "test_files": ["test_warm.py"]}
+    write_files(files, folder / "work")
     before = os.getcwd()  # noqa: PTH109 (a string is what chdir takes back)
     null = os.open(os.devnull, os.O_WRONLY)
     os.chdir(folder / "work")
@@ -223,7 +223,8 @@ class _RandomOrder:
         items.sort(key=lambda item: [ranks[node] for node in item.listchain()])
 
 
-def _write_files(files: dict[str, str], folder: Path) -> None:
+def write_files(files: dict[str, str], folder: Path) -> None:
+    """Write the submitted files; what no UTF-8 can hold makes a file that is no Python."""
     made = {folder}
     for name, text in files.items():
         path = folder / name

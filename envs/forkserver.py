@@ -1,7 +1,12 @@
 """The trusted side of the fork-server: one long-lived preloaded process, one fork of it per run.
 
     with ForkServer(preload="io") as server:
-        report = server.run({"kind": "io", "files": files, "calls": calls}, wall_s=5.0)
+        request = {"kind": "io", "files": files, "calls": calls}
+        report = server.run_limited(request, limit_s=10.0)
+
+What a run may do is bounded by what it does itself: so many seconds of computing, as many of sleep.
+The clock on the wall also counts what the machine does not give it, so it decides nothing about a
+candidate; it is the net for a machine that does not serve a run at all.
 
 A server that fails is replaced and the run tried once more in the fresh one; then the failure is
 the infrastructure's, never the candidate's. The process is started by exec, so it inherits no
@@ -19,7 +24,9 @@ from envs.sandbox import Layers, Preload, ServerProcess, probe
 
 Ending = Literal["exited", "timeout", "overflow"]
 
-STALLED_SHARE = 0.25  # of the wall limit spent computing, below which a timeout is tried again
+# Wall seconds for each second that a run may compute, then once more with twice as many. As much
+# was left to gradings when tasks were validated beside 2 to 4 others on 2 cores.
+PATIENCE = 6
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,8 @@ class RunReport:
     """What came out of one run.
 
     Attributes:
-        ending: It ended by itself (a crash included), or was killed: too slow, too much output.
+        ending: It ended by itself (a crash included), or was killed: too slow (it computed or slept
+            for longer than it may, or the time on the wall is up), too much output.
         output: What the candidate's process wrote to its pipe; nothing in it is to be trusted.
         cpu_s: CPU seconds of the candidate's process and its guard, as the kernel counted them.
     """
@@ -73,16 +81,34 @@ class ForkServer:
     def run(self, request: dict[str, Any], *, wall_s: float) -> RunReport:
         """Run `request` (see `envs/candidate.py`) for at most `wall_s` seconds of wall clock.
 
-        A run that was stopped by the clock while it had hardly computed is repeated once: either
-        it slept, and will again, or the machine was too busy to judge it by.
-
         Raises:
             InfrastructureError: It failed twice, the second time in a fresh server.
         """
-        report = self._run_once(request, wall_s=wall_s)
-        if report.ending == "timeout" and report.cpu_s < STALLED_SHARE * wall_s:
-            report = self._run_once(request, wall_s=wall_s)
-        return report
+        found = self._run_once(request, wall_s=wall_s)
+        return RunReport(found["ending"], found["output"], found["cpu_s"])
+
+    def run_limited(self, request: dict[str, Any], *, limit_s: float) -> RunReport:
+        """Run `request` for at most `limit_s` seconds of computing and as many of sleep.
+
+        A run that is stopped by the clock on the wall has had neither, so the machine did not serve
+        it: it is repeated once with more time. Where the kernel does not tell who sleeps, one that
+        is stopped twice counts as asleep, or sleeping would be a free retry.
+
+        Raises:
+            InfrastructureError: The machine failed twice, or is too busy.
+        """
+        request = {**request, "cpu_s": limit_s, "idle_s": limit_s}
+        for patience in (PATIENCE, 2 * PATIENCE):
+            found = self._run_once(request, wall_s=patience * limit_s)
+            if found["ending"] != "timeout" or found["cpu_s"] >= limit_s:
+                break
+        else:
+            if found["sees_sleep"]:
+                wall_s = patience * limit_s
+                raise InfrastructureError(f"the machine is too busy: no end after {wall_s:.0f} s")
+        late = found["ending"] in ("timeout", "asleep")
+        late |= found["ending"] == "exited" and found["cpu_s"] >= limit_s  # the kernel ended it
+        return RunReport("timeout" if late else found["ending"], found["output"], found["cpu_s"])
 
     def close(self) -> None:
         """Stop the process and remove its folder."""
@@ -102,13 +128,12 @@ class ForkServer:
     ) -> None:
         self.close()
 
-    def _run_once(self, request: dict[str, Any], *, wall_s: float) -> RunReport:
+    def _run_once(self, request: dict[str, Any], *, wall_s: float) -> dict[str, Any]:
         process = self._current(failed=None)
         try:
-            report = process.run(request, wall_s=wall_s)
+            return process.run(request, wall_s=wall_s)
         except InfrastructureError:
-            report = self._current(failed=process).run(request, wall_s=wall_s)
-        return RunReport(report["ending"], report["output"], report["cpu_s"])
+            return self._current(failed=process).run(request, wall_s=wall_s)
 
     def _current(self, *, failed: ServerProcess | None) -> ServerProcess:
         """Return the running process, a fresh one if the running one is `failed`.

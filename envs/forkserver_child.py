@@ -9,6 +9,7 @@ Holds no answers: a request carries submitted files and inputs only. Standard li
 """
 
 import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -28,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from envs import control_groups, isolation, wire
 from envs.box import WATCH_S, is_overgrown, remove_tree
-from envs.candidate import run_io, run_pytest, run_selftest, warm_up_pytest
+from envs.candidate import run_io, run_pytest, run_selftest, warm_up_pytest, write_files
+from envs.sleep_clock import SleepClock
 from envs.syscall_filter import FilterRules, assemble
 
 RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
@@ -36,6 +38,8 @@ MAX_RESULT_BYTES = 4 * 2**20  # four lines for each of some thousand tests
 SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a core is free
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
 GROUPS = "tightrope-{pid}-"  # start of the names of a server's control groups
+LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
+_LOOKS = 10  # at how long a run has slept, while it sleeps for as long as it may
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """
     abc bisect calendar collections.abc contextlib copy dataclasses datetime decimal enum fractions
@@ -56,6 +60,7 @@ def main(config: dict[str, Any]) -> None:
     control = socket.socket(fileno=config["control_fd"])
     os.umask(0o022)  # the user's may close a private root to runs with a user id of their own
     config["groups"] = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in config["groups"]]
+    config["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)  # a private root has none
     outside = os.open(Path(config["scratch"]).parent, os.O_RDONLY | os.O_DIRECTORY)
     sys.path[:] = [*sys.path[1:], *config["site"]]
     _preload(_PRELOADED_FOR_IO)
@@ -74,15 +79,17 @@ def main(config: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards need no reaping
     gc.collect()
     gc.freeze()
-    wire.send_frame(control, {"ready": True})
-    for number, run in enumerate(_requests(control)):
-        if os.fork() == 0:
-            control.close()
-            _guarded(run, config, number)
-        run.close()
-    with contextlib.suppress(ChildProcessError):
-        os.wait()  # until the last guard has ended
-    _clean_up(config, outside)
+    try:
+        wire.send_frame(control, {"ready": True})
+        for number, run in enumerate(_requests(control)):
+            if os.fork() == 0:
+                control.close()
+                _guarded(run, config, number)
+            run.close()
+    finally:  # also where the trusted side was gone before, or no process could be had
+        with contextlib.suppress(ChildProcessError):
+            os.wait()  # until the last guard has ended
+        _clean_up(config, outside)
 
 
 def _clean_up(config: dict[str, Any], outside: int) -> None:
@@ -134,6 +141,7 @@ def _guard(
         isolation.enter_private_run(uid=owner[0], gid=owner[1])
         box = isolation.BOX
     else:
+        _check_room(Path(config["scratch"]))
         box = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
         os.chown(box, *owner)
     group = f"{GROUPS.format(pid=os.getppid())}{number}"
@@ -153,6 +161,19 @@ def _guard(
                 remove_tree(box)
 
 
+def _check_room(folder: Path) -> None:
+    """Refuse to start where the disk is full before anything submitted could have filled it.
+
+    Raises:
+        OSError: There is no room for a run.
+    """
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if disk.f_files and disk.f_favail < LEAST_FREE_FILES:
+        raise OSError(errno.ENOSPC, "no room for more files", str(folder))
+
+
 def _watch(
     run: socket.socket, config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None
 ) -> dict[str, Any]:
@@ -168,7 +189,8 @@ def _watch(
         _candidate(config, request, box, uid, writer)
     os.close(writer)
     watched = None if config["namespaces"] else overgrown
-    output, ending = _collect(reader, run, float(request["wall_s"]), overgrown=watched)
+    sleep = _SleepLimit(config["proc"], pid, request["idle_s"]) if "idle_s" in request else None
+    output, ending = _collect(reader, run, float(request["wall_s"]), overgrown=watched, sleep=sleep)
     os.close(reader)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
@@ -178,12 +200,48 @@ def _watch(
     return {
         "ending": ending,
         "cpu_s": usage.ru_utime + usage.ru_stime + time.process_time(),
+        "sees_sleep": sleep is not None and not sleep.is_blind,
         "output": output[len(_READY) :].decode("latin-1"),
     }
 
 
+class _SleepLimit:
+    """Looks now and then whether a run has slept for longer than it may.
+
+    Args:
+        proc: Descriptor of /proc.
+        pid: The run's first process.
+        limit_s: Seconds that it may sleep in all.
+    """
+
+    def __init__(self, proc: int, pid: int, limit_s: float) -> None:
+        self.every_s = limit_s / _LOOKS
+        self.is_blind = False
+        self._proc, self._pid, self._limit_s = proc, pid, limit_s
+        self._clock: SleepClock | None = None
+        self._next_look = 0.0
+
+    def is_passed(self) -> bool:
+        """Look, if it is time; the first call starts the clock."""
+        now = time.monotonic()
+        if self._clock is None:
+            self._clock = SleepClock(self._proc, self._pid, every_s=self.every_s, now=now)
+            self.is_blind = self._clock.is_blind
+        elif now >= self._next_look:
+            self._clock.look(now)
+        else:
+            return False
+        self._next_look = now + self.every_s
+        return self._clock.slept_s > self._limit_s
+
+
 def _collect(
-    reader: int, run: socket.socket, wall_s: float, *, overgrown: Callable[[], bool] | None
+    reader: int,
+    run: socket.socket,
+    wall_s: float,
+    *,
+    overgrown: Callable[[], bool] | None,
+    sleep: _SleepLimit | None = None,
 ) -> tuple[bytes, str]:
     """Read to the end, but for at most `wall_s` once all layers are on: the time before is ours."""
     poller = select.poll()
@@ -194,11 +252,14 @@ def _collect(
     while True:
         left_s = deadline - time.monotonic()
         wait_s = left_s if overgrown is None else min(left_s, WATCH_S)
+        wait_s = wait_s if sleep is None else min(wait_s, sleep.every_s)
         events = dict(poller.poll(wait_s * 1000)) if left_s > 0 else {}
         chunk = os.read(reader, 2**16) if reader in events else b""
         output += chunk
         if not ready and output.startswith(_READY):
             ready, deadline = True, time.monotonic() + wall_s
+        if ready and sleep is not None and sleep.is_passed():
+            return bytes(output), "asleep"
         if len(output) > MAX_RESULT_BYTES:
             return bytes(output[:MAX_RESULT_BYTES]), "overflow"
         if output and overgrown is not None and overgrown():  # before _READY nothing can be theirs
@@ -220,6 +281,7 @@ def _candidate(
             control_groups.join_group(config["groups"], request["group"])
             writer = _keep_only(writer)
             _confine(config, request, box, uid)
+            write_files(request.get("files", {}), box / "work")  # a full disk is not its doing
             os.write(writer, _READY)
         except OSError as error:
             os.write(writer, str(error).encode())

@@ -39,7 +39,7 @@ from envs.second_runner import SecondRunner
 from envs.source_text import text_lines
 from envs.suite import SuiteRun, run_suite
 
-VISIBLE_LIMIT_S = 10.0  # wall seconds of one run of the visible tests
+VISIBLE_LIMIT_S = 10.0  # seconds that one run of the visible tests may compute, or sleep
 MAX_MESSAGE_CHARS = 300  # of one failure, as a small model reads it
 NUM_CANARIES = 3
 
@@ -68,10 +68,12 @@ class Equipment:
     Attributes:
         layers: Of the sandbox.
         interpreters: By what the tasks name.
+        bubblewrap: The program of the second runner, '' where none is wanted.
     """
 
     layers: Layers
     interpreters: Mapping[Runtime, Interpreter]
+    bubblewrap: str = ""
 
     @classmethod
     def find(
@@ -83,11 +85,10 @@ class Equipment:
             UserError: There is no sandbox, no second runner where one is wanted, or a Python or a
                 wheel cannot be had.
         """
-        if second_runner_share:
-            SecondRunner()
+        program = SecondRunner().program if second_runner_share else ""
         runtimes = {hidden.runtime for hidden in store.hidden.values()}
         found = {each: interpreter_of(each, cache_dir=cache_dir) for each in runtimes}
-        return cls(probe().require(), found)
+        return cls(probe().require(), found, program)
 
 
 class IoGrader:
@@ -101,7 +102,7 @@ class IoGrader:
         """Grade submitted `files` by all hidden cases, called in random order."""
         task = self._store.public[hidden.task_id]
         try:
-            results = self._call(task, files, hidden.cases, wall_s=hidden.limit_s)
+            results = self._call(task, files, hidden.cases, limit_s=hidden.limit_s)
         except InfrastructureError as error:
             return _unscorable(error, self._server.level)
         passed = {case.id for case in hidden.cases if is_equal(results[case.id][0], case.expected)}
@@ -111,7 +112,7 @@ class IoGrader:
         """Run the visible cases whose id contains `selector` and say what each failing one did."""
         cases = [case for case in task.visible_cases if selector in case.id]
         try:
-            results = self._call(task, files, cases, wall_s=VISIBLE_LIMIT_S)
+            results = self._call(task, files, cases, limit_s=VISIBLE_LIMIT_S)
         except InfrastructureError as error:
             return TestReport(num_passed=0, failures=(), unscorable=str(error))
         failures = []
@@ -122,7 +123,7 @@ class IoGrader:
         return TestReport(num_passed=len(cases) - len(failures), failures=tuple(failures))
 
     def _call(
-        self, task: RepairTask, files: Files, cases: Sequence[IoCase], *, wall_s: float
+        self, task: RepairTask, files: Files, cases: Sequence[IoCase], *, limit_s: float
     ) -> dict[str, tuple[str, str]]:
         """Return (encoded value, what went wrong) of each case by id."""
         if not cases:
@@ -134,7 +135,7 @@ class IoGrader:
             "files": submitted_on(self._store.workspace(task), task.editable, files),
             "calls": [[case.function, case.args] for case in order],
         }
-        report = self._server.run(request, wall_s=wall_s)
+        report = self._server.run_limited(request, limit_s=limit_s)
         missing = "ran too long" if report.ending == "timeout" else "gave no result"
         results = {case.id: ("!none", missing) for case in cases}
         for line in report.output.split("\n"):
@@ -180,7 +181,7 @@ class PytestGrader:
         ids = [*hidden.fail_to_pass, *hidden.pass_to_pass]
         try:
             suite = run_suite(
-                self._server, tree, ids=ids, wall_s=hidden.limit_s, num_canaries=NUM_CANARIES
+                self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
             )
         except InfrastructureError as error:
             return _unscorable(error, self._server.level)
@@ -195,7 +196,7 @@ class PytestGrader:
         try:
             gold = self._store.tests(hidden)
             doubt = self._second.doubt(
-                tree, gold=gold, ids=ids, wall_s=hidden.limit_s, python=self._server.interpreter
+                tree, gold=gold, ids=ids, limit_s=hidden.limit_s, python=self._server.interpreter
             )
         except InfrastructureError as error:
             return _unscorable(error, self._server.level)
@@ -208,7 +209,7 @@ class PytestGrader:
             return TestReport(num_passed=0, failures=())
         tree = submitted_on(self._store.workspace(task), task.editable, files)
         try:
-            suite = run_suite(self._server, tree, ids=ids, wall_s=VISIBLE_LIMIT_S, explain=True)
+            suite = run_suite(self._server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
         except InfrastructureError as error:
             return TestReport(num_passed=0, failures=(), unscorable=str(error))
         failures = [(id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed]
@@ -231,7 +232,7 @@ class RoutingGrader:
         self._equipment, self._max_servers = equipment, max_servers
         self._second: SecondRunner | None = None
         if second_runner_share:  # refused now, not when the first pass comes along
-            self._second = SecondRunner(known_to_work=equipment is not None)
+            self._second = SecondRunner(program=equipment.bubblewrap if equipment else "")
         self._lock = threading.Lock()
         self._servers: dict[tuple[Preload, Runtime], ForkServer] = {}  # the last used at the end
 

@@ -121,7 +121,10 @@ class Runtime(Record):
 
 
 class HiddenTask(Record):
-    """The private half: never written to a workspace, never sent to a candidate's process."""
+    """The private half: never written to a workspace, never sent to a candidate's process.
+
+    `limit_s` is how many seconds a grading may compute, and as many it may sleep.
+    """
 
     task_id: str
     grader: Literal["io", "pytest"]

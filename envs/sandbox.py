@@ -141,13 +141,34 @@ class ServerProcess:
             InfrastructureError: It did not become ready; the message ends with what it said last.
         """
         self.layers = layers
+        python = interpreter or own_interpreter()
+        with contextlib.ExitStack() as undo:
+            try:
+                self._start(preload, hash_seed, python, undo)
+            except OSError as error:  # a full disk, no descriptor, no memory for a process
+                raise InfrastructureError(f"sandbox server did not start: {error}") from error
+            undo.pop_all()
+        log = self.scratch / "server.log"
+        owner = os.getpid()
+        self.close = weakref.finalize(self, _end, owner, self._process, self.control, self.scratch)
+        try:
+            wire.receive_frame(self.control, deadline=time.monotonic() + START_LIMIT_S)
+        except (OSError, EOFError, ValueError) as error:
+            said = log.read_text("utf-8", "replace").strip()[-500:]
+            self.close()
+            raise InfrastructureError(f"sandbox server did not start: {said or error}") from error
+        self.control.settimeout(START_LIMIT_S)
+
+    def _start(
+        self, preload: Preload, hash_seed: int, python: Interpreter, undo: contextlib.ExitStack
+    ) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="tightrope-sandbox-"))
+        undo.callback(_discard, self.scratch)
         self.scratch.chmod(0o711)  # runs with a user id of their own pass through, but see nothing
         self.control, theirs = socket.socketpair()
-        log = self.scratch / "server.log"
-        with theirs, log.open("wb") as errors:
-            python = interpreter or own_interpreter()
-            config = _server_config(layers, preload, theirs.fileno(), self.scratch, python)
+        undo.callback(self.control.close)
+        with theirs, (self.scratch / "server.log").open("wb") as errors:
+            config = _server_config(self.layers, preload, theirs.fileno(), self.scratch, python)
             arguments = json.dumps(config)
             self._process = subprocess.Popen(
                 [python.executable, "-s", "-S", "-P", "-B", str(_CHILD), arguments],
@@ -158,15 +179,6 @@ class ServerProcess:
                 pass_fds=(theirs.fileno(),),
                 cwd="/",
             )
-        owner = os.getpid()
-        self.close = weakref.finalize(self, _end, owner, self._process, self.control, self.scratch)
-        try:
-            wire.receive_frame(self.control, deadline=time.monotonic() + START_LIMIT_S)
-        except (OSError, EOFError, ValueError) as error:
-            said = log.read_text("utf-8", "replace").strip()[-500:]
-            self.close()
-            raise InfrastructureError(f"sandbox server did not start: {said or error}") from error
-        self.control.settimeout(START_LIMIT_S)
 
     @property
     def pid(self) -> int:
@@ -179,17 +191,17 @@ class ServerProcess:
         Raises:
             InfrastructureError: The server or the guard failed, or a layer could not be applied.
         """
-        ours, theirs = socket.socketpair()
-        with ours:
-            try:
+        try:
+            ours, theirs = socket.socketpair()
+            with ours:
                 with theirs:
                     socket.send_fds(self.control, [b"r"], [theirs.fileno()])
                 ours.settimeout(REPORT_GRACE_S)
                 wire.send_frame(ours, {**request, "wall_s": wall_s})
                 deadline = time.monotonic() + wall_s + REPORT_GRACE_S
                 report = wire.receive_frame(ours, deadline=deadline)
-            except (OSError, EOFError, ValueError) as error:
-                raise InfrastructureError(f"sandbox run: {type(error).__name__} {error}") from error
+        except (OSError, EOFError, ValueError) as error:
+            raise InfrastructureError(f"sandbox run: {type(error).__name__} {error}") from error
         if "setup_error" in report:
             raise InfrastructureError(f"sandbox set-up: {report['setup_error']}")
         return report
@@ -199,9 +211,12 @@ def _server_config(
     layers: Layers, preload: Preload, control_fd: int, scratch: Path, python: Interpreter
 ) -> dict[str, Any]:
     with_packages = preload == "pytest"
+    groups = [str(base) for base in control_groups.find_bases()] if layers.groups else []
+    if layers.groups and not groups:  # never with less than was found at the start
+        raise InfrastructureError("sandbox server did not start: there are no control groups")
     return {
         **asdict(layers),
-        "groups": [str(base) for base in control_groups.find_bases()] if layers.groups else [],
+        "groups": groups,
         "preload": preload,
         "control_fd": control_fd,
         "scratch": str(scratch),
@@ -210,6 +225,12 @@ def _server_config(
         "hidden": python.hidden,
         "memory_bytes": MEMORY_BYTES[preload],
     }
+
+
+def _discard(scratch: Path) -> None:
+    """Remove the folder of a server that never ran, which takes no descriptor: none may be left."""
+    (scratch / "server.log").unlink(missing_ok=True)
+    scratch.rmdir()
 
 
 def _end(

@@ -1,7 +1,8 @@
 """What the second runner executes inside bubblewrap: one JSON request on stdin, then cold pytest.
 
-Passed to the interpreter as text. It gives up root, sets limits, writes the tree and becomes
-pytest, which reports on standard output. Standard library only, and nothing of this project.
+Passed to the interpreter as text. It gives up root, sets limits, writes the tree, says that all is
+set up and becomes pytest, which reports on standard output. Standard library only, and nothing of
+this project.
 """
 
 import json
@@ -24,5 +25,7 @@ for name, text in request["files"].items():
     (work / name).write_bytes(text.encode("latin-1"))
 Path("/box/ids").write_text("".join(f"{test_id}\0" for test_id in request["ids"]), "utf-8")
 os.chdir(work)
+sys.stdout.write(request["ready"])
+sys.stdout.flush()
 os.dup2(os.open("/dev/null", os.O_RDWR), 0)
 os.execv(sys.executable, [sys.executable, *request["arguments"]])

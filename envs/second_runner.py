@@ -1,7 +1,7 @@
 """A second opinion on passes, by a runner of another make: cold pytest under bubblewrap.
 
     runner = SecondRunner()                                   # UserError if it cannot run here
-    reason = runner.doubt(tree, gold=gold, ids=ids, wall_s=10)     # '' if the pass is believed
+    reason = runner.doubt(tree, gold=gold, ids=ids, limit_s=10)    # '' if the pass is believed
 
 It shares no process, plugin or channel with the fork-server, so code that is aimed at those finds
 nothing. It looks twice: at the suite as it is, which must pass, and at a copy with the same names
@@ -30,13 +30,17 @@ from pathlib import Path
 from envs import control_groups, isolation
 from envs.errors import InfrastructureError, UserError
 from envs.interpreter import Interpreter, own_interpreter
+from envs.sleep_clock import SleepClock
 from envs.source_text import file_bytes
 from envs.syscall_filter import FilterRules, assemble
 from envs.twist import twisted
 
 Files = dict[str, str]
 
-START_S = 20.0  # wall seconds for interpreter and pytest to load on a busy machine
+START_S = 20.0  # seconds for interpreter and pytest to load on a busy machine
+PATIENCE = 3  # wall seconds for each second that it may compute; more is no fault of the suite
+LOOKS = 10  # at how long it has slept, while it sleeps for as long as it may
+READY = "ready\n"
 SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
 MEMORY_BYTES = 2 * 2**30
 MAX_OUTPUT_BYTES = 4 * 2**20
@@ -67,7 +71,7 @@ sys.exit(pytest.console_main())"""
 
 @dataclass(frozen=True)
 class ColdRun:
-    """How a command in bubblewrap ended; `status` is None if it was stopped."""
+    """How a command in bubblewrap ended; `status` is None if it was stopped, by its own fault."""
 
     status: int | None
     output: str
@@ -77,17 +81,18 @@ class SecondRunner:
     """Runs suites under bubblewrap; safe from any thread.
 
     Args:
-        known_to_work: It was tried before, in another process of this machine.
+        program: A bubblewrap that works here, if one was found before; '' looks for it.
 
     Raises:
         UserError: There is no bubblewrap, or this machine does not let it work.
     """
 
-    def __init__(self, *, known_to_work: bool = False) -> None:
-        failure = "" if known_to_work else bubblewrap_failure()
-        if failure:
+    def __init__(self, *, program: str = "") -> None:
+        found = Bubblewrap(program, "") if program else bubblewrap()
+        if found.failure:
             what = "the second runner cannot run (reward.second_runner_share)"
-            raise UserError(what, got=failure, remedy=REMEDY)
+            raise UserError(what, got=found.failure, remedy=REMEDY)
+        self.program = found.program
 
     def doubt(
         self,
@@ -95,7 +100,7 @@ class SecondRunner:
         *,
         gold: Files,
         ids: Sequence[str],
-        wall_s: float,
+        limit_s: float,
         python: Interpreter | None = None,
     ) -> str:
         """Return why the pass of `ids` on `tree` is not believed, '' if it is.
@@ -104,20 +109,24 @@ class SecondRunner:
             tree: The suite with the submitted files.
             gold: The same with the original files.
             ids: Tests that the first runner saw pass.
-            wall_s: What the first runner was given.
+            limit_s: What the first runner was given.
             python: The interpreter of the first runner, if not this project's own.
 
         Raises:
-            InfrastructureError: Bubblewrap did not start.
+            InfrastructureError: Bubblewrap did not start, or the machine is too busy.
         """
         python = python or own_interpreter()
-        failing = sorted(set(ids) - _passed(tree, ids, wall_s, python))
+
+        def passed(files: Files, asked: Sequence[str]) -> frozenset[str]:
+            return _passed(files, asked, limit_s=limit_s, python=python, program=self.program)
+
+        failing = sorted(set(ids) - passed(tree, ids))
         if failing:
             return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
         changed, must_fail = twisted(tree, ids)
-        stubborn = _passed(tree | changed, must_fail, wall_s, python) if must_fail else frozenset()
+        stubborn = passed(tree | changed, must_fail) if must_fail else frozenset()
         if stubborn:  # a test may well hold whatever the value is
-            stubborn -= _passed(gold | changed, sorted(stubborn), wall_s, python)
+            stubborn -= passed(gold | changed, sorted(stubborn))
         if stubborn:
             return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
         return ""
@@ -143,7 +152,7 @@ def first_that_works(programs: Sequence[str]) -> Bubblewrap:
     failures = []
     for program in programs:
         try:
-            run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), wall_s=START_S,
+            run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), limit_s=START_S,
                            program=program)  # fmt: skip
         except InfrastructureError as error:
             failures.append(str(error))
@@ -170,7 +179,7 @@ def run_cold(
     *,
     arguments: Sequence[str],
     ids: Sequence[str],
-    wall_s: float,
+    limit_s: float,
     python: Interpreter | None = None,
     program: str = "",
 ) -> ColdRun:
@@ -180,19 +189,34 @@ def run_cold(
         files: Path to text, written to the working folder.
         arguments: Of the interpreter; /box/ids holds `ids`, a NUL behind each.
         ids: Test ids.
-        wall_s: Wall seconds after which all of it is killed.
+        limit_s: Seconds that it may compute, and as many that it may sleep.
         python: The interpreter, if not this project's own.
         program: The bubblewrap, if not the one that was found to work.
 
     Raises:
-        InfrastructureError: It could not be started.
+        InfrastructureError: It could not be started, or the machine does not serve it.
     """
+    try:
+        return _run_cold(files, arguments, ids, limit_s, python, program)
+    except OSError as error:  # a full disk, no descriptor, no memory for a process
+        raise InfrastructureError(f"second runner: {error}") from error
+
+
+def _run_cold(
+    files: Files,
+    arguments: Sequence[str],
+    ids: Sequence[str],
+    limit_s: float,
+    python: Interpreter | None,
+    program: str,
+) -> ColdRun:
     program = program or bubblewrap().program or "bwrap"
     with contextlib.ExitStack() as stack:
         groups = stack.enter_context(_group())
         request = {
             "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
-            "limits": _limits(wall_s, grouped=bool(groups)),
+            "limits": _limits(limit_s, grouped=bool(groups)),
+            "ready": READY,
             "files": {path: file_bytes(path, files[path]).decode("latin-1") for path in files},
             "arguments": list(arguments),
             "ids": list(ids),
@@ -205,24 +229,24 @@ def run_cold(
         filter_file.write(assemble(rules, own_pid=0))
         filter_file.seek(0)
         command = [program, *_arguments(filter_file.fileno(), python or own_interpreter())]
-        try:
-            process = subprocess.Popen(
-                ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(filter_file.fileno(),),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise InfrastructureError(f"second runner: {error}") from error
-        return _collect(process, deadline=time.monotonic() + wall_s)
+        process = subprocess.Popen(
+            ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(filter_file.fileno(),),
+            start_new_session=True,
+        )
+        run = _collect(process, limit_s=limit_s)
+    if not run.output.startswith(READY):
+        raise InfrastructureError(f"second runner: {run.output.strip()[-300:] or run.status}")
+    return ColdRun(run.status, run.output[len(READY) :])
 
 
-def _limits(wall_s: float, *, grouped: bool) -> dict[str, int]:
+def _limits(limit_s: float, *, grouped: bool) -> dict[str, int]:
     return {
         "AS": MEMORY_BYTES,
-        "CPU": int(wall_s) + 1,
+        "CPU": int(limit_s) + 1,
         "FSIZE": isolation.MAX_FILE_BYTES,
         "NOFILE": isolation.MAX_OPEN_FILES,
         "NPROC": isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED,
@@ -230,7 +254,9 @@ def _limits(wall_s: float, *, grouped: bool) -> dict[str, int]:
     }
 
 
-def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter) -> frozenset[str]:
+def _passed(
+    tree: Files, ids: Sequence[str], *, limit_s: float, python: Interpreter, program: str
+) -> frozenset[str]:
     """Return which of `ids` pass; the summary lines of pytest say so."""
     ini = {"second_runner.ini": "[pytest]\npythonpath = . src\n"}
     options = "--rootdir=. --confcutdir=. --tb=no --show-capture=no --color=no -q -rpfE"
@@ -242,8 +268,9 @@ def _passed(tree: Files, ids: Sequence[str], wall_s: float, python: Interpreter)
         tree | ini,
         arguments=arguments,
         ids=ids,
-        wall_s=START_S + SLOWER * wall_s,
+        limit_s=START_S + SLOWER * limit_s,
         python=python,
+        program=program,
     )
     told: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
     for line in run.output.split("\n"):
@@ -308,23 +335,32 @@ def _group() -> Iterator[list[str]]:
         yield [str(base / name) for base in bases]
 
 
-def _collect(process: "subprocess.Popen[bytes]", *, deadline: float) -> ColdRun:
+def _collect(process: "subprocess.Popen[bytes]", *, limit_s: float) -> ColdRun:
     assert process.stdout is not None
     poller = select.poll()
     poller.register(process.stdout, select.POLLIN)
-    chunks: list[bytes] = []
-    ended = False
+    output, status, every_s = b"", None, limit_s / LOOKS
+    deadline = time.monotonic() + PATIENCE * limit_s
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    clock = SleepClock(proc, process.pid, every_s=every_s, now=time.monotonic())
     with process.stdout:
-        while not ended and sum(map(len, chunks)) <= MAX_OUTPUT_BYTES:
-            left_ms = (deadline - time.monotonic()) * 1000
-            if left_ms <= 0 or not poller.poll(left_ms):
-                break
-            chunks.append(os.read(process.stdout.fileno(), 2**16))
-            ended = not chunks[-1]
-    status: int | None = None
-    with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its output only
-        status = process.wait(max(0.0, deadline - time.monotonic()) if ended else 0.0)
-    if status is None:
-        process.kill()  # all in its pid namespace die with bubblewrap
-        process.wait()
-    return ColdRun(status, b"".join(chunks).decode("utf-8", "replace"))
+        try:
+            while status is None and len(output) <= MAX_OUTPUT_BYTES:
+                events = poller.poll(every_s * 1000)
+                chunk = os.read(process.stdout.fileno(), 2**16) if events else b""
+                output += chunk
+                if events and not chunk:  # it may have closed its output only
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        status = process.wait(every_s)
+                clock.look(time.monotonic())
+                late = time.monotonic() > deadline
+                if late and not clock.is_blind and clock.slept_s <= limit_s:
+                    raise InfrastructureError("second runner: the machine is too busy")
+                if late or clock.slept_s > limit_s:
+                    break
+        finally:
+            os.close(proc)
+            if status is None:
+                process.kill()  # all in its pid namespace die with bubblewrap
+                process.wait()
+    return ColdRun(status, output.decode("utf-8", "replace"))

@@ -54,7 +54,8 @@ def run_suite(
     tree: dict[str, str],
     *,
     ids: Iterable[str] | None,
-    wall_s: float,
+    limit_s: float | None = None,
+    wall_s: float | None = None,
     num_canaries: int = 0,
     explain: bool = False,
     shuffle: random.Random | None = None,
@@ -69,13 +70,13 @@ def run_suite(
         server: A fork-server with pytest preloaded.
         tree: All files of the project, path to text.
         ids: Test ids to run, or None for every test file of the tree.
-        wall_s: Limit for the whole run.
+        limit_s: Seconds that it may compute, and as many that it may sleep.
+        wall_s: Instead, wall seconds for the whole run, however busy the machine is.
         num_canaries: Files with one failing test each to mix in.
         explain: Let pytest rewrite asserts, for readable messages.
         shuffle: Draws the order of imports and of tests; tests of a class stay together.
-        cpu_s: CPU seconds after which the kernel kills it; None for as many as `wall_s`.
-        stall_s: Seconds without computing after which it is ended, as a deadlock would never;
-            None for no such end.
+        cpu_s: With `wall_s`, CPU seconds after which the kernel kills it; None for as many.
+        stall_s: Seconds without computing after which it ends itself; None for no such end.
         trace: Files of which to note the lines that each test executes.
         backwards: Run traced tests in the opposite order.
 
@@ -83,16 +84,10 @@ def run_suite(
         InfrastructureError: The sandbox failed, not the tests.
     """
     wanted = None if ids is None else frozenset(ids)
-    if wanted is None:
-        test_files = [path for path in sorted(tree) if is_collected(path)]
-    else:
-        test_files = sorted({test_id.partition("::")[0] for test_id in wanted})
+    named = filter(is_collected, tree) if wanted is None else map(_file_of, wanted)
+    test_files = sorted(set(named))
     canaries = _canaries(test_files, num_canaries)
-    order = shuffle or random.Random(0)
-    for canary in canaries:
-        test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
-    if shuffle is not None:
-        shuffle.shuffle(test_files)  # as they are imported
+    _mix_in(test_files, canaries, shuffle)
     nonce = secrets.token_hex(16)
     request: dict[str, Any] = {
         "kind": "pytest",
@@ -106,9 +101,26 @@ def run_suite(
     others = {"cpu_s": cpu_s, "stall_s": stall_s, "order": drawn}
     request |= {name: value for name, value in others.items() if value is not None}
     if trace:
-        request |= {"trace": list(trace), "backwards": backwards}
-    report = server.run(request, wall_s=wall_s)
+        request |= {"trace": [*trace], "backwards": backwards}
+    assert (limit_s is None) != (wall_s is None), "a run has one limit"
+    if wall_s is not None:
+        report = server.run(request, wall_s=wall_s)
+    else:
+        report = server.run_limited(request, limit_s=limit_s or 0.0)
     return _read_suite(report, nonce, wanted, frozenset(canaries))
+
+
+def _file_of(test_id: str) -> str:
+    return test_id.partition("::")[0]
+
+
+def _mix_in(test_files: list[str], canaries: Iterable[str], shuffle: random.Random | None) -> None:
+    """Put the files of canaries among the others, all of which may be shuffled."""
+    order = shuffle or random.Random(0)
+    for canary in canaries:
+        test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
+    if shuffle is not None:
+        shuffle.shuffle(test_files)  # as they are imported
 
 
 def is_collected(path: str) -> bool:

@@ -1,8 +1,8 @@
 """Python source to syntax tree, one thread at a time.
 
 CPython 3.11 counts the recursion depth of `ast.parse` per interpreter, not per thread, and fails
-with "AST constructor recursion depth mismatch" when two threads build trees at once. Episodes run
-their tools in threads, so all trees are built behind one lock.
+with "AST constructor recursion depth mismatch" when two threads build trees at once. Builds check
+their tasks in threads, so all trees are built behind one lock.
 """
 
 import ast

@@ -1,16 +1,16 @@
 """Opens what a stage needs to play episodes: the task set, the run's tokenizer and the workers."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from envs.grading import Equipment
 from envs.tasks.store import TaskStore
-from envs.workbench import open_workbench
+from envs.workbench import Workbench, open_workbench
 from envs.workers import WorkerPool
 from train.model import chat_format, load_tokenizer, run_tokenizer
-from train.rollouts import Arena
+from train.rollouts import DEADLINE_S, Arena
 from train.run_dir import cache_dir, tasks_dir
 from train.settings import Settings
 
@@ -18,12 +18,20 @@ _WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # as many as asyncio gives threads
 
 
 @contextmanager
-def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[Arena]:
+def open_arena(
+    settings: Settings,
+    *,
+    max_turns: int | None = None,
+    deadline_s: float = DEADLINE_S,
+    open_bench: Callable[..., AbstractContextManager[Workbench]] = open_workbench,
+) -> Iterator[Arena]:
     """Open the arena of a run and end its workers when it is closed.
 
     Args:
         settings: The experiment; its tasks and tokenizer must exist.
         max_turns: Turns per episode, if other than `context.max_turns`.
+        deadline_s: Wall seconds for the tools of one turn, or a grading.
+        open_bench: What opens the workbench of each worker.
 
     Raises:
         UserError: There is no sandbox, or no second runner where one is asked for.
@@ -32,8 +40,8 @@ def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[
     chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
     share, cache = settings.reward.second_runner_share, cache_dir(settings)
     equipment = Equipment.find(store, second_runner_share=share, cache_dir=cache)
-    open_bench = partial(
-        open_workbench,
+    opener = partial(
+        open_bench,
         store,
         equipment=equipment,
         second_runner_share=share,
@@ -42,6 +50,6 @@ def open_arena(settings: Settings, *, max_turns: int | None = None) -> Iterator[
     num_workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) + _WORKERS_BESIDE_CORES)
     turns = max_turns or settings.context.max_turns
     with WorkerPool(
-        open_bench, num_workers=num_workers, near=lambda task_id: store.hidden[task_id].runtime
+        opener, num_workers=num_workers, near=lambda task_id: store.hidden[task_id].runtime
     ) as pool:
-        yield Arena(store, chat, settings, pool, turns)
+        yield Arena(store, chat, settings, pool, turns, deadline_s)

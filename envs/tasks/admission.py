@@ -154,16 +154,16 @@ def _first_run(
     """
     files = read_tree(entry)
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
-        run = run_suite(server, files, ids=None, wall_s=SUITE_LIMIT_S)
+        run = run_suite(server, files, ids=None, limit_s=SUITE_LIMIT_S)
         if layout.data and (run.failed or not run.passed):
             with_data = entry.model_copy(update={"data": layout.data})
             more = read_tree(with_data)
-            again = run_suite(server, more, ids=None, wall_s=SUITE_LIMIT_S)
+            again = run_suite(server, more, ids=None, limit_s=SUITE_LIMIT_S)
             if len(again.passed) > len(run.passed):
                 entry, files, run = with_data, more, again
         _refuse_slow(entry.name, run.cpu_s, ending=run.ending, last=run.last_started)
         few = [test for test in sorted(run.failed) if test != "conftest.py"][:_NUM_EXPLAINED]
-        said = run_suite(server, files, ids=few, wall_s=SUITE_LIMIT_S, explain=True)
+        said = run_suite(server, files, ids=few, limit_s=SUITE_LIMIT_S, explain=True)
     explained = {test: said.messages[test] for test in few if test in said.messages}
     return entry, files, replace(run, messages={**run.messages, **explained})
 
@@ -218,7 +218,7 @@ def _noticed(
     """
     worth = worth_mutating(files, paths=[path for path in paths if path in files])
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
-        run = run_suite(server, files, ids=green, wall_s=TRACED_LIMIT_S, trace=worth)
+        run = run_suite(server, files, ids=green, limit_s=TRACED_LIMIT_S, trace=worth)
     told = [read_trace(written)[0] for test, written in run.lines.items() if test]
     reached = frozenset[int]().union(*(lines for lines in told if lines is not None))
     return tuple(

@@ -84,13 +84,13 @@ def _measured(
     project: Project, files: Files, server: ForkServer, interpreter: Interpreter
 ) -> dict[str, Any]:
     green = green_tests(files, excluded=project.excluded_tests, interpreter=interpreter)
-    timed = run_suite(server, files, ids=green, wall_s=SUITE_LIMIT_S)
+    timed = run_suite(server, files, ids=green, limit_s=SUITE_LIMIT_S)
     traced = [
         run_suite(
             server,
             files,
             ids=green,
-            wall_s=TRACED_LIMIT_S,
+            limit_s=TRACED_LIMIT_S,
             trace=project.mutated,
             backwards=backwards,
         )

@@ -10,7 +10,6 @@ sandbox lacks; their instances are rejected with the reason.
 """
 
 import hashlib
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +21,9 @@ from envs.source_text import source_lines
 from envs.suite import run_suite
 from envs.tasks.green import SUITE_LIMIT_S, FiveRuns, five_runs
 from envs.tasks.instances import Instance
-from envs.tasks.mutants import LIMIT_S, describe, gold_span
+from envs.tasks.mutants import describe, gold_span, grading_limit_s
 from envs.tasks.patches import apply_edits, apply_patch, gold_edits, gold_patch
-from envs.tasks.probe import MAX_SLOWDOWN, has_one_function
+from envs.tasks.probe import has_one_function
 from envs.tasks.projects import is_test_file
 from envs.tasks.store import BuiltTask, Files, TaskStore, content_sha
 from envs.tasks.visible import function_of, visible_tree
@@ -123,7 +122,7 @@ class _Import:
         """Check in three runs with the bug that the tests fail, and no others."""
         ids = failing | passing
         for _ in range(NUM_BUG_RUNS):
-            run = run_suite(self.server, self.files | changed, ids=ids, wall_s=SUITE_LIMIT_S)
+            run = run_suite(self.server, self.files | changed, ids=ids, limit_s=SUITE_LIMIT_S)
             if not run.complete or any("::" not in test for test in run.messages):
                 raise _RejectError("with the bug, collection or the run itself breaks")
             if kept := sorted(failing & run.passed):
@@ -177,7 +176,7 @@ class _Import:
             gold_edits=edits,
             gold_patch=gold_patch(workspace, gold),
             gold_spans=tuple(gold_span(workspace[edit.path], edit) for edit in edits),
-            limit_s=max(LIMIT_S, math.ceil(MAX_SLOWDOWN * self.suite.cpu_s)),
+            limit_s=grading_limit_s(self.suite.cpu_s),
         )
         return BuiltTask(public, hidden, workspace, self.files)
 

@@ -8,6 +8,7 @@ of an earlier split is left alone.
 
 import ast
 import hashlib
+import math
 import random
 import re
 import sys
@@ -41,8 +42,9 @@ from envs.tasks.visible import TestFunction, function_of, visible_tree
 GENERATOR = "projects/5"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
-LIMIT_S = 10.0  # of one grading: 5 times the toolz suite's cold time of 1.4 s, rounded up
+LIMIT_S = 10.0  # of one grading at least: 5 times the toolz suite's cold time of 1.4 s, rounded up
 MAX_SUITE_CPU_S = LIMIT_S / 2  # of a whole suite, for a grader that shares its processor
+_SLOWER = 5  # a grading may be than its suite: on another machine, with the bug, beside others
 STATEMENT_CHARS = 400
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 NUM_DESCRIBING_TRIES = 3  # that the sandbox may spoil before a task is dropped
@@ -188,10 +190,19 @@ def assemble(
         gold_edits=edits,
         gold_patch=gold_patch(workspace, mended),
         gold_spans=tuple(gold_span(workspace[edit.path], edit) for edit in edits),
-        limit_s=LIMIT_S,
+        limit_s=grading_limit_s(project.suite_s),
         runtime=project.runtime,
     )
     return BuiltTask(public, hidden, workspace, files)
+
+
+def grading_limit_s(suite_s: float) -> float:
+    """Return how long a grading may compute, in steps of 5 s: times of suites vary a little.
+
+    Args:
+        suite_s: CPU seconds that the whole suite took when the project was pinned.
+    """
+    return max(LIMIT_S, float(_SLOWER * math.ceil(suite_s)))
 
 
 def describe(task: BuiltTask, *, grader: Grader) -> str:

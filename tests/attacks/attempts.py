@@ -147,7 +147,7 @@ def fools_exit_code(attack: ModuleType, task: BuiltTask) -> bool:
     tree = {**task.tests, **submitted(attack, task)}
     tree = {path: text for path, text in tree.items() if _is_possible(path)}
     run = run_cold(
-        tree, arguments=["-m", "pytest", "-q", "tests/test_calc.py"], ids=(), wall_s=60.0
+        tree, arguments=["-m", "pytest", "-q", "tests/test_calc.py"], ids=(), limit_s=60.0
     )
     return run.status == 0
 

@@ -150,11 +150,16 @@ def open_faulty(
     *,
     equipment: Equipment,
     cache_dir: Path,
+    second_runner_share: float = 0.0,
     shares: Mapping[str, float] = NO_FAULTS,
     seed: int = 0,
     max_servers: int = 6,
 ) -> Iterator[FaultyBench]:
     with make_grader(
-        store, cache_dir=cache_dir, equipment=equipment, max_servers=max_servers
+        store,
+        second_runner_share=second_runner_share,
+        cache_dir=cache_dir,
+        equipment=equipment,
+        max_servers=max_servers,
     ) as grader:
         yield FaultyBench(store, grader, shares=shares, seed=seed)

@@ -153,7 +153,7 @@ def first(values):
 """
     with ForkServer(preload="io") as server:
         grader = IoGrader(server, store_of(task))
-        results = grader._call(task.public, {"calc.py": spy}, hidden.cases, wall_s=20)
+        results = grader._call(task.public, {"calc.py": spy}, hidden.cases, limit_s=20)
     assert results["secretid"][0] == "[True, False, False]"
 
 

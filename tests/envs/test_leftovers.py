@@ -157,7 +157,7 @@ def test_when_the_trusted_side_is_killed_the_server_cleans_up(layers):
 def test_the_second_runner_leaves_nothing(source, status):
     before = remains(os.getpid(), Path("/nowhere"))
     wall_s = 2.0 if source == SLEEP else ENOUGH_S
-    run = run_cold({"m.py": source}, arguments=["m.py"], ids=(), wall_s=wall_s)
+    run = run_cold({"m.py": source}, arguments=["m.py"], ids=(), limit_s=wall_s)
     assert run.status == status
     assert len(run.output) < 2**23
     assert settles(lambda: remains(os.getpid(), Path("/nowhere")) == before)

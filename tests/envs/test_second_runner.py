@@ -90,18 +90,18 @@ def test_the_copy_changes_asserted_equalities_only():
 @pytest.mark.bubblewrap
 def test_an_honest_suite_of_many_kinds_is_believed():
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE}
-    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, wall_s=10) == ""
+    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, limit_s=10) == ""
 
 
 @pytest.mark.bubblewrap
 def test_a_suite_that_does_not_pass_is_doubted():
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE}
     broken = tree | {"calc.py": BROKEN}
-    doubt = SecondRunner().doubt(broken, gold=tree, ids=IDS, wall_s=10)
+    doubt = SecondRunner().doubt(broken, gold=tree, ids=IDS, limit_s=10)
     assert "tests do not pass, such as tests/test_all.py::Test" in doubt
     slow = tree | {"calc.py": f"import time\ntime.sleep(99)\n{FIXED}"}
     runner = SecondRunner()
-    assert "do not pass" in runner.doubt(slow, gold=tree, ids=IDS, wall_s=-5)  # 5 s in all
+    assert "do not pass" in runner.doubt(slow, gold=tree, ids=IDS, limit_s=-5)  # 5 s in all
 
 
 @pytest.mark.bubblewrap
@@ -150,7 +150,7 @@ def test_without_one_that_works_the_failure_says_why(tmp_path):
     programs = [program(tmp_path / name, f"echo {name} is denied") for name in ("this", "that")]
     assert first_that_works([]).failure == "bubblewrap is not installed"
     failure = first_that_works(programs).failure
-    assert failure == "bwrap: this is denied; bwrap: that is denied"
+    assert failure == "second runner: this is denied; second runner: that is denied"
 
 
 def test_where_none_works_only_a_share_above_zero_is_refused():
@@ -165,4 +165,4 @@ def test_where_none_works_only_a_share_above_zero_is_refused():
 def test_a_suite_that_adds_to_the_namespace_of_doctests_is_believed():
     own = "import pytest\n@pytest.fixture(autouse=True)\ndef n(doctest_namespace):\n    pass\n"
     tree = {"calc.py": FIXED, "tests/conftest.py": own, "tests/test_all.py": SUITE}
-    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, wall_s=10) == ""
+    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, limit_s=10) == ""

@@ -1,0 +1,213 @@
+"""A run whose tools fail, hang and are killed: does it end, what does it count, what does it learn?
+
+    python benchmarks/faults.py --out benchmarks/results/faults.md
+
+About 5 minutes on 2 idle CPU cores. First 20 steps of GRPO at the size of configs/smoke.yaml, on
+the real workers and sandbox: of the tool calls 10 % fail, 3 % hang until the deadline and 2 % kill
+their fork-server. Scripts play, so that there is something to learn from. The gradient of every
+step is compared with that of its scorable episodes alone, with a KL term and without. Then, without
+faults, what a call costs through the workers beside one in the process itself, and what that costs
+a run of scripts: its time beside one with threads, as it was before there were workers. The exit
+code is 1 if a gradient differs, anything is left, or a run takes more than 1.5 times as long.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from envs.grading import Equipment, make_grader
+from envs.policies import call, draw_habits
+from envs.records import Outcome, Policy, ToolCall
+from envs.sandbox import probe
+from envs.tasks.store import TaskStore
+from envs.tasks.synthetic import generate
+from envs.workbench import InProcess, TurnDone, Workbench, open_workbench
+from envs.workers import WorkerPool
+from envs.workspace import Changes, Workspace
+from rewards.metrics import count_failed_parts
+from rewards.outcome import is_scorable
+from tests.envs.world import CHAT
+from tests.train.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
+from train.load import load_settings, run_main
+from train.rollouts import Arena, Request
+
+NUM_STEPS, DEADLINE_S = 20, 2.0
+NUM_EPISODES, NUM_ROUNDS, NUM_CALLS = 300, 5, 2_000
+NUM_WORKERS, CONCURRENCY = 6, 8  # as `open_arena` starts on 2 cores
+BOUND, MOST_SLOWER = 1e-6, 1.5
+
+
+class Threads(InProcess):
+    """The same workbench behind threads of the process that plays: the way before workers."""
+
+    async def use_tools(
+        self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float
+    ) -> TurnDone:
+        """See `Bench`."""
+        done = asyncio.to_thread(self._workbench.use_tools, task_id, changes, calls)
+        return await asyncio.wait_for(done, deadline_s)
+
+    async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
+        """See `Bench`."""
+        done = asyncio.to_thread(self._workbench.grade, task_id, files)
+        return await asyncio.wait_for(done, deadline_s)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What workers cost: medians of one run, in which both ways take turns.
+
+    Attributes:
+        through_us: Microseconds of a small tool call through a worker.
+        inside_us: The same call in the process itself.
+        slower: Time of a run of scripts, as a multiple of that with threads.
+        turns: Turns of an episode.
+        episode_ms: Milliseconds of a run for each of its episodes.
+    """
+
+    through_us: float
+    inside_us: float
+    slower: float
+    turns: float
+    episode_ms: float
+
+
+def main(argv: list[str]) -> int:
+    """Run both parts, write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/faults.md")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        run = faulty_run(Path(folder), num_steps=NUM_STEPS, deadline_s=DEADLINE_S)
+        lines, fine = described(run)
+    cost = measured_cost()
+    lines += cost_lines(cost)
+    fine &= cost.slower <= MOST_SLOWER
+    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    return 0 if fine else 1
+
+
+def described(run: FaultyRun) -> tuple[list[str], bool]:
+    """Return what to say of the run with faults, and whether all is as it should be."""
+    steps = range(1, NUM_STEPS + 1)
+    episodes = [run.episodes(step) for step in steps]
+    everything = [episode for step in episodes for episode in step]
+    broken = [sum(not is_scorable(episode) for episode in step) for step in episodes]
+    parts = {part: num for part, num in count_failed_parts(everything).items() if num}
+    with_kl = run.differences()
+    run.trainer.beta = 0.0
+    without = run.differences()
+    turns = sum(len(episode.turns) for episode in everything)
+    lines = [
+        "# Runs whose tools fail",
+        "",
+        f"`python benchmarks/faults.py`; sandbox level {probe().level}. {NUM_STEPS} steps of GRPO, "
+        f"{len(everything)} episodes with {turns} turns on record; of the tool calls "
+        + ", ".join(f"{share:.0%} {name.replace('_', ' ')}" for name, share in FAULTS.items())
+        + f"; deadline {DEADLINE_S:g} s. It ended by itself after step "
+        f"{run.trainer.state.global_step}, in {run.seconds:.0f} s. Left: {run.left or 'nothing'}.",
+        "",
+        f"Unscorable: {sum(broken)} of {len(everything)} episodes, in {sum(map(bool, broken))} "
+        f"steps ({', '.join(f'{part} {num}' for part, num in parts.items())}).",
+        "",
+        "Difference of a step's gradient to that of its scorable episodes alone, in parts of the "
+        "norm of the latter:",
+        "",
+        "| | median | largest |",
+        "|---|---|---|",
+        f"| KL weight {KL_WEIGHT:g} | {median(with_kl):.1e} | {max(with_kl):.1e} |",
+        f"| KL weight 0 | {median(without):.1e} | {max(without):.1e} |",
+    ]
+    fine = max(*with_kl, *without) < BOUND and not run.left
+    return lines, fine and run.trainer.state.global_step == NUM_STEPS
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """Return what to say of the cost of workers."""
+    share = cost.turns * (cost.through_us - cost.inside_us) / 1000 / cost.episode_ms
+    return [
+        "",
+        f"Cost: a small tool call takes {cost.through_us / cost.inside_us:.1f} times as long "
+        f"through a worker as in the process itself; at {cost.turns:.1f} turns that is {share:.1%} "
+        f"of a scripted episode. A run of scripts takes {cost.slower:.2f} times as long with "
+        f"{NUM_WORKERS} workers as with threads ({CONCURRENCY} episodes at a time).",
+    ]
+
+
+def measured_cost() -> Cost:
+    """Play the same scripted episodes through workers and through threads, in turns."""
+    settings = load_settings(ROOT / "configs" / "tiny.yaml", [])
+    tasks = list(generate(NUM_EPISODES, split="train", seed=0))
+    store, cache = TaskStore.of(tasks), ROOT / ".cache" / "tightrope"
+    equipment = Equipment.find(store, cache_dir=cache)
+    opener = partial(
+        open_workbench, store, equipment=equipment, second_runner_share=0.0, cache_dir=cache
+    )
+    requests = [Request(t.public.id, f"g/{n}", 0, 560, n) for n, t in enumerate(tasks)]
+    with (
+        make_grader(store, cache_dir=cache, equipment=equipment) as grader,
+        WorkerPool(opener, num_workers=NUM_WORKERS) as pool,
+    ):
+        workbench = Workbench(store, grader)
+        arenas = [
+            Arena(store, CHAT, settings, bench, settings.context.max_turns)
+            for bench in (Threads(workbench), pool)
+        ]
+        times: list[list[float]] = [[], []]
+        for number in range(NUM_ROUNDS + 1):
+            for arena, found in zip(arenas, times, strict=True):
+                began = time.perf_counter()
+                episodes = arena.play_all(
+                    requests, partial(_script, arena), policy="script", concurrency=CONCURRENCY
+                )
+                if number:  # the first round starts workers and plays references
+                    found.append(time.perf_counter() - began)
+        through_us, inside_us = asyncio.run(_trips(pool, workbench, tasks[0].public))
+    return Cost(
+        through_us,
+        inside_us,
+        slower=median(b / a for a, b in zip(*times, strict=True)),
+        turns=sum(len(episode.turns) for episode in episodes) / len(episodes),
+        episode_ms=1000 * median(times[1]) / len(episodes),
+    )
+
+
+async def _trips(pool: WorkerPool, workbench: Workbench, task: Any) -> tuple[float, float]:
+    """Return microseconds of a small call through a worker and inside, each the median."""
+    calls = (call("read_lines", path=task.editable[0], start=1, end=4),)
+    fresh = Workspace.of({}, ()).changes()
+    through, inside = [], []
+    for _ in range(NUM_CALLS):
+        began = time.perf_counter()
+        await pool.use_tools(task.id, fresh, calls, deadline_s=60)
+        between = time.perf_counter()
+        workbench.use_tools(task.id, fresh, calls)
+        through.append(between - began)
+        inside.append(time.perf_counter() - between)
+    return 1e6 * median(through), 1e6 * median(inside)
+
+
+def _script(arena: Arena, request: Request) -> Policy:
+    rng = random.Random(request.seed)
+    kind = "careful" if rng.random() < 0.6 else "wasteful"
+    habits = draw_habits(kind, rng=rng)  # type: ignore[arg-type]
+    return arena.script(arena.store.public[request.task_id], kind, habits=habits)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
