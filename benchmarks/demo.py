@@ -28,7 +28,8 @@ from envs.jsonl import read_records, read_rows
 from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
 from rewards.seeds import share_of_the_way_over_seeds
-from train.load import load_settings, run_main
+from train.ending import run_main
+from train.load import load_settings
 from train.run_dir import Stage, StageDir, changed_inputs, config_changes
 
 ROOT = Path(__file__).resolve().parents[1]

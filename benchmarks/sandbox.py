@@ -37,7 +37,7 @@ from envs.grading import NUM_CANARIES
 from envs.sandbox import probe
 from envs.second_runner import SecondRunner, bubblewrap, run_cold
 from envs.suite import run_suite
-from train.load import run_main
+from train.ending import run_main
 from train.progress import Progress
 
 TREE = {

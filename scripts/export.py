@@ -7,9 +7,8 @@ that exists is refused unless `--clean` is given: it may be served from there. `
 adds what is missing.
 """
 
-import sys
-
 from train.load import COMMON_FLAGS, Flag, parse_command
+from train.output import keep_log, say
 from train.progress import Progress
 from train.run_dir import Stage, open_stage, require, stage_dir
 
@@ -45,6 +44,7 @@ def main(argv: list[str]) -> int:
         reopen=not all(folder.is_dir() for folder in folders),
         inputs=inputs,
     )
+    keep_log(stage.path)
     if not stage.is_done():
         from train.export import export
 
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
             facts = export(settings, stage, report=report, merged=merged)
         if facts["changed_by_grpo"] is False:
-            sys.stderr.write("note: GRPO left the adapter as the warm start made it: no signal\n")
+            say("note: GRPO left the adapter as the warm start made it: no signal")
         stage.finish(facts, output=stage.path / "adapter")
     for folder in folders:
         print(folder)

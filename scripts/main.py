@@ -6,6 +6,7 @@ torch. Training is not a verb: `accelerate launch train/grpo.py` starts one proc
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,7 +20,8 @@ if not __package__:  # run as a file: look from the repository root, where `scri
     sys.modules["tightrope_cli"] = package
 
 from envs.errors import UserError
-from train.load import run_main
+from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.hub import switch_telemetry_off
 
 VERBS = {
     "doctor": "check this machine, and say what would mend it",
@@ -29,7 +31,9 @@ VERBS = {
     "evaluate": "measure policies on held-out tasks",
     "report": "write one HTML page about a run",
     "export": "write a servable adapter",
+    "launch": "start a training stage, one process per device, as `accelerate launch` does",
 }
+STAGES = {"demos", "evaluate", "export", "report"}  # have a log file in their folder
 
 USAGE = """usage: tightrope VERB [...]
 
@@ -52,7 +56,12 @@ exit codes: 0 fine, 1 the run failed, 2 the user's error, 130 Ctrl-C
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    return run_main(_dispatch, sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    switch_telemetry_off(os.environ)
+    if COMMAND_VARIABLE in os.environ:
+        end_with_parent()
+    typed = os.environ.get(COMMAND_VARIABLE, "tightrope")
+    return run_main(_dispatch, argv, command=typed, has_log=bool({*argv[:1]} & STAGES))
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -6,7 +6,6 @@ Weights go to `models/NAME` in $TIGHTROPE_CACHE, or in the cache of the working 
 """
 
 import difflib
-import sys
 from pathlib import Path
 
 from envs.errors import UserError
@@ -43,7 +42,7 @@ def main(argv: list[str]) -> int:
         ],
     )
     name, cache = flags["name"], flags["cache"] or default_cache()
-    with Progress(f"fetch {name}", unit="steps", stream=sys.stderr) as progress:
+    with Progress(f"fetch {name}", unit="steps") as progress:
 
         def report(what: str) -> None:
             progress.advance(note=what)

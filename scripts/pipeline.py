@@ -4,11 +4,13 @@
 
 `make demo` and `make smoke` are this file. Each stage is the command that a user would type; one
 that wrote its `done` marker is skipped, a half-done one is resumed or started over. Dotted
-overrides go to every stage.
+overrides go to every stage. However a stage ends, the last line is the command that goes on.
 """
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.errors import UserError
-from train.load import COMMON_FLAGS, Command, parse_command, run_main
+from train.ending import COMMAND_VARIABLE, Terminated, run_main
+from train.load import COMMON_FLAGS, Command, parse_command
+from train.output import say
 from train.progress import duration
 from train.run_dir import COMMANDS, Stage, config_changes, require, stage_dir
 
@@ -60,15 +64,37 @@ def main(argv: list[str]) -> int:
         arguments = ["--config", str(command.config), *_flags(command, stage), *overrides]
         print(f"{title}: {COMMANDS[stage]} {' '.join(arguments)}", flush=True)
         began = time.monotonic()
-        code = subprocess.run(
-            [*_executable(COMMANDS[stage]), *arguments], env=_environment(), check=False
-        ).returncode
-        if code:
-            sys.stderr.write(f"{title} stopped; mend the cause, then run the same command again\n")
+        code = _exit_code([*_executable(COMMANDS[stage]), *arguments])
+        if code or not _is_done(command, stage):
+            say(f"{title} stopped{_why(command, stage, code)}; to go on: {_again(argv)}")
             return code if code > 0 else 1
         timings.append(f"{stage} {duration(time.monotonic() - began)}")
     _show_results(command, timings)
     return 0
+
+
+def _exit_code(line: list[str]) -> int:
+    """Run a stage and return its exit code, negative for a signal; see it through to its end."""
+    process = subprocess.Popen(line, env=_environment())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt as error:  # Ctrl-C reached the stage as well
+            if isinstance(error, Terminated):
+                process.terminate()
+
+
+def _why(command: Command, stage: Stage, code: int) -> str:
+    """Say what the stage could not say itself, and where its log is."""
+    log = stage_dir(command.settings, stage).path / "log.txt"
+    where = f" (log: {log})" if code not in (0, 2, 130) and log.is_file() else ""
+    return f", killed by {signal.Signals(-code).name}{where}" if code < 0 else where
+
+
+def _again(argv: list[str]) -> str:
+    """Return the same command, as it was typed; `--clean` would start over."""
+    program = sys.orig_argv[: len(sys.orig_argv) - len(argv)]
+    return shlex.join([*program, *(word for word in argv if word != "--clean")])
 
 
 def _is_done(command: Command, stage: Stage) -> bool:
@@ -102,12 +128,15 @@ def _executable(command: str) -> list[str]:
     program, *rest = command.split()
     if program == "tightrope":
         return [sys.executable, str(ROOT / "scripts" / "main.py"), *rest]
-    return [sys.executable, "-m", "accelerate.commands.launch", str(ROOT / rest[-1])]
+    return [sys.executable, str(ROOT / "scripts" / "main.py"), "launch", str(ROOT / rest[-1])]
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment with all cores for torch: accelerate would grant a CPU run one."""
-    return {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ}
+    """Return the environment of a stage: it leaves the last word to this file.
+
+    All cores are for torch: accelerate would grant a run on a CPU one.
+    """
+    return {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, COMMAND_VARIABLE: ""}
 
 
 def _show_results(command: Command, timings: list[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from envs.errors import UserError
 from tightrope_cli.pages.report import build_report
 from train.load import COMMON_FLAGS, parse_command
+from train.output import keep_log
 from train.run_dir import open_stage, stage_dir
 
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{run_dir} is missing: there is no run to report on", remedy=remedy)
     # made from files that stay: replacing it loses nothing, so nobody has to ask for that
     stage = open_stage(command.settings, "report", clean=True)
+    keep_log(stage.path, resumes=False)
     page = build_report(run_dir, stage.path / "index.html")
     from tightrope_cli.pages.plots import write_figures  # matplotlib takes a second to load
 

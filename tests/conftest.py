@@ -14,6 +14,7 @@ from envs.second_runner import REMEDY, bubblewrap_failure
 # default it spins, and beside other work takes the core from the one it waits for: two to three
 # times slower (tests/train/test_grpo_trainer.py on two cores beside about fifteen busy processes).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # as every command does for itself
 settings.register_profile(
     "tightrope", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )

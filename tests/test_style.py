@@ -68,3 +68,14 @@ def test_the_checks_see_what_they_look_for() -> None:
     assert loose_lines("x = text.splitlines()[0]") == ["line 1: splitlines"]
     assert foreign_comments("x = 1  # \u00fcber\n") == ["line 1: # \u00fcber"]
     assert foreign_comments("x = '\u00fc'  # plain\n") == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PRODUCT if path.relative_to(ROOT).parts[0] in ("train", "scripts")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_lines_for_the_user_go_to_the_terminal(path: Path) -> None:
+    """While a stage runs, `sys.stderr` is its log; `train.output.say` writes to the terminal."""
+    text = path.read_text(encoding="utf-8")
+    assert "sys.stderr.write" not in text and "file=sys.stderr" not in text

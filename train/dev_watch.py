@@ -15,7 +15,6 @@ Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes
 
 import math
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -31,6 +30,7 @@ from rewards.cost import billed_tokens
 from rewards.intervals import by_task
 from rewards.outcome import is_scorable, is_solved
 from rewards.pressure import NUM_DROPS_TO_STOP, paired_drop
+from train.output import say
 from train.rollouts import Request
 from train.run_dir import StageDir, write_whole
 
@@ -133,7 +133,7 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         if self._stage.is_main:
             self._stage.write_episodes(_name(step), (e.model_dump_json() for e in episodes))
             self._write_rows()
-            sys.stderr.write(describe(row, stopped=self.stopped) + "\n")
+            say(describe(row, stopped=self.stopped))
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Delete adapters that cannot become the best; not before: a resume may need them."""

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
 from train.conflicts import check_groups
-from train.hub import shape_folder
-from train.load import Command, end_with_launcher, parse_command, run_main
+from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.hub import shape_folder, switch_telemetry_off
+from train.load import Command, parse_command
+from train.output import keep_log, say
 
 if TYPE_CHECKING:
     from train.dev_watch import DevWatch
@@ -76,6 +78,7 @@ def main(argv: list[str]) -> int:
         inputs=inputs,
     )
     processes.wait_for_everyone()  # the main process may have deleted the last run
+    keep_log(stage.path, rank=processes.process_index, stdout=True)
     if not stage.is_done():
         train(command, stage)
     return 0
@@ -108,7 +111,7 @@ def check_gate(sft: "StageDir", *, force: bool) -> None:
                 "(sft.num_demonstrations, sft.forced_share), or pass --force"
             ),
         )
-    sys.stderr.write(f"gate passed by --force: {text}\n")
+    say(f"gate passed by --force: {text}")
 
 
 def train(command: Command, stage: "StageDir") -> None:
@@ -244,11 +247,11 @@ def announce(settings: "Settings", model: Any, stage: "StageDir", arena: "Arena"
 
     count, grpo = count_parameters(model), settings.grpo
     if stage.is_main:
-        sys.stderr.write(
+        say(
             f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
             f"({count.share:.2%}); {len(arena.store.split('train')):,} tasks; "
             f"{grpo.groups_per_step} groups x {grpo.group_size} = "
-            f"{grpo.groups_per_step * grpo.group_size} episodes per step; writes {stage.path}\n"
+            f"{grpo.groups_per_step * grpo.group_size} episodes per step; writes {stage.path}"
         )
 
 
@@ -276,5 +279,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    end_with_launcher()
-    sys.exit(run_main(main, sys.argv[1:]))
+    end_with_parent()
+    switch_telemetry_off(os.environ)
+    typed = os.environ.get(COMMAND_VARIABLE, "accelerate launch train/grpo.py")
+    sys.exit(run_main(main, sys.argv[1:], command=typed, has_log=True))

@@ -227,9 +227,6 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.old_logps = old_logps
         self.current_gradient_accumulation_steps = 1
 
-    def _send_telemetry(self) -> None:
-        """Send nothing: the stock trainer reports its use to a hub when it is built."""
-
     def _prepare_inputs(self, generation_batch: list[dict[str, str]]) -> list[dict[str, Any]]:
         """Roll out this rank's groups and return its micro-batches in the form of TRL's loss."""
         task_ids = tuple(row["task_id"] for row in generation_batch[:: self.num_generations])

@@ -6,13 +6,25 @@ all of them obey a client's own limit. So one question is asked in a thread, and
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from envs.errors import UserError
 from train.settings import ModelSettings
 
 WAIT_S = 6.0  # leaves room for imports below the promised 15 s
+
+
+TELEMETRY_OFF = {"HF_HUB_DISABLE_TELEMETRY": "1"}  # of all Hugging Face libraries and TRL
+
+
+def switch_telemetry_off(environ: MutableMapping[str, str]) -> None:
+    """Switch the telemetry of libraries off, unless the user decided otherwise.
+
+    To be called by entry points, before the libraries are imported: they read it once.
+    """
+    for name, value in TELEMETRY_OFF.items():
+        environ.setdefault(name, value)
 
 
 def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:

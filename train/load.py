@@ -3,21 +3,15 @@
     accelerate launch train/grpo.py --config configs/tiny.yaml --grpo.learning_rate 2e-6
 
 Every command parses its line with `parse_command` (or `parse_flags` where no experiment is
-involved) and runs inside `run_main`, which turns errors into exit codes: 0 fine, 1 the run failed,
-2 the user's error, 130 Ctrl-C.
+involved) and runs inside `train.ending.run_main`, which turns errors into exit codes.
 """
 
 import argparse
-import ctypes
 import difflib
 import json
-import logging
 import os
 import shlex
-import signal
-import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,18 +19,10 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from envs.errors import InfrastructureError, UserError, storage_error
+from envs.errors import UserError
 from train.conflicts import ConflictError
 from train.fields import describe_fields, field_rows, section_of
 from train.settings import RunSettings, Settings
-
-# What torch's collectives say when a peer dies: gloo, then NCCL.
-_LOST_PEER = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "remote process exited",
-    "NCCL communicator was aborted",
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +72,6 @@ COMMON_FLAGS = (
     Flag("--force", "go on although a check refuses", kind=bool),
 )
 DEBUG = Flag("--debug", "show the traceback of a user's error", kind=bool)
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CACHE_VARIABLE = "TIGHTROPE_CACHE"
 CONFIG = Flag("--config", "the experiment's YAML file, such as configs/tiny.yaml", kind=Path)
 
@@ -134,44 +119,6 @@ def parse_flags(
     """Parse a command that needs no experiment; returns its arguments by name, and `debug`."""
     parser = _parser(prog, description, example, flags=[*flags, DEBUG])
     return vars(parser.parse_args(list(argv)))
-
-
-def run_main(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> int:
-    """Run `main(argv)` and return the exit code: 0 fine, 1 failed, 2 user's error, 130 Ctrl-C."""
-    # where DeepSpeed is installed, it says on standard output that there is no GPU
-    logging.getLogger("DeepSpeed").addFilter(lambda r: "Setting accelerator" not in r.getMessage())
-    try:
-        return main(list(argv)) or 0
-    except UserError as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; to go on, run the same command again with --resume\n")
-        return 130
-    except Exception as error:
-        if isinstance(error, InfrastructureError):
-            remedy = "look at the machine's load; `tightrope doctor` checks the sandbox; --resume"
-            code, text = 1, f"the sandbox failed: {error}. Remedy: {remedy}"
-        elif told := storage_error(error):
-            code, text = 2, str(told)
-        elif any(sign in str(error) for sign in _LOST_PEER):
-            remedy = "see what ended it (memory?), then run the same command with --resume"
-            said = str(error).partition("\n")[0][:200]
-            code, text = 1, f"another process of this run has ended (got: {said}). Remedy: {remedy}"
-        else:
-            traceback.print_exc()
-            return 1
-        if "--debug" in argv:
-            traceback.print_exc()
-        sys.stderr.write(f"error: {text}\n")
-        return code
-
-
-def end_with_launcher() -> None:
-    """Ask Linux for a SIGTERM when the launcher dies: `accelerate launch` does not pass it on."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def default_cache() -> Path:

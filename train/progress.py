@@ -11,12 +11,13 @@ for as fast as the later half of what this process did. What it found done is no
 work: `update` says where things stand, and only what lies between two such calls took time.
 """
 
-import sys
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Self, TextIO, TypeVar
+
+from train.output import terminal
 
 Item = TypeVar("Item")
 
@@ -51,7 +52,7 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         self.done, self.note = 0, ""
         self._every_s, self._clock = every_s, clock
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = stream if stream is not None else terminal()
         self._enabled = enabled
         self._began = self._last = clock()
         self._marks: list[tuple[float, int]] = []  # when how many were done
@@ -128,11 +129,12 @@ class Progress:
         now, (last_s, done) = self._clock(), self._marks[-1]
         half = bisect_right(self._marks, ((self._marks[0][0] + now) / 2, done)) - 1
         first_s, before = self._marks[min(half, len(self._marks) - 2)]
-        num_new, chunk = done - before, done - self._marks[-2][1]
-        # what is under way takes as long as its like did, until it has taken longer
-        each_s = max((last_s - first_s) / num_new, (now - first_s) / (num_new + chunk))
-        rest_s = each_s * max(0, self.total - done)
-        return max(0.0, rest_s - min(now - last_s, each_s * chunk))
+        each_s, rest = (last_s - first_s) / (done - before), self.total - done
+        if rest <= 0:
+            return 0.0
+        # what is under way takes as long as its like did; overdue, as long again as it is late
+        chunk = min(done - self._marks[-2][1], rest)
+        return each_s * (rest - chunk) + abs(each_s * chunk - (now - last_s))
 
     def _mark(self) -> None:
         if self._marks and self._marks[-1][1] == self.done:

@@ -1,11 +1,11 @@
 """From TRL's trainers to the run directory: one metrics row per step, and progress lines."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from train.output import say
 from train.progress import Progress
 from train.run_dir import StageDir
 
@@ -70,5 +70,5 @@ class StepRecorder(TrainerCallback):
         if self._print_rows and self._stage.is_main:
             self._progress.report()
         for name in alarms.keys() - self._ringing if self._stage.is_main else ():
-            sys.stderr.write(f"ALARM at step {state.global_step}: {alarms[name]}\n")
+            say(f"ALARM at step {state.global_step}: {alarms[name]}")
         self._ringing = set(alarms)

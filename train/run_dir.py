@@ -16,7 +16,6 @@ import hashlib
 import json
 import platform
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +26,7 @@ import yaml
 
 from envs.errors import UserError
 from envs.jsonl import append_row, joined, json_text, read_rows
+from train.output import say
 from train.settings import Settings
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
@@ -122,9 +122,7 @@ class StageDir:
     def say_stopped(self, step: int) -> None:
         """Say how to go on after a signal ended the stage early."""
         if self.is_main:
-            sys.stderr.write(
-                f"stopped after step {step}, saved; to go on, run the same command with --resume\n"
-            )
+            say(f"stopped after step {step}, saved; to go on, run the same command with --resume")
 
     def finish(self, facts: Mapping[str, Any], *, output: Path) -> None:
         """Write the `done` marker: `facts` about the result, and a digest of the file or folder."""
@@ -199,7 +197,7 @@ def open_stage(
     if found.is_done() or changes:
         state = "is finished, nothing is made again" if found.is_done() else "goes on"
         told = f"; settings changed since: {', '.join(changes)}" if changes else ""
-        sys.stderr.write(f"{found.path} {state}{told}\n")
+        say(f"{found.path} {state}{told}")
     if found.is_done():
         return found
     digests = {each.stage: each.digest() for each in inputs}

@@ -20,8 +20,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
-from train.hub import shape_folder
-from train.load import Command, end_with_launcher, parse_command, run_main
+from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.hub import shape_folder, switch_telemetry_off
+from train.load import Command, parse_command
+from train.output import keep_log, say
 
 if TYPE_CHECKING:
     from envs.records import Episode
@@ -71,6 +73,7 @@ def main(argv: list[str]) -> int:
         inputs=[tasks, demos],
     )
     processes.wait_for_everyone()  # the main process may have deleted the last run
+    keep_log(stage.path, rank=processes.process_index, stdout=True)
     if stage.is_done():
         return 0
     train(command, stage, demos)
@@ -140,10 +143,10 @@ def announce(
     settings: "Settings", stage: "StageDir", count: "ParameterCount", *, lengths: Sequence[int]
 ) -> None:
     """Say what is about to be trained, and on what."""
-    sys.stderr.write(
+    say(
         f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
         f"({count.share:.2%}); {len(lengths):,} segments, {sum(lengths):,} tokens; "
-        f"writes {stage.path}\n"
+        f"writes {stage.path}"
     )
 
 
@@ -350,5 +353,7 @@ def _has_gpu() -> bool:
 
 
 if __name__ == "__main__":
-    end_with_launcher()
-    sys.exit(run_main(main, sys.argv[1:]))
+    end_with_parent()
+    switch_telemetry_off(os.environ)
+    typed = os.environ.get(COMMAND_VARIABLE, "accelerate launch train/sft.py")
+    sys.exit(run_main(main, sys.argv[1:], command=typed, has_log=True))

@@ -1,9 +1,13 @@
 """The whole pipeline through the commands that users type, cut down, and taken up again."""
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,18 +17,50 @@ from train.run_dir import open_stage, stage_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "configs" / "smoke.yaml"
+VERBS = ("tasks", "demos", "launch", "evaluate", "export", "report")
+SCRIPT = str(ROOT / "scripts/pipeline.py")
+# Every Python process of the run notes its name, and each attempt to reach another machine.
+WATCHER = """
+import os, sys
+def note(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        with open(os.environ["WATCHER"], "a") as file:
+            file.write(f"reached out: {event} {args!r} of {sys.orig_argv}\\n")
+try:
+    with open(os.environ["WATCHER"], "a") as file:
+        file.write(f"started: {' '.join(sys.orig_argv)}\\n")
+    sys.addaudithook(note)
+except (KeyError, OSError):  # within the sandbox, whose processes reach nothing
+    pass
+"""
+OUR_LINES = re.compile(
+    r"(generating tasks|checking gold and no-op|demonstrations|warm start|dev tasks|GRPO|export"
+    r"|evaluate \w+): \d+/\d+ \w+ \(\d+ %\), (took )?[\dhms]+( so far| left)?( \| .*)?"
+    r"|tiny: [\d,]+ parameters, .* writes runs/smoke/(sft|grpo)"
+    r"|\d+ played, \d+ kept; .*|gate passed by --force: .*"
+    r"|ALARM at step \d+: .*|dev tasks at step \d+: pass .*"
+)
 
 
-def pipeline(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(ROOT / "scripts/pipeline.py"), "--config", str(SMOKE), *arguments]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True)
+def pipeline(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, SCRIPT, "--config", str(SMOKE), *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
-    shown = pipeline(tmp_path, "--force", "--clean")
+    (tmp_path / "sitecustomize.py").write_text(WATCHER)
+    watched = {"PYTHONPATH": str(tmp_path), "WATCHER": str(tmp_path / "watched")}
+    shown = pipeline(tmp_path, "--force", "--clean", **watched)
     assert shown.returncode == 0, shown.stdout + shown.stderr
+    foreign = [line for line in shown.stderr.splitlines() if not OUR_LINES.fullmatch(line)]
+    assert foreign == [], "what libraries say goes to the logs"
+    noted = (tmp_path / "watched").read_text()
+    assert "reached out" not in noted
+    for started in ("train/sft.py", "train/grpo.py", *(f"main.py {name}" for name in VERBS)):
+        assert re.search(f"started: .*{started} ", noted), f"{started} was not watched"
     run = tmp_path / "runs" / "smoke"
     summary = json.loads((run / "evaluate" / "summary.json").read_text())
     assert summary["schema_version"] == 1
@@ -35,6 +71,7 @@ def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path
     assert any((run / "export").rglob("adapter_model.safetensors"))
     assert len(list((run / "grpo" / "episodes").glob("step_*.jsonl"))) == 2
     assert "held-out tasks" in shown.stdout
+    assert "FutureWarning" in (run / "sft" / "log.txt").read_text()
     assert str(Path("runs/smoke/report/index.html")) in shown.stdout
 
     shutil.rmtree(run / "report")
@@ -52,6 +89,39 @@ def test_a_stage_that_fails_ends_the_pipeline_with_its_exit_code(tmp_path: Path)
     assert "[1/7] build tasks: finished before, skipped" in shown.stdout
     assert shown.returncode in (1, 2)
     assert "[2/7] execute demonstrations stopped" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [
+        (signal.SIGKILL, 1, "[2/7] execute demonstrations stopped, killed by SIGKILL (log: {log})"),
+        (signal.SIGTERM, 1, "[2/7] execute demonstrations stopped (log: {log})"),
+        (signal.SIGINT, 130, "[2/7] execute demonstrations stopped"),
+    ],
+    ids=["killed", "terminated", "Ctrl-C"],
+)
+def test_however_a_stage_ends_the_last_line_goes_on(
+    tmp_path: Path, number: int, code: int, told: str
+) -> None:
+    counts = {"tasks.train": 8, "tasks.dev": 2, "sft.num_demonstrations": 4000}
+    overrides = [f"--{name}={count}" for name, count in counts.items()]
+    line = [sys.executable, SCRIPT, "--config", str(SMOKE), "--clean", *overrides]
+    running = subprocess.Popen(
+        line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    log = Path("runs/smoke/demos/log.txt")
+    while running.poll() is None and not (tmp_path / log).is_file():
+        time.sleep(0.1)
+    (stage,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    if number == signal.SIGINT:  # as a terminal sends it: to the pipeline and to its stage
+        os.killpg(running.pid, number)
+    else:
+        os.kill(int(stage), number)
+    *_, last = running.communicate(timeout=120)[1].splitlines()
+    assert running.returncode == code
+    again = " ".join(word for word in line if word != "--clean")
+    assert last == f"{told.format(log=log)}; to go on: {again}"
+    assert not Path(f"/proc/{stage}").exists()
 
 
 def test_finished_stages_say_when_settings_changed_since(tmp_path: Path) -> None:

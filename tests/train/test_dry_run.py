@@ -11,8 +11,9 @@ from envs.tasks.build import build
 from tests.train.small_run import CONFIG, ROOT, add_tokenizer, arguments, settings_in
 from train import grpo, sft
 from train.dev_watch import DEV_SAMPLES
+from train.ending import run_main
 from train.estimate import Speed, Workload, episodes_per_step, estimate_memory, stage_seconds
-from train.load import load_settings, run_main
+from train.load import load_settings
 from train.model import ParameterCount
 
 SHAPE = Qwen2Config(

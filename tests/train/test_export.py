@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 from envs.errors import UserError
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
 from tightrope_cli.export import main
+from train.ending import run_main
 from train.export import check_tensors
-from train.load import run_main
 from train.model import load_tokenizer, run_tokenizer
 from train.model_card import evaluation_table, serve_line, write_card
 from train.reload import PROBE, compare_adapter, compare_merged, probe_logits, read_back

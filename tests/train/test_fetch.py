@@ -10,8 +10,9 @@ from envs.records import ToolCall
 from envs.tool_calls import parse_calls
 from tests.train.small_run import ROOT
 from tightrope_cli.model import main
+from train.ending import run_main
 from train.fetch import WHEELS, download, fetch
-from train.load import load_settings, run_main
+from train.load import load_settings
 from train.run_dir import model_dir
 
 NAME = "smollm2-135m"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from envs.errors import UserError
 from train import grpo
+from train.ending import run_main
 from train.fields import field_rows
-from train.load import Flag, load_settings, parse_command, parse_flags, run_main
+from train.load import Flag, load_settings, parse_command, parse_flags
 from train.run_dir import dump_settings
 from train.trl_arguments import with_defaults
 

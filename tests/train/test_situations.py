@@ -16,7 +16,7 @@ from envs.tasks.build import build
 from tests.train.small_run import CONFIG, ROOT, add_base, add_tokenizer, arguments, settings_in
 from tightrope_cli import demos
 from train import grpo
-from train.load import run_main
+from train.ending import run_main
 from train.run_dir import open_stage, stage_dir
 
 SMOLLM2 = ROOT / "configs" / "smollm2.yaml"
