@@ -40,7 +40,8 @@ from rewards.metrics import count_failed_parts
 from rewards.outcome import is_scorable
 from tests.envs.world import CHAT
 from tests.train.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
-from train.load import load_settings, run_main
+from train.ending import run_main
+from train.load import load_settings
 from train.rollouts import Arena, Request
 
 NUM_STEPS, DEADLINE_S = 20, 2.0

@@ -6,15 +6,15 @@ Also puts the run's tokenizer beside them: trained on the task texts for the tin
 base model's own.
 """
 
-import sys
 from collections import Counter
 from datetime import datetime
 from typing import Any
 
 from envs.jsonl import joined_records
 from train.load import parse_command
+from train.output import keep_log, say
 from train.progress import Progress
-from train.run_dir import StageDir, open_stage, require, stage_dir, tasks_dir, write_whole
+from train.run_dir import StageDir, open_stage, require, stage_dir, write_whole
 from train.settings import Settings
 
 
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
     stage = open_stage(
         settings, "demos", resume=command.resume, clean=command.clean, inputs=[tasks]
     )
+    keep_log(stage.path)
     if not stage.is_done():
         stage.finish(run(settings, stage), output=stage.path / "demonstrations.jsonl")
     return 0
@@ -67,9 +68,9 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
             arena, on_progress=lambda solved, wanted: progress.update(solved)
         )
     episodes = result.episodes
-    sys.stderr.write(
+    say(
         f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "
-        "refused: they edit lines that no view had shown\n"
+        "refused: they edit lines that no view had shown"
     )
     write_whole(stage.path / "demonstrations.jsonl", joined_records(episodes))
     return {
@@ -87,19 +88,6 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
 
 def make_tokenizer(settings: Settings, stage: StageDir, *, now: datetime) -> None:
     """Write the run's tokenizer with its chat template, in which `now` is the date for good."""
-    from envs.tasks.store import TaskStore
-    from train.chat_templates import set_run_template
-    from train.model import base_source, load_tokenizer
-    from train.tiny import save_tiny_tokenizer, task_corpus, train_tokenizer
+    from train.vocabulary import new_tokenizer
 
-    folder = stage.path / "tokenizer"
-    if settings.model.kind == "tiny":
-        store = TaskStore.open(tasks_dir(settings))
-        corpus = task_corpus(
-            (task, store.hidden[task.id], store.workspace(task)) for task in store.split("train")
-        )
-        save_tiny_tokenizer(train_tokenizer(corpus), folder)
-        return
-    tokenizer = load_tokenizer(base_source(settings))
-    set_run_template(tokenizer, settings, now=now)
-    tokenizer.save_pretrained(str(folder))
+    new_tokenizer(settings, now=now).save_pretrained(str(stage.path / "tokenizer"))

@@ -1,41 +1,69 @@
 """`tightrope evaluate`: plays held-out tasks with every policy and prints the table.
 
-tightrope evaluate --config configs/tiny.yaml
+    tightrope evaluate --config configs/tiny.yaml
+    tightrope evaluate --config configs/tiny.yaml --policies sft runs/demo/grpo/adapter:greedy
+
+A policy is `base`, `sft`, `grpo`, a script (`gold`, `careful`, `wasteful`, `noop`), the folder of
+an adapter, a checkpoint or a base model, or a model's hub id. `-greedy` behind a name and `:greedy`
+behind a folder take the likeliest token, once per task. Needed are the task set and the stages that
+the policies come from, no others. `--resume` adds policies to those that were played before.
 """
 
 import json
 import sys
+from datetime import datetime
+from pathlib import Path
 
-from train.load import parse_command
-from train.run_dir import Stage, open_stage, require
+from train.load import Command, Flag, parse_command
+from train.output import keep_log
+from train.policy_names import entry_of
+from train.run_dir import Stage, StageDir, open_stage, require, stage_dir
+
+FLAG = "--policies"
 
 
 def main(argv: list[str]) -> int:
     """Run the stage; returns the exit code."""
+    about = (
+        "names as in evaluate.policies, folders of adapters, checkpoints and models, hub ids; "
+        "NAME-greedy and FOLDER:greedy take the likeliest token"
+    )
     command = parse_command(
-        argv,
+        as_setting(argv),
         prog="tightrope evaluate",
         description="Evaluate policies on held-out tasks.",
-        example="tightrope evaluate --config configs/tiny.yaml --evaluate.num_samples 4",
+        example="tightrope evaluate --config configs/tiny.yaml --policies sft grpo/adapter:greedy",
+        flags=[Flag(FLAG, about, nargs="+")],
     )
     settings = command.settings
-    names: list[Stage] = ["tasks", "demos"]
-    played = {name.removesuffix("-greedy") for name in settings.evaluate.policies}
-    names += [name for name in ("sft", "grpo") if name in played]
-    inputs = [require(settings, name, experiment=command.experiment) for name in names]
-    from train.evaluate import evaluate, planned
+    inputs = needed(command)
+    from train.evaluate import check_unchanged, evaluate, is_summarised, planned, read_summary
 
+    now = datetime.now()
+    wanted = planned(settings, now=now)
     if command.dry_run:
-        for series in planned(settings):
-            print(f"{series.name}: {series.num_tasks} tasks x {series.num_samples}")
+        for series in wanted:
+            print(
+                f"{series.name}: {settings.evaluate.num_tasks} tasks x {series.num_samples} "
+                f"({series.sampling}): {series.written}"
+            )
         return 0
+    found = stage_dir(settings, "evaluate")
+    if not command.clean:
+        check_unchanged(settings, found, wanted)
     stage = open_stage(
-        settings, "evaluate", resume=command.resume, clean=command.clean, inputs=inputs
+        settings,
+        "evaluate",
+        resume=command.resume,
+        clean=command.clean,
+        reopen=not is_summarised(found, wanted),
+        inputs=inputs,
     )
+    keep_log(stage.path)
     if stage.is_done():
-        summary = json.loads((stage.path / "summary.json").read_text(encoding="utf-8"))
+        summary = read_summary(stage)
     else:
-        summary = evaluate(settings, stage)
+        summary = evaluate(settings, stage, wanted, now=now)
         stage.finish({"policies": len(summary["policies"])}, output=stage.path / "summary.json")
     from rich.console import Console
 
@@ -44,3 +72,37 @@ def main(argv: list[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(results_table(summary))
     return 0
+
+
+def as_setting(argv: list[str]) -> list[str]:
+    """Return the command line with `--policies A B` as the setting that it stands for."""
+    line, policies, queue = list[str](), list[str](), list(argv)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word.partition("=")
+        if name != FLAG:
+            line.append(word)
+            continue
+        policies += [value] if equals else []
+        while not equals and queue and not queue[0].startswith("--"):
+            policies.append(queue.pop(0))
+        if not policies:
+            line.append(word)  # argparse says that it needs one
+    return [*line, f"--evaluate.policies={json.dumps(policies)}"] if policies else line
+
+
+def needed(command: Command) -> list[StageDir]:
+    """Return the finished stages that the policies come from.
+
+    Raises:
+        UserError: One of them is missing or unfinished.
+    """
+    settings = command.settings
+    entries = [entry_of(text) for text in settings.evaluate.policies]
+    names = {entry.policy for entry in entries}
+    has_adapter = any((Path(name).expanduser() / "adapter_config.json").is_file() for name in names)
+    on_warm_start = settings.model.kind == "tiny" and ("grpo" in names or has_adapter)
+    stages: list[Stage] = ["tasks"]
+    stages += ["sft"] if "sft" in names or on_warm_start else []
+    stages += ["grpo"] if "grpo" in names else []
+    return [require(settings, name, experiment=command.experiment) for name in stages]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Any
 
 from envs.grading import Equipment
 from envs.tasks.store import TaskStore
@@ -22,6 +23,7 @@ def open_arena(
     settings: Settings,
     *,
     max_turns: int | None = None,
+    tokenizer: Any = None,
     deadline_s: float = DEADLINE_S,
     open_bench: Callable[..., AbstractContextManager[Workbench]] = open_workbench,
 ) -> Iterator[Arena]:
@@ -30,6 +32,7 @@ def open_arena(
     Args:
         settings: The experiment; its tasks and tokenizer must exist.
         max_turns: Turns per episode, if other than `context.max_turns`.
+        tokenizer: If other than the run's, which may not be there before a dry run.
         deadline_s: Wall seconds for the tools of one turn, or a grading.
         open_bench: What opens the workbench of each worker.
 
@@ -37,7 +40,7 @@ def open_arena(
         UserError: There is no sandbox, or no second runner where one is asked for.
     """
     store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
-    chat = chat_format(load_tokenizer(run_tokenizer(settings)), settings)
+    chat = chat_format(tokenizer or load_tokenizer(run_tokenizer(settings)), settings)
     share, cache = settings.reward.second_runner_share, cache_dir(settings)
     equipment = Equipment.find(store, second_runner_share=share, cache_dir=cache)
     opener = partial(

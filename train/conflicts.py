@@ -178,4 +178,7 @@ def _count_conflicts(settings: "Settings") -> list[Conflict]:
         fields = ("evaluate.num_tasks", f"tasks.{evaluate.split}")
         reason = f"{evaluate.num_tasks} tasks to evaluate, {available} in the split"
         found.append(Conflict(fields, reason))
+    if tasks.train and not tasks.dev:
+        reason = "the gate before GRPO needs dev tasks; use some, or 0 of both to evaluate only"
+        found.append(Conflict(("tasks.dev", "tasks.train"), reason))
     return found

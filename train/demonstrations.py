@@ -72,10 +72,16 @@ def make_demonstrations(arena: Arena, *, on_progress: Callable[[int, int], None]
         on_progress: Called with (solved, wanted) after each batch.
 
     Raises:
-        UserError: No draw meets a slot's demand, or wasteful habits cost too much.
+        UserError: No task is there, no draw meets a slot's demand, or waste costs too much.
         InfrastructureError: The machine broke an episode again and again.
     """
     tasks = arena.store.split("train")
+    if not tasks:
+        raise UserError(
+            "there are no tasks to demonstrate",
+            got=f"0 in the train split of {arena.store.folder}",
+            remedy="build some (tasks.train); a test-only set can be evaluated only",
+        )
     wanted = arena.settings.sft.num_demonstrations
     solved: dict[int, Episode] = {}
     num_played = num_unseen = 0

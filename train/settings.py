@@ -15,11 +15,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 from rewards.advantages import Method
 from rewards.pressure import PressureKind
 from train.conflicts import ConflictError, find_conflicts
+from train.policy_names import checked_policy
 from train.trl_arguments import converted
 
-PolicyName = Literal[
-    "base", "sft", "sft-greedy", "grpo", "grpo-greedy", "gold", "careful", "wasteful", "noop"
-]
+PolicyName = Annotated[str, AfterValidator(checked_policy)]
 AttentionName = Literal[
     "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
@@ -119,12 +118,12 @@ class TaskSettings(Section):
     """
     dir: str | None = None
     """Folder of the task set; null: .cache/tightrope/tasks/SOURCE-HASH, hash of this section."""
-    train: Count = 2000
+    train: Natural = 2000
     """Tasks to train on; of `projects`, like the next two, the most: what validates counts."""
-    dev: Count = 64
+    dev: Natural = 64
     """Tasks of the gate between warm start and GRPO."""
-    test: Count = 200
-    """Held-out tasks for `evaluate`."""
+    test: Natural = 200
+    """Held-out tasks for `evaluate`; with 0 of the others a set can be evaluated only."""
     seed: Natural = 0
     """Seed of the task set; apart from `run.seed`, so that runs can share tasks."""
     two_site_share: Share = 0.4
@@ -251,9 +250,9 @@ class EvaluateSettings(Section):
         "gold",
         "careful",
     ]
-    """Policies to compare; `-greedy`: one episode per task; scripts such as `gold` are yardsticks.
+    """Policies to compare: names, folders of adapters and models, hub ids (FOLDER:greedy).
 
-    `base` rarely finds the end: it plays 4 turns of at most 32 tasks.
+    `-greedy`: one episode per task; scripts such as `gold` are yardsticks.
     """
 
 

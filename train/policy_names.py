@@ -1,0 +1,90 @@
+"""What an entry of `evaluate.policies` is, by its text alone: a name, a folder, or a hub id.
+
+base  sft  sft-greedy  grpo  gold              this run's policies, and scripts
+runs/x/grpo/checkpoints/checkpoint-40:greedy   an adapter or a model, best token each time
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+SCRIPTS = ("gold", "careful", "wasteful", "noop")
+OF_THE_RUN = ("base", "sft", "grpo")
+SHIPPED = ("smollm2-135m",)  # names of fetched models, which need no slash
+GREEDY_NAME, GREEDY_PLACE = "-greedy", ":greedy"
+_NOT_IN_NAMES = {"/", ".", "..", "~", "checkpoints"}  # parts of a path that tell nothing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry.
+
+    Attributes:
+        text: As it was written.
+        policy: A name, a folder or a hub id, without the suffix for greedy sampling.
+        is_greedy: Takes the likeliest token, once per task.
+        kind: A script, a policy `of_the_run`, or the `place` of an adapter or a model.
+    """
+
+    text: str
+    policy: str
+    is_greedy: bool
+    kind: Literal["script", "of_the_run", "place"]
+
+
+def entry_of(text: str) -> Entry:
+    """Take an entry apart.
+
+    Raises:
+        ValueError: It is nothing that could be played.
+    """
+    if text in SCRIPTS:
+        return Entry(text, text, False, "script")
+    name = text.removesuffix(GREEDY_PLACE).removesuffix(GREEDY_NAME)
+    if name in OF_THE_RUN:
+        return Entry(text, name, name != text, "of_the_run")
+    if name in SCRIPTS:
+        raise ValueError(f"{name} is a script and samples nothing; write '{name}'")
+    place = text.removesuffix(GREEDY_PLACE)
+    if "/" in place or place in (*SHIPPED, ".", "..", "~"):
+        return Entry(text, place, place != text, "place")
+    names = [*OF_THE_RUN, *(f"{each}{GREEDY_NAME}" for each in OF_THE_RUN), *SCRIPTS]
+    near = difflib.get_close_matches(text, names, n=1)
+    hint = f"did you mean '{near[0]}'" if near else f"known: {', '.join(names)}"
+    raise ValueError(f"no policy is called '{text}'; {hint}, or a folder written with a slash?")
+
+
+def checked_policy(text: str) -> str:
+    """Return `text` if it is an entry; for pydantic."""
+    entry_of(text)
+    return text
+
+
+def names_of(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return a name for each policy, for files and tables: of a folder its last, telling parts."""
+    taken = {*SCRIPTS, *OF_THE_RUN}
+    found = {entry.policy: entry.policy for entry in entries if entry.kind != "place"}
+    parts = {entry.policy: _parts(entry.policy) for entry in entries if entry.kind == "place"}
+    for policy, mine in parts.items():
+        others = [theirs for other, theirs in parts.items() if other != policy]
+        for length in range(min(2, len(mine)), len(mine) + 1):
+            name = "-".join(mine[-length:])
+            clash = any("-".join(theirs[-length:]) == name for theirs in others)
+            if not clash and name not in taken:
+                break
+        number = 2
+        while name in taken:
+            name, number = f"{'-'.join(mine)}-{number}", number + 1
+        taken.add(name)
+        found[policy] = name
+    return found
+
+
+def _parts(place: str) -> list[str]:
+    """Return the parts of a path that may stand in a name, which never ends like a greedy one."""
+    parts = [part for part in Path(place).parts if part not in _NOT_IN_NAMES] or ["folder"]
+    safe = [re.sub(r"[^A-Za-z0-9._-]", "_", part) for part in parts]
+    return [f"{part}_" if part.endswith(GREEDY_NAME) else part for part in safe]
