@@ -9,6 +9,7 @@ solved, and what every attack of tests/attacks/sandbox came to that was not held
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -57,6 +58,7 @@ def become_nobody(folder: Path) -> None:
     os.umask(0o022)
     isolation.enter_namespaces()
     places = [sys.base_prefix, sys.prefix, str(ROOT)]
+    copy_sources(folder)
     replace_tmp(folder, keep=[Path(name) for name in places if name.startswith("/tmp/")])
     isolation.enter_private_root(folder, readable=[*places, "/proc", "/tmp"])
     isolation._mount("none", "/tmp", flags=isolation._MS_REMOUNT | isolation._MS_BIND)
@@ -67,6 +69,20 @@ def become_nobody(folder: Path) -> None:
     isolation._mount("proc", "/proc", kind="proc", flags=0)
     tempfile.tempdir = str(isolation.BOX)
     isolation.drop_privileges(NOBODY)
+
+
+def copy_sources(folder: Path) -> None:
+    """Lay a copy of the sources over the checkout, which may belong to its owner alone."""
+    isolation._mount("sources", str(folder), kind="tmpfs", flags=0, data="mode=0755")
+    for name in ("envs", "rewards", "tests", "train"):
+        for source in (ROOT / name).rglob("*.*"):
+            if source.suffix != ".pyc" and source.is_file():
+                target = folder / source.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+    if Path(sys.prefix).is_relative_to(ROOT):
+        isolation._bind(sys.prefix, folder / Path(sys.prefix).relative_to(ROOT))
+    isolation._mount(str(folder), str(ROOT), flags=isolation._MS_BIND | isolation._MS_REC)
 
 
 def replace_tmp(folder: Path, *, keep: list[Path]) -> None:
