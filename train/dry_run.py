@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError
 from envs.grading import make_grader
 from envs.policies import Habits
 from envs.records import Episode, Segment
@@ -179,11 +179,23 @@ def _trainable(base: Any, settings: Settings, stage: Stage) -> Any:
 
 
 def _play(arena: Arena, stage: Stage, name: str) -> Episode:
-    """Play a script on the first training task, in the window of the stage's first group."""
+    """Play a script on the first training task, in the window of the stage's first group.
+
+    Raises:
+        InfrastructureError: The machine broke it.
+    """
     task = arena.store.split("train")[0]
     requests = group_requests(arena.settings, [task.id], stage=stage, step=0, group_size=1)
-    script = arena.script(task, name, habits=_THRIFTY if name == "careful" else None)
-    return arena.play_all(requests, lambda request: script, policy=name, concurrency=1)[0]
+    habits = _THRIFTY if name == "careful" else None
+    episode = arena.play_all(
+        requests,
+        lambda request: arena.script(task, name, habits=habits),  # a fresh one for each attempt
+        policy=name,
+        concurrency=1,
+    )[0]
+    if episode.outcome is not None and episode.outcome.unscorable is not None:
+        raise InfrastructureError(episode.outcome.unscorable)
+    return episode
 
 
 def _parameters_text(settings: Settings, stage: Stage, count: ParameterCount) -> str:
