@@ -99,11 +99,14 @@ class LibraryLog:
             sys.stdout = sys.stderr
 
     def write_traceback(self) -> bool:
-        """Write the traceback of the error being handled; False if there is no file for it."""
+        """Write the traceback of the error being handled; False if there is no room for it."""
         if self.path is None:
             return False
-        with self.path.open("a", encoding="utf-8") as file:
-            traceback.print_exc(file=file)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+        except OSError:
+            return False
         return True
 
     def _take(self, number: int) -> None:
