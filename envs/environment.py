@@ -47,8 +47,10 @@ from envs.tools import (
     ToolError,
     ToolResult,
     no_sandbox,
+    offered,
     parse_range,
     typed,
+    unknown_tool,
 )
 from envs.workspace import Workspace
 
@@ -90,7 +92,7 @@ class Environment:
         chat: Encodes and parses for the policy.
         system: The system prompt.
         limits: Window and other bounds.
-        strategy: `learned` offers evict and compact, `full_history` refuses them.
+        strategy: `learned` offers note, evict and compact, `full_history` has none of them.
         run_visible: Runs visible tests on given files, for `step`.
     """
 
@@ -108,6 +110,7 @@ class Environment:
         self.task, self.limits = task, limits
         self.workspace = Workspace.of(files, task.editable)
         self._chat, self._system, self._strategy = chat, system, strategy
+        self._names = offered(strategy)
         self._run_visible = run_visible
         self._notes: list[tuple[Noted, int]] = []
         self._summary = ""
@@ -183,6 +186,8 @@ class Environment:
         # nothing is carried out behind a submit, so there may be fewer answers than calls
         for index, (call, answer) in enumerate(zip(calls, answers, strict=False)):
             try:
+                if call.error is None and call.name not in self._names:
+                    raise ToolError(unknown_tool(self._names))
                 if call.name in ("evict", "compact") and call.error is None:
                     self._check_rewrite(call, is_last=index == len(calls) - 1, evicted=evicted)
                 if call.name == "compact" and any(result.is_error for result in results):
@@ -292,8 +297,6 @@ class Environment:
         return self._chat.decode(ids) + note, ()
 
     def _check_rewrite(self, call: ToolCall, *, is_last: bool, evicted: list[str]) -> None:
-        if self._strategy == "full_history":
-            raise ToolError(f"{call.name} is not available")
         if self.view().num_rewrites >= self.limits.max_rewrites:
             raise ToolError(f"at most {self.limits.max_rewrites} rewrites")
         if call.name == "compact":

@@ -3,7 +3,8 @@
 The example of a call is written as the model's own chat template writes calls.
 """
 
-from envs.tools import brief_descriptions
+from envs.records import Strategy
+from envs.tools import brief_descriptions, offered
 
 SYSTEM_SHORT = "Repair the code."
 SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
@@ -11,19 +12,22 @@ SYSTEM = """You repair Python code inside a small context window. Answer with to
 Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
 you need, not whole files; evict results that are used up; compact before the window is full; submit
 when it is repaired."""
+_ON_REWRITES = "evict results that are used up; compact before the window is full; "
 
 
-def system_prompt(tools: str, *, example: str) -> str:
-    """Return the shipped system prompt.
+def system_prompt(tools: str, strategy: Strategy = "learned", *, example: str) -> str:
+    """Return the shipped system prompt; it names the tools that there are, and no others.
 
     Args:
         tools: `prompt.tools`: full, brief or none.
+        strategy: `context.strategy`, which decides on the tools.
         example: A call as the chat template writes it.
     """
     if tools == "none":
         return SYSTEM_SHORT
-    text = SYSTEM.replace("{example}", example)
-    return text + ("\nTools:\n" + brief_descriptions() if tools == "brief" else "")
+    text = SYSTEM.replace(_ON_REWRITES, "") if strategy == "full_history" else SYSTEM
+    text, names = text.replace("{example}", example), offered(strategy)
+    return text + ("\nTools:\n" + brief_descriptions(names) if tools == "brief" else "")
 
 
 def no_call(example: str) -> str:

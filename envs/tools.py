@@ -15,7 +15,7 @@ from typing import Any
 from envs.errors import InfrastructureError
 from envs.lenient_json import decode
 from envs.malformed import Malformed, clip
-from envs.records import JsonValue, Span, TestReport, ToolCall
+from envs.records import JsonValue, Span, Strategy, TestReport, ToolCall
 from envs.syntax import parse_python
 from envs.workspace import Workspace
 
@@ -33,6 +33,7 @@ NAMES = (
     "submit",
 )
 REWRITES = ("evict", "compact")
+_OF_REWRITES = ("note", *REWRITES)  # where nothing is rewritten there is nothing to keep
 RunVisible = Callable[[dict[str, str], str], TestReport]
 _MAX_HITS = 20
 _CONTEXT_LINES = 1
@@ -247,7 +248,7 @@ class Toolbox:
         if call.error is not None:
             raise ToolError(call.error)
         if call.name not in NAMES:
-            raise ToolError("unknown tool, use one of: " + ", ".join(NAMES))
+            raise ToolError(unknown_tool(NAMES))
         tool: Callable[..., ToolResult] = getattr(self, call.name)
         return tool(**checked_arguments(tool, call.arguments))
 
@@ -343,10 +344,21 @@ def parse_range(lines: str) -> tuple[int, int] | None:
     return (start, end) if 1 <= start <= end else None
 
 
-def brief_descriptions() -> str:
+def offered(strategy: Strategy) -> tuple[str, ...]:
+    """Return the tools of a context strategy: `full_history` has none that rewrite the context."""
+    left_out = _OF_REWRITES if strategy == "full_history" else ()
+    return tuple(name for name in NAMES if name not in left_out)
+
+
+def unknown_tool(names: Sequence[str]) -> str:
+    """Return what a call of a tool that is not among `names` is told."""
+    return "unknown tool, use one of: " + ", ".join(names)
+
+
+def brief_descriptions(names: Sequence[str] = NAMES) -> str:
     """One line per tool, signature and first line of its docstring (`prompt.tools: brief`)."""
     rows = []
-    for name in NAMES:
+    for name in names:
         tool = getattr(Toolbox, name)
         parameters = ", ".join(p for p in inspect.signature(tool).parameters if p != "self")
         first = (inspect.getdoc(tool) or "").partition("\n")[0]

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -104,7 +104,9 @@ class Arena:
             task,
             self.store.workspace(task),
             chat=self.chat,
-            system=system_prompt(self.settings.prompt.tools, example=self.chat.example),
+            system=system_prompt(
+                self.settings.prompt.tools, context.strategy, example=self.chat.example
+            ),
             limits=Limits(
                 window_tokens=window_tokens,
                 max_turns=self.max_turns,
@@ -118,7 +120,9 @@ class Arena:
     def script(
         self, task: RepairTask, name: str, *, habits: Habits | None = None
     ) -> ScriptedPolicy:
-        """Return a scripted policy for one episode of `task`."""
+        """Return a scripted policy for one episode of `task`, that uses the tools there are."""
+        if self.settings.context.strategy == "full_history":
+            habits = replace(habits or Habits(), rewrite="none", note=False)
         script = make_script(
             name,  # type: ignore[arg-type]
             task=task,

@@ -140,7 +140,9 @@ def test_rewrites_are_refused_when_small_unknown_too_many_or_not_offered() -> No
     assert "at most 1 rewrites" in environment.view().observations[-1].text
     whole = new_environment(strategy="full_history")
     whole.step(sample_of([call("compact", summary="x")]))
-    assert "not available" in whole.view().observations[-1].text
+    said = whole.view().observations[-1].text
+    assert "unknown tool" in said
+    assert "evict" not in said
 
 
 def test_compact_must_be_the_last_call_of_its_turn() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.policies import call
+from envs.prompts import system_prompt
 from envs.records import Span, TestReport, ToolCall
 from envs.tools import (
     NAMES,
@@ -18,6 +19,7 @@ from envs.tools import (
     ToolError,
     brief_descriptions,
     checked_arguments,
+    offered,
     parse_range,
 )
 from envs.workspace import Workspace
@@ -97,6 +99,16 @@ def test_every_tool_has_a_line_for_the_model() -> None:
     rows = brief_descriptions().splitlines()
     assert [row.split("(")[0] for row in rows] == list(NAMES)
     assert all(row.endswith(".") for row in rows)
+
+
+def test_full_history_offers_nothing_that_rewrites() -> None:
+    left_out = {"note", "evict", "compact"}
+    assert set(offered("learned")) - set(offered("full_history")) == left_out
+    for tools in ("full", "brief", "none"):
+        prompt = system_prompt(tools, "full_history", example="")
+        assert not any(name in prompt for name in left_out)
+        assert "submit" in prompt or tools == "none"
+        assert ("evict" in system_prompt(tools, "learned", example="")) == (tools != "none")
 
 
 @given(st.one_of(st.text(max_size=12), st.from_regex(r"[0-9]{1,2}-[0-9]{1,2}", fullmatch=True)))
