@@ -4,7 +4,8 @@
                      base/      the from-scratch model, which no hub has (tiny only)
                      merged/    base and adapter folded into one model (`--merged` only)
 
-An adapter with an empty, non-finite or all-zero content is refused. What was written is read back
+An adapter with an empty or non-finite content is refused, an all-zero one too unless dev tasks
+chose it: then the best was what GRPO started from. What was written is read back
 by a fresh process, tokenizer included, and its logits on a fixed text are compared with those of
 the model as training left it (`train/reload.py`).
 """
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from envs.errors import UserError
 from train.model import load_adapter, load_base, load_tokenizer, run_tokenizer
 from train.model_card import write_card
+from train.output import say
 from train.reload import compare_adapter, compare_merged, probe_logits, read_back
 from train.run_dir import StageDir, stage_dir
 from train.settings import Settings
@@ -50,7 +52,8 @@ def export(
     report("checking the adapter")
     source = stage_dir(settings, "grpo").path / "adapter"
     tensors = read_adapter(source)
-    check_tensors(tensors)
+    if not check_tensors(tensors, may_be_zero=_is_the_start(settings)):
+        say("no step of GRPO was better than its start: the adapter changes nothing")
     report("loading the model")
     model = load_adapter(load_base(settings), source, trainable=False).eval()
     draft = stage.path / ".draft"
@@ -115,12 +118,12 @@ def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse an adapter that cannot be what was trained, or that changes nothing.
+def check_tensors(tensors: Mapping[str, torch.Tensor], *, may_be_zero: bool = False) -> bool:
+    """Refuse an adapter that cannot be what was trained; return whether it changes anything.
 
     Raises:
         UserError: It holds nothing, an empty tensor or a number that is not finite, or every pair
-            of LoRA factors has one that is all zero.
+            of LoRA factors has one that is all zero though it may not be.
     """
     if not tensors:
         raise UserError("the adapter holds no tensors", remedy="train again: the file is broken")
@@ -138,16 +141,24 @@ def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
             got=wild[0],
             remedy="train again with a lower grpo.learning_rate; see grpo/metrics.jsonl",
         )
-    if not any(
+    changes = any(
         tensor.any() and tensors[_partner(name)].any()
         for name, tensor in tensors.items()
         if _partner(name) in tensors and "_A" in name
-    ):
+    )
+    if not changes and not may_be_zero:
         raise UserError(
             "all-zero adapter: GRPO changed nothing",
             remedy="train more steps (grpo.max_steps) until a group has both solved and unsolved "
             "episodes, or warm-start longer (sft.epochs)",
         )
+    return changes
+
+
+def _is_the_start(settings: Settings) -> bool:
+    """Tell whether dev tasks chose the adapter that GRPO started from."""
+    facts = json.loads(stage_dir(settings, "grpo").done.read_text(encoding="utf-8"))
+    return facts.get("best_step") == 0
 
 
 def changed_since_sft(tensors: Mapping[str, torch.Tensor], settings: Settings) -> bool | None:

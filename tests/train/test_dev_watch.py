@@ -30,7 +30,8 @@ def row(
         ([row(0, 0.4, 900), row(5, 0.48, 400), row(10, 0.46, 300)], 5),
         ([row(0, 0.4, 900), row(5, 0.48, 400), row(10, 0.48, 300), row(15, 0.48, 350)], 10),
         ([row(0, 0.5, 900), row(5, 0.5, 800), row(10, 0.2, 100)], 5),
-        ([row(0, 0.5, 100), row(5, 0.5, 900)], 5),
+        ([row(0, 0.5, 100), row(5, 0.5, 900)], 0),
+        ([row(0, 0.5, 900), row(5, 0.4, 100), row(10, 0.4, 100)], 0),
         ([row(0, 0.5, 900), row(5, 0.5, 900)], 5),
         ([row(0, 0.0, None), row(5, 0.0, None)], 5),
         ([row(0, 0.5, 900), row(5, 0.5, 100, flagged=True)], 0),
@@ -39,7 +40,8 @@ def row(
         "the highest",
         "of equals the cheapest",
         "far below never",
-        "not before the first step",
+        "as good but cheaper at the start",
+        "worse with every step",
         "later of equals",
         "none",
         "flagged",
@@ -104,6 +106,19 @@ def test_a_drop_eases_the_pressure_and_a_second_in_a_row_stops(tmp_path: Path) -
     again = Run(tmp_path, [])
     again.begin(step=20)
     assert again.watch.stopped and again.control.should_training_stop, "not forgotten"
+
+
+def test_the_start_stays_while_nothing_is_better(tmp_path: Path) -> None:
+    run = Run(tmp_path, [30, 29, 28])
+    run.begin()
+    run.steps(1, 10)
+    run.watch.on_save()
+    again = Run(tmp_path, [31])
+    again.begin(step=10)
+    for watch in (run.watch, again.watch):
+        assert watch.best_step() == 0 and watch.adapter().is_dir()
+    again.steps(11, 15)
+    assert again.watch.best_step() == 15
 
 
 def test_a_resume_forgets_what_is_later_and_evaluates_it_again(tmp_path: Path) -> None:

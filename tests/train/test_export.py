@@ -49,7 +49,11 @@ def tensors(**replaced: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def test_a_trained_adapter_passes() -> None:
-    check_tensors(tensors())
+    assert check_tensors(tensors())
+
+
+def test_a_start_that_nothing_surpassed_passes_though_it_changes_nothing() -> None:
+    assert not check_tensors(tensors(lora_B=torch.zeros(4, 2)), may_be_zero=True)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +121,10 @@ def test_card_says_how_to_serve_and_what_was_measured(settings: Settings, tmp_pa
 
 
 def test_line_for_a_hub_base_names_its_id_and_the_runs_template(tmp_path: Path) -> None:
-    base = ("--model.base=some/model", "--prompt.tools=brief", "--model.chat_template=chatml")
-    settings = settings_in(tmp_path, *base, "--model.lora_rank=12", "--run.dir=runs")
+    base = ("--model.base=some/model", "--model.tiny=[256, 4]", "--model.chat_template=chatml")
+    settings = settings_in(
+        tmp_path, *base, "--prompt.tools=brief", "--model.lora_rank=12", "--run.dir=runs"
+    )
     assert serve_line(settings, Path("export")) == (
         "vllm serve some/model --enable-lora --max-lora-rank 16 --lora-modules "
         "smoke=export/adapter --chat-template export/adapter/chat_template.jinja"
