@@ -170,7 +170,9 @@ class Engine:
 
     def _forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits behind each row's last token, of shape (B, V)."""
-        logits_BTV: torch.Tensor = self.model(
+        # accelerate wraps the forward of a model in training into autocast; acting goes without
+        forward = getattr(self.model, "_original_forward", self.model)
+        logits_BTV: torch.Tensor = forward(
             input_ids=batch.ids_BT,
             attention_mask=batch.mask_BT,
             position_ids=batch.positions_BT,

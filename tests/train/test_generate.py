@@ -1,7 +1,9 @@
 """A batch draws what each episode would draw alone, and reports the log-probs of its draws."""
 
 import asyncio
+import copy
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from transformers import (
 )
 
 from envs.records import Sample
+from tests.train import tiny_policy
 from train.generate import Engine, Sampling, acting_copy, draw
+from train.grpo_trainer import RolloutBatch, RolloutRequest
 
 EOT, PAD = 1, 0
 
@@ -237,6 +241,21 @@ def test_an_impossible_token_is_never_drawn() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, float("-inf")]]).repeat(3, 1)
     picked, _ = draw(logits, torch.tensor([0.0, 0.5, 1.0 - 1e-7]), temperature=1.0)
     assert picked.tolist() == [1, 1, 1]
+
+
+def test_a_model_in_training_acts_in_the_type_of_its_weights(tmp_path: Path) -> None:
+    model = tiny_policy.policy()
+    alone = serve(copy.deepcopy(model).eval(), PROMPTS)
+    found: list[Sample] = []
+    rows = tiny_policy.always(tiny_policy.groups_of_rows(1))
+
+    def rollouts(request: RolloutRequest) -> RolloutBatch:
+        found.extend(serve(trainer.accelerator.unwrap_model(trainer.model), PROMPTS))
+        return rows(request)
+
+    trainer = tiny_policy.trainer(model, tmp_path, rollouts, bf16=True, max_steps=1, num_groups=1)
+    trainer.train()
+    assert found == alone, "autocast is for the training passes"
 
 
 def test_acting_on_a_merged_copy_leaves_the_base_untouched(model: Qwen2ForCausalLM) -> None:
