@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
+from envs.errors import UserError
 from envs.grading import Equipment
 from envs.tasks.store import TaskStore
 from envs.workbench import Workbench, open_workbench
@@ -37,11 +38,18 @@ def open_arena(
         open_bench: What opens the workbench of each worker.
 
     Raises:
-        UserError: There is no sandbox, or no second runner where one is asked for.
+        UserError: There is no sandbox, no second runner where one is asked for, or nothing that it
+            would run.
     """
     store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
     chat = chat_format(tokenizer or load_tokenizer(run_tokenizer(settings)), settings)
     share, cache = settings.reward.second_runner_share, cache_dir(settings)
+    if share and all(hidden.grader == "io" for hidden in store.hidden.values()):
+        raise UserError(
+            "reward.second_runner_share has no suite to run a second time",
+            got=f"the io grader alone in {store.folder}",
+            remedy="set it to 0, or name tasks of real projects in tasks.dir",
+        )
     equipment = Equipment.find(store, second_runner_share=share, cache_dir=cache)
     opener = partial(
         open_bench,

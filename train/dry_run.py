@@ -1,25 +1,27 @@
 """`--dry-run` of the training stages: builds all but the optimizer step, shows it, writes nothing.
 
 Resolved configuration, parameters, memory, time, one episode of `gold` in the real environment with
-the real grader, and the first prompt as text and as tokens with its loss mask. Where the base is a
-folder with a model's shape but without its weights: parameters and memory alone, for planning.
+the real grader, and the first prompt as text and as tokens with its loss mask. What opens the stage
+is called here too (`Opening`, `open_arena`, the stage's own model and arguments), so what it
+refuses is refused here with the same words. Where the base is a folder with a model's shape but
+without its weights: parameters and memory alone, for planning.
 """
 
 import sys
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from accelerate import PartialState
 
 from envs.errors import InfrastructureError, UserError
-from envs.grading import make_grader
 from envs.policies import Habits
 from envs.records import Episode, Segment
 from envs.rendering import ChatFormat
-from envs.tasks.store import TaskStore
-from envs.workbench import InProcess, Workbench
 from rewards.cost import billed_tokens, sampled_tokens
 from rewards.outcome import is_solved
+from train.arena import open_arena
 from train.chat_templates import set_run_template
 from train.estimate import (
     Memory,
@@ -36,18 +38,18 @@ from train.model import (
     ParameterCount,
     add_adapter,
     base_source,
-    chat_format,
-    check_base,
     count_parameters,
     load_base,
     load_tokenizer,
     meta_base,
     random_tiny,
     run_tokenizer,
+    set_up_torch,
 )
+from train.opening import Opening
 from train.progress import Progress, duration
 from train.rollouts import Arena, group_requests
-from train.run_dir import COMMANDS, StageDir, cache_dir, dump_settings
+from train.run_dir import COMMANDS, StageDir, dump_settings, stage_dir
 from train.segments import episode_rows
 from train.settings import Settings
 
@@ -60,28 +62,47 @@ _LAYOUTS: dict[str, tuple[int, Literal[0, 2, 3]]] = {  # devices, stage of ZeRO
 _THRIFTY = Habits(find="search", submit_with_edit=True)
 
 
-def show(command: Command, *, stage: Stage, tasks: StageDir) -> int:
-    """Print what the stage would do.
+def show(
+    command: Command,
+    *,
+    stage: Stage,
+    opening: Opening,
+    model_on: Callable[[Settings, Any], Any],
+    arguments: Callable[[Settings, StageDir], Any],
+) -> int:
+    """Print what the stage would do, then what would keep it from starting.
 
     Args:
-        command: The parsed command line.
+        command: The parsed command line; its base can be had and its task set is whole.
         stage: Which stage.
-        tasks: The task set, whole.
+        opening: What was refused so far.
+        model_on: Returns what the stage trains, on a base.
+        arguments: Derives TRL's arguments.
 
     Returns:
         0; 1 if `gold` does not solve the first task, so that something is wrong with the tasks.
 
     Raises:
-        UserError: Tokenizer or base cannot be had.
+        UserError: The stage would not start.
     """
     settings = command.settings
-    check_base(settings)
+    set_up_torch(settings)
     state = PartialState()
     if not state.is_main_process:
         return 0
     with Progress("dry run", total=4, unit="parts") as progress:
-        sections, is_sound = _build(command, stage, tasks, state=state, progress=progress)
+        tokenizer = _tokenizer(command, opening)
+        base = meta_base(settings, tokenizer)
+        # without the warm start there is nothing to go on with
+        build = partial(_trainable, stage=stage) if opening.refused else model_on
+        model = build(settings, base)
+        arguments(settings, stage_dir(settings, stage))
+        sections, is_sound = _build(
+            settings, stage, tokenizer=tokenizer, model=model, state=state, progress=progress
+        )
+    sections["start"] = f"refused: {opening.refused}" if opening.refused else "nothing is missing"
     _print(sections)
+    opening.end()
     return 0 if is_sound else 1
 
 
@@ -93,7 +114,7 @@ def show_shape(command: Command, *, stage: Stage) -> int:
     """
     settings = command.settings
     model = meta_base(settings, None)
-    count = count_parameters(_trainable(model, settings, stage))
+    count = count_parameters(_trainable(settings, model, stage))
     columns = _planned_memory(settings, stage, shape=model.config, count=count)
     sections = {
         "configuration": dump_settings(settings),
@@ -112,16 +133,18 @@ def _print(sections: dict[str, str]) -> None:
 
 
 def _build(
-    command: Command, stage: Stage, tasks: StageDir, *, state: PartialState, progress: Progress
+    settings: Settings,
+    stage: Stage,
+    *,
+    tokenizer: Any,
+    model: Any,
+    state: PartialState,
+    progress: Progress,
 ) -> tuple[dict[str, str], bool]:
     """Return what to print, and whether `gold` solved the task."""
-    settings = command.settings
-    tokenizer = _tokenizer(command)
-    chat = chat_format(tokenizer, settings)
     progress.advance(note="counting parameters and bytes")
     on_cpu = state.device.type == "cpu"
-    model = meta_base(settings, tokenizer)
-    count = count_parameters(_trainable(model, settings, stage))
+    count = count_parameters(model)
     world_size = state.num_processes
     now = estimate_memory(
         settings, stage, shape=model.config, count=count, world_size=world_size, on_cpu=on_cpu
@@ -130,10 +153,8 @@ def _build(
     if settings.model.kind != "tiny":
         columns |= _planned_memory(settings, stage, shape=model.config, count=count)
     progress.advance(note="playing gold")
-    store = TaskStore.open(tasks.path)
-    with make_grader(store, cache_dir=cache_dir(settings)) as grader:
-        bench = InProcess(Workbench(store, grader))
-        arena = Arena(store, chat, settings, bench, settings.context.max_turns)
+    with open_arena(settings, tokenizer=tokenizer) as arena:
+        chat = arena.chat
         gold, careful = (_play(arena, stage, name) for name in ("gold", "careful"))
     row = episode_rows(gold, advantage=0.0)[0]
     progress.advance(note="measuring the model's speed")
@@ -153,25 +174,23 @@ def _build(
     return sections, is_solved(gold)
 
 
-def _tokenizer(command: Command) -> Any:
+def _tokenizer(command: Command, opening: Opening) -> Any:
     settings, folder = command.settings, run_tokenizer(command.settings)
-    if settings.model.kind == "tiny":
-        if not (folder / "tokenizer.json").is_file():
-            raise UserError(
-                "the run's tokenizer is missing",
-                got=f"no {folder}",
-                remedy=f"{COMMANDS['demos']} {command.experiment}",
-            )
-        return load_tokenizer(folder)
-    source = base_source(settings)  # also where the run's own exists: can the weights be had?
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
-    tokenizer = load_tokenizer(source)
+    if settings.model.kind == "tiny":
+        opening.end()  # its tokenizer is made of the demonstrations' tasks
+        raise UserError(
+            "the run's tokenizer is missing",
+            got=f"no {folder}",
+            remedy=f"{COMMANDS['demos']} {command.experiment} --clean",
+        )
+    tokenizer = load_tokenizer(base_source(settings))
     set_run_template(tokenizer, settings, now=datetime.now())
     return tokenizer
 
 
-def _trainable(base: Any, settings: Settings, stage: Stage) -> Any:
+def _trainable(settings: Settings, base: Any, stage: Stage) -> Any:
     """Return what the stage trains: the from-scratch model whole in SFT, else an adapter."""
     if stage == "sft" and settings.model.kind == "tiny":
         return base
@@ -282,7 +301,7 @@ def _time_text(
         return "unknown: too large to measure on a CPU"
     tiny = settings.model.kind == "tiny"
     base = random_tiny(settings, tokenizer) if tiny else load_base(settings)
-    model = _trainable(base, settings, stage).to(state.device)
+    model = _trainable(settings, base, stage).to(state.device)
     rows = [row.token_ids_T for row in episode_rows(like, advantage=0.0)]
     speed = measure_speed(model, chat=chat, settings=settings, stage=stage, row=max(rows, key=len))
     workload = Workload(sampled_tokens(like), sum(map(len, rows)))

@@ -16,6 +16,7 @@ if not __package__:  # run as a file: look from the repository root, not from th
 import json
 import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> int:
         description="Multi-segment GRPO with LoRA.",
         example=EXAMPLE,
     )
+    from train.opening import Opening
     from train.run_dir import open_stage, require
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
@@ -55,28 +57,35 @@ def main(argv: list[str]) -> int:
         from train.dry_run import show_shape
 
         return show_shape(command, stage="grpo")
-    tasks = require(settings, "tasks", experiment=command.experiment)
-    if command.dry_run:
-        from train.dry_run import show
-
-        return show(command, stage="grpo", tasks=tasks)
-    inputs = [tasks]
-    if settings.grpo.start_from == "sft":
-        inputs.append(require(settings, "sft", experiment=command.experiment))
-        check_gate(inputs[-1], force=command.force)
+    opening = Opening(is_dry=command.dry_run)
+    inputs = [require(settings, "tasks", experiment=command.experiment)]
+    with opening.check():
+        require(settings, "demos", experiment=command.experiment)  # holds the run's tokenizer
+    with opening.check():
+        if settings.grpo.start_from == "sft":
+            inputs.append(require(settings, "sft", experiment=command.experiment))
+            check_gate(inputs[-1], force=command.force)
     from train.model import check_base
     from train.processes import join
 
     check_base(settings)
     processes = join(world_size=world_size)
-    stage = open_stage(
-        settings,
-        "grpo",
-        resume=command.resume,
-        clean=command.clean,
-        is_main=processes.is_main_process,
-        inputs=inputs,
-    )
+    with opening.check():
+        stage = open_stage(
+            settings,
+            "grpo",
+            resume=command.resume,
+            clean=command.clean,
+            is_main=processes.is_main_process,
+            inputs=inputs,
+            dry_run=command.dry_run,
+        )
+    if command.dry_run:
+        from train.dry_run import show
+
+        return show(
+            command, stage="grpo", opening=opening, model_on=starting_model, arguments=trainer_args
+        )
     processes.wait_for_everyone()  # the main process may have deleted the last run
     keep_log(stage.path, rank=processes.process_index, stdout=True)
     if not stage.is_done():
@@ -202,28 +211,47 @@ def dev_watch(
     )
 
 
-def starting_model(settings: "Settings") -> Any:
-    """Return the policy to train: the SFT adapter goes on; tiny and `base` get a fresh one."""
+def starting_model(settings: "Settings", base: Any = None) -> Any:
+    """Return the policy to train: the SFT adapter goes on; tiny and `base` get a fresh one.
+
+    Args:
+        settings: The experiment.
+        base: The base if it was loaded before, such as one without weights in a dry run.
+
+    Raises:
+        UserError: There is no adapter to go on with, or it is not what the settings say.
+    """
+    from train.adapters import adapted_layers, check_adapter
     from train.model import add_adapter, load_adapter, load_base
     from train.run_dir import stage_dir
 
-    base, start = load_base(settings), settings.grpo.start_from
+    base = load_base(settings) if base is None else base
+    start = settings.grpo.start_from
     if start == "base" or (start == "sft" and settings.model.kind == "tiny"):
         return add_adapter(base, settings)
     folder = stage_dir(settings, "sft").path / "adapter" if start == "sft" else Path(start)
-    return load_adapter(base, folder, trainable=True)
+    layers = adapted_layers(base, settings.model.lora_targets)
+    model = load_adapter(base, folder, trainable=True)
+    check_adapter(model, settings, folder=folder, layers=layers)
+    return model
 
 
 def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
-    """Derive TRL's arguments from ours."""
+    """Derive TRL's arguments from ours.
+
+    Raises:
+        UserError: TRL refuses a value of `grpo.trl`, or a tracker is not installed.
+    """
     import torch
     from accelerate import PartialState
+    from transformers.integrations import get_reporting_integration_callbacks
 
     from train.grpo_trainer import grpo_config
     from train.trl_arguments import with_defaults
 
     grpo = settings.grpo
-    return grpo_config(
+    derived = partial(
+        grpo_config,
         stage.checkpoints,
         groups_per_step=grpo.groups_per_step,
         group_size=grpo.group_size,
@@ -237,8 +265,19 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
         beta=grpo.kl_weight,
         activation_checkpointing=settings.model.gradient_checkpointing,
         keep_checkpoints=settings.checkpoints.keep,
-        extra=with_defaults(grpo.trl),
+        extra={**with_defaults(grpo.trl), "run_name": settings.run.name},
     )
+    try:
+        args = derived()
+        for tracker in get_reporting_integration_callbacks(args.report_to):
+            tracker()  # is its package there? else told after the model is loaded
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise UserError(
+            "TRL refuses its arguments",
+            got=" ".join(str(error).split())[:300],
+            remedy=f"mend or leave out one of grpo.trl: {', '.join(grpo.trl)}",
+        ) from error
+    return args
 
 
 def announce(settings: "Settings", model: Any, stage: "StageDir", arena: "Arena") -> None:

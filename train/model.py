@@ -36,7 +36,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from envs.errors import UserError
 from envs.rendering import ChatFormat
-from envs.tools import NAMES, Toolbox
+from envs.tools import Toolbox, offered
+from train.adapters import adapted_layers
 from train.chat_templates import new_chat_format, own_template
 from train.hub import hub_source, missing_weights, shape_folder
 from train.run_dir import cache_dir, model_dir, stage_dir
@@ -64,8 +65,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatFormat:
     """Return what encodes prompts and scripted calls for this tokenizer and `prompt.tools`."""
-    full = settings.prompt.tools == "full"
-    tools = [getattr(Toolbox, name) for name in NAMES] if full else []
+    names = offered(settings.context.strategy) if settings.prompt.tools == "full" else ()
+    tools = [getattr(Toolbox, name) for name in names]
     return new_chat_format(tokenizer, own_template(tokenizer), tools=tools)
 
 
@@ -229,9 +230,14 @@ def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> 
 
 
 def add_adapter(base: Any, settings: Settings) -> PeftModel:
-    """Put a fresh LoRA adapter (which changes nothing yet) on a base."""
+    """Put a fresh LoRA adapter (which changes nothing yet) on a base.
+
+    Raises:
+        UserError: `model.lora_targets` names a module that the base lacks.
+    """
     model = settings.model
     targets: Any = model.lora_targets
+    adapted_layers(base, targets)  # refused by name, where PEFT would be content with one match
     config = LoraConfig(
         r=model.lora_rank,
         lora_alpha=model.lora_alpha,
@@ -247,13 +253,20 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool) -> PeftModel:
     """Load a saved adapter onto a base.
 
     Raises:
-        UserError: The folder holds none.
+        UserError: The folder holds none, or one of another base.
     """
     if not (folder / "adapter_config.json").is_file():
         raise UserError(
             "no adapter there", got=str(folder), remedy="name a folder with adapter_config.json"
         )
-    return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    try:
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError) as error:  # sizes differ, or the layers are not there
+        raise UserError(
+            "the adapter does not fit the base",
+            got=f"{folder}: {' '.join(str(error).split())[:200]}",
+            remedy="name an adapter that was trained on model.base",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,15 @@ COMMANDS: dict[Stage, str] = {
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
 
 
+_LORA = ("model.lora_rank", "model.lora_alpha", "model.lora_targets")
+BAKED: dict[Stage, tuple[str, ...]] = {
+    "demos": ("model.base", "model.chat_template", "prompt.template_args"),
+    "sft": ("model.base", "model.tiny", *_LORA),
+    "grpo": ("model.base", "model.tiny", *_LORA),
+}
+"""Settings that a finished stage holds in its files, so that another value would change nothing."""
+
+
 @dataclass(frozen=True)
 class StageDir:
     """One stage of one run: its paths, and how to write them.
@@ -155,6 +164,7 @@ def open_stage(
     reopen: bool = False,
     is_main: bool = True,
     inputs: Sequence[StageDir] = (),
+    dry_run: bool = False,
 ) -> StageDir:
     """Create the stage's directory, or take up an old one; record settings and environment.
 
@@ -166,6 +176,7 @@ def open_stage(
         reopen: Something is to be added, should it be finished.
         is_main: The other processes of a run touch nothing.
         inputs: The finished stages that it reads.
+        dry_run: Refuse what would be refused, and write nothing.
 
     Raises:
         UserError: It holds something and neither `resume` nor `clean` was given; both were; it was
@@ -176,21 +187,11 @@ def open_stage(
     found = stage_dir(settings, stage)
     if not is_main:
         return StageDir(found.path, stage, is_main=False)
-    if found.path.exists() and any(found.path.iterdir()):
-        if clean:
-            _delete(found)
-        elif not resume:
-            state = "is finished" if found.is_done() else "holds an unfinished run"
-            raise UserError(
-                f"{found.path} {state}",
-                remedy="--resume goes on with it, --clean deletes it and starts again",
-            )
-    if changed := changed_inputs(settings, found):
-        raise UserError(
-            f"{found.path} was begun with another {' and '.join(changed)}",
-            got="made anew since",
-            remedy="--clean deletes it and starts again",
-        )
+    _check_old(settings, found, resume=resume, clean=clean)
+    if dry_run:
+        return found
+    if clean and found.path.exists():
+        _delete(found)
     if reopen and found.is_done():
         found.done.unlink()
     changes = config_changes(found.config, settings)
@@ -208,6 +209,30 @@ def open_stage(
     return found
 
 
+def _check_old(settings: Settings, found: StageDir, *, resume: bool, clean: bool) -> None:
+    """Refuse what is in the stage's directory, if it is in the way."""
+    if not found.path.exists() or not any(found.path.iterdir()):
+        return
+    if clean and not found.config.is_file():
+        raise UserError(
+            f"{found.path} does not look like a stage directory: no config.yaml",
+            remedy="look into it and delete it by hand",
+        )
+    if not clean and not resume:
+        state = "is finished" if found.is_done() else "holds an unfinished run"
+        raise UserError(
+            f"{found.path} {state}",
+            remedy="--resume goes on with it, --clean deletes it and starts again",
+        )
+    changed = [] if clean else changed_inputs(settings, found)
+    if changed:
+        raise UserError(
+            f"{found.path} was begun with another {' and '.join(changed)}",
+            got="made anew since",
+            remedy="--clean deletes it and starts again",
+        )
+
+
 def require(settings: Settings, stage: Stage, *, experiment: str) -> StageDir:
     """Return a finished stage.
 
@@ -215,8 +240,9 @@ def require(settings: Settings, stage: Stage, *, experiment: str) -> StageDir:
         experiment: The arguments that name the experiment, for the remedy.
 
     Raises:
-        UserError: It is missing, unfinished, or made from a stage that was made anew since (a task
-            set may be exchanged); the remedy is the command that makes it.
+        UserError: It is missing, unfinished, made from a stage that was made anew since (a task
+            set may be exchanged), or with other settings, see `BAKED`; the remedy is the command
+            that makes it.
     """
     found = stage_dir(settings, stage)
     if stage == "tasks":
@@ -232,10 +258,26 @@ def require(settings: Settings, stage: Stage, *, experiment: str) -> StageDir:
                 got="made anew since",
                 remedy=f"{COMMANDS[stage]} {experiment} --clean",
             )
+        if other := _baked_changes(found, settings):
+            raise UserError(
+                f"{found.path} was made with other settings",
+                got=", ".join(other),
+                remedy=f"set them back, or {COMMANDS[stage]} {experiment} --clean",
+            )
         return found
     half = stage != "tasks" and found.path.exists()
     remedy = f"{COMMANDS[stage]} {experiment}{' --resume' if half else ''}"
     raise UserError(f"{found.path} is {'unfinished' if half else 'missing'}", remedy=remedy)
+
+
+def _baked_changes(found: StageDir, settings: Settings) -> list[str]:
+    names = BAKED.get(found.stage, ())
+    goes_on = settings.model.kind != "tiny" and settings.grpo.start_from == "sft"
+    if found.stage == "sft" and not goes_on:  # no adapter of its own that another stage reads
+        names = tuple(name for name in names if name not in _LORA)
+    changes = config_changes(found.config, settings)
+    starts = tuple(f"{name}{end}" for name in names for end in ":.")
+    return [change for change in changes if change.startswith(starts)]
 
 
 def changed_inputs(settings: Settings, found: StageDir) -> list[Stage]:
@@ -321,11 +363,6 @@ def _digest(path: Path) -> str:
 
 
 def _delete(found: StageDir) -> None:
-    if not found.config.is_file():
-        raise UserError(
-            f"{found.path} does not look like a stage directory: no config.yaml",
-            remedy="look into it and delete it by hand",
-        )
     doomed = found.path.with_name(f".{found.path.name}.deleting")
     shutil.rmtree(doomed, ignore_errors=True)  # of a process that was killed while it deleted
     found.path.replace(doomed)

@@ -15,7 +15,7 @@ if not __package__:  # run as a file: look from the repository root, not from th
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
         description="Warm start on solved demonstrations.",
         example=EXAMPLE,
     )
+    from train.opening import Opening
     from train.run_dir import open_stage, require
 
     if command.dry_run and shape_folder(command.settings.model):
@@ -54,24 +55,35 @@ def main(argv: list[str]) -> int:
         return show_shape(command, stage="sft")
     tasks = require(command.settings, "tasks", experiment=command.experiment)
     demos = require(command.settings, "demos", experiment=command.experiment)
-    if command.dry_run:
-        from train.dry_run import show
-
-        return show(command, stage="sft", tasks=tasks)
     from train.model import check_base
     from train.processes import join
 
     check_base(command.settings)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
     processes = join(world_size=world_size)
-    stage = open_stage(
-        command.settings,
-        "sft",
-        resume=command.resume,
-        clean=command.clean,
-        is_main=processes.is_main_process,
-        inputs=[tasks, demos],
-    )
+    opening = Opening(is_dry=command.dry_run)
+    with opening.check():
+        stage = open_stage(
+            command.settings,
+            "sft",
+            resume=command.resume,
+            clean=command.clean,
+            is_main=processes.is_main_process,
+            inputs=[tasks, demos],
+            dry_run=command.dry_run,
+        )
+    if command.dry_run:
+        from train.dry_run import show
+
+        return show(
+            command,
+            stage="sft",
+            opening=opening,
+            model_on=starting_model,
+            arguments=lambda settings, stage: sft_config(
+                settings, stage, rows_dataset(demos)["length"]
+            ),
+        )
     processes.wait_for_everyone()  # the main process may have deleted the last run
     keep_log(stage.path, rank=processes.process_index, stdout=True)
     if stage.is_done():
@@ -103,7 +115,7 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     dataset = rows_dataset(demos)
     # the user's error, if any, before the model is loaded
     batch_sizes(settings, dataset["length"], world_size=PartialState().num_processes)
-    model = starting_model(settings, tokenizer)
+    model = starting_model(settings, tokenizer=tokenizer)
     parameters = count_parameters(model)
     config = sft_config(settings, stage, dataset["length"])
     if stage.is_main:
@@ -177,13 +189,19 @@ def read_demonstrations(demos: "StageDir") -> "list[Episode]":
     return read_records(demos.path / "demonstrations.jsonl", Episode)
 
 
-def starting_model(settings: "Settings", tokenizer: Any) -> Any:
-    """Return random tiny weights, or the pretrained base with a fresh adapter."""
+def starting_model(settings: "Settings", base: Any = None, *, tokenizer: Any = None) -> Any:
+    """Return random tiny weights, or the pretrained base with a fresh adapter.
+
+    Args:
+        settings: The experiment.
+        base: The base if it was made before, such as one without weights in a dry run.
+        tokenizer: The run's, which decides on the tiny model's shape.
+    """
     from train.model import add_adapter, load_base, random_tiny
 
     if settings.model.kind == "tiny":
-        return random_tiny(settings, tokenizer)
-    return add_adapter(load_base(settings), settings)
+        return random_tiny(settings, tokenizer) if base is None else base
+    return add_adapter(load_base(settings) if base is None else base, settings)
 
 
 def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> Any:
@@ -310,7 +328,9 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
         drawn = group_requests(
             settings, [task.id for task in tasks], stage="gate", step=0, group_size=1
         )
-        requests = [*drawn, *forced_requests(arena, tasks, stage="gate")]
+        rewrites = settings.context.strategy == "learned"
+        forced = forced_requests(arena, tasks, stage="gate") if rewrites else []
+        requests = [*drawn, *forced]
         engine = engine_for(model, arena.chat, settings)
         with Progress("dev tasks", total=len(requests), unit="episodes") as progress:
             episodes = arena.play_all(
@@ -322,14 +342,20 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
                 on_episode=lambda r, e: progress.advance(),
             )
     first = [episode for episode in episodes[: len(drawn)] if is_scorable(episode)]
-    forced = [episode for episode in episodes if episode.forced and is_scorable(episode)]
+    scorable = [episode for episode in episodes if is_scorable(episode)]
+    tight = [episode for episode in scorable if episode.forced and rewrites]
     return {
         "dev_tasks": len(first),
         "dev_pass_rate": sum(map(is_solved, first)) / max(1, len(first)),
-        "dev_forced": len(forced),
-        "forced_compact_share": sum(num_compactions(e) > 0 for e in forced) / max(1, len(forced)),
-        "forced_evict_share": sum(num_evictions(e) > 0 for e in forced) / max(1, len(forced)),
+        "dev_forced": len(tight),
+        "forced_compact_share": _share(num_compactions, tight),
+        "forced_evict_share": _share(num_evictions, tight),
     }
+
+
+def _share(number: "Callable[[Episode], int]", episodes: "Sequence[Episode]") -> float:
+    """Return the share of episodes in which something happened."""
+    return sum(number(episode) > 0 for episode in episodes) / max(1, len(episodes))
 
 
 def describe(row: dict[str, Any]) -> str:

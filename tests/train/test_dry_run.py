@@ -8,7 +8,7 @@ import pytest
 from transformers import Qwen2Config
 
 from envs.tasks.build import build
-from tests.train.small_run import CONFIG, ROOT, add_tokenizer, arguments, settings_in
+from tests.train.small_run import CONFIG, ROOT, add_demonstrations, arguments, settings_in
 from train import grpo, sft
 from train.dev_watch import DEV_SAMPLES
 from train.ending import run_main
@@ -54,9 +54,10 @@ def test_shows_everything_and_writes_nothing(
     stage, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     settings = settings_in(folder)
-    add_tokenizer(settings)
+    add_demonstrations(settings)
     before = snapshot(folder)
-    assert run_main(stage.main, ["--config", str(CONFIG), *arguments(folder), "--dry-run"]) == 0
+    code = run_main(stage.main, ["--config", str(CONFIG), *arguments(folder), "--dry-run"])
+    assert code == (2 if stage is grpo else 0), "the warm start is missing"
     assert snapshot(folder) == before
     shown = capsys.readouterr().out
     sections = dict(re.findall(r"== (.*?) ==\n(.*?)\n\n(?===|\Z)", shown, re.DOTALL))
@@ -76,6 +77,8 @@ def test_shows_everything_and_writes_nothing(
     assert "+" not in context.replace("'+'", "")
     assert "'submit'" in trained
     assert trained.rstrip().endswith("'<|im_end|>'")
+    start = sections["start"]
+    assert ("sft is missing. Remedy: accel" in start) if stage is grpo else "nothing" in start
 
 
 def test_memory_follows_its_formulas(tmp_path: Path) -> None:
@@ -101,7 +104,8 @@ def test_zero_shares_among_devices_what_its_stage_says(tmp_path: Path) -> None:
     assert (three.weights, three.adapter, three.reference) == (2000, 200, 200)
     assert (three.gradient, three.optimizer) == (200, 600)
     assert (three.acting_copy, three.gathered) == (4400, 4000)
-    four_bits = settings_in(tmp_path, "--model.base=./x", "--model.load_in_4bit=true")
+    shape = ("--model.base=./x", "--model.tiny=[256, 4]")
+    four_bits = settings_in(tmp_path, *shape, "--model.load_in_4bit=true")
     single = facts | {"shape": TIED, "count": replace(COUNT, total=100_100)}
     # 64,000 values of the embedding stay in float32
     small = estimate_memory(four_bits, "grpo", **single)

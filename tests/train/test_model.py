@@ -120,18 +120,22 @@ def test_missing_weights_name_their_remedy(tmp_path: Path) -> None:
 def test_attention_names_are_those_of_transformers_and_need_their_package(tmp_path: Path) -> None:
     assert set(get_args(AttentionName)) <= {"eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()}
     if not torch.cuda.is_available():
+        flags = ("--model.attn_implementation=flash_attention_2", "--model.dtype=bfloat16")
         with pytest.raises(UserError, match="needs a GPU and its package"):
-            check_base(settings_in(tmp_path, "--model.attn_implementation=flash_attention_2"))
+            check_base(pretrained(tmp_path, *flags))
 
 
-def in_4_bits(folder: Path) -> Settings:
-    """Return the settings of a small model's folder, to be loaded in 4 bits."""
+def pretrained(folder: Path, *flags: str) -> Settings:
+    """Return the settings of a small model's folder."""
     settings = settings_in(folder)
     add_tokenizer(settings)
     add_base(settings)
     base = str(folder / "runs" / "smoke" / "sft" / "model")
-    flags = [f"--model.base={base}", "--model.load_in_4bit=true"]
-    return settings_in(folder, *flags)
+    return settings_in(folder, f"--model.base={base}", "--model.tiny=[256, 4]", *flags)
+
+
+def in_4_bits(folder: Path) -> Settings:
+    return pretrained(folder, "--model.load_in_4bit=true")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
