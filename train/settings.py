@@ -62,28 +62,43 @@ class ModelSettings(Section):
     base: Annotated[str, Field(min_length=1)]
     """`tiny` (from scratch), `smollm2-135m` (`tightrope model fetch`), a folder (./x), a hub id."""
     tiny: tuple[Annotated[int, Field(ge=32, multiple_of=32)], Count] = (256, 4)
-    """Width (features; an attention head for each 32) and decoder layers of `base: tiny`."""
+    """Width (features; an attention head for each 32) and decoder layers of `base: tiny` alone."""
     chat_template: str | None = None
     """`chatml`, a path, or `text_calls`: the tokenizer's own, calls and results as its text.
 
-    null: the tokenizer's own, refused where it does not render tool calls and results.
+    null: the tokenizer's own, refused where it does not render tool calls and results (tiny:
+    `tiny`).
     """
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type in which frozen base weights are held; the adapter is always float32."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast in the training passes; generation keeps the dtype of the weights."""
+    """`bf16`: autocast in the training passes; generation computes in the dtype of the weights."""
     load_in_4bit: bool = False
     """Hold the frozen base in 4 bits (NF4, arXiv 2305.14314); needs a GPU and bitsandbytes."""
     attn_implementation: AttentionName = "sdpa"
     """Attention of Transformers; `sdpa` and `eager` run everywhere."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    lora_rank: Count = 32
-    """Rank of the adapter (arXiv 2106.09685)."""
+    lora_rank: Annotated[int, Field(ge=1, le=512)] = 32
+    """Rank of the adapter (arXiv 2106.09685); vLLM serves at most 512."""
     lora_alpha: Positive = 64.0
-    """Scale of the adapter; twice the rank."""
+    """Scale of the adapter; where not given, twice the rank."""
     lora_targets: Annotated[list[str], Field(min_length=1)] = ["all-linear"]
-    """Modules that get an adapter, in PEFT's names; `all-linear`: all but the head."""
+    """Modules that get an adapter, in PEFT's names; `all-linear`: all but the head.
+
+    Not the head nor the embedding: vLLM serves no adapter on them.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        rank = data.get("lora_rank") if isinstance(data, dict) else None
+        if rank is None or "lora_alpha" in data:
+            return data
+        try:
+            return {**data, "lora_alpha": 2 * float(rank)}
+        except (TypeError, ValueError):  # the rank is refused by itself
+            return data
 
     @property
     def kind(self) -> Literal["tiny", "shipped", "folder", "hub"]:
@@ -127,7 +142,7 @@ class TaskSettings(Section):
     seed: Natural = 0
     """Seed of the task set; apart from `run.seed`, so that runs can share tasks."""
     two_site_share: Share = 0.4
-    """Share of tasks with two mutated sites; the others have one."""
+    """Share of synthetic tasks with two mutated sites; the others have one."""
     max_size: tuple[Annotated[int, Field(ge=1, le=4)], Count] = (4, 6)
     """Most modules of a synthetic project, and most functions in one, distractors included."""
     difficulty: dict[str, tuple[Natural, Natural]] = {}
@@ -141,7 +156,7 @@ class ContextSettings(Section):
     """How much may be held, and for how long."""
 
     strategy: Literal["learned", "full_history"] = "learned"
-    """`learned`: the model may note, evict and compact; `full_history`: nothing ever leaves."""
+    """`learned`: the model may note, evict and compact; `full_history`: it has none of these."""
     window_tokens: tuple[Count, Count] = (1024, 2048)
     """Least and most tokens a view may hold, output reserve included; drawn once per group."""
     max_turns: Count = 12
@@ -171,7 +186,10 @@ class RewardSettings(Section):
     second_runner_share: Share = 0.0
     """Share of the pytest grader's passes graded again by cold pytest under bubblewrap."""
     pressure: PressureKind = "fixed"
-    """`fixed`: cost_weight stays; `controlled`: it follows the pass rate (rewards/pressure.py)."""
+    """`controlled`: cost_weight follows the pass rate (rewards/pressure.py); `fixed`: it does not.
+
+    The guard of `grpo.evaluate_every` halves it either way.
+    """
 
 
 class SftSettings(Section):
@@ -184,7 +202,7 @@ class SftSettings(Section):
     forced_share: Share = 0.35
     """Share on tasks whose window forces `evict` or `compact`.
 
-    At least 0.3 for `synthetic` tasks.
+    At least 0.3 for `synthetic` tasks; where not given, 0 under `full_history`, which has neither.
     """
     learning_rate: Positive = 2e-4
     """Peak learning rate of AdamW; constant after the warm-up."""
@@ -208,16 +226,23 @@ class GrpoSettings(Section):
     kl_weight: Weight = 1e-3
     """Weight of the KL divergence to the frozen SFT adapter; TRL's `beta`."""
     tokens_per_microbatch: Count = 4096
-    """Padded tokens per forward pass and device; bounds memory, changes no result."""
+    """Padded tokens per forward pass and device; bounds memory.
+
+    GRPO's result does not depend on it; the warm start rounds its rows per step to such batches.
+    """
     generation_batch: Count = 64
     """Episodes decoded at once per device; bounds the memory of the KV cache."""
     start_from: Annotated[str, Field(min_length=1)] = "sft"
     """`sft` (this run's warm start), `base`, or the path of an adapter folder."""
     evaluate_every: Count | None = 20
-    """Steps between evaluations on dev tasks (best adapter, guard); null: none."""
+    """Steps between evaluations on dev tasks (best adapter, guard); null: none.
+
+    The adapter that GRPO starts from is evaluated too, and may be the best.
+    """
     trl: Annotated[dict[str, Any], AfterValidator(converted)] = {}
     """Further arguments of TRL's `GRPOConfig`; --grpo.trl.max_grad_norm 0.5 sets one.
 
+    Which pass, and why others do not: train/trl_arguments.py.
     Ours where not given: loss_type dapo (arXiv 2503.14476; or cispo, 2506.13585), epsilon 0.2,
     epsilon_high 0.28 (cispo 5.0), warmup_steps 3, max_grad_norm 1, adam_beta2 0.95, no decay.
     """
@@ -279,6 +304,16 @@ class Settings(Section):
     """What can be resumed."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:
+        context, sft = (data.get(name, {}) for name in ("context", "sft"))
+        if not isinstance(context, dict) or not isinstance(sft, dict) or "forced_share" in sft:
+            return data
+        if context.get("strategy") != "full_history":
+            return data
+        return {**data, "sft": {**sft, "forced_share": 0.0}}
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -117,14 +117,14 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
         "context": {"window_tokens": [600, 500], "max_new_tokens": 64},
         "tasks": {"source": "nowhere.at:all"},
     }
-    trl = ["--grpo.trl.max_grad_nrom", "0.5", "--grpo.trl.beta=0.1", "--grpo.trl.delta=low"]
+    trl = ["--grpo.trl.max_grad_nrom", "0.5", "--grpo.trl.beta=0.1", "--grpo.trl.max_grad_norm=low"]
     other = ["--reward.outcome", "perfect", "--group_size.x", "1"]
     message = refusal(write(tmp_path, data), *other, *trl)
     for part in (
         "10 errors",
         "grpo.trl.max_grad_nrom: TRL's GRPOConfig has no such argument; did you mean 'max_grad_nor",
         "grpo.trl.beta: derived; set grpo.kl_weight instead",
-        "grpo.trl.delta: input should be a valid number, unable to parse string as a number (got l",
+        "grpo.trl.max_grad_norm: input should be a valid number, unable to parse string as a numb",
         "tasks.source: nowhere.at:all does not import (ModuleNotFoundError: No module named 'nowh",
         "grpo.learning_rat: unknown key; did you mean 'learning_rate'? (got 2e-6)",
         "grpo.group_size: input should be a valid integer",
@@ -185,10 +185,21 @@ def test_impossible_combinations_are_refused(overrides, reason, tmp_path: Path) 
     assert reason in refusal(write(tmp_path, LEAST), *overrides)
 
 
+def test_what_depends_on_another_field_follows_it_where_it_is_not_given(tmp_path: Path) -> None:
+    config = write(tmp_path, LEAST)
+    assert load_settings(config, ["--model.lora_rank=4"]).model.lora_alpha == 8
+    both = ["--model.lora_rank=4", "--model.lora_alpha=3"]
+    assert load_settings(config, both).model.lora_alpha == 3
+    assert refusal(config, "--model.lora_rank=many").count("model.lora") == 1
+    whole = load_settings(config, ["--context.strategy=full_history"])
+    assert whole.sft.forced_share == 0
+    assert load_settings(write(tmp_path, dump_settings(whole))) == whole
+
+
 def test_cispo_alone_gets_its_own_upper_clip() -> None:
     assert with_defaults({})["epsilon_high"] == 0.28
     assert with_defaults({"loss_type": "cispo"})["epsilon_high"] == 5.0
-    assert with_defaults({"epsilon_high": 0.3, "delta": None}) == {
+    assert with_defaults({"epsilon_high": 0.3, "optim": None}) == {
         "loss_type": "dapo",
         "epsilon": 0.2,
         "epsilon_high": 0.3,

@@ -1,0 +1,231 @@
+"""What settings change, seen through the code that reads them, at the smallest size.
+
+Each function takes a `Case` and returns something that two cases can be compared by.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from envs.tasks.store import Manifest, TaskStore, write_built
+from rewards.metrics import step_metrics
+from tests.envs.small_tasks import FIXED, pytest_task
+from tests.rewards.episodes import make_episode
+from tests.train.small_run import CONFIG, add_base, add_demonstrations, arguments
+from tightrope_cli import demos, tasks
+from train import grpo, sft
+from train.arena import open_arena
+from train.demonstrations import make_demonstrations
+from train.ending import run_main
+from train.evaluate import evaluate, planned
+from train.load import load_settings
+from train.model import (
+    add_adapter,
+    load_base,
+    load_tokenizer,
+    random_tiny,
+    run_tokenizer,
+    set_up_torch,
+)
+from train.progress import Progress
+from train.rollouts import group_requests
+from train.run_dir import StageDir, cache_dir, open_stage, stage_dir, tasks_dir
+from train.settings import Settings
+from train.step_rollouts import StepRollouts
+
+NOW = datetime(2026, 1, 1)
+LENGTHS = [200, 300, 400] * 20
+GROUP = [
+    make_episode(turns=((100, 20),), num_cached=90),
+    make_episode(turns=((100, 60),), num_cached=10),
+    make_episode(solved=False, f2p=0.5),
+    make_episode(turns=((300, 20),)),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An experiment in the folder of a finished warm start, and a folder of its own."""
+
+    folder: Path
+    own: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def line(self) -> list[str]:
+        return [f"--config={CONFIG}", *arguments(self.folder), *self.overrides]
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(CONFIG, self.line[1:])
+
+
+def places(case: Case) -> Any:
+    stage = open_stage(case.settings, "report", resume=True)
+    return [tasks_dir(case.settings), cache_dir(case.settings), stage.path.resolve(strict=True)]
+
+
+def torch_state(case: Case) -> Any:
+    before = torch.get_num_threads()
+    set_up_torch(case.settings)
+    found = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(before)
+    return found
+
+
+def base(case: Case) -> Any:
+    model = load_base(case.settings)
+    return model.dtype, model.config._attn_implementation, model.config.hidden_size
+
+
+def checked_base(case: Case) -> Any:
+    load_base(case.settings)
+
+
+def random_base(case: Case) -> Any:
+    config = random_tiny(case.settings, load_tokenizer(run_tokenizer(case.settings))).config
+    return config.hidden_size, config.num_hidden_layers, config._attn_implementation
+
+
+def template(case: Case) -> Any:
+    stage = StageDir(case.own, "demos")
+    demos.make_tokenizer(case.settings, stage, now=NOW)
+    return load_tokenizer(stage.path / "tokenizer").chat_template
+
+
+def adapter(case: Case) -> Any:
+    model = add_adapter(load_base(case.settings), case.settings)
+    layers = model.base_model.targeted_module_names
+    return layers, model.get_submodule(f"base_model.model.{layers[0]}").scaling, count(model)
+
+
+def count(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def start(case: Case) -> Any:
+    model = grpo.starting_model(case.settings)
+    return float(sum(p.abs().sum() for n, p in model.named_parameters() if "lora_B" in n))
+
+
+def grpo_args(case: Case) -> Any:
+    return grpo.trainer_args(case.settings, StageDir(Path("x"), "grpo")).to_dict()
+
+
+def sft_args(case: Case) -> Any:
+    return sft.sft_config(case.settings, StageDir(Path("x"), "sft"), LENGTHS).to_dict()
+
+
+def prompt(case: Case) -> Any:
+    with open_arena(case.settings) as arena:
+        task = arena.store.split("train")[0]
+        environment = arena.environment(task, window_tokens=2000)
+        return environment.view().prompt_ids, environment.limits
+
+
+def chosen(case: Case) -> Any:
+    with open_arena(case.settings) as arena:
+        return list(arena.store.public)
+
+
+def drawn(case: Case) -> Any:
+    return group_requests(case.settings, ["a", "b"], stage="grpo", step=0, group_size=2)
+
+
+def built(case: Case) -> Any:
+    folder = case.own / "set"
+    assert run_main(tasks.main, ["build", *case.line, f"--tasks.dir={folder}"]) == 0
+    store = TaskStore.open(folder)
+    return list(store.public), [store.workspace(task) for task in store.public.values()]
+
+
+def regraded(case: Case) -> Any:
+    """Grade one repair of a real suite."""
+    task = pytest_task()
+    manifest = Manifest(source="projects", seed=0, licence="MIT")
+    write_built(case.own / "suite", tasks=[task], manifest=manifest)
+    inside = Case(case.folder, case.own, (*case.overrides, f"--tasks.dir={case.own / 'suite'}"))
+    with open_arena(inside.settings) as arena:
+        graded = arena.bench.grade(task.public.id, {"calc.py": FIXED}, deadline_s=60)
+        return asyncio.run(graded).second_runner
+
+
+def scores(case: Case) -> Any:
+    return rollouts(case)._score(GROUP)
+
+
+def pressure(case: Case) -> Any:
+    found = rollouts(case)
+    metrics = step_metrics([GROUP], [found._score(GROUP)])
+    for step in range(60):
+        found._press(metrics | {"pass_rate": 0.3 if step < 10 else 0.9, "num_episodes": 400})
+    return found.pressure.weight
+
+
+def rollouts(case: Case) -> StepRollouts:
+    with Progress("test", total=1, unit="steps", enabled=False) as progress:
+        stage = StageDir(case.own, "grpo")
+        return StepRollouts(case.settings, None, stage, progress)  # type: ignore[arg-type]
+
+
+def demonstrations(case: Case) -> Any:
+    with open_arena(case.settings) as arena:
+        made = make_demonstrations(arena, on_progress=lambda solved, wanted: None)
+    return [(episode.policy, episode.forced) for episode in made.episodes]
+
+
+def gate(case: Case) -> Any:
+    return sft.measure_gate(case.settings, load_base(case.settings).eval())["dev_forced"]
+
+
+def series(case: Case) -> Any:
+    return planned(case.settings, now=NOW)
+
+
+def evaluated(case: Case) -> Any:
+    """Play a policy; returns the tasks and the largest batch that its model saw."""
+    sizes = [0]
+    stage = StageDir(case.own / "evaluate", "evaluate")
+    with batches(sizes):
+        evaluate(case.settings, stage, series(case), now=NOW)
+    lines = sorted(stage.episodes.glob("*.jsonl"))
+    return max(sizes), [path.read_text() for path in lines]
+
+
+@contextlib.contextmanager
+def batches(sizes: list[int]) -> Any:
+    """Note how many rows each embedding layer was given."""
+
+    def note(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, torch.nn.Embedding):
+            sizes.append(inputs[0].shape[0])
+
+    handle = register_module_forward_pre_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def trained(case: Case) -> Any:
+    """Run the GRPO stage; returns what it left behind."""
+    inside = Case(case.folder, case.own, (*case.overrides, f"--run.dir={case.own / 'runs'}"))
+    settings = inside.settings
+    add_demonstrations(settings)
+    add_base(settings)
+    assert run_main(grpo.main, inside.line) == 0
+    stage = stage_dir(settings, "grpo")
+    rows = stage.read_metrics()
+    return {
+        "steps": len(rows),
+        "microbatches": [row["num_microbatches"] for row in rows],
+        "dev": sorted(path.name for path in stage.episodes.glob("dev_*")),
+        "checkpoints": sorted(path.name for path in stage.checkpoints.iterdir()),
+    }
