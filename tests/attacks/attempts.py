@@ -108,7 +108,7 @@ def try_sandbox(attack: ModuleType, server: ServerProcess, world: World) -> Verd
         wrong.append(told)
     if world.token in report["output"]:
         wrong.append("the secret came out")
-    if not settles(lambda: remains(server.pid, server.scratch) == before):
+    if not settles(lambda: remains(server.pid, server.scratch).is_no_more_than(before)):
         wrong.append(f"left {remains(server.pid, server.scratch)}, before {before}")
     return Verdict(not wrong, "; ".join(wrong) or told)
 

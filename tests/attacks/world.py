@@ -15,6 +15,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pydantic
@@ -136,26 +137,53 @@ def open_world() -> Iterator[World]:
             world.close()
 
 
-def remains(server_pid: int, scratch: Path) -> dict[str, object]:
-    """Return what there is of processes, files, groups, descriptors and mounts, to be compared."""
+@dataclass(frozen=True)
+class Remains:
+    """What there is of processes, groups, descriptors, mounts and files."""
+
+    processes: frozenset[int]
+    groups: frozenset[str]
+    num_descriptors: int
+    num_mounts: int
+    files: tuple[str, ...]
+
+    def is_no_more_than(self, before: "Remains") -> bool:
+        """Tell whether nothing was added, and no file taken away; others may have ended."""
+        return (
+            self.processes <= before.processes
+            and self.groups <= before.groups
+            and self.num_descriptors <= before.num_descriptors
+            and self.num_mounts <= before.num_mounts
+            and self.files == before.files
+        )
+
+
+def remains(server_pid: int, scratch: Path) -> Remains:
+    """Return what there is now of a server's, to be compared."""
     bases = control_groups.find_bases()
     prefix = f"tightrope-{server_pid}-"
-    return {
-        "processes": descendants(server_pid),
-        "files": sorted(map(str, scratch.iterdir())) if scratch.exists() else [],
-        "groups": [path.name for base in bases for path in base.glob(f"{prefix}*")],
-        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-        "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
-    }
+    return Remains(
+        processes=frozenset(descendants(server_pid)),
+        groups=frozenset(path.name for base in bases for path in base.glob(f"{prefix}*")),
+        num_descriptors=len(list(Path("/proc/self/fd").iterdir())),
+        num_mounts=Path("/proc/self/mountinfo").read_text().count("\n"),
+        files=tuple(sorted(map(str, scratch.iterdir()))) if scratch.exists() else (),
+    )
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the pids of all processes below `pid`, dead ones that nobody waited for included."""
+def parents_of_all() -> dict[int, int]:
+    """Return the parent of every process, of dead ones that nobody waited for included."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             stat = (folder / "stat").read_text()
             parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    return parents
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all processes below `pid`, dead ones that nobody waited for included."""
+    parents = parents_of_all()
     found: set[int] = set()
     wave = {pid}
     while wave:

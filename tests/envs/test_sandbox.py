@@ -134,7 +134,7 @@ def test_time_is_up_when_it_is_up(server):
 
 def test_runs_at_once_do_not_mix_and_leave_nothing(server, scratch):
     attempt(server, "workspace")  # the first run starts the process
-    before, child = sorted(Path("/proc/self/fd").iterdir()), server_pids()
+    before, child = set(Path("/proc/self/fd").iterdir()), server_pids()
     wait_until(lambda: all(children(pid) == [] for pid in child))  # it cleans up after its report
     folders = set(scratch.glob("*/*"))
     with ThreadPoolExecutor(4) as pool:
@@ -150,7 +150,7 @@ def test_runs_at_once_do_not_mix_and_leave_nothing(server, scratch):
         )
         assert [json.loads(text)["value"] for text in reports] == [str(i) for i in range(12)]
         assert slow.result() == "timeout"
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    wait_until(lambda: set(Path("/proc/self/fd").iterdir()) <= before)
     assert server_pids() == child
     wait_until(lambda: all(children(pid) == [] for pid in child))
     assert set(scratch.glob("*/*")) == folders
@@ -169,9 +169,9 @@ def test_closing_ends_the_process_and_removes_its_folder(scratch):
     before = set(scratch.iterdir()), set(server_pids())
     server = ForkServer(preload="io")
     attempt(server, "workspace")
-    assert set(server_pids()) > before[1]
+    assert set(server_pids()) - before[1]
     server.close()
-    assert (set(scratch.iterdir()), set(server_pids())) == before
+    assert set(scratch.iterdir()) <= before[0] and set(server_pids()) <= before[1]
     with pytest.raises(InfrastructureError, match="closed"):
         attempt(server, "workspace")
 

@@ -43,12 +43,12 @@ def equipment() -> Equipment:
 @pytest.fixture
 def pool(equipment: Equipment) -> Iterator[WorkerPool]:
     """A pool of at most three, of which nothing may be left."""
-    before, threads = descendants(os.getpid()), threading.active_count()
+    before, threads = set(descendants(os.getpid())), threading.active_count()
     opener = partial(open_faulty, STORE, equipment=equipment, cache_dir=CACHE)
     with WorkerPool(opener, num_workers=3) as found:
         yield found
-    assert settles(lambda: descendants(os.getpid()) == before)
-    assert threading.active_count() == threads
+    assert settles(lambda: before.issuperset(descendants(os.getpid())))
+    assert settles(lambda: threading.active_count() <= threads)
 
 
 def use(pool: WorkerPool, *calls: ToolCall, deadline_s: float = 60.0):
