@@ -77,7 +77,8 @@ def test_scripts_need_tasks_only(tmp_path: Path) -> None:
 def test_base_needs_no_demonstrations_and_plays_like_any_other(
     folder: Path, tmp_path: Path, kind: str
 ) -> None:
-    base = () if kind == "tiny" else (f"--model.base={folder / 'model'}",)
+    pretrained = (f"--model.base={folder / 'model'}", "--model.tiny=[256, 4]")
+    base = () if kind == "tiny" else pretrained
     runs = f"--run.dir={tmp_path / 'other'}"
     line = ["--config", str(CONFIG), *arguments(folder), *QUICK, runs, *base]
     assert main([*line, "--policies", "base", "base-greedy", "gold"]) == 0
