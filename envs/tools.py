@@ -36,6 +36,9 @@ REWRITES = ("evict", "compact")
 _OF_REWRITES = ("note", *REWRITES)  # where nothing is rewritten there is nothing to keep
 RunVisible = Callable[[dict[str, str], str], TestReport]
 _MAX_HITS = 20
+# Of one turn: each may take minutes where it hangs, and a turn that takes too long is put down to
+# the machine (`train/rollouts.py`), so that without this bound a candidate could ask for that.
+MAX_TEST_RUNS = 3
 _CONTEXT_LINES = 1
 
 
@@ -228,9 +231,13 @@ class Toolbox:
 
     def run_turn(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
         """Carry out the calls of a turn up to a submit; what goes wrong is a result too."""
-        results = []
+        results: list[ToolResult] = []
+        num_test_runs = 0
         for call in calls:
+            num_test_runs += call.name == "run_tests"
             try:
+                if call.name == "run_tests" and num_test_runs > MAX_TEST_RUNS:
+                    raise ToolError(f"not run: at most {MAX_TEST_RUNS} runs of tests in a turn")
                 results.append(self.run(call))
             except ToolError as error:
                 results.append(ToolResult(f"error: {error}", is_error=True))

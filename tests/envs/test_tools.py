@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.forkserver import PATIENCE
+from envs.grading import VISIBLE_LIMIT_S
 from envs.policies import call
 from envs.prompts import system_prompt
 from envs.records import Span, TestReport, ToolCall
+from envs.tool_calls import parse_calls
 from envs.tools import (
+    MAX_TEST_RUNS,
     NAMES,
     Toolbox,
     ToolError,
@@ -24,6 +28,7 @@ from envs.tools import (
 )
 from envs.workspace import Workspace
 from tests.envs.world import FILES, TOKENIZER
+from train.rollouts import DEADLINE_S
 
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 
@@ -44,6 +49,17 @@ def test_reading_tools_show_numbered_lines_and_ranges() -> None:
     assert shown.text == '2:     """abs of a minus b"""\n3:     return abs(a + b)'
     assert shown.spans == (Span(path="m0.py", start=2, end=3),)
     assert tools.run(call("run_tests")).text.startswith("1 passed, 1 failed")
+
+
+def test_no_turn_can_ask_for_so_many_runs_of_tests_that_its_deadline_passes() -> None:
+    calls = parse_calls("run_tests()\n" * 60)
+    results = toolbox().run_turn(calls)
+    assert len(results) == len(calls) == 60
+    assert [each.is_error for each in results] == [False] * MAX_TEST_RUNS + [True] * (
+        60 - MAX_TEST_RUNS
+    )
+    longest_s = (PATIENCE + 2 * PATIENCE) * VISIBLE_LIMIT_S  # of one run, on a busy machine
+    assert MAX_TEST_RUNS * longest_s < DEADLINE_S
 
 
 def test_edit_replaces_inserts_and_shows_the_window() -> None:
