@@ -197,9 +197,10 @@ def _watch(
     _, _, usage = os.wait4(pid, 0)
     if not output.startswith(_READY):  # nothing submitted ran: whatever it was, it was not theirs
         return {"setup_error": f"{ending}: {output.decode('utf-8', 'replace')}"}
+    computed_s = max(usage.ru_utime + usage.ru_stime, sleep.computed_s if sleep else 0.0)
     return {
         "ending": ending,
-        "cpu_s": usage.ru_utime + usage.ru_stime + time.process_time(),
+        "cpu_s": computed_s + time.process_time(),
         "sees_sleep": sleep is not None and not sleep.is_blind,
         "output": output[len(_READY) :].decode("latin-1"),
     }
@@ -220,6 +221,11 @@ class _SleepLimit:
         self._proc, self._pid, self._limit_s = proc, pid, limit_s
         self._clock: SleepClock | None = None
         self._next_look = 0.0
+
+    @property
+    def computed_s(self) -> float:
+        """CPU seconds that it was seen to compute."""
+        return self._clock.computed_s if self._clock else 0.0
 
     def is_passed(self) -> bool:
         """Look, if it is time; the first call starts the clock."""

@@ -6,7 +6,8 @@ never for what it has waited. Standard library only; the clock is read by the tr
 /proc, which no candidate can write.
 
 Not covered: waiting for a disk and time that a hypervisor takes count as sleep; a process whose
-threads come and go between two looks may seem to have slept a little more than it has.
+threads come and go between two looks may seem to have slept a little more than it has; what a
+process computes that comes and goes between two looks is seen only if its parent waits for it.
 """
 
 import os
@@ -16,7 +17,10 @@ _LONGEST_STEP = 3.0  # times the usual time between two looks; the rest of it no
 
 
 class SleepClock:
-    """Adds up what a process and all below it have slept, from one look to the next.
+    """Adds up what a process and all below it have computed and slept, from one look to the next.
+
+    A parent need not ask what its children have computed, and where they are killed with it, or it
+    ignores their end, the kernel adds it to nothing; so each is noted as it was last seen.
 
     Args:
         proc: Descriptor of /proc.
@@ -28,13 +32,19 @@ class SleepClock:
     def __init__(self, proc: int, pid: int, *, every_s: float, now: float) -> None:
         self._proc, self._pid, self._every_s = proc, pid, every_s
         self._looked, self._passed_s = now, 0.0
+        self._computed: dict[tuple[str, str], float] = {}
         first = self._served()
         self.is_blind = first is None  # the kernel does not tell here
         self._first_s = first[0] if first else 0.0
         self.slept_s = 0.0
 
+    @property
+    def computed_s(self) -> float:
+        """CPU seconds of all processes that were seen, those that have ended included."""
+        return sum(self._computed.values())
+
     def look(self, now: float) -> None:
-        """Bring `slept_s` up to date."""
+        """Bring `slept_s` and `computed_s` up to date."""
         self._passed_s += min(now - self._looked, _LONGEST_STEP * self._every_s)
         self._looked = now
         found = self._served()
@@ -53,6 +63,7 @@ class SleepClock:
                 stat = self._read(f"{pid}/stat").rpartition(")")[2].split()
                 # its own time, and that of children that were waited for
                 served_s += sum(map(int, stat[11:15])) / _TICKS_PER_S
+                self._computed[pid, stat[19]] = sum(map(int, stat[11:13])) / _TICKS_PER_S
                 for thread in self._threads(pid):
                     place = f"{pid}/task/{thread}"
                     served_s += int(self._read(f"{place}/schedstat").split()[1]) / 1e9

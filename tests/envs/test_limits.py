@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from envs.forkserver import PATIENCE, ForkServer
 from envs.grading import Equipment, IoGrader, PytestGrader, make_grader
 from envs.sandbox import Layers, ServerProcess, probe
 from envs.second_runner import SecondRunner, run_cold
+from envs.sleep_clock import SleepClock
 from tests.envs.small_tasks import FIXED, io_task, pytest_task, store_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +33,22 @@ SLEEPERS = {
     "no alarm": "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
     "time.sleep(60)",
 }
+# Children whose end nobody waits for, so that the kernel adds what they compute to nothing.
+UNCOUNTED = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+reader, writer = os.pipe()
+def start():
+    if os.fork() == 0:
+        while time.process_time() < 0.3:
+            pass
+        os.write(writer, b"x")
+        os._exit(0)
+for _ in range(3):
+    start()
+while os.read(reader, 1):
+    start()
+"""
 BURNERS = {
     "loop": "while True:\n    pass",
     "now and then": "import time\nwhile True:\n    time.sleep(0.0005) or sum(range(100_000))",
@@ -61,6 +79,41 @@ def test_what_computes_for_longer_than_it_may_has_failed(server: ForkServer, sou
     asked |= {"test_files": ["m.py"], "ids": None, "rewrite": False, "nonce": "n"}
     report = server.run_limited(asked, limit_s=LIMIT_S)
     assert report.ending == "timeout" and report.cpu_s >= LIMIT_S
+
+
+def test_the_clock_counts_what_children_compute_that_nobody_waits_for() -> None:
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    with subprocess.Popen([sys.executable, "-c", UNCOUNTED], start_new_session=True) as parent:
+        clock = SleepClock(proc, parent.pid, every_s=0.1, now=time.monotonic())
+        began = time.monotonic()
+        while clock.computed_s < 0.5 and time.monotonic() < began + 60:
+            time.sleep(0.1)
+            clock.look(time.monotonic())
+        alone_s = sum(map(int, Path(f"/proc/{parent.pid}/stat").read_text().split()[13:17]))
+        os.killpg(parent.pid, signal.SIGKILL)
+    os.close(proc)
+    assert clock.computed_s >= 0.5 > alone_s / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_children_compute_that_nobody_waits_for_is_the_runs_own(server: ForkServer):
+    if not server._layers.namespaces:
+        pytest.skip("no processes at this level")
+    asked = {**request(UNCOUNTED), "kind": "pytest"}
+    asked |= {"test_files": ["m.py"], "ids": None, "rewrite": False, "nonce": "n"}
+    report = server.run_limited(asked, limit_s=LIMIT_S)
+    assert report.ending == "timeout" and report.cpu_s >= LIMIT_S
+
+
+@pytest.mark.bubblewrap
+def test_the_second_runner_does_not_call_a_machine_busy_that_computed_for_the_run() -> None:
+    load = os.getloadavg()[0]
+    try:
+        run = run_cold({}, arguments=["-c", UNCOUNTED], ids=(), limit_s=LIMIT_S)
+    except InfrastructureError:
+        if load > 1.5 * len(os.sched_getaffinity(0)):
+            pytest.skip("too busy indeed")
+        raise
+    assert run.status is None
 
 
 @pytest.mark.parametrize("make", [io_task, pytest_task])
