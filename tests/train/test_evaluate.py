@@ -80,7 +80,10 @@ def test_base_needs_no_demonstrations_and_plays_like_any_other(
     pretrained = (f"--model.base={folder / 'model'}", "--model.tiny=[256, 4]")
     base = () if kind == "tiny" else pretrained
     runs = f"--run.dir={tmp_path / 'other'}"
-    line = ["--config", str(CONFIG), *arguments(folder), *QUICK, runs, *base]
+    config = tmp_path / "smoke.yaml"
+    shape = "  tiny: [64, 2]"  # for `base: tiny` alone
+    config.write_text(CONFIG.read_text().replace(shape, "" if base else shape))
+    line = ["--config", str(config), *arguments(folder), *QUICK, runs, *base]
     assert main([*line, "--policies", "base", "base-greedy", "gold"]) == 0
     path = tmp_path / "other" / "smoke" / "evaluate" / "summary.json"
     rows = json.loads(path.read_text())["policies"]
