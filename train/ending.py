@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from envs.errors import InfrastructureError, UserError, storage_error
-from train.output import LibraryLog, say
+from train.output import LibraryLog, say, terminal
 
 COMMAND_VARIABLE = "TIGHTROPE_COMMAND"
 """What the user typed, before the arguments, of a process that another of our commands started;
@@ -76,7 +76,7 @@ def run_main(
         except Exception as error:
             code, text, is_bug = _judged(error)
             if not log.write_traceback() and (is_bug or debug):
-                traceback.print_exc()
+                traceback.print_exc(file=terminal())
             where = f". Log: {log.path}" if log.path else ""
             say(f"error: {text}{where}{_again(command, argv, log)}")
             return code

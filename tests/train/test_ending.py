@@ -43,6 +43,8 @@ def test_a_stage_that_dies_says_in_one_line_how_to_go_on(
     said = capsys.readouterr().err
     if not begun:
         assert said.endswith(f"; to try again: {COMMAND} {shlex.join(LINE)}\n")
+        is_bug = code == 1 and "Remedy" not in said
+        assert ("Traceback" in said) == is_bug, "there is no log that could hold it"
         return
     assert said.strip().count("\n") == 0
     assert said.strip().startswith(told.format(log=tmp_path / "log.txt"))
