@@ -148,17 +148,26 @@ def _check_arguments(arguments: Mapping[str, Any], *, known: set[str]) -> None:
 
 def _date_formats(tree: nodes.Template) -> set[str]:
     """Return the formats in which a template asks for today's date."""
-    formats = set()
+    formats, understood = set(), set[int]()
     for call in tree.find_all(nodes.Call):
-        if isinstance(call.node, nodes.Name) and call.node.name == "strftime_now":
-            if len(call.args) != 1 or not isinstance(call.args[0], nodes.Const):
-                raise UserError(
-                    "the chat template prints a date that cannot be frozen",
-                    got=f"strftime_now with no fixed format, line {call.lineno}",
-                    remedy="set model.chat_template to a copy with a fixed format",
-                )
+        if _is_clock(call.node) and len(call.args) == 1 and isinstance(call.args[0], nodes.Const):
             formats.add(str(call.args[0].value))
+            understood.add(id(call.node))
+    for test in tree.find_all(nodes.Test):
+        if test.name in ("defined", "undefined"):
+            understood.add(id(test.node))
+    for name in tree.find_all(nodes.Name):
+        if _is_clock(name) and id(name) not in understood:
+            raise UserError(
+                "the chat template prints a date that cannot be frozen",
+                got=f"strftime_now with no fixed format, line {name.lineno}",
+                remedy="set model.chat_template to a copy with a fixed format",
+            )
     return formats
+
+
+def _is_clock(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "strftime_now" and node.ctx == "load"
 
 
 def _literal(value: Any) -> str:

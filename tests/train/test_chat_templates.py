@@ -122,9 +122,19 @@ def test_an_unknown_argument_is_refused_with_the_nearest() -> None:
             fixed(template_of("llama3_2"), {ours: 1}, now=DAY)
 
 
-def test_a_date_without_a_fixed_format_is_refused() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% set f = '%Y' %}{{ strftime_now(f) }}",
+        "{% set today = strftime_now %}\n{{ today('%Y') }}",
+        "{% macro date(now=strftime_now) %}{{ now('%Y') }}{% endmacro %}{{ date() }}",
+        "{{ [strftime_now][0]('%Y') }}{{ strftime_now('%Y') }}",
+        "{{ strftime_now(format='%Y') }}",
+    ],
+)
+def test_a_date_without_a_fixed_format_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="cannot be frozen"):
-        fixed("{% set f = '%Y' %}{{ strftime_now(f) }}", {}, now=DAY)
+        fixed(text, {}, now=DAY)
 
 
 @pytest.mark.parametrize("stem", [stem for stem in STEMS if base_of(stem) in REFUSED])
