@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         as_setting(argv),
         prog="tightrope evaluate",
         description="Evaluate policies on held-out tasks.",
-        example="tightrope evaluate --config configs/tiny.yaml --policies sft grpo/adapter:greedy",
+        example="tightrope evaluate --config configs/tiny.yaml --policies runs/demo/grpo/adapter",
         flags=[Flag(FLAG, about, nargs="+")],
     )
     settings = command.settings

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from envs.errors import UserError
@@ -30,6 +30,8 @@ from train.vocabulary import new_tokenizer, saved_tokenizer
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]+)")
 _CHUNK_BYTES = 1 << 24
+_MAX_DEPTH = 4  # folders below a run's, down to grpo/checkpoints/checkpoint-40
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,17 @@ def find_place(settings: Settings, entry: Entry, *, now: datetime) -> Place:
         return Place("script", None, settings, "")
     if entry.kind == "of_the_run":
         return Place("of_the_run", None, settings, _digest_of_the_run(settings, entry.policy))
+    try:
+        return _place_of(settings, entry, now=now)
+    except _UNREADABLE as error:
+        raise UserError(
+            "evaluate.policies names a folder whose files cannot be read",
+            got=f"{entry.policy}: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}",
+            remedy="copy it anew from where it was saved; --debug shows which file it is",
+        ) from error
+
+
+def _place_of(settings: Settings, entry: Entry, *, now: datetime) -> Place:
     folder = Path(entry.policy).expanduser()
     if (folder / "adapter_config.json").is_file():
         check_adapter(settings, folder)
@@ -81,6 +94,9 @@ def find_place(settings: Settings, entry: Entry, *, now: datetime) -> Place:
         )
     other = _with_base(settings, entry.policy, folder)
     source = base_source(other)
+    for path in Path(source).glob("*.safetensors"):
+        with safe_open(path, "pt"):  # checks that it is whole
+            pass
     _check_vocabulary(other, source, now=now)
     return Place("model", None, other, identity(source))
 
@@ -194,12 +210,16 @@ def _with_base(settings: Settings, place: str, folder: Path) -> Settings:
 
 
 def _near(folder: Path) -> str:
-    """Return what to name instead: an adapter or a model below the folder, or beside it."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    """Return what to name instead: an adapter or a model below the folder, or beside it.
+
+    Nothing deeper is looked at, lest a typing error reads a whole disk.
+    """
+    there = folder if folder.is_dir() else folder.absolute().parent
+    depths = range(_MAX_DEPTH) if there.parent != there else ()
     for name in ("adapter_config.json", "config.json"):
-        near = sorted(there.glob(f"**/{name}"), key=lambda path: (len(path.parts), path))
-        if near:
-            return f"name the folder itself, such as {near[0].parent}"
+        for depth in depths:
+            if near := sorted(there.glob(f"{'*/' * depth}{name}")):
+                return f"name the folder itself, such as {near[0].parent}"
     return f"name a folder with adapter_config.json or config.json; {COMMANDS['grpo']} makes one"
 
 

@@ -186,6 +186,33 @@ def small_vocabulary(folder: Path) -> Path:
     return folder / "small"
 
 
+def damaged(folder: Path, name: str, *, size: int) -> Path:
+    """Return a copy of an adapter or of a model, one file of which is cut to `size` bytes."""
+    whole = "model" if (folder / "model" / name).is_file() else "runs/smoke/grpo/adapter"
+    found = Path(shutil.copytree(folder / whole, folder / f"damaged{size}"))
+    (found / name).write_bytes((found / name).read_bytes()[:size])
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors"],
+)
+def test_a_damaged_file_is_refused_before_anything_is_played(folder: Path, name: str) -> None:
+    for size in (0, 20, 500):
+        place = damaged(folder, name, size=size)
+        with pytest.raises(UserError, match=f"files cannot be read .got: .*damaged{size}: "):
+            evaluate(folder, "gold", str(place))
+    assert not stage_of(settings_in(folder)).path.exists()
+
+
+@pytest.mark.parametrize("place", ["/no-such-folder", "/no-such-folder/grpo/adapter"])
+def test_a_folder_that_is_not_there_is_looked_for_nowhere_else(folder: Path, place: str) -> None:
+    with pytest.raises(UserError, match="is not there") as caught:
+        evaluate(folder, place)
+    assert caught.value.remedy.startswith("name a folder with adapter_config.json")
+
+
 @pytest.mark.parametrize(
     ("place", "told", "remedy"),
     [
