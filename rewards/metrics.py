@@ -4,6 +4,7 @@ Definitions (billed tokens, tokens per solved, peak context) are those of `rewar
 episodes are failures of the infrastructure: they are counted, and enter nothing else.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -99,10 +100,11 @@ def summarize_seeds(
     rows = [summarize(each, name=name, sampling=sampling, seed=seed) for each in of_seeds]
     pooled = [episode for each in of_seeds for episode in each]
     row = summarize(pooled, name=name, sampling=sampling, seed=seed)
-    for key, is_ratio in (("pass_rate", False), ("tokens_per_solved", True)):
+    for key, is_ratio, most in (("pass_rate", False, 1.0), ("tokens_per_solved", True, math.inf)):
         low, high = row[f"{key}_ci95"]
-        pooled_estimate = Estimate(value=row[key], ci95=(low, high))
-        found = over_seeds([each[key] for each in rows], pooled_estimate, is_ratio=is_ratio)
+        over_tasks = Estimate(value=row[key], ci95=(low, high))
+        values = [each[key] for each in rows]
+        found = over_seeds(values, over_tasks, is_ratio=is_ratio, within=(0.0, most))
         row |= _with_interval(key, found)
     return {**row, "num_seeds": len(of_seeds)}
 

@@ -54,7 +54,11 @@ def t_quantile(degrees: int) -> float:
 
 
 def over_seeds(
-    of_seeds: Sequence[float | None], over_tasks: Estimate, *, is_ratio: bool = False
+    of_seeds: Sequence[float | None],
+    over_tasks: Estimate,
+    *,
+    is_ratio: bool = False,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate:
     """Return the estimate over seeds, with the error of the tasks that they share.
 
@@ -63,6 +67,7 @@ def over_seeds(
         over_tasks: The same quantity of all seeds pooled, with its interval over tasks.
         is_ratio: Positive and compared by factors: all is done with logarithms, and the value is
             the geometric mean.
+        within: What the quantity can be; Student's t knows no end, and bounds are cut to it.
     """
     if len(of_seeds) == 1:
         return over_tasks
@@ -79,7 +84,7 @@ def over_seeds(
         if of_seed is None or of_tasks is None:
             return None
         margin = math.hypot(center - of_seed, pooled - into(of_tasks))
-        return back(center + (margin if side else -margin))
+        return min(max(back(center + (margin if side else -margin)), within[0]), within[1])
 
     return Estimate(value=back(center), ci95=(bound(0), bound(1)))
 
@@ -98,7 +103,9 @@ def paired_over_seeds(pairs: Sequence[Pair], *, seed: int = 0) -> PairedDifferen
         pooled,
         num_seeds=len(pairs),
         pass_rate_difference=over_seeds(
-            [found.pass_rate_difference.value for found in each], pooled.pass_rate_difference
+            [found.pass_rate_difference.value for found in each],
+            pooled.pass_rate_difference,
+            within=(-1.0, 1.0),
         ),
         tokens_per_solved_ratio=over_seeds(
             [found.tokens_per_solved_ratio.value for found in each],

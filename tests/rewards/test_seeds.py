@@ -95,6 +95,14 @@ def test_rows_state_how_many_seeds_they_are_of():
     assert found["num_seeds"] == 2 and found["pass_rate_difference"] == 0
 
 
+def test_bounds_are_what_a_pass_rate_and_a_difference_can_be():
+    few, many = policy([True] + [False] * 39), policy([True] * 30 + [False] * 10)
+    row = summarize_seeds([few, many], name="grpo", sampling="greedy")
+    assert row["pass_rate_ci95"] == [0.0, 1.0]
+    found = paired_over_seeds([(few, many), (many, few)])
+    assert found.pass_rate_difference.ci95 == (-1.0, 1.0)
+
+
 @given(st.lists(st.floats(0.01, 1), min_size=2, max_size=6), st.floats(0.05, 0.95))
 def test_the_order_of_seeds_does_not_matter_and_the_interval_holds_the_mean(values, pooled):
     over_tasks = Estimate(value=pooled, ci95=(pooled - 0.01, pooled + 0.01))
