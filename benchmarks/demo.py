@@ -149,6 +149,12 @@ def _counts(change: str, *, trained: bool) -> bool:
     return change.startswith("grpo.tokens_per_microbatch") or not change.startswith(tuple(other))
 
 
+def overrides_of(form: str) -> list[str]:
+    """Return what an ablation changes; where cost is free its weight has no effect, and is 0."""
+    free = ["--reward.cost_weight=0"] if form == "outcome_only" else []
+    return [f"--reward.advantage={form}", *free]
+
+
 def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], jobs: int) -> None:
     """Train and evaluate everything, `jobs` runs at a time, each on its share of the cores."""
     whole: list[Callable[..., None]] = []
@@ -168,7 +174,7 @@ def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], j
             ),
         ]
         for form in ablations:
-            name, overrides = f"{form}{seed}", [f"--reward.advantage={form}"]
+            name, overrides = f"{form}{seed}", overrides_of(form)
             study.share(f"seed{seed}", name)
             policies = ["grpo", "grpo-greedy"]
             ablated.append(

@@ -139,10 +139,12 @@ def _reward_conflicts(settings: "Settings") -> list[Conflict]:
     if reward.pressure == "controlled" and not reward.cost_weight:
         reason = "a weight of 0 cannot be controlled; use 'fixed', or start with 0.3"
         found.append(Conflict(("reward.pressure", "reward.cost_weight"), reason))
-    for name in ("cost_weight", "pressure"):
-        if reward.advantage == "outcome_only" and _is_given(reward, name):
-            reason = "outcome_only lets cost be free; leave it out, or use another advantage"
-            found.append(Conflict((f"reward.{name}", "reward.advantage"), reason))
+    if reward.advantage == "outcome_only":
+        remedies = {"cost_weight": "use 0", "pressure": "use 'fixed'"}
+        for name, remedy in remedies.items():
+            if getattr(reward, name) and _is_given(reward, name):  # a weight of 0 says the same
+                reason = f"outcome_only lets cost be free; {remedy}, or another advantage"
+                found.append(Conflict((f"reward.{name}", "reward.advantage"), reason))
     return found
 
 

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.demo import ABLATIONS, overrides_of
 from envs.errors import UserError
 from train import grpo
 from train.ending import run_main
@@ -183,6 +184,12 @@ def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
 )
 def test_impossible_combinations_are_refused(overrides, reason, tmp_path: Path) -> None:
     assert reason in refusal(write(tmp_path, LEAST), *overrides)
+
+
+@pytest.mark.parametrize("form", ABLATIONS)
+def test_the_demos_ablations_are_possible(form: str) -> None:
+    settings = load_settings(ROOT / "configs" / "tiny.yaml", overrides_of(form))
+    assert settings.reward.advantage == form
 
 
 def test_what_depends_on_another_field_follows_it_where_it_is_not_given(tmp_path: Path) -> None:
