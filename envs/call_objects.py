@@ -14,7 +14,10 @@ from envs.records import JsonValue, Repair
 EXPECTED = '{"name": ..., "arguments": {...}}'
 MAX_ARGUMENTS_DEPTH = 20
 _NAMES = ("name", "tool_name", "function_name", "tool", "function", "action")
-_ARGUMENTS = ("arguments", "parameters", "args", "input", "action_input")
+_ARGUMENTS = (
+    *("arguments", "parameters", "args", "input", "action_input"),
+    *("argument", "parameter", "params", "kwargs", "tool_input", "tool_args"),
+)
 _INNER = ("function", "function_call", "tool_call", "tool", "action", "call")
 _BESIDE = ("id", "type", "index", "role", "content", "tool_call_id", "call_id", "thought")
 _MAX_NAME = 64

@@ -80,6 +80,8 @@ class _Reader:
         if self._is_quoted(mark.start(), mark.end()):
             return mark.end()
         if mark.lastgroup == "argument":
+            if self.found and self.found[-1][1].format == "xml":
+                self.found.pop()  # one of its texts may go on to here
             self._fail(Malformed(mark.start(), "a call around it"), "xml", _MARKED)
             return len(self.text)
         num_before = len(self.found)

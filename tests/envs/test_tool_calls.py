@@ -14,7 +14,7 @@ from envs.tool_calls import parse_calls
 from tests.envs.family_calls import FAMILIES
 from tests.envs.unreadable_calls import ERRORS, QUOTES, SILENT
 from tests.envs.world import CHAT, TOKENIZER
-from tests.envs.written_calls import WRITTEN, Call
+from tests.envs.written_calls import SUBMIT_TEXT, WRITTEN, Call, hermes
 
 READ = WRITTEN | FAMILIES
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
@@ -48,6 +48,27 @@ def test_prose_drafts_and_mentions_are_no_calls(text: str) -> None:
 @pytest.mark.parametrize("text", QUOTES.values(), ids=QUOTES.keys())
 def test_nothing_is_run_behind_a_text_whose_end_is_in_doubt(text: str) -> None:
     assert [each.name for each in parse_calls(text) if each.error is None] == []
+
+
+CLOSED_INSIDE = {
+    "equals": (
+        "<tool_call><function=note><parameter=facts>",
+        "</parameter></function></tool_call>",
+    ),
+    "named": (
+        '<function_calls><invoke name="note"><parameter name="facts">',
+        "</parameter></invoke></function_calls>",
+    ),
+    "pairs": ("<tool_call>note<arg_key>facts</arg_key><arg_value>", "</arg_value></tool_call>"),
+}
+
+
+@pytest.mark.parametrize(("start", "end"), CLOSED_INSIDE.values(), ids=CLOSED_INSIDE)
+def test_no_half_of_a_text_that_holds_the_end_of_its_own_call_is_taken(start: str, end: str):
+    found = parse_calls(f"{hermes(SUBMIT_TEXT)}\n{start}ends with {end}, then more{end}")
+    assert found[0].name == "submit" and all(each.error for each in found[1:])
+    (whole,) = parse_calls(f"{start}ends well{end}")
+    assert whole.arguments == {"facts": "ends well"} and whole.error is None
 
 
 def test_calls_behind_an_unreadable_one_are_read_where_no_text_is_in_doubt() -> None:

@@ -93,6 +93,13 @@ WRITTEN: dict[str, tuple[str, list[Call]]] = {
         hermes('{"name": "outline", "args": {"path": "a.py"}}'),
         [outline("hermes", "alias")],
     ),
+    **{
+        key: (
+            hermes(f'{{"name": "outline", "{key}": {{"path": "a.py"}}}}'),
+            [outline("hermes", "alias")],
+        )
+        for key in ("argument", "parameter", "params", "kwargs", "tool_input", "tool_args")
+    },
     "tool and input": (
         hermes('{"tool": "outline", "input": {"path": "a.py"}}'),
         [outline("hermes", "alias")],
