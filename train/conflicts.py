@@ -26,6 +26,7 @@ FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measu
 SOURCES = ("synthetic", "projects")
 MIN_FORCED_SHARE = 0.3  # of demonstrations whose window forces a rewrite
 _UNSERVED = ("lm_head", "embed_tokens", "wte", "embed_out")  # vLLM: no adapter on head, embedding
+_NO_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")  # transformers.optimization
 _OF_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
 
 
@@ -211,9 +212,13 @@ def _trl_pairs(settings: "Settings") -> list[Conflict]:
         if name in given:
             fields = (f"grpo.trl.{name}", "grpo.trl.optim")
             found.append(Conflict(fields, f"{optim} does not read it; leave it out"))
-    if given.get("lr_scheduler_type") == "constant" and "warmup_steps" in given:
+    schedule = str(given.get("lr_scheduler_type", "constant_with_warmup"))
+    if schedule in _NO_WARMUP and "warmup_steps" in given:
         fields = ("grpo.trl.warmup_steps", "grpo.trl.lr_scheduler_type")
-        found.append(Conflict(fields, "constant has no warm-up; use constant_with_warmup"))
+        found.append(Conflict(fields, f"{schedule} has no warm-up; use constant_with_warmup"))
+    if schedule.startswith("constant") and "lr_scheduler_kwargs" in given:
+        fields = ("grpo.trl.lr_scheduler_kwargs", "grpo.trl.lr_scheduler_type")
+        found.append(Conflict(fields, f"{schedule} does not read it; leave it out"))
     return found
 
 

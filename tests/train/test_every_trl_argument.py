@@ -101,9 +101,11 @@ def test_every_other_argument_is_refused_with_a_reason(name: str) -> None:
         ("{optim: sgd, adam_beta2: 0.9}", "adam_beta2 and grpo.trl.optim: sgd does not read it"),
         ("{optim_args: momentum=0.5}", "optim_args and grpo.trl.optim: adamw_torch does not read"),
         ("{lr_scheduler_type: constant, warmup_steps: 5}", "constant has no warm-up"),
+        ("{lr_scheduler_type: greedy, warmup_steps: 5}", "greedy has no warm-up"),
+        ("{lr_scheduler_kwargs: {num_cycles: 3}}", "constant_with_warmup does not read it"),
         ("{use_bias_correction_kl: false}", "a weight of 0 leaves nothing to correct"),
     ],
-    ids=["no betas", "no options", "no warm-up", "no reference"],
+    ids=["no betas", "no options", "no warm-up", "none either", "no cycles", "no reference"],
 )
 def test_an_argument_that_another_one_silences_is_refused(
     flags: str, said: str, tmp_path: Path
