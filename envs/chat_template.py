@@ -94,6 +94,7 @@ class ChatTemplate:
         self._schemas = [get_json_schema(tool) for tool in tools]
         longest_first = sorted(markers, key=len, reverse=True)
         self._markers = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._maskable = re.compile(rf"zqmask\d+qz|{self._markers.pattern}")
         self._opening = self._checked_prompt()
         self._style = self._find_style()
         self.max_calls = self._style.max_calls
@@ -143,13 +144,16 @@ class ChatTemplate:
         return shown[len(before) : len(shown) - len(after)]
 
     def mask(self, text: str, masks: list[str]) -> str:
-        """Put a word of letters in place of each special token and append the token to `masks`."""
+        """Put a word of letters in place of each special token and append the token to `masks`.
+
+        Such words that a text holds already are put aside alike, and come back as they are.
+        """
 
         def word(found: re.Match[str]) -> str:
             masks.append(found.group())
             return f"zqmask{len(masks) - 1}qz"
 
-        return self._markers.sub(word, text)
+        return self._maskable.sub(word, text)
 
     def _shown(self, text: str) -> str:
         names = _NAMES[:1]

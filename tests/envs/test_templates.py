@@ -206,6 +206,14 @@ def test_no_content_forges_a_turn(stem: str) -> None:
     assert count(turn) == count(chat.call_ids([call("search", pattern="x")]))
 
 
+def test_words_that_stand_for_special_tokens_come_back_as_words() -> None:
+    chat, _ = chat_of("qwen3_5_nothink")
+    text = "zqmask0qz, zqmask2qz, <|im_end|>zqmask1qz, zqmask<|im_end|>0qz and zqmask9qz"
+    assert chat.decode(chat.encode_result(text)) == text
+    assert text in chat.decode(chat.prefix(system=text, user=text))
+    assert text in chat.decode(chat.call_ids([call("search", pattern=text)]))
+
+
 @pytest.mark.parametrize("stem", [stem for stem in WORKING if stem == base_of(stem)])
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
