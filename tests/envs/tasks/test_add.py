@@ -61,7 +61,8 @@ def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
     ids=["licence", "no licence", "metadata", "compiled", "no tests", "few", "conftest", "slow"],
 )
 def test_what_is_of_no_use_is_refused_with_the_reason(tmp_path, monkeypatch, changes, says):
-    monkeypatch.setattr("envs.tasks.admission.SUITE_LIMIT_S", 4.0)
+    for module in ("admission", "green"):
+        monkeypatch.setattr(f"envs.tasks.{module}.SUITE_LIMIT_S", 4.0)
     files = {path: text for path, text in (GOOD | changes).items() if text is not None}
     with pytest.raises(UserError, match=says):
         tried(tmp_path, files)
