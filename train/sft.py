@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError
 from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
 from train.hub import shape_folder, switch_telemetry_off
 from train.load import Command, parse_command
@@ -316,8 +316,6 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
     rewrite, again in such a window: too few episodes are forced by chance to tell whether the
     policy rewrites at all.
     """
-    from rewards.cost import num_compactions, num_evictions
-    from rewards.outcome import is_scorable, is_solved
     from train.arena import open_arena
     from train.generate import engine_for
     from train.progress import Progress
@@ -341,8 +339,25 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
                 engine=engine,
                 on_episode=lambda r, e: progress.advance(),
             )
-    first = [episode for episode in episodes[: len(drawn)] if is_scorable(episode)]
-    scorable = [episode for episode in episodes if is_scorable(episode)]
+    return gate_facts(episodes[: len(drawn)], episodes[len(drawn) :], rewrites=rewrites)
+
+
+def gate_facts(
+    drawn: "Sequence[Episode]", forced: "Sequence[Episode]", *, rewrites: bool
+) -> dict[str, Any]:
+    """Return what the gate looks at; the pass rate is that of `drawn`, in windows as they come.
+
+    Raises:
+        InfrastructureError: The machine broke all of `drawn`, which says nothing of the policy.
+    """
+    from rewards.cost import num_compactions, num_evictions
+    from rewards.outcome import is_scorable, is_solved
+
+    first = [episode for episode in drawn if is_scorable(episode)]
+    if drawn and not first:
+        cause = (outcome := drawn[0].outcome) and outcome.unscorable
+        raise InfrastructureError(f"none of {len(drawn)} dev episodes could be scored: {cause}")
+    scorable = [episode for episode in (*drawn, *forced) if is_scorable(episode)]
     tight = [episode for episode in scorable if episode.forced and rewrites]
     return {
         "dev_tasks": len(first),

@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError
 from envs.policies import Habits
 from envs.records import Sampled
 from tests.envs.test_context import WIDE
 from tests.envs.world import play
+from tests.rewards.episodes import make_episode
 from train.checkpoints import last_checkpoint
 from train.grpo import check_gate, describe
 from train.load import load_settings
 from train.run_dir import StageDir
-from train.sft import batch_sizes, rows_dataset, sft_config, step_order
+from train.sft import batch_sizes, gate_facts, rows_dataset, sft_config, step_order
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GOOD = {
@@ -158,3 +159,12 @@ def test_resuming_takes_the_newest_whole_checkpoint(tmp_path: Path) -> None:
         if whole:
             (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     assert last_checkpoint(stage) == stage.checkpoints / "checkpoint-10"
+
+
+def test_the_gate_counts_what_could_be_scored_and_never_blames_the_policy_for_the_machine() -> None:
+    solved, failed = make_episode(), make_episode(solved=False)
+    broken = make_episode(solved=False, unscorable="the disk is full", failed_part="grading")
+    facts = gate_facts([solved, failed, broken], [broken], rewrites=True)
+    assert (facts["dev_tasks"], facts["dev_pass_rate"], facts["dev_forced"]) == (2, 0.5, 0)
+    with pytest.raises(InfrastructureError, match=r"none of 2 dev episodes.*the disk is full"):
+        gate_facts([broken, broken], [solved], rewrites=True)
