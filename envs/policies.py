@@ -6,7 +6,6 @@ with habits that a seed draws, and know the fix as a teacher would: what they ca
 leave alone. `noop` submits untouched. Scripts report log-probs of 0: nothing was sampled.
 """
 
-import ast
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +13,7 @@ from typing import Literal
 
 from envs.records import Edit, HiddenTask, Observation, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
-from envs.source_text import source_lines
-from envs.syntax import parse_python
-from envs.unseen import lines_to_see
+from envs.sites import Site, find_sites
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
@@ -51,36 +48,6 @@ class Habits:
     reread: bool = False
     rewrite: Literal["none", "evict", "compact"] = "evict"
     eager: bool = False
-
-
-@dataclass(frozen=True)
-class Site:
-    """One edit of the gold patch and the function that encloses it, in the broken file's numbering.
-
-    Attributes:
-        edit: The edit.
-        function: Name of the function or class; '' at the top of a module.
-        search: Text that finds its first line.
-        outline: What `outline` says of the file.
-        start: First line to read: of the function, or some lines before the edit.
-        end: Last line to read.
-        to_see: Lines that have to be in view before the edit.
-        lines: Lines of the whole file.
-    """
-
-    edit: Edit
-    function: str
-    search: str
-    outline: str
-    start: int
-    end: int
-    to_see: range
-    lines: list[str]
-
-    @property
-    def text(self) -> str:
-        """What is read of it."""
-        return "\n".join(self.lines[self.start - 1 : self.end])
 
 
 def draw_habits(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> Habits:
@@ -165,7 +132,7 @@ def make_script(
     if name == "gold":
         return _gold(hidden.gold_edits)
     habits = habits or Habits()
-    return _repair(_sites(hidden.gold_edits, files), habits, chat)
+    return _repair(find_sites(hidden.gold_edits, files), habits, chat)
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -224,7 +191,7 @@ def _look(
     teller: "_Teller", site: Site, *, done: list[Site]
 ) -> Generator[list[ToolCall], View, None]:
     """Find and read a site until the lines of its edit are in view; results may come cut."""
-    habits = teller.habits
+    habits = teller.habits_for(site)
     yield from _find(teller, site, habits)
     if not teller.sees(site) and not teller.fits(site, text=site.text) and habits.rewrite != "none":
         # it was the window that cut it
@@ -235,6 +202,9 @@ def _look(
         end, shown = len(site.lines), teller.last_shown(site)
         if end - shown > shown and site.function:  # more than one further result
             end = site.end
+            teller.too_long.add(site.edit.path)
+            if habits.rewrite != "none":  # what was cut before the site is of no more use
+                teller.pending = [_evict_call(teller.view.observations[-1:])]
             yield from _find(teller, site, replace(habits, find="search"))
     while not teller.sees(site):
         last = teller.last_shown(site)
@@ -264,6 +234,7 @@ class _Teller:
     view: View
     chat: ChatFormat
     pending: list[ToolCall] = field(default_factory=list)
+    too_long: set[str] = field(default_factory=set)
 
     def turn(self, *calls: ToolCall) -> Generator[list[ToolCall], View, None]:
         pending, self.pending = self.pending, []
@@ -280,6 +251,11 @@ class _Teller:
         spans = self.view.observations[-1].spans if self.view.observations else ()
         return max((span.end for span in spans if span.path == site.edit.path), default=0)
 
+    def habits_for(self, site: Site) -> Habits:
+        """Return how it finds a site: no file is read whole again that was too long for that."""
+        is_long = site.edit.path in self.too_long
+        return replace(self.habits, find="search") if is_long else self.habits
+
     def fits(self, site: Site, *, text: str) -> bool:
         """Tell whether a site's repair fits into what the window leaves."""
         seen = self.view.observations
@@ -290,13 +266,13 @@ class _Teller:
     def make_room(
         self, site: Site, *, done: list[Site], submits: bool
     ) -> Generator[list[ToolCall], View, None]:
-        seen, whole_file = self.view.observations, self.habits.find == "file"
+        seen, whole_file = self.view.observations, self.habits_for(site).find == "file"
         fits = self.fits(site, text="\n".join(site.lines) if whole_file else site.text)
         if fits and not (self.habits.eager and seen):
             return
         if self.habits.rewrite == "evict":
             used_up = [o for o in seen if o.num_tokens > _SMALL_RESULT_TOKENS]
-            evict = call("evict", observation_ids=[o.id for o in used_up])
+            evict = _evict_call(used_up)
             if used_up and (
                 fits or whole_file or self._left_after(evict, used_up, site, submits=submits) >= 0
             ):
@@ -317,7 +293,7 @@ class _Teller:
         """Return the tokens left once results are evicted and a site is found, read and edited."""
         site_lines = site.lines[site.start - 1 : site.end]
         read = _numbered(site_lines, site.start)
-        find, *_ = _finding(site, self.habits)
+        find, *_ = _finding(site, self.habits_for(site))
         found = {
             "outline": site.outline,
             "search": f"{site.edit.path}:{site.start}: {site_lines[0]}",
@@ -345,6 +321,10 @@ class _Teller:
         return len(self.chat.encode(text))
 
 
+def _evict_call(observations: Sequence[Observation]) -> ToolCall:
+    return call("evict", observation_ids=[each.id for each in observations])
+
+
 def _edit_call(edit: Edit) -> ToolCall:
     return call("edit_lines", path=edit.path, start=edit.start, end=edit.end, text=edit.text)
 
@@ -355,35 +335,3 @@ def _read_call(site: Site) -> ToolCall:
 
 def _numbered(lines: Sequence[str], start: int) -> str:
     return "\n".join(f"{number}: {line}" for number, line in enumerate(lines, start))
-
-
-def _sites(edits: Sequence[Edit], files: dict[str, str]) -> list[Site]:
-    """Locate the innermost function around each edit; bottom-up within a file."""
-    sites = []
-    for edit in sorted(edits, key=lambda e: (e.path, -e.start)):
-        lines = source_lines(files[edit.path])
-        name, head, start, end = "", "def ", max(1, edit.start - 5), edit.end + 5
-        outline = []
-        for node in ast.walk(parse_python(files[edit.path])):  # outer nodes come before inner ones
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                last = node.end_lineno or node.lineno
-                outline.append(f"{node.lineno}-{last} {node.name}")
-                at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
-                if node.lineno <= at <= last:
-                    name, start, end = node.name, node.lineno, last
-                    head = ("class " if isinstance(node, ast.ClassDef) else "def ") + name
-        to_see = lines_to_see(edit, num_lines=len(lines))
-        if to_see:  # an insertion behind the last line of a function stands beside the next one
-            start, end = min(start, to_see[0]), max(end, to_see[-1])
-        site = Site(
-            edit=edit,
-            function=name,
-            search=head,
-            outline="\n".join(outline),
-            start=start,
-            end=min(end, len(lines)),
-            to_see=to_see,
-            lines=lines,
-        )
-        sites.append(site)
-    return sites

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.environment import Environment, Identity, Limits
-from envs.policies import Habits, ScriptedPolicy, _sites, make_script
+from envs.policies import Habits, ScriptedPolicy, make_script
 from envs.records import Edit, Episode
+from envs.sites import find_sites
 from envs.unseen import unseen_edits
 from rewards.cost import num_compactions, num_evictions
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK, new_environment
@@ -31,7 +32,7 @@ def test_the_function_around_an_edit_is_found(
     start: int, end: int, name: str, lines: tuple[int, int]
 ) -> None:
     edit = Edit(path="m.py", start=start, end=end, text="    return b\n")
-    (site,) = _sites([edit], {"m.py": TEXT})
+    (site,) = find_sites([edit], {"m.py": TEXT})
     assert site.function == name
     assert (site.start, site.end) == lines  # an insertion stands beside the line that follows
     assert site.search in TEXT
@@ -126,3 +127,17 @@ def test_whoever_cannot_evict_enough_compacts() -> None:
         if repaired(environment, edits, FILES):
             found.add((num_evictions(episode), num_compactions(episode)))
     assert {(0, 1), (1, 0), (0, 0)} <= found
+
+
+@pytest.mark.parametrize("rewrite", ["evict", "compact", "none"])
+def test_a_file_that_was_too_long_is_read_whole_once_and_searched_then(rewrite: str) -> None:
+    habits = Habits(find="file", rewrite=rewrite)  # type: ignore[arg-type]
+    limits = Limits(window_tokens=1600, max_turns=60, max_new_tokens=100, observation_tokens=200)
+    edits = tuple(edit for edit in EDITS if edit.path == "m0.py")  # both far behind the cut
+    edits = (edits[1], edits[1].model_copy(update={"start": 83, "end": 83}))
+    episode, environment = play(limits, habits, edits=edits)
+    assert repaired(environment, edits, LONG)
+    names = [call.name for turn in episode.turns for call in turn.calls]
+    assert names.count("read_file") == 1 and names.count("search") == 2
+    cut_and_dropped = [c.arguments for t in episode.turns for c in t.calls if c.name == "evict"]
+    assert cut_and_dropped == ([] if rewrite == "none" else [{"observation_ids": ["o1"]}])

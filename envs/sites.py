@@ -1,0 +1,72 @@
+"""Where the bugs are: each edit of the gold patch, and what a demonstrator reads of its file."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.records import Edit
+from envs.source_text import source_lines
+from envs.syntax import parse_python
+from envs.unseen import lines_to_see
+
+
+@dataclass(frozen=True)
+class Site:
+    """One edit of the gold patch and the function that encloses it, in the broken file's numbering.
+
+    Attributes:
+        edit: The edit.
+        function: Name of the function or class; '' at the top of a module.
+        search: Text that finds its first line.
+        outline: What `outline` says of the file.
+        start: First line to read: of the function, or some lines before the edit.
+        end: Last line to read.
+        to_see: Lines that have to be in view before the edit.
+        lines: Lines of the whole file.
+    """
+
+    edit: Edit
+    function: str
+    search: str
+    outline: str
+    start: int
+    end: int
+    to_see: range
+    lines: list[str]
+
+    @property
+    def text(self) -> str:
+        """What is read of it."""
+        return "\n".join(self.lines[self.start - 1 : self.end])
+
+
+def find_sites(edits: Sequence[Edit], files: Mapping[str, str]) -> list[Site]:
+    """Locate the innermost function around each edit; bottom-up within a file."""
+    sites = []
+    for edit in sorted(edits, key=lambda e: (e.path, -e.start)):
+        lines = source_lines(files[edit.path])
+        name, head, start, end = "", "def ", max(1, edit.start - 5), edit.end + 5
+        outline = []
+        for node in ast.walk(parse_python(files[edit.path])):  # outer nodes come before inner ones
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                last = node.end_lineno or node.lineno
+                outline.append(f"{node.lineno}-{last} {node.name}")
+                at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
+                if node.lineno <= at <= last:
+                    name, start, end = node.name, node.lineno, last
+                    head = ("class " if isinstance(node, ast.ClassDef) else "def ") + name
+        to_see = lines_to_see(edit, num_lines=len(lines))
+        if to_see:  # an insertion behind the last line of a function stands beside the next one
+            start, end = min(start, to_see[0]), max(end, to_see[-1])
+        site = Site(
+            edit=edit,
+            function=name,
+            search=head,
+            outline="\n".join(outline),
+            start=start,
+            end=min(end, len(lines)),
+            to_see=to_see,
+            lines=lines,
+        )
+        sites.append(site)
+    return sites
