@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo 'make setup    virtual environment in $(VENV) from locked versions'
-	@echo 'make demo     a tiny model learns on a CPU, start to end (about 25 minutes on 2 idle cores)'
+	@echo 'make demo     a tiny model learns on a CPU, start to end (about 45 minutes on 2 idle cores)'
 	@echo 'make smoke    the same commands cut down to under 3 minutes'
 	@echo 'make test     the tests, the smoke run included'
 	@echo 'make check    ruff, mypy, import-linter'
