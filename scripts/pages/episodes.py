@@ -21,6 +21,7 @@ from envs.records import (
     Observed,
     Opened,
     Sampled,
+    ToolCall,
     Turn,
 )
 from rewards.cost import billed_tokens, num_compactions, num_evictions, num_segments, peak_context
@@ -193,15 +194,11 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
                 sampled_percent=drawn * percent,
                 rewritten=bool(views) and turn.segment + 1 != views[-1].segment,
                 text=_capped(_sampled_text(sampled, turn, decode)),
-                errors=tuple(call.error for call in turn.calls if call.error),
-                mended=tuple(
-                    f"{call.name} ({call.format}): {', '.join(call.repairs).replace('_', ' ')}"
-                    for call in turn.calls
-                    if call.repairs
-                ),
+                errors=tuple(_capped(call.error) for call in turn.calls if call.error),
+                mended=tuple(_how_read(call) for call in turn.calls if call.repairs),
                 observations=tuple(_observations(follow)),
                 notes=tuple(
-                    f"{event.path}:{event.start}-{event.end} {_capped(event.facts)}"
+                    _capped(f"{event.path}:{event.start}-{event.end} {event.facts}")
                     for event in follow
                     if isinstance(event, Noted)
                 ),
@@ -215,6 +212,12 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
             )
         )
     return tuple(views)
+
+
+def _how_read(call: ToolCall) -> str:
+    """Return how a call was read that was not written as it should be."""
+    repairs = ", ".join(call.repairs).replace("_", " ")
+    return _capped(f"{call.name} ({call.format}): {repairs}")
 
 
 def _observations(events: Iterable[object]) -> Iterable[Observation]:
