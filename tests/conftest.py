@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 
 import pytest
@@ -15,6 +16,8 @@ from envs.second_runner import REMEDY, bubblewrap_failure
 # times slower (tests/train/test_grpo_trainer.py on two cores beside about fifteen busy processes).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # as every command does for itself
+# A shell starts what runs behind it with Ctrl-C ignored, and what a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "tightrope", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
