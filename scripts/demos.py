@@ -8,13 +8,15 @@ base model's own.
 
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from envs.jsonl import joined_records
 from train.load import parse_command
 from train.output import keep_log, say
 from train.progress import Progress
-from train.run_dir import StageDir, open_stage, require, stage_dir, write_whole
+from train.run_dir import StageDir, open_stage, require, write_whole
 from train.settings import Settings
 
 
@@ -28,14 +30,6 @@ def main(argv: list[str]) -> int:
     )
     settings = command.settings
     tasks = require(settings, "tasks", experiment=command.experiment)
-    if command.dry_run:
-        sft = settings.sft
-        print(
-            f"would play scripts until {sft.num_demonstrations} are solved "
-            f"({sft.wasteful_share:.0%} wasteful, {sft.forced_share:.0%} in forced windows) "
-            f"and write {stage_dir(settings, 'demos').path}"
-        )
-        return 0
     if settings.model.kind != "tiny":
         from train.model import base_source
 
@@ -43,12 +37,38 @@ def main(argv: list[str]) -> int:
             settings
         )  # before the stage is opened: a base that cannot be had leaves no trace
     stage = open_stage(
-        settings, "demos", resume=command.resume, clean=command.clean, inputs=[tasks]
+        settings,
+        "demos",
+        resume=command.resume,
+        clean=command.clean,
+        inputs=[tasks],
+        dry_run=command.dry_run,
     )
+    if command.dry_run:
+        show(settings, stage)
+        return 0
     keep_log(stage.path)
     if not stage.is_done():
         stage.finish(run(settings, stage), output=stage.path / "demonstrations.jsonl")
     return 0
+
+
+def show(settings: Settings, stage: StageDir) -> None:
+    """Go as far as the first demonstration, with a tokenizer that does not stay."""
+    from train.arena import open_arena
+    from train.model import load_tokenizer
+
+    with TemporaryDirectory() as scratch:
+        draft = StageDir(Path(scratch), "demos")
+        make_tokenizer(settings, draft, now=datetime.now())
+        with open_arena(settings, tokenizer=load_tokenizer(draft.path / "tokenizer")):
+            pass
+    sft = settings.sft
+    print(
+        f"would play scripts until {sft.num_demonstrations} are solved "
+        f"({sft.wasteful_share:.0%} wasteful, {sft.forced_share:.0%} in forced windows) "
+        f"and write {stage.path}"
+    )
 
 
 def run(settings: Settings, stage: StageDir) -> dict[str, Any]:

@@ -37,17 +37,12 @@ def main(argv: list[str]) -> int:
     )
     settings = command.settings
     inputs = needed(command)
+    from train.arena import open_tasks
     from train.evaluate import check_unchanged, evaluate, is_summarised, planned, read_summary
 
     now = datetime.now()
     wanted = planned(settings, now=now)
-    if command.dry_run:
-        for series in wanted:
-            print(
-                f"{series.name}: {settings.evaluate.num_tasks} tasks x {series.num_samples} "
-                f"({series.sampling}): {series.written}"
-            )
-        return 0
+    open_tasks(settings)  # refused before the first policy is loaded
     found = stage_dir(settings, "evaluate")
     if not command.clean:
         check_unchanged(settings, found, wanted)
@@ -58,7 +53,15 @@ def main(argv: list[str]) -> int:
         clean=command.clean,
         reopen=not is_summarised(found, wanted),
         inputs=inputs,
+        dry_run=command.dry_run,
     )
+    if command.dry_run:
+        for series in wanted:
+            print(
+                f"{series.name}: {settings.evaluate.num_tasks} tasks x {series.num_samples} "
+                f"({series.sampling}): {series.written}"
+            )
+        return 0
     keep_log(stage.path)
     if stage.is_done():
         summary = read_summary(stage)

@@ -38,25 +38,16 @@ def open_arena(
         open_bench: What opens the workbench of each worker.
 
     Raises:
-        UserError: There is no sandbox, no second runner where one is asked for, or nothing that it
-            would run.
+        UserError: As `open_tasks`; or the chat template does not serve.
     """
-    store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
+    store, equipment = open_tasks(settings)
     chat = chat_format(tokenizer or load_tokenizer(run_tokenizer(settings)), settings)
-    share, cache = settings.reward.second_runner_share, cache_dir(settings)
-    if share and all(hidden.grader == "io" for hidden in store.hidden.values()):
-        raise UserError(
-            "reward.second_runner_share has no suite to run a second time",
-            got=f"the io grader alone in {store.folder}",
-            remedy="set it to 0, or name tasks of real projects in tasks.dir",
-        )
-    equipment = Equipment.find(store, second_runner_share=share, cache_dir=cache)
     opener = partial(
         open_bench,
         store,
         equipment=equipment,
-        second_runner_share=share,
-        cache_dir=cache,
+        second_runner_share=settings.reward.second_runner_share,
+        cache_dir=cache_dir(settings),
     )
     num_workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) + _WORKERS_BESIDE_CORES)
     turns = max_turns or settings.context.max_turns
@@ -64,3 +55,21 @@ def open_arena(
         opener, num_workers=num_workers, near=lambda task_id: store.hidden[task_id].runtime
     ) as pool:
         yield Arena(store, chat, settings, pool, turns, deadline_s)
+
+
+def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:
+    """Open the task set, narrowed to the asked difficulty, with what its graders need.
+
+    Raises:
+        UserError: It is damaged, or nothing is left of a split; there is no sandbox, no second
+            runner where one is asked for, or nothing that it would run.
+    """
+    store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
+    share, cache = settings.reward.second_runner_share, cache_dir(settings)
+    if share and all(hidden.grader == "io" for hidden in store.hidden.values()):
+        raise UserError(
+            "reward.second_runner_share has no suite to run a second time",
+            got=f"the io grader alone in {store.folder}",
+            remedy="set it to 0, or name tasks of real projects in tasks.dir",
+        )
+    return store, Equipment.find(store, second_runner_share=share, cache_dir=cache)

@@ -17,10 +17,12 @@ from tests.train.small_run import (
     on_one_core,
     settings_in,
 )
+from tightrope_cli import demos, evaluate
 from train import grpo, sft
 from train.ending import run_main
 from train.run_dir import stage_dir
 
+GOLD = "--evaluate.policies=[gold] --evaluate.num_tasks=1"
 REFUSED = {
     "no task is that hard": (grpo, "--tasks.difficulty={sites: [3, 9]}", "no train task is within"),
     "no suite for a second runner": (grpo, "--reward.second_runner_share=1", "no suite to run"),
@@ -39,6 +41,10 @@ REFUSED = {
     "contradicting flags": (sft, "--resume --clean", "contradict each other"),
     "half a warm start": (sft, "--run.name=begun", "sft holds an unfinished run"),
     "no demonstrations": (sft, "--run.name=none", "demos is missing"),
+    "no task to show that hard": (demos, "--run.name=x --tasks.difficulty={files:[9,9]}", "within"),
+    "half of the demonstrations": (demos, "--run.name=smoke", "demos is finished"),
+    "no task to play that hard": (evaluate, f"{GOLD} --tasks.difficulty={{files:[9,9]}}", "within"),
+    "an evaluation was begun": (evaluate, f"{GOLD} --run.name=begun", "holds an unfinished run"),
     "another template since": (sft, "--model.chat_template=null", "demos was made with other"),
 }
 
@@ -59,7 +65,7 @@ def halted_runs(found: Path) -> Path:
             add_base(settings)
     weak = stage_dir(settings_in(found, "--run.name=weak"), "sft").done
     weak.write_text(json.dumps(PASSED_GATE | {"dev_pass_rate": 0.01}))
-    for name, stage in (("half", "grpo"), ("begun", "sft")):
+    for name, stage in (("half", "grpo"), ("begun", "sft"), ("begun", "evaluate")):
         path = stage_dir(settings_in(found, f"--run.name={name}"), stage).path
         path.mkdir(exist_ok=True)
         (path / "metrics.jsonl").write_text("")
@@ -81,7 +87,8 @@ def test_the_start_and_its_dry_run_refuse_alike(
 ) -> None:
     if "groups" in flags:
         monkeypatch.setenv("WORLD_SIZE", "2")
-    given = [flags] if "=" in flags else flags.split()
+    given = flags.split(" --")
+    given = [given[0], *(f"--{flag}" for flag in given[1:])]
     overrides = [flag.replace("{own}", str(folder)) for flag in given]
     line = [f"--config={CONFIG}", *arguments(folder), *overrides]
     before = content(folder)
@@ -93,5 +100,5 @@ def test_the_start_and_its_dry_run_refuse_alike(
             assert content(folder) == before
     assert part in said[0]
     assert said[0] == said[1]
-    if not {"half", "begun"} & {*flags.split("=")}:  # a start's leavings are in the next one's way
+    if main is grpo and "=half" not in flags:  # a start's leavings are in the next one's way
         shutil.rmtree(stage_dir(settings_in(folder), "grpo").path, ignore_errors=True)
