@@ -1,6 +1,7 @@
 """`tightrope launch` starts what `accelerate launch` starts, and is silent but for one line."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -65,5 +66,5 @@ def test_of_several_processes_the_one_that_was_killed_is_named(tmp_path: Path) -
     assert shown.returncode == 1
     assert shown.stderr.splitlines() == [
         f"process 1 of {script} was killed by SIGKILL (no memory left?); to go on: "
-        f"tightrope launch {' '.join(options)} {script} --x --resume"
+        f"tightrope launch {shlex.join(options)} {script} --x --resume"
     ]

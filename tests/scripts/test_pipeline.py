@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -119,7 +120,7 @@ def test_however_a_stage_ends_the_last_line_goes_on(
         os.kill(int(stage), number)
     *_, last = running.communicate(timeout=120)[1].splitlines()
     assert running.returncode == code
-    again = " ".join(word for word in line if word != "--clean")
+    again = shlex.join(str(word) for word in line if word != "--clean")
     assert last == f"{told.format(log=log)}; to go on: {again}"
     assert not Path(f"/proc/{stage}").exists()
 

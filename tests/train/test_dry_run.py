@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from transformers import Qwen2Config
@@ -46,7 +47,7 @@ def test_without_a_tokenizer_it_names_the_command(
 ) -> None:
     line = ["--config", str(CONFIG), *arguments(folder), "--run.name=untouched", "--dry-run"]
     assert run_main(grpo.main, line) == 2
-    assert f"Remedy: tightrope demos --config {CONFIG}" in capsys.readouterr().err
+    assert f"Remedy: tightrope demos --config {quote(str(CONFIG))}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", [sft, grpo], ids=["sft", "grpo"])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import pytest
 import torch
@@ -219,4 +220,4 @@ def test_missing_inputs_name_their_command(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(main, ["--config", str(CONFIG), *arguments(tmp_path)]) == 2
-    assert f"accelerate launch train/sft.py --config {CONFIG}" in capsys.readouterr().err
+    assert f"accelerate launch train/sft.py --config {quote(str(CONFIG))}" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -66,14 +67,14 @@ def test_no_tasks(complaint, tmp_path: Path) -> None:
     elsewhere = f"--tasks.dir={tmp_path / 'none'}"
     said = complaint(demos.main, elsewhere)
     assert f"{tmp_path / 'none'} is missing" in said
-    assert f"Remedy: tightrope tasks build --config {CONFIG}" in said
+    assert f"Remedy: tightrope tasks build --config {quote(str(CONFIG))}" in said
     assert "--tasks.dir" in said.split("Remedy")[1], "or the command would build other tasks"
 
 
 def test_no_checkpoint(complaint) -> None:
     said = complaint(grpo.main, "--force")
     assert "sft is missing" in said
-    assert f"Remedy: accelerate launch train/sft.py --config {CONFIG}" in said
+    assert f"Remedy: accelerate launch train/sft.py --config {quote(str(CONFIG))}" in said
 
 
 def test_mixed_up_stages(complaint, folder: Path) -> None:
