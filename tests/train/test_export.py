@@ -220,4 +220,5 @@ def test_missing_inputs_name_their_command(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_main(main, ["--config", str(CONFIG), *arguments(tmp_path)]) == 2
-    assert f"accelerate launch train/sft.py --config {quote(str(CONFIG))}" in capsys.readouterr().err
+    line = f"accelerate launch train/sft.py --config {quote(str(CONFIG))}"
+    assert line in capsys.readouterr().err
