@@ -19,9 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.grading import make_grader
-from envs.sandbox import Layers, ServerProcess, probe
-from envs.second_runner import bubblewrap
+from envs.grading.bwrap_runner import bubblewrap
+from envs.grading.graders import make_grader
+from envs.sandbox.levels import Layers, ServerProcess, probe
 from tests.attacks.attempts import (
     attacks,
     fools_exit_code,

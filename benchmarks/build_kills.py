@@ -24,7 +24,7 @@ BUILD = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from envs.tasks.build import build
+from envs.sources.build import build
 
 lock, cache, out = map(Path, sys.argv[2:5])
 build("projects", out_dir=out, counts=json.loads(sys.argv[5]), seed=0, lock=lock, cache_dir=cache,

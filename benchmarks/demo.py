@@ -28,9 +28,9 @@ from envs.jsonl import read_records, read_rows
 from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
 from rewards.seeds import share_of_the_way_over_seeds
-from train.ending import run_main
-from train.load import load_settings
-from train.run_dir import Stage, StageDir, changed_inputs, config_changes
+from train.config.load import load_settings
+from train.stages.ending import run_main
+from train.stages.run_dir import Stage, StageDir, changed_inputs, config_changes
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ("outcome_only", "zscore")

@@ -24,14 +24,14 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs import control_groups
-from envs.grading import RoutingGrader, make_grader
-from envs.sandbox import probe
+from envs.grading.graders import RoutingGrader, make_grader
+from envs.sandbox import cgroups
+from envs.sandbox.levels import probe
 from tests.attacks.attempts import LATE_S, PRELUDE, attacks, name_of, small_tasks
 from tests.attacks.world import descendants, settles
 from tests.envs.small_tasks import FIXED, is_solved, store_of
-from train.ending import run_main
-from train.progress import Progress
+from train.stages.ending import run_main
+from train.stages.progress import Progress
 
 LIMIT_S = 2.0
 BOMB_EVERY = 20
@@ -84,7 +84,7 @@ def held(grader_pid: int) -> dict[str, int]:
     mounts = [(folder / "mountinfo").read_text().count("\n") for folder in folders]
     groups = [
         path
-        for base in control_groups.find_bases()
+        for base in cgroups.find_bases()
         for pid in SERVERS.union(below)
         for path in base.glob(f"tightrope-{pid}-*")
     ]

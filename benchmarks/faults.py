@@ -27,22 +27,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.grading import Equipment, make_grader
+from envs.episode import TurnDone
+from envs.grading.graders import Equipment, make_grader
 from envs.policies import call, draw_habits
 from envs.records import Outcome, Policy, ToolCall
-from envs.sandbox import probe
+from envs.sandbox.levels import probe
+from envs.sources.synthetic import generate
 from envs.tasks.store import TaskStore
-from envs.tasks.synthetic import generate
-from envs.workbench import InProcess, TurnDone, Workbench, open_workbench
-from envs.workers import WorkerPool
+from envs.workers.pool import WorkerPool
+from envs.workers.workbench import InProcess, Workbench, open_workbench
 from envs.workspace import Changes, Workspace
 from rewards.metrics import count_failed_parts
 from rewards.outcome import is_scorable
 from tests.envs.world import CHAT
-from tests.train.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
-from train.ending import run_main
-from train.load import load_settings
-from train.rollouts import Arena, Request
+from tests.train.recipes.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
+from train.config.load import load_settings
+from train.rollouts.runner import Arena, Request
+from train.stages.ending import run_main
 
 NUM_STEPS, DEADLINE_S = 20, 2.0
 NUM_EPISODES, NUM_ROUNDS, NUM_CALLS = 300, 5, 2_000

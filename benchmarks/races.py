@@ -24,9 +24,9 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = """
-    tests/attacks tests/envs/test_box.py tests/envs/test_control_groups.py
-    tests/envs/test_leftovers.py tests/envs/test_sandbox.py tests/envs/test_second_runner.py
-    tests/envs/test_workers.py tests/train/test_processes.py tests/train/test_resume.py
+    tests/attacks tests/envs/sandbox tests/envs/grading/test_bwrap_runner.py
+    tests/envs/workers/test_pool.py tests/train/recipes/test_processes.py
+    tests/train/recipes/test_resume.py
 """
 
 

@@ -5,9 +5,9 @@
 About 6 minutes on 2 idle CPU cores; needs bubblewrap. All run the same file of five tests on a tree
 of their own, written anew for every run, and the result of each run is checked. The first two are
 `python -m pytest` as it is installed here, without and within bubblewrap; the third is the
-project's second runner (envs/second_runner.py): bubblewrap as well, but pytest loads no plugins of
-other packages. Ours has all layers of this machine and mixes in its canary tests. Rounds take
-turns, so that what else the machine does meets all alike.
+project's second runner (envs/grading/bwrap_runner.py): bubblewrap as well, but pytest loads no
+plugins of other packages. Ours has all layers of this machine and mixes in its canary tests. Rounds
+take turns, so that what else the machine does meets all alike.
 
 CPU seconds are those of all processes of a side, the long-lived server and its start included; the
 machine's own count beside them also has what the kernel does later, and whatever else runs.
@@ -32,13 +32,13 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.forkserver import ForkServer
-from envs.grading import NUM_CANARIES
-from envs.sandbox import probe
-from envs.second_runner import SecondRunner, bubblewrap, run_cold
-from envs.suite import run_suite
-from train.ending import run_main
-from train.progress import Progress
+from envs.grading.bwrap_runner import SecondRunner, bubblewrap, run_cold
+from envs.grading.graders import NUM_CANARIES
+from envs.grading.test_suite import run_suite
+from envs.sandbox.fork_server import ForkServer
+from envs.sandbox.levels import probe
+from train.stages.ending import run_main
+from train.stages.progress import Progress
 
 TREE = {
     "shapes.py": "def area(a, b):\n    return a * b\n",

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from envs.calls.reader import parse_calls
 from envs.context import render_view
 from envs.prompts import no_call
 from envs.records import (
@@ -39,9 +40,9 @@ from envs.records import (
     View,
 )
 from envs.rendering import ChatFormat
-from envs.tool_calls import parse_calls
 from envs.tools import (
     NAMES,
+    PARAMETERS,
     RunVisible,
     Toolbox,
     ToolError,
@@ -141,7 +142,7 @@ class Environment:
         )
         stopped = bool(last) and last[0] in self._chat.stop_ids
         text = self._chat.decode(sample.token_ids[:-1] if stopped else sample.token_ids)
-        self._calls = tuple(map(typed, parse_calls(text)))
+        self._calls = tuple(map(typed, parse_calls(text, PARAMETERS)))
         self.events.append(sampled)
         self._log_turn(view, sampled)
         return self._calls

@@ -1,8 +1,40 @@
 """The episode loop, on one screen: view, sample, tools, and the grading at its end."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
 from envs.environment import Environment, Identity
-from envs.records import Episode, Policy, StopReason
-from envs.workbench import Bench
+from envs.records import Episode, Outcome, Policy, StopReason, ToolCall
+from envs.tools import ToolResult
+from envs.workspace import Changes
+
+
+@dataclass(frozen=True)
+class TurnDone:
+    """What the tools of a turn said, and what the workspace has become."""
+
+    results: tuple[ToolResult, ...]
+    changes: Changes
+
+
+class Bench(Protocol):
+    """Carries out turns and gradings for episodes: `InProcess`, or a `WorkerPool`."""
+
+    async def use_tools(
+        self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float
+    ) -> TurnDone:
+        """Carry out the calls of one turn.
+
+        Raises:
+            InfrastructureError: The machine failed, not a call.
+            TimeoutError: It took longer than `deadline_s` seconds.
+        """
+        ...
+
+    async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
+        """Grade submitted files; raises as `use_tools` does."""
+        ...
 
 
 async def run_episode(

@@ -61,7 +61,7 @@ class Edit(Record):
 class IoCase(Record):
     """One call, compared by exact type: `function` is `module:name`, `args` plain data.
 
-    `expected` is the canonical encoding of `envs.grading.encode_value`, so 1, 1.0 and True
+    `expected` is the canonical encoding of `envs.grading.graders.encode_value`, so 1, 1.0 and True
     differ.
     """
 
@@ -113,7 +113,7 @@ class Runtime(Record):
 
     Attributes:
         python: Path of a user's interpreter; '' for the one that runs this project.
-        requirements: Pins of the wheels that it needs beside pytest (`envs/wheels.py`).
+        requirements: Pins of the wheels that it needs beside pytest (`envs/sandbox/wheels.py`).
     """
 
     python: str = ""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from envs.calls.lenient_json import decode
+from envs.calls.malformed import Malformed, clip
 from envs.errors import InfrastructureError
-from envs.lenient_json import decode
-from envs.malformed import Malformed, clip
 from envs.records import JsonValue, Span, Strategy, TestReport, ToolCall
 from envs.syntax import parse_python
 from envs.workspace import Workspace
@@ -37,7 +37,8 @@ _OF_REWRITES = ("note", *REWRITES)  # where nothing is rewritten there is nothin
 RunVisible = Callable[[dict[str, str], str], TestReport]
 _MAX_HITS = 20
 # Of one turn: each may take minutes where it hangs, and a turn that takes too long is put down to
-# the machine (`train/rollouts.py`), so that without this bound a candidate could ask for that.
+# the machine (`train/rollouts/runner.py`), so that without this bound a candidate could ask for
+# that.
 MAX_TEST_RUNS = 3
 _CONTEXT_LINES = 1
 
@@ -270,6 +271,12 @@ class Toolbox:
 
     def _result(self, text: str, *spans: Span, num_head_lines: int = 0) -> ToolResult:
         return ToolResult(text, spans, num_head_lines, self.workspace.version)
+
+
+PARAMETERS = {
+    name: [each for each in inspect.signature(getattr(Toolbox, name)).parameters if each != "self"]
+    for name in NAMES
+}
 
 
 def no_sandbox(files: dict[str, str], selector: str) -> TestReport:

@@ -1,0 +1,1 @@
+"""Episode record to numbers: outcome, cost, advantages, intervals; pure, no I/O."""

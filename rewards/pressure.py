@@ -6,7 +6,7 @@ and lowers it when it does not: an integral controller in ln w, whose reference 
 policy. A controller on the best moving average flagged 75 to 89 % of the steps of a constant policy
 (measured), which this form does not.
 
-A guard halves either when evaluations on the same dev tasks drop (`train/dev_watch.py`).
+A guard halves either when evaluations on the same dev tasks drop (`train/rl/dev_evaluation.py`).
 """
 
 import math

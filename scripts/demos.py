@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from envs.jsonl import joined_records
-from train.load import parse_command
-from train.output import keep_log, say
-from train.progress import Progress
-from train.run_dir import StageDir, open_stage, require, write_whole
-from train.settings import Settings
+from train.config.load import parse_command
+from train.config.settings import Settings
+from train.stages.output import keep_log, say
+from train.stages.progress import Progress
+from train.stages.run_dir import StageDir, open_stage, require, write_whole
 
 
 def main(argv: list[str]) -> int:
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     settings = command.settings
     tasks = require(settings, "tasks", experiment=command.experiment)
     if settings.model.kind != "tiny":
-        from train.model import base_source
+        from train.models.model import base_source
 
         base_source(
             settings
@@ -55,8 +55,8 @@ def main(argv: list[str]) -> int:
 
 def show(settings: Settings, stage: StageDir) -> None:
     """Go as far as the first demonstration, with a tokenizer that does not stay."""
-    from train.arena import open_arena
-    from train.model import load_tokenizer
+    from train.models.model import load_tokenizer
+    from train.rollouts.arena import open_arena
 
     with TemporaryDirectory() as scratch:
         draft = StageDir(Path(scratch), "demos")
@@ -74,8 +74,8 @@ def show(settings: Settings, stage: StageDir) -> None:
 def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
     """Make tokenizer and demonstrations; returns facts about them."""
     from rewards.cost import billed_tokens, num_compactions, num_evictions
-    from train.arena import open_arena
-    from train.demonstrations import make_demonstrations
+    from train.rollouts.arena import open_arena
+    from train.rollouts.demonstrations import make_demonstrations
 
     make_tokenizer(settings, stage, now=datetime.now())
     total = settings.sft.num_demonstrations
@@ -108,6 +108,6 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
 
 def make_tokenizer(settings: Settings, stage: StageDir, *, now: datetime) -> None:
     """Write the run's tokenizer with its chat template, in which `now` is the date for good."""
-    from train.vocabulary import new_tokenizer
+    from train.models.vocabulary import new_tokenizer
 
     new_tokenizer(settings, now=now).save_pretrained(str(stage.path / "tokenizer"))

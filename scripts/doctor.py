@@ -25,11 +25,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from train.load import CACHE_VARIABLE, default_cache, parse_flags
+from train.config.load import CACHE_VARIABLE, default_cache, parse_flags
 
 if TYPE_CHECKING:
-    from envs.sandbox import SandboxProbe
-    from envs.second_runner import Bubblewrap
+    from envs.grading.bwrap_runner import Bubblewrap
+    from envs.sandbox.levels import SandboxProbe
 
 State = Literal["ok", "optional", "missing"]
 
@@ -90,9 +90,9 @@ def diagnose(system: str) -> int:
 
 def check_all() -> list[Check]:
     """Ask everything, the slow questions side by side."""
-    from envs.sandbox import probe
-    from envs.second_runner import bubblewrap
-    from train.hub import hub_failure
+    from envs.grading.bwrap_runner import bubblewrap
+    from envs.sandbox.levels import probe
+    from train.models.hub import hub_failure
 
     with ThreadPoolExecutor() as pool:
         torch = pool.submit(ask_torch, sys.executable)
@@ -239,7 +239,7 @@ def check_sandbox(found: "SandboxProbe") -> Check:
 
 def check_layers(found: "SandboxProbe") -> list[Check]:
     """Judge each layer of the sandbox by itself."""
-    from envs.sandbox import LAYER_REMEDIES
+    from envs.sandbox.levels import LAYER_REMEDIES
 
     return [
         Check(f"- {name}", "ok", "in use")
@@ -251,7 +251,7 @@ def check_layers(found: "SandboxProbe") -> list[Check]:
 
 def check_second_runner(found: "Bubblewrap") -> Check:
     """Judge bubblewrap, which only `reward.second_runner_share` needs."""
-    from envs.second_runner import REMEDY
+    from envs.grading.bwrap_runner import REMEDY
 
     if found.failure:
         return Check("second runner", "optional", found.failure, REMEDY)

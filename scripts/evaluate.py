@@ -14,10 +14,10 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from train.load import Command, Flag, parse_command
-from train.output import keep_log
-from train.policy_names import entry_of
-from train.run_dir import Stage, StageDir, open_stage, require, stage_dir
+from train.config.load import Command, Flag, parse_command
+from train.config.policy_names import entry_of
+from train.stages.output import keep_log
+from train.stages.run_dir import Stage, StageDir, open_stage, require, stage_dir
 
 FLAG = "--policies"
 
@@ -37,8 +37,14 @@ def main(argv: list[str]) -> int:
     )
     settings = command.settings
     inputs = needed(command)
-    from train.arena import open_tasks
-    from train.evaluate import check_unchanged, evaluate, is_summarised, planned, read_summary
+    from train.rollouts.arena import open_tasks
+    from train.rollouts.evaluate import (
+        check_unchanged,
+        evaluate,
+        is_summarised,
+        planned,
+        read_summary,
+    )
 
     now = datetime.now()
     wanted = planned(settings, now=now)

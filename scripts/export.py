@@ -7,10 +7,10 @@ that exists is refused unless `--clean` is given: it may be served from there. `
 adds what is missing.
 """
 
-from train.load import COMMON_FLAGS, Flag, parse_command
-from train.output import keep_log, say
-from train.progress import Progress
-from train.run_dir import Stage, open_stage, require, stage_dir
+from train.config.load import COMMON_FLAGS, Flag, parse_command
+from train.stages.output import keep_log, say
+from train.stages.progress import Progress
+from train.stages.run_dir import Stage, open_stage, require, stage_dir
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     names: tuple[Stage, ...] = ("demos", "sft", "grpo") if from_scratch else ("demos", "grpo")
     inputs = [require(settings, name, experiment=command.experiment) for name in names]
     if command.dry_run:
-        from train.export import check_tensors, read_adapter
+        from train.export.export import check_tensors, read_adapter
 
         check_tensors(read_adapter(stage_dir(settings, "grpo").path / "adapter"))
         made = "adapter and merged" if merged else "adapter"
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     )
     keep_log(stage.path)
     if not stage.is_done():
-        from train.export import export
+        from train.export.export import export
 
         with Progress("export", total=4 + merged, unit="steps") as progress:
 

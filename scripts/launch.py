@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.errors import UserError
-from train.ending import COMMAND_VARIABLE, Terminated, resuming
-from train.output import say
+from train.stages.ending import COMMAND_VARIABLE, Terminated, resuming
+from train.stages.output import say
 
 USAGE = """usage: tightrope launch [arguments of `accelerate launch`] SCRIPT [arguments of SCRIPT]
 

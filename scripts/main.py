@@ -20,8 +20,8 @@ if not __package__:  # run as a file: look from the repository root, where `scri
     sys.modules["tightrope_cli"] = package
 
 from envs.errors import UserError
-from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
-from train.hub import switch_telemetry_off
+from train.models.hub import switch_telemetry_off
+from train.stages.ending import COMMAND_VARIABLE, end_with_parent, run_main
 
 VERBS = {
     "doctor": "check this machine, and say what would mend it",
@@ -33,6 +33,7 @@ VERBS = {
     "export": "write a servable adapter",
     "launch": "start a training stage, one process per device, as `accelerate launch` does",
 }
+MODULES = {"tasks": "tasks.build"}  # of a verb that is called otherwise
 STAGES = {"demos", "evaluate", "export", "report"}  # have a log file in their folder
 
 USAGE = """usage: tightrope VERB [...]
@@ -74,7 +75,7 @@ def _dispatch(argv: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         remedy = f"did you mean `tightrope {near[0]}`?" if near else "see `tightrope --help`"
         raise UserError("unknown verb", got=verb, remedy=remedy)
-    code: int = import_module(f"tightrope_cli.{verb}").main(rest)
+    code: int = import_module(f"tightrope_cli.{MODULES.get(verb, verb)}").main(rest)
     return code
 
 

@@ -9,9 +9,9 @@ import difflib
 from pathlib import Path
 
 from envs.errors import UserError
-from train.fetch import WHEELS, fetch
-from train.load import Flag, default_cache, parse_flags
-from train.progress import Progress
+from train.config.load import Flag, default_cache, parse_flags
+from train.models.fetch import WHEELS, fetch
+from train.stages.progress import Progress
 
 USAGE = f"""usage: tightrope model fetch NAME
 

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.errors import UserError
-from train.ending import COMMAND_VARIABLE, Terminated, run_main
-from train.load import COMMON_FLAGS, Command, parse_command
-from train.output import say
-from train.progress import duration
-from train.run_dir import COMMANDS, Stage, config_changes, require, stage_dir
+from train.config.load import COMMON_FLAGS, Command, parse_command
+from train.stages.ending import COMMAND_VARIABLE, Terminated, run_main
+from train.stages.output import say
+from train.stages.progress import duration
+from train.stages.run_dir import COMMANDS, Stage, config_changes, require, stage_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from envs.errors import UserError
 from tightrope_cli.pages.report import build_report
-from train.load import COMMON_FLAGS, parse_command
-from train.output import keep_log
-from train.run_dir import open_stage, stage_dir
+from train.config.load import COMMON_FLAGS, parse_command
+from train.stages.output import keep_log
+from train.stages.run_dir import open_stage, stage_dir
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,12 +8,13 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, settings
 
-from envs.sandbox import LAYER_REMEDIES
-from envs.second_runner import REMEDY, bubblewrap_failure
+from envs.grading.bwrap_runner import REMEDY, bubblewrap_failure
+from envs.sandbox.levels import LAYER_REMEDIES
 
 # Of torch's threads, here and in processes that tests start: one that waits for another sleeps. By
 # default it spins, and beside other work takes the core from the one it waits for: two to three
-# times slower (tests/train/test_grpo_trainer.py on two cores beside about fifteen busy processes).
+# times slower (tests/train/rl/test_grpo_trainer.py on two cores beside about fifteen busy
+# processes).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # as every command does for itself
 # A shell starts what runs behind it with Ctrl-C ignored, and what a test starts would inherit that.

@@ -76,6 +76,6 @@ def test_the_checks_see_what_they_look_for() -> None:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_lines_for_the_user_go_to_the_terminal(path: Path) -> None:
-    """While a stage runs, `sys.stderr` is its log; `train.output.say` writes to the terminal."""
+    """While a stage runs, `sys.stderr` is its log; `output.say` writes to the terminal."""
     text = path.read_text(encoding="utf-8")
     assert "sys.stderr.write" not in text and "file=sys.stderr" not in text

@@ -20,18 +20,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
-from train.conflicts import check_groups
-from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
-from train.hub import shape_folder, switch_telemetry_off
-from train.load import Command, parse_command
-from train.output import keep_log, say
+from train.config.conflicts import check_groups
+from train.config.load import Command, parse_command
+from train.models.hub import shape_folder, switch_telemetry_off
+from train.stages.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.stages.output import keep_log, say
 
 if TYPE_CHECKING:
-    from train.dev_watch import DevWatch
-    from train.rollouts import Arena
-    from train.run_dir import StageDir
-    from train.settings import Settings
-    from train.step_rollouts import StepRollouts
+    from train.config.settings import Settings
+    from train.rl.dev_evaluation import DevWatch
+    from train.rl.step_rollouts import StepRollouts
+    from train.rollouts.runner import Arena
+    from train.stages.run_dir import StageDir
 
 EXAMPLE = "accelerate launch train/grpo.py --config configs/tiny.yaml --grpo.learning_rate 2e-6"
 GATE_PASS_RATE = (0.20, 0.80)  # below: no group has signal; above: nothing is left to learn
@@ -46,15 +46,15 @@ def main(argv: list[str]) -> int:
         description="Multi-segment GRPO with LoRA.",
         example=EXAMPLE,
     )
-    from train.opening import Opening
-    from train.run_dir import open_stage, require
+    from train.stages.opening import Opening
+    from train.stages.run_dir import open_stage, require
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
     grpo = command.settings.grpo
     check_groups(grpo.groups_per_step, grpo.group_size, world_size)
     settings = command.settings
     if command.dry_run and shape_folder(settings.model):
-        from train.dry_run import show_shape
+        from train.recipes.dry_run import show_shape
 
         return show_shape(command, stage="grpo")
     opening = Opening(is_dry=command.dry_run)
@@ -65,8 +65,8 @@ def main(argv: list[str]) -> int:
         if settings.grpo.start_from == "sft":
             inputs.append(require(settings, "sft", experiment=command.experiment))
             check_gate(inputs[-1], force=command.force)
-    from train.model import check_base
-    from train.processes import join
+    from train.models.distributed import join
+    from train.models.model import check_base
 
     check_base(settings)
     processes = join(world_size=world_size)
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
             dry_run=command.dry_run,
         )
     if command.dry_run:
-        from train.dry_run import show
+        from train.recipes.dry_run import show
 
         return show(
             command, stage="grpo", opening=opening, model_on=starting_model, arguments=trainer_args
@@ -125,14 +125,14 @@ def check_gate(sft: "StageDir", *, force: bool) -> None:
 
 def train(command: Command, stage: "StageDir") -> None:
     """Build everything, train, save the adapter."""
-    from train.alarms import find_alarms
-    from train.arena import open_arena
-    from train.checkpoints import StopOnSignal, last_checkpoint, step_of
-    from train.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
-    from train.model import load_tokenizer, run_tokenizer, set_up_torch
-    from train.progress import Progress
-    from train.recorder import StepRecorder
-    from train.step_rollouts import StepRollouts
+    from train.models.model import load_tokenizer, run_tokenizer, set_up_torch
+    from train.rl.alarms import find_alarms
+    from train.rl.checkpoints import StopOnSignal, last_checkpoint, step_of
+    from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, step_dataset
+    from train.rl.metrics_callback import StepRecorder
+    from train.rl.step_rollouts import StepRollouts
+    from train.rollouts.arena import open_arena
+    from train.stages.progress import Progress
 
     set_up_torch(command.settings)
     settings, grpo = command.settings, command.settings.grpo
@@ -180,7 +180,7 @@ def train(command: Command, stage: "StageDir") -> None:
 
 def finish(stage: "StageDir", trainer: Any, watch: "DevWatch | None") -> None:
     """Write the result: the best adapter on dev tasks, or without `watch` the last."""
-    from train.processes import save_adapter
+    from train.models.distributed import save_adapter
 
     facts: dict[str, Any] = {"steps": trainer.state.global_step}
     if watch is None:
@@ -196,9 +196,9 @@ def dev_watch(
     settings: "Settings", arena: "Arena", stage: "StageDir", rollouts: "StepRollouts", trainer: Any
 ) -> "DevWatch":
     """Return what evaluates on dev tasks; it acts only as a callback of the trainer."""
-    from train.dev_watch import DEV_SAMPLES, DevWatch
-    from train.processes import save_adapter
-    from train.rollouts import group_requests
+    from train.models.distributed import save_adapter
+    from train.rl.dev_evaluation import DEV_SAMPLES, DevWatch
+    from train.rollouts.runner import group_requests
 
     tasks = [task.id for task in arena.store.split("dev")]
     return DevWatch(
@@ -221,9 +221,9 @@ def starting_model(settings: "Settings", base: Any = None) -> Any:
     Raises:
         UserError: There is no adapter to go on with, or it is not what the settings say.
     """
-    from train.adapters import adapted_layers, check_adapter
-    from train.model import add_adapter, load_adapter, load_base
-    from train.run_dir import stage_dir
+    from train.models.adapters import adapted_layers, check_adapter
+    from train.models.model import add_adapter, load_adapter, load_base
+    from train.stages.run_dir import stage_dir
 
     base = load_base(settings) if base is None else base
     start = settings.grpo.start_from
@@ -246,8 +246,8 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
     from accelerate import PartialState
     from transformers.integrations import get_reporting_integration_callbacks
 
-    from train.grpo_trainer import grpo_config
-    from train.trl_arguments import with_defaults
+    from train.config.trl_arguments import with_defaults
+    from train.rl.grpo_trainer import grpo_config
 
     grpo = settings.grpo
     derived = partial(
@@ -282,7 +282,7 @@ def trainer_args(settings: "Settings", stage: "StageDir") -> Any:
 
 def announce(settings: "Settings", model: Any, stage: "StageDir", arena: "Arena") -> None:
     """Say what is about to be trained, and how."""
-    from train.model import count_parameters
+    from train.models.model import count_parameters
 
     count, grpo = count_parameters(model), settings.grpo
     if stage.is_main:

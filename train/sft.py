@@ -20,16 +20,16 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import InfrastructureError, UserError
-from train.ending import COMMAND_VARIABLE, end_with_parent, run_main
-from train.hub import shape_folder, switch_telemetry_off
-from train.load import Command, parse_command
-from train.output import keep_log, say
+from train.config.load import Command, parse_command
+from train.models.hub import shape_folder, switch_telemetry_off
+from train.stages.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.stages.output import keep_log, say
 
 if TYPE_CHECKING:
     from envs.records import Episode
-    from train.model import ParameterCount
-    from train.run_dir import StageDir
-    from train.settings import Settings
+    from train.config.settings import Settings
+    from train.models.model import ParameterCount
+    from train.stages.run_dir import StageDir
 
 EXAMPLE = "accelerate launch train/sft.py --config configs/tiny.yaml"
 _DECAY_SHARE = 0.6  # of the steps: a short run gains most while the rate falls (measured on tiny)
@@ -46,17 +46,17 @@ def main(argv: list[str]) -> int:
         description="Warm start on solved demonstrations.",
         example=EXAMPLE,
     )
-    from train.opening import Opening
-    from train.run_dir import open_stage, require
+    from train.stages.opening import Opening
+    from train.stages.run_dir import open_stage, require
 
     if command.dry_run and shape_folder(command.settings.model):
-        from train.dry_run import show_shape
+        from train.recipes.dry_run import show_shape
 
         return show_shape(command, stage="sft")
     tasks = require(command.settings, "tasks", experiment=command.experiment)
     demos = require(command.settings, "demos", experiment=command.experiment)
-    from train.model import check_base
-    from train.processes import join
+    from train.models.distributed import join
+    from train.models.model import check_base
 
     check_base(command.settings)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))  # the launcher sets it
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             dry_run=command.dry_run,
         )
     if command.dry_run:
-        from train.dry_run import show
+        from train.recipes.dry_run import show
 
         return show(
             command,
@@ -97,17 +97,17 @@ def train(command: Command, stage: "StageDir", demos: "StageDir") -> None:
     from accelerate import PartialState
     from trl import SFTTrainer
 
-    from train.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
-    from train.model import (
+    from train.models.distributed import whole_weights
+    from train.models.model import (
         count_parameters,
         hold_adapter_in_float32,
         load_tokenizer,
         run_tokenizer,
         set_up_torch,
     )
-    from train.processes import whole_weights
-    from train.progress import Progress
-    from train.recorder import StepRecorder
+    from train.rl.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
+    from train.rl.metrics_callback import StepRecorder
+    from train.stages.progress import Progress
 
     settings = command.settings
     set_up_torch(settings)
@@ -166,7 +166,7 @@ def rows_dataset(demos: "StageDir") -> Any:
     """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
     from datasets import Dataset
 
-    from train.segments import episode_rows
+    from train.rl.segments import episode_rows
 
     rows = [row for e in read_demonstrations(demos) for row in episode_rows(e, advantage=0.0)]
     return Dataset.from_dict(
@@ -197,7 +197,7 @@ def starting_model(settings: "Settings", base: Any = None, *, tokenizer: Any = N
         base: The base if it was made before, such as one without weights in a dry run.
         tokenizer: The run's, which decides on the tiny model's shape.
     """
-    from train.model import add_adapter, load_base, random_tiny
+    from train.models.model import add_adapter, load_base, random_tiny
 
     if settings.model.kind == "tiny":
         return random_tiny(settings, tokenizer) if base is None else base
@@ -209,7 +209,7 @@ def sft_config(settings: "Settings", stage: "StageDir", lengths: list[int]) -> A
     from accelerate import PartialState
     from trl import SFTConfig
 
-    from train.processes import autocast_deepspeed, device_arguments
+    from train.models.distributed import autocast_deepspeed, device_arguments
 
     sft, world_size = settings.sft, PartialState().num_processes
     micro, accumulation = batch_sizes(settings, lengths, world_size=world_size)
@@ -316,10 +316,10 @@ def measure_gate(settings: "Settings", model: Any) -> dict[str, Any]:
     rewrite, again in such a window: too few episodes are forced by chance to tell whether the
     policy rewrites at all.
     """
-    from train.arena import open_arena
-    from train.generate import engine_for
-    from train.progress import Progress
-    from train.rollouts import forced_requests, group_requests, model_policy
+    from train.rollouts.arena import open_arena
+    from train.rollouts.engine import engine_for
+    from train.rollouts.runner import forced_requests, group_requests, model_policy
+    from train.stages.progress import Progress
 
     with open_arena(settings) as arena:
         tasks = arena.store.split("dev")[:_GATE_TASKS]

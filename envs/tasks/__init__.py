@@ -1,0 +1,1 @@
+"""Task sets on disk and the gate that every task passes."""

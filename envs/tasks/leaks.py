@@ -10,10 +10,10 @@ Not covered: a statement that says in other words what to do.
 import re
 from collections.abc import Collection
 
+from envs.mutation.operators import OPERATORS
 from envs.source_text import text_lines
-from envs.tasks.mutate import OPERATORS
 from envs.tasks.store import BuiltTask
-from envs.tasks.visible import function_of
+from envs.tasks.visible_tests import function_of
 
 MIN_GOLD_CHARS = 8
 

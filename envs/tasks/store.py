@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 from envs.errors import UserError
 from envs.jsonl import joined_records, read_records
 from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
-from envs.tasks.card import card, split_file
+from envs.tasks.dataset_card import card, split_file
 
 FORMAT_VERSION = 2
 BUILD_REMEDY = "run `tightrope tasks build --config FILE`"

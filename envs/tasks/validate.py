@@ -13,13 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from envs.errors import InfrastructureError
+from envs.mutation.patches import apply_edits
 from envs.records import Grader, HiddenTask, Outcome
 from envs.syntax import parse_python
+from envs.tasks.build_report import GOLD_FAILS
 from envs.tasks.leaks import leak as leak
-from envs.tasks.patches import apply_edits
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.streak import NO_SANDBOX, Streak
-from envs.tasks.tally import GOLD_FAILS
 
 NEAR_DUPLICATE = 0.8  # Jaccard index of token 5-grams from which two functions count as one
 Gram = tuple[str, ...]

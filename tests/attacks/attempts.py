@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 from envs.errors import InfrastructureError
-from envs.grading import RoutingGrader
-from envs.sandbox import ServerProcess
-from envs.screen import added_suspects
-from envs.second_runner import run_cold
+from envs.grading.bwrap_runner import run_cold
+from envs.grading.graders import RoutingGrader
+from envs.grading.static_screen import added_suspects
+from envs.sandbox.levels import ServerProcess
 from envs.tasks.store import BuiltTask
 from tests.attacks.world import World, remains, settles
 from tests.envs.small_tasks import io_task, is_solved, pytest_task

@@ -6,7 +6,7 @@ is left: `static screen`, `second runner`, or `nothing`.
 
 import pytest
 
-from envs.grading import make_grader
+from envs.grading.graders import make_grader
 from tests.attacks.attempts import attacks, name_of, small_tasks, submitted, what_stops
 from tests.envs.small_tasks import FIXED, is_solved, store_of
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from envs.sandbox import ServerProcess, probe
-from envs.second_runner import bubblewrap_failure
+from envs.grading.bwrap_runner import bubblewrap_failure
+from envs.sandbox.levels import ServerProcess, probe
 from tests.attacks.attempts import attacks, name_of, try_sandbox
 from tests.attacks.world import open_world
 
-CONTAINER = Path(__file__).parents[1] / "envs" / "in_container.py"
+CONTAINER = Path(__file__).parents[1] / "envs" / "sandbox" / "in_container.py"
 IS_ROOT = os.getuid() == 0
 AS_NOBODY = [pytest.mark.mounts] if IS_ROOT else []  # root becomes another user in a private root
 

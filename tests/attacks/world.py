@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pydantic
 
-from envs import control_groups
-from envs.sandbox import MEMORY_BYTES, ServerProcess
+from envs.sandbox import cgroups
+from envs.sandbox.levels import MEMORY_BYTES, ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +160,7 @@ class Remains:
 
 def remains(server_pid: int, scratch: Path) -> Remains:
     """Return what there is now of a server's, to be compared."""
-    bases = control_groups.find_bases()
+    bases = cgroups.find_bases()
     prefix = f"tightrope-{server_pid}-"
     return Remains(
         processes=frozenset(descendants(server_pid)),

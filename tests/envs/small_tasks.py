@@ -1,7 +1,7 @@
 """Two tasks small enough to read, one for each grader, and a shorthand to build others."""
 
-from envs.encoding import encode_value
 from envs.records import Difficulty, HiddenTask, IoCase, Outcome, Provenance, RepairTask
+from envs.sandbox.encoding import encode_value
 from envs.tasks.store import BuiltTask, TaskStore
 
 BROKEN = (

@@ -12,25 +12,25 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from envs.encoding import encode_value
 from envs.environment import Environment, Identity, Limits
-from envs.grading import make_grader
+from envs.grading.graders import make_grader
 from envs.jsonl import read_records
+from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
 from envs.plain_text import representable
 from envs.policies import call
+from envs.projects.lock_file import texts_of
 from envs.records import Episode, IoCase, TestReport
+from envs.sandbox.encoding import encode_value
 from envs.source_text import BOM, decode_source, encode_source, file_bytes, source_lines
 from envs.syntax import parse_python
-from envs.tasks.patches import apply_edits, apply_patch, gold_edits, gold_patch
-from envs.tasks.projects import texts_of
 from envs.tasks.store import BuiltTask, Manifest, TaskStore, content_sha, write_built
-from envs.tasks.visible import keep_tests
+from envs.tasks.visible_tests import keep_tests
 from tests.envs.any_text import Module, modules
 from tests.envs.small_tasks import hidden_task, is_solved, repair_task
 from tests.envs.world import CHAT, new_environment, sample_of
 from tightrope_cli.pages.episodes import unfold
 from tightrope_cli.pages.report import build_report
-from train.run_dir import StageDir
+from train.stages.run_dir import StageDir
 
 NUM_TEXTS = 1000
 BATCH = 200

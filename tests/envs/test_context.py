@@ -10,8 +10,8 @@ from envs.policies import Habits, call
 from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
 from envs.rendering import ChatFormat
 from tests.envs.world import CHAT, ROOT, TOKENIZER, new_environment, play, sample_of
-from tests.train.rows import check_contexts
-from train.segments import episode_rows
+from tests.train.rl.rows import check_contexts
+from train.rl.segments import episode_rows
 
 WIDE = Limits(window_tokens=700, max_turns=12, max_new_tokens=48, observation_tokens=160)
 HABITS = {
@@ -147,7 +147,7 @@ def test_only_results_of_the_environment_carry_no_loss() -> None:
 
 
 def test_the_view_concatenates_frozen_ids_for_every_shipped_template() -> None:
-    for path in sorted((ROOT / "train" / "templates").glob("*.jinja")):
+    for path in sorted((ROOT / "train" / "models" / "templates").glob("*.jinja")):
         chat = ChatFormat(TOKENIZER, template=path.read_text())
         glue = chat.glue(["search"])
         assert glue.head_ids and glue.tail_ids, path.name

@@ -30,7 +30,7 @@ from tests.envs.world import (
     sample_of,
     sample_text,
 )
-from tests.train.rows import check_contexts
+from tests.train.rl.rows import check_contexts
 from tightrope_cli.pages.episodes import unfold
 
 LONG = {**FILES, "long.py": "".join(f"value_{n} = {n}\n" for n in range(200))}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from envs import jsonl
 from envs.records import Compacted, Noted
-from train.run_dir import StageDir
+from train.stages.run_dir import StageDir
 
 TEXT = st.text(st.sampled_from('a\n\r\t"\\ \u2028\u2029\x85\x0c\x1c\x00'))
 VALUES = st.one_of(TEXT, st.integers(), st.booleans(), st.none(), st.floats())

@@ -5,8 +5,8 @@ import pytest
 from envs.errors import UserError
 from envs.policies import call
 from envs.rendering import ChatFormat
-from envs.tool_calls import parse_calls
 from envs.tools import NAMES, Toolbox
+from tests.envs.calls.written_calls import parse_calls
 from tests.envs.world import CHAT, ROOT, TOKENIZER
 
 
@@ -36,7 +36,7 @@ def test_lone_surrogates_become_visible_everywhere() -> None:
 
 def test_scripted_calls_match_what_the_shipped_templates_render() -> None:
     for name in ("tiny", "chatml"):
-        template = (ROOT / "train" / "templates" / f"{name}.jinja").read_text()
+        template = (ROOT / "train" / "models" / "templates" / f"{name}.jinja").read_text()
         chat = ChatFormat(TOKENIZER, template=template)
         rendered = chat._template._render(
             [
@@ -60,7 +60,7 @@ def test_scripted_calls_match_what_the_shipped_templates_render() -> None:
 
 
 def test_full_tools_put_every_schema_into_the_prompt() -> None:
-    template = (ROOT / "train" / "templates" / "chatml.jinja").read_text()
+    template = (ROOT / "train" / "models" / "templates" / "chatml.jinja").read_text()
     tools = [getattr(Toolbox, name) for name in NAMES]
     chat = ChatFormat(TOKENIZER, template=template, tools=tools)
     text = chat.decode(chat.prefix(system="s", user="u"))

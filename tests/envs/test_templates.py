@@ -18,11 +18,11 @@ from envs.errors import UserError
 from envs.policies import Habits, ScriptedPolicy, call, make_script
 from envs.records import Observed, StopReason, ToolCall
 from envs.rendering import ChatFormat
-from envs.tool_calls import parse_calls
 from envs.tools import NAMES, Toolbox, typed
+from tests.envs.calls.written_calls import parse_calls
 from tests.envs.families import STEMS, base_of, template_of, tokenizer_of
 from tests.envs.world import FILES, HIDDEN, TASK, no_tests
-from train.chat_templates import new_chat_format
+from train.models.chat_templates import new_chat_format
 
 _DEEPSEEK_END = "<\uff5cend\u2581of\u2581sentence\uff5c>"
 WORKS = {  # with the token that ends a turn with calls

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.forkserver import PATIENCE
-from envs.grading import VISIBLE_LIMIT_S
+from envs.grading.graders import VISIBLE_LIMIT_S
 from envs.policies import call
 from envs.prompts import system_prompt
 from envs.records import Span, TestReport, ToolCall
-from envs.tool_calls import parse_calls
+from envs.sandbox.fork_server import PATIENCE
 from envs.tools import (
     MAX_TEST_RUNS,
     NAMES,
@@ -27,8 +26,9 @@ from envs.tools import (
     parse_range,
 )
 from envs.workspace import Workspace
+from tests.envs.calls.written_calls import parse_calls
 from tests.envs.world import FILES, TOKENIZER
-from train.rollouts import DEADLINE_S
+from train.rollouts.runner import DEADLINE_S
 
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 

@@ -22,8 +22,8 @@ from envs.records import (
 )
 from envs.rendering import ChatFormat
 from envs.tools import RunVisible
-from envs.workbench import InProcess, Workbench
-from train.tiny import task_corpus, train_tokenizer
+from envs.workers.workbench import InProcess, Workbench
+from train.models.tiny_tokenizer import task_corpus, train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
@@ -64,7 +64,7 @@ SOLVED = Outcome(fail_to_pass_rate=1.0, pass_to_pass_rate=1.0, sandbox_level="no
 TOKENIZER = train_tokenizer(task_corpus([(TASK, HIDDEN, FILES)] * 20), vocab_size=600)
 CHAT = ChatFormat(
     TOKENIZER,
-    template=(ROOT / "train" / "templates" / "tiny.jinja").read_text(),
+    template=(ROOT / "train" / "models" / "templates" / "tiny.jinja").read_text(),
 )
 
 

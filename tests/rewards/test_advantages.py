@@ -10,7 +10,7 @@ from envs.errors import UserError
 from envs.records import StopReason
 from rewards.advantages import CAP_WARM_UP, RunningCap, score_group
 from tests.rewards.episodes import episodes, groups, make_episode
-from tests.train.own_functions import by_rank, too_few
+from tests.train.config.own_functions import by_rank, too_few
 
 METHODS = ["default", "additive", "multiplicative", "outcome_only", "zscore"]
 settings = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from envs.sandbox import Layers, SandboxProbe
-from envs.second_runner import Bubblewrap
+from envs.grading.bwrap_runner import Bubblewrap
+from envs.sandbox.levels import Layers, SandboxProbe
 from tightrope_cli.doctor import (
     Check,
     ask_torch,

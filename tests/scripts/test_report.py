@@ -17,7 +17,7 @@ from tightrope_cli.pages.figures import PolicyPoint, line_chart, moving_average,
 from tightrope_cli.pages.plots import write_figures
 from tightrope_cli.pages.report import build_report, page_context, read_episodes
 from tightrope_cli.report import main
-from train.ending import run_main
+from train.stages.ending import run_main
 
 CURVES = {
     "pass_rate",

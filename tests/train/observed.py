@@ -18,14 +18,12 @@ from rewards.metrics import step_metrics
 from tests.envs.small_tasks import FIXED, pytest_task
 from tests.rewards.episodes import make_episode
 from tests.train.small_run import CONFIG, add_base, add_demonstrations, arguments
-from tightrope_cli import demos, tasks
+from tightrope_cli import demos
+from tightrope_cli.tasks import build as tasks
 from train import grpo, sft
-from train.arena import open_arena
-from train.demonstrations import make_demonstrations
-from train.ending import run_main
-from train.evaluate import evaluate, planned
-from train.load import load_settings
-from train.model import (
+from train.config.load import load_settings
+from train.config.settings import Settings
+from train.models.model import (
     add_adapter,
     load_base,
     load_tokenizer,
@@ -33,11 +31,14 @@ from train.model import (
     run_tokenizer,
     set_up_torch,
 )
-from train.progress import Progress
-from train.rollouts import group_requests
-from train.run_dir import StageDir, cache_dir, open_stage, stage_dir, tasks_dir
-from train.settings import Settings
-from train.step_rollouts import StepRollouts
+from train.rl.step_rollouts import StepRollouts
+from train.rollouts.arena import open_arena
+from train.rollouts.demonstrations import make_demonstrations
+from train.rollouts.evaluate import evaluate, planned
+from train.rollouts.runner import group_requests
+from train.stages.ending import run_main
+from train.stages.progress import Progress
+from train.stages.run_dir import StageDir, cache_dir, open_stage, stage_dir, tasks_dir
 
 NOW = datetime(2026, 1, 1)
 LENGTHS = [200, 300, 400] * 20

@@ -11,11 +11,11 @@ from peft import PeftModel
 
 from tests.envs.test_context import WIDE
 from tests.envs.world import TOKENIZER, play
-from train.load import load_settings
-from train.model import add_adapter, load_tokenizer, random_tiny, run_tokenizer
-from train.run_dir import open_stage, stage_dir, write_whole
-from train.settings import Settings
-from train.tiny import save_tiny_tokenizer
+from train.config.load import load_settings
+from train.config.settings import Settings
+from train.models.model import add_adapter, load_tokenizer, random_tiny, run_tokenizer
+from train.models.tiny_tokenizer import save_tiny_tokenizer
+from train.stages.run_dir import open_stage, stage_dir, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "smoke.yaml"

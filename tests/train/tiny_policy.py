@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from envs.records import Segment
-from tests.train.rows import num_sampled_tokens
-from train.grpo_trainer import (
+from tests.train.rl.rows import num_sampled_tokens
+from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
     RolloutRequest,

@@ -3,7 +3,7 @@
 GOES_FOR = "files beside the source"
 FILES = {
     "envs/__init__.py": """""",
-    "envs/encoding.py": """def encode_value(value):
+    "envs/sandbox/encoding.py": """def encode_value(value):
     return '3'
 """,
 }

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from envs.sources.synthetic import generate
 from envs.tasks.leaks import leak
 from envs.tasks.store import BuiltTask
-from envs.tasks.synthetic import generate
 
 VISIBLE, UNSEEN = "tests/test_ttl.py::test_len", "tests/test_more.py::TestTtl::test_expiry[1]"
 OTHER = "tests/test_more.py"

@@ -5,8 +5,8 @@ import pytest
 
 from envs.errors import UserError
 from envs.records import RepairTask
+from envs.sources.synthetic import generate
 from envs.tasks.store import BuiltTask, Manifest, TaskStore, content_sha, write_built
-from envs.tasks.synthetic import generate
 
 MANIFEST = Manifest(source="synthetic", seed=7, licence="Apache-2.0", rejects={"no test fails": 2})
 

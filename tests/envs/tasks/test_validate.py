@@ -4,9 +4,9 @@ import pytest
 
 from envs.errors import InfrastructureError
 from envs.records import Outcome
+from envs.sources.synthetic import generate
 from envs.tasks.store import BuiltTask
 from envs.tasks.streak import NO_SANDBOX
-from envs.tasks.synthetic import generate
 from envs.tasks.validate import grams_of, leak, near_duplicates, score, shape_of, validate
 
 

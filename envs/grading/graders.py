@@ -1,0 +1,386 @@
+"""Graders: submitted files on a pristine tree, run in the sandbox, judged on the trusted side.
+
+`IoGrader` sends inputs only and compares what comes back with answers that never leave this
+process. `PytestGrader` runs a real suite, which has its answers in the candidate's process; it
+asks for every expected id with set-up, call and teardown all passed, adds canary tests that must
+fail, and screens what the submission adds. Of its passes a share is graded again by a second runner
+of another make, and counts as a failure where that one disagrees.
+
+    with make_grader(store) as grader:
+        outcome = grader.grade(hidden, files)
+
+Only files that the task says are editable count, and any other difference is ignored. A candidate
+that crashes or hangs has failed its tests; a sandbox that fails twice makes the outcome unscorable.
+
+Not covered: code aimed at this very pytest grader that also passes the screen can forge a result,
+and code that reads the tests can know what they expect; `benchmarks/attacks.py` counts both.
+"""
+
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from envs.errors import InfrastructureError
+from envs.grading.bwrap_runner import SecondRunner
+from envs.grading.static_screen import added_suspects
+from envs.grading.test_suite import SuiteRun, run_suite
+from envs.plain_text import representable
+from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestReport
+from envs.sandbox.encoding import encode_value as encode_value
+from envs.sandbox.encoding import is_equal
+from envs.sandbox.fork_server import ForkServer
+from envs.sandbox.interpreter import Interpreter, interpreter_of
+from envs.sandbox.levels import Layers, Preload, probe
+from envs.source_text import text_lines
+
+VISIBLE_LIMIT_S = 10.0  # seconds that one run of the visible tests may compute, or sleep
+MAX_MESSAGE_CHARS = 300  # of one failure, as a small model reads it
+NUM_CANARIES = 3
+
+Files = dict[str, str]
+
+
+class TaskFiles(Protocol):
+    """Where graders look up tasks and pristine trees: a `TaskStore`, or a few tasks in memory."""
+
+    public: dict[str, RepairTask]
+    hidden: dict[str, HiddenTask]
+
+    def workspace(self, task: RepairTask) -> Files:
+        """Return the broken workspace as handed out."""
+        ...
+
+    def tests(self, hidden: HiddenTask) -> Files:
+        """Return the pristine tree, tests included, of a pytest-graded task."""
+        ...
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What graders of a task set run with on this machine: found once, then taken as it is.
+
+    Attributes:
+        layers: Of the sandbox.
+        interpreters: By what the tasks name.
+        bubblewrap: The program of the second runner, '' where none is wanted.
+    """
+
+    layers: Layers
+    interpreters: Mapping[Runtime, Interpreter]
+    bubblewrap: str = ""
+
+    @classmethod
+    def find(
+        cls, store: TaskFiles, *, second_runner_share: float = 0.0, cache_dir: Path
+    ) -> "Equipment":
+        """Look at the machine for all that the tasks need.
+
+        Raises:
+            UserError: There is no sandbox, no second runner where one is wanted, or a Python or a
+                wheel cannot be had.
+        """
+        program = SecondRunner().program if second_runner_share else ""
+        runtimes = {hidden.runtime for hidden in store.hidden.values()}
+        found = {each: interpreter_of(each, cache_dir=cache_dir) for each in runtimes}
+        return cls(probe().require(), found, program)
+
+
+class IoGrader:
+    """Grades tasks made of calls: inputs go in, encoded results come out, answers stay here."""
+
+    def __init__(self, server: ForkServer, store: TaskFiles) -> None:
+        self._server, self._store = server, store
+        self._order = random.SystemRandom()
+
+    def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
+        """Grade submitted `files` by all hidden cases, called in random order."""
+        task = self._store.public[hidden.task_id]
+        try:
+            results = self._call(task, files, hidden.cases, limit_s=hidden.limit_s)
+        except InfrastructureError as error:
+            return _unscorable(error, self._server.level)
+        passed = {case.id for case in hidden.cases if is_equal(results[case.id][0], case.expected)}
+        return _outcome(hidden, passed, tampered=False, level=self._server.level)
+
+    def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
+        """Run the visible cases whose id contains `selector` and say what each failing one did."""
+        cases = [case for case in task.visible_cases if selector in case.id]
+        try:
+            results = self._call(task, files, cases, limit_s=VISIBLE_LIMIT_S)
+        except InfrastructureError as error:
+            return TestReport(num_passed=0, failures=(), unscorable=str(error))
+        failures = []
+        for case in cases:
+            value, error_text = results[case.id]
+            if not is_equal(value, case.expected):
+                failures.append((case.id, _io_message(case, value, error_text)))
+        return TestReport(num_passed=len(cases) - len(failures), failures=tuple(failures))
+
+    def _call(
+        self, task: RepairTask, files: Files, cases: Sequence[IoCase], *, limit_s: float
+    ) -> dict[str, tuple[str, str]]:
+        """Return (encoded value, what went wrong) of each case by id."""
+        if not cases:
+            return {}
+        order = list(cases)
+        self._order.shuffle(order)
+        request = {
+            "kind": "io",
+            "files": submitted_on(self._store.workspace(task), task.editable, files),
+            "calls": [[case.function, case.args] for case in order],
+        }
+        report = self._server.run_limited(request, limit_s=limit_s)
+        missing = "ran too long" if report.ending == "timeout" else "gave no result"
+        results = {case.id: ("!none", missing) for case in cases}
+        for line in report.output.split("\n"):
+            index, value, error = _io_line(line)
+            if 0 <= index < len(order):
+                results[order[index].id] = (value, error)
+        return results
+
+
+class PytestGrader:
+    """Grades tasks of real projects by their own test suite.
+
+    Args:
+        server: A fork-server with pytest preloaded.
+        store: Where the trees are.
+        second_runner_share: Share of passes that the second runner grades again, drawn by what was
+            submitted, so that a repeated run asks again for the same ones.
+        second_runner: What does that; None tries whether one can run here.
+
+    Raises:
+        UserError: The second runner is wanted and cannot run here.
+    """
+
+    def __init__(
+        self,
+        server: ForkServer,
+        store: TaskFiles,
+        *,
+        second_runner_share: float = 0.0,
+        second_runner: SecondRunner | None = None,
+    ) -> None:
+        self._server, self._store = server, store
+        self._share = second_runner_share
+        self._second = (second_runner or SecondRunner()) if second_runner_share else None
+
+    def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
+        """Grade submitted `files` on the pristine tree by all hidden tests."""
+        task = self._store.public[hidden.task_id]
+        workspace = self._store.workspace(task)
+        tree = submitted_on(self._store.tests(hidden), task.editable, files)
+        editable = {path: tree[path] for path in task.editable if path in tree}
+        suspects = added_suspects(workspace, editable)
+        ids = [*hidden.fail_to_pass, *hidden.pass_to_pass]
+        try:
+            suite = run_suite(
+                self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
+            )
+        except InfrastructureError as error:
+            return _unscorable(error, self._server.level)
+        credited = suite.complete and suite.num_canaries_failed == NUM_CANARIES
+        passed = suite.passed if credited else frozenset[str]()
+        tampered = bool(suspects) or suite.forged
+        outcome = _outcome(hidden, passed, tampered=tampered, level=self._server.level)
+        if self._second is None or tampered or not passed.issuperset(ids):
+            return outcome
+        if _draw(hidden.task_id, editable) >= self._share:
+            return outcome
+        try:
+            gold = self._store.tests(hidden)
+            doubt = self._second.doubt(
+                tree, gold=gold, ids=ids, limit_s=hidden.limit_s, python=self._server.interpreter
+            )
+        except InfrastructureError as error:
+            return _unscorable(error, self._server.level)
+        return outcome.model_copy(update={"tampered": bool(doubt), "second_runner": doubt})
+
+    def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
+        """Run the visible tests whose id contains `selector` on the workspace as submitted."""
+        ids = [test_id for test_id in task.visible_tests if selector in test_id]
+        if not ids:
+            return TestReport(num_passed=0, failures=())
+        tree = submitted_on(self._store.workspace(task), task.editable, files)
+        try:
+            suite = run_suite(self._server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
+        except InfrastructureError as error:
+            return TestReport(num_passed=0, failures=(), unscorable=str(error))
+        failures = [(id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed]
+        return TestReport(num_passed=len(ids) - len(failures), failures=tuple(failures))
+
+
+class RoutingGrader:
+    """Sends each task to the grader of its kind, whose fork-server starts when first needed."""
+
+    def __init__(
+        self,
+        store: TaskFiles,
+        *,
+        second_runner_share: float = 0.0,
+        cache_dir: Path,
+        equipment: Equipment | None = None,
+        max_servers: int | None = None,
+    ) -> None:
+        self._store, self._share, self._cache_dir = store, second_runner_share, cache_dir
+        self._equipment, self._max_servers = equipment, max_servers
+        self._second: SecondRunner | None = None
+        if second_runner_share:  # refused now, not when the first pass comes along
+            self._second = SecondRunner(program=equipment.bubblewrap if equipment else "")
+        self._lock = threading.Lock()
+        self._servers: dict[tuple[Preload, Runtime], ForkServer] = {}  # the last used at the end
+
+    def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
+        """Grade submitted `files`; see the graders."""
+        return self._grader(hidden).grade(hidden, files)
+
+    def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
+        """Run visible tests; see the graders."""
+        return self._grader(self._store.hidden[task.id]).run_visible(task, files, selector)
+
+    def close(self) -> None:
+        """Stop the fork-servers."""
+        for server in self._servers.values():
+            server.close()
+
+    def __enter__(self) -> "RoutingGrader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _grader(self, hidden: HiddenTask) -> IoGrader | PytestGrader:
+        server = self._server(hidden.grader, hidden.runtime)
+        if hidden.grader == "io":
+            return IoGrader(server, self._store)
+        return PytestGrader(
+            server, self._store, second_runner_share=self._share, second_runner=self._second
+        )
+
+    def _server(self, kind: Preload, runtime: Runtime) -> ForkServer:
+        with self._lock:
+            server = self._servers.pop((kind, runtime), None)
+            if server is None:
+                found = self._equipment
+                server = ForkServer(
+                    preload=kind,
+                    layers=found.layers if found else None,
+                    interpreter=found.interpreters[runtime]
+                    if found
+                    else interpreter_of(runtime, cache_dir=self._cache_dir),
+                )
+            self._servers[kind, runtime] = server
+            if self._max_servers and len(self._servers) > self._max_servers:
+                self._servers.pop(next(iter(self._servers))).close()
+            return server
+
+
+def make_grader(
+    store: TaskFiles,
+    *,
+    second_runner_share: float = 0.0,
+    cache_dir: Path = Path(".cache/tightrope"),
+    equipment: Equipment | None = None,
+    max_servers: int | None = None,
+) -> RoutingGrader:
+    """Return the grader of all tasks of `store`; close it, or use it as a context manager.
+
+    Args:
+        store: The tasks.
+        second_runner_share: Share of the pytest grader's passes that are graded a second time.
+        cache_dir: Where extra wheels of suites are installed.
+        equipment: What it runs with; None looks for it when it is needed.
+        max_servers: Most fork-servers that live at once, the last used ones; only where there is
+            one run at a time. None for no limit.
+
+    Raises:
+        UserError: A second runner is wanted and there is no bubblewrap.
+    """
+    return RoutingGrader(
+        store,
+        second_runner_share=second_runner_share,
+        cache_dir=cache_dir,
+        equipment=equipment,
+        max_servers=max_servers,
+    )
+
+
+def submitted_on(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:
+    """Return `tree` with the editable paths as submitted; one that was deleted is missing."""
+    kept = {path: text for path, text in tree.items() if path not in editable}
+    return kept | {path: files[path] for path in editable if path in files}
+
+
+def _io_line(line: str) -> tuple[int, str, str]:
+    """Return (index, encoded value, error) of a line; index -1 for anything malformed."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return -1, "", ""
+    if not isinstance(record, dict) or type(record.get("call")) is not int:
+        return -1, "", ""
+    value, error = record.get("value", "!none"), record.get("error", "")
+    if not isinstance(value, str) or not isinstance(error, str):
+        return -1, "", ""
+    return record["call"], value, " ".join(representable(error).split())
+
+
+def _io_message(case: IoCase, value: str, error: str) -> str:
+    arguments = ", ".join(encode_value(argument) for argument in case.args)
+    module, _, name = case.function.partition(":")
+    called = f"{module.replace('.', '/')}.py: {name}({arguments})"
+    happened = error or f"returned {value.removeprefix('!type ')}"
+    expected = "" if error else f", expected {case.expected}"
+    return _cut(f"{called} {happened}", MAX_MESSAGE_CHARS - len(expected)) + expected
+
+
+def _pytest_message(suite: SuiteRun, test_id: str) -> str:
+    name = test_id.partition("::")[0]
+    text = suite.messages.get(test_id) or suite.messages.get(name)
+    if text is None:
+        slow = suite.ending == "timeout"
+        text = f"ran too long (in {suite.last_started})" if slow else "did not run"
+    lines = [line.strip() for line in text_lines(text) if line.strip()]
+    told = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    where = [line for line in lines if ".py:" in line][-1:]
+    return _cut(" | ".join([*where, *told]) if told else " | ".join(lines[-3:]), MAX_MESSAGE_CHARS)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _draw(task_id: str, editable: Files) -> float:
+    """Return a number in [0, 1) that only depends on what was submitted."""
+    text = json.dumps([task_id, sorted(editable.items())])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _rate(ids: Sequence[str], passed: Collection[str], *, if_none: float) -> float:
+    return sum(test_id in passed for test_id in ids) / len(ids) if ids else if_none
+
+
+def _outcome(hidden: HiddenTask, passed: Collection[str], *, tampered: bool, level: str) -> Outcome:
+    return Outcome(
+        fail_to_pass_rate=_rate(hidden.fail_to_pass, passed, if_none=0.0),
+        pass_to_pass_rate=_rate(hidden.pass_to_pass, passed, if_none=1.0),
+        tampered=tampered,
+        sandbox_level=level,
+    )
+
+
+def _unscorable(error: InfrastructureError, level: str) -> Outcome:
+    return Outcome(
+        fail_to_pass_rate=0.0, pass_to_pass_rate=0.0, unscorable=str(error), sandbox_level=level
+    )

@@ -1,0 +1,221 @@
+"""Runs a project's own tests in the sandbox and reads what the in-process reporter wrote.
+
+A test passed when set-up, call and teardown were each reported as passed, once and in this order.
+The reporter shares its process with the candidate, so its lines carry a secret of the run, and
+canary tests that must fail are mixed in under random names: code that fakes passes without
+knowing which tests these are fakes them too.
+"""
+
+import json
+import random
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from envs.plain_text import representable
+from envs.sandbox.fork_server import ForkServer, RunReport
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """What a run of test files reported.
+
+    Attributes:
+        passed: Ids whose set-up, call and teardown all passed, and nothing else.
+        messages: For every other reported id (or file that could not be collected) what it said.
+        failed: Those of them that failed; the others were skipped, or expected to fail.
+        num_canaries_failed: Canary tests that failed, as each must.
+        complete: The run reached its end.
+        forged: Something else than the reporting plugin wrote to the pipe, or a canary passed.
+        ending: How the process ended: 'exited', 'timeout' or 'overflow'.
+        last_started: The id that ran when the process ended.
+        cpu_s: CPU seconds that it took.
+        lines: What each test executed as `envs/sandbox/child_coverage.py` writes it, if that was
+        asked for. stalled: It was ended because it waited for so long.
+    """
+
+    passed: frozenset[str]
+    messages: dict[str, str]
+    failed: frozenset[str]
+    num_canaries_failed: int
+    complete: bool
+    forged: bool
+    ending: str
+    last_started: str
+    cpu_s: float
+    lines: dict[str, str] = field(default_factory=dict)
+    stalled: bool = False
+
+
+def run_suite(
+    server: ForkServer,
+    tree: dict[str, str],
+    *,
+    ids: Iterable[str] | None,
+    limit_s: float | None = None,
+    wall_s: float | None = None,
+    num_canaries: int = 0,
+    explain: bool = False,
+    shuffle: random.Random | None = None,
+    cpu_s: float | None = None,
+    stall_s: int | None = None,
+    trace: Sequence[str] = (),
+    backwards: bool = False,
+) -> SuiteRun:
+    """Run tests of `tree` in the sandbox.
+
+    Args:
+        server: A fork-server with pytest preloaded.
+        tree: All files of the project, path to text.
+        ids: Test ids to run, or None for every test file of the tree.
+        limit_s: Seconds that it may compute, and as many that it may sleep.
+        wall_s: Instead, wall seconds for the whole run, however busy the machine is.
+        num_canaries: Files with one failing test each to mix in.
+        explain: Let pytest rewrite asserts, for readable messages.
+        shuffle: Draws the order of imports and of tests; tests of a class stay together.
+        cpu_s: With `wall_s`, CPU seconds after which the kernel kills it; None for as many.
+        stall_s: Seconds without computing after which it ends itself; None for no such end.
+        trace: Files of which to note the lines that each test executes.
+        backwards: Run traced tests in the opposite order.
+
+    Raises:
+        InfrastructureError: The sandbox failed, not the tests.
+    """
+    wanted = None if ids is None else frozenset(ids)
+    named = filter(is_collected, tree) if wanted is None else map(_file_of, wanted)
+    test_files = sorted(set(named))
+    canaries = _canaries(test_files, num_canaries)
+    _mix_in(test_files, canaries, shuffle)
+    nonce = secrets.token_hex(16)
+    request: dict[str, Any] = {
+        "kind": "pytest",
+        "files": tree | {canary.partition("::")[0]: text for canary, text in canaries.items()},
+        "test_files": test_files,
+        "ids": None if wanted is None else sorted(wanted | canaries.keys()),
+        "rewrite": explain,
+        "nonce": nonce,
+    }
+    drawn = None if shuffle is None else shuffle.getrandbits(32)
+    others = {"cpu_s": cpu_s, "stall_s": stall_s, "order": drawn}
+    request |= {name: value for name, value in others.items() if value is not None}
+    if trace:
+        request |= {"trace": [*trace], "backwards": backwards}
+    assert (limit_s is None) != (wall_s is None), "a run has one limit"
+    if wall_s is not None:
+        report = server.run(request, wall_s=wall_s)
+    else:
+        report = server.run_limited(request, limit_s=limit_s or 0.0)
+    return _read_suite(report, nonce, wanted, frozenset(canaries))
+
+
+def _file_of(test_id: str) -> str:
+    return test_id.partition("::")[0]
+
+
+def _mix_in(test_files: list[str], canaries: Iterable[str], shuffle: random.Random | None) -> None:
+    """Put the files of canaries among the others, all of which may be shuffled."""
+    order = shuffle or random.Random(0)
+    for canary in canaries:
+        test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
+    if shuffle is not None:
+        shuffle.shuffle(test_files)  # as they are imported
+
+
+def is_test_file(path: str) -> bool:
+    """Tell whether a path belongs to a suite: a test file, a conftest, or any under `tests/`."""
+    *folders, name = path.split("/")
+    return (
+        name in ("conftest.py", "tests.py")
+        or name.startswith("test_")
+        or name.endswith("_test.py")
+        or any(folder in ("tests", "test") for folder in folders)
+    )
+
+
+def is_collected(path: str) -> bool:
+    """Tell by its name whether a file is searched for tests: as pytest does, or `tests.py`."""
+    name = PurePosixPath(path).name
+    is_named = name.startswith("test_") or name.endswith("_test.py") or name == "tests.py"
+    return is_named and name.endswith(".py")
+
+
+def _read_suite(
+    report: RunReport, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str]
+) -> SuiteRun:
+    phases: dict[str, list[tuple[str, str]]] = {}
+    messages: dict[str, str] = {}
+    failures: set[str] = set()
+    lines: dict[str, str] = {}
+    complete, forged, stalled, last = False, False, False, ""
+    whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
+    for line in whole.split("\n") if whole else ():
+        record = _suite_line(line, nonce)
+        if record is None:
+            forged = True
+            continue
+        phase, test_id, outcome, text = record
+        if phase == "done":
+            complete = True
+        elif phase == "start":
+            last = test_id
+        elif phase == "stalled":
+            stalled = True
+        elif phase == "lines":
+            lines[test_id] = text
+        elif phase == "collect":
+            messages[test_id] = text
+            failures.add(test_id)
+        else:
+            phases.setdefault(test_id, []).append((phase, outcome))
+            if outcome != "passed":
+                messages[test_id] = text
+            if outcome == "failed":
+                failures.add(test_id)
+    green = [("setup", "passed"), ("call", "passed"), ("teardown", "passed")]
+    passed = {test_id for test_id, seen in phases.items() if seen == green}
+    failed = {test_id for test_id in canaries if ("call", "failed") in phases.get(test_id, [])}
+    forged |= bool(passed & canaries)
+    known = passed - canaries if wanted is None else passed & wanted
+    return SuiteRun(
+        passed=frozenset(known),
+        messages=messages,
+        failed=frozenset(failures - canaries),
+        num_canaries_failed=len(failed),
+        complete=complete,
+        forged=forged,
+        ending=report.ending,
+        last_started=last,
+        cpu_s=report.cpu_s,
+        lines=lines,
+        stalled=stalled,
+    )
+
+
+def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, list) or len(record) != 5 or record[0] != nonce:
+        return None
+    if not all(isinstance(field, str) for field in record):
+        return None
+    phase, test_id, outcome, text = map(representable, record[1:])
+    return phase, test_id, outcome, text
+
+
+def _canaries(test_files: Sequence[str], count: int) -> dict[str, str]:
+    """Return {id: text of its file}, named like any other test and new in every run."""
+    canaries = {}
+    for _ in range(count):
+        folder = PurePosixPath(secrets.choice(test_files)).parent if test_files else "."
+        path, name = PurePosixPath(folder) / f"test_{_word()}.py", f"test_{_word()}"
+        left, right = secrets.randbelow(1000), secrets.randbelow(1000) + 1000
+        canaries[f"{path}::{name}"] = f"def {name}():\n    assert {left} == {right}\n"
+    return canaries
+
+
+def _word() -> str:
+    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10))

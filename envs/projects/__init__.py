@@ -1,0 +1,1 @@
+"""Real repositories to tasks: lock file, suite, test impact, mutants, verdicts."""

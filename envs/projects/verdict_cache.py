@@ -1,0 +1,81 @@
+"""Remembers what became of each planted bug, so that a build that was stopped goes on.
+
+One line of JSON for each bug, appended to a file of the cache as soon as it is known, in one write:
+several builds may share the file, and a kill costs the line that was under way. A line holds for
+one tree, one list of green tests, one Python, one pytest and one state of the code in `envs/`: what
+an older grader has checked is checked again.
+"""
+
+import hashlib
+import json
+import platform
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from envs.jsonl import read_lines
+from envs.mutation.bug import Bug
+from envs.projects.baseline import code_sha
+from envs.projects.repair_task import GENERATOR
+from envs.tasks.store import Files, content_sha
+from envs.tasks.visible_tests import TestFunction
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a bug.
+
+    Attributes:
+        failing: Ids of the tests that it fails, as far as they were run.
+        reject: Why it is no task, or None.
+        shown: The test function that its task shows.
+        statement: What the agent is told.
+    """
+
+    failing: frozenset[str]
+    reject: str | None
+    shown: TestFunction = ("", "")
+    statement: str = ""
+
+
+class Verdicts:
+    """Verdicts on the bugs of one project; safe from any thread.
+
+    Args:
+        path: Where they are kept; made when the first one is known.
+        files: The project's unchanged tree.
+        green: Ids of its tests.
+    """
+
+    def __init__(self, path: Path, *, files: Files, green: Sequence[str]) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._files = files
+        made_by = [GENERATOR, platform.python_version(), version("pytest"), code_sha()]
+        self._base = json.dumps([*made_by, content_sha(files), *green])
+        self._known: dict[str, Verdict] = {}
+        for line in read_lines(path) if path.is_file() else []:
+            try:
+                key, failing, reject, (file, name), statement = json.loads(line)
+                self._known[key] = Verdict(frozenset(failing), reject, (file, name), statement)
+            except (ValueError, TypeError):
+                continue  # the build was killed while it wrote this line
+
+    def of(self, bug: Bug) -> Verdict | None:
+        """Return what is known of a bug, or None."""
+        return self._known.get(self._key(bug))
+
+    def add(self, bug: Bug, verdict: Verdict) -> None:
+        """Take up a verdict and write it down."""
+        key = self._key(bug)
+        failing = sorted(verdict.failing)
+        line = json.dumps([key, failing, verdict.reject, verdict.shown, verdict.statement])
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, self._path.open("ab", buffering=0) as file:
+            file.write(f"\n{line}\n".encode())  # a line that a kill cut short ends here
+            self._known[key] = verdict
+
+    def _key(self, bug: Bug) -> str:
+        text = self._base + json.dumps(bug.apply(self._files))
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Runs untrusted code: fork-server, isolation layers, limits, interpreters."""

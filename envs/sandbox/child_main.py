@@ -1,0 +1,353 @@
+"""The fork-server's own process: preloads, enters its namespaces once, then forks once per run.
+
+    server (trusted)     waits for the socket of a run; never reads what a candidate wrote
+    +- guard (trusted)   reads the run's request, watches clock and pipe, kills, reports
+       +- candidate      drops everything, applies the layers, runs the submitted files
+
+Started by `envs/sandbox/fork_server.py` as a plain file with one JSON argument (`ServerConfig`'s
+fields). Holds no answers: a request carries submitted files and inputs only. Standard library only.
+"""
+
+import contextlib
+import errno
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from envs.sandbox import cgroups, framing, isolation
+from envs.sandbox.child_runs import run_io, run_pytest, run_selftest, warm_up_pytest, write_files
+from envs.sandbox.scratch_dir import WATCH_S, is_overgrown, remove_tree
+from envs.sandbox.seccomp import FilterRules, assemble
+from envs.sandbox.sleep_clock import SleepClock
+
+RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
+MAX_RESULT_BYTES = 4 * 2**20  # four lines for each of some thousand tests
+SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a core is free
+FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
+GROUPS = "tightrope-{pid}-"  # start of the names of a server's control groups
+LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
+_LOOKS = 10  # at how long a run has slept, while it sleeps for as long as it may
+_READY = b"ready\n"  # written when all layers are on, before anything submitted runs
+_PRELOADED_FOR_IO = """
+    abc bisect calendar collections.abc contextlib copy dataclasses datetime decimal enum fractions
+    functools heapq inspect itertools json math numbers operator queue random re secrets statistics
+    string textwrap traceback types typing unicodedata
+"""
+_PRELOADED_FOR_PYTEST = """
+    _pytest.assertion.rewrite _pytest.fixtures _pytest.logging _pytest.python _pytest.unittest
+    argparse ast asyncio concurrent.futures configparser csv difflib doctest email.message glob
+    hashlib html io logging multiprocessing pdb pickle platform pprint pytest shutil subprocess
+    tempfile threading unittest.mock urllib.parse uuid warnings weakref xml.etree.ElementTree
+    zipfile
+"""
+
+
+def main(config: dict[str, Any]) -> None:
+    """Serve until the trusted side closes its end of the control socket, then leave nothing."""
+    control = socket.socket(fileno=config["control_fd"])
+    os.umask(0o022)  # the user's may close a private root to runs with a user id of their own
+    config["groups"] = [os.open(base, os.O_RDONLY | os.O_DIRECTORY) for base in config["groups"]]
+    config["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)  # a private root has none
+    outside = os.open(Path(config["scratch"]).parent, os.O_RDONLY | os.O_DIRECTORY)
+    sys.path[:] = [*sys.path[1:], *config["site"]]
+    _preload(_PRELOADED_FOR_IO)
+    if config["preload"] == "pytest":
+        _preload(_PRELOADED_FOR_PYTEST)
+        with tempfile.TemporaryDirectory(dir=config["scratch"]) as folder:
+            warm_up_pytest(Path(folder))
+    if config["namespaces"]:
+        root = Path(tempfile.mkdtemp(prefix="root-", dir=config["scratch"]))
+        isolation.enter_namespaces()
+        isolation.enter_private_root(root, readable=config["readable"], hidden=config["hidden"])
+    hidden = [] if config["namespaces"] else config["hidden"]  # a private root has none of them
+    readable, listable = isolation.visible_paths(config["readable"], hidden)
+    config["visible"] = readable, [*listable, *config["site"]]  # imports list where they look
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trusted side's to handle
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards need no reaping
+    gc.collect()
+    gc.freeze()
+    try:
+        framing.send_frame(control, {"ready": True})
+        for number, run in enumerate(_requests(control)):
+            if os.fork() == 0:
+                control.close()
+                _guarded(run, config, number)
+            run.close()
+    finally:  # also where the trusted side was gone before, or no process could be had
+        with contextlib.suppress(ChildProcessError):
+            os.wait()  # until the last guard has ended
+        _clean_up(config, outside)
+
+
+def _clean_up(config: dict[str, Any], outside: int) -> None:
+    """Remove what guards that were killed left, and the folder: nobody else may be there to."""
+    cgroups.remove_groups(config["groups"], GROUPS.format(pid=os.getpid()))
+    os.fchdir(outside)
+    with contextlib.suppress(FileNotFoundError):
+        remove_tree(Path(Path(config["scratch"]).name))
+
+
+def _preload(names: str) -> None:
+    for name in names.split():
+        importlib.import_module(name)
+
+
+def _requests(control: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, 1, 1)
+        if not message:
+            return
+        yield socket.socket(fileno=fds[0])
+
+
+def _guarded(run: socket.socket, config: dict[str, Any], number: int) -> None:
+    """Be the guard of one run, from request to report; never returns."""
+    status = 0
+    try:
+        isolation.die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        request = framing.receive_frame(run)
+        _guard(run, config, request, number)
+    except (OSError, EOFError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            framing.send_frame(run, {"setup_error": f"{type(error).__name__}: {error}"})
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def _guard(
+    run: socket.socket, config: dict[str, Any], request: dict[str, Any], number: int
+) -> None:
+    """Run, report, and then clean up: a candidate can make that take long."""
+    place = (os.getppid() * 97 + number) % NUM_UIDS  # servers beside each other share few ids
+    uid = FIRST_UID + place if config["drop_uid"] else None
+    owner = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
+    if config["namespaces"]:
+        isolation.enter_private_run(uid=owner[0], gid=owner[1])
+        box = isolation.BOX
+    else:
+        _check_room(Path(config["scratch"]))
+        box = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
+        os.chown(box, *owner)
+    group = f"{GROUPS.format(pid=os.getppid())}{number}"
+    try:
+        if config["groups"]:
+            cgroups.make_group(
+                config["groups"],
+                group,
+                memory_bytes=int(config["memory_bytes"]),
+                max_processes=isolation.MAX_PROCESSES,
+            )
+        framing.send_frame(run, _watch(run, config, {**request, "group": group}, box, uid))
+    finally:
+        cgroups.remove_group(config["groups"], group)
+        if not config["namespaces"]:
+            with contextlib.suppress(FileNotFoundError):
+                remove_tree(box)
+
+
+def _check_room(folder: Path) -> None:
+    """Refuse to start where the disk is full before anything submitted could have filled it.
+
+    Raises:
+        OSError: There is no room for a run.
+    """
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if disk.f_files and disk.f_favail < LEAST_FREE_FILES:
+        raise OSError(errno.ENOSPC, "no room for more files", str(folder))
+
+
+def _watch(
+    run: socket.socket, config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None
+) -> dict[str, Any]:
+    """Fork the candidate, collect what it writes, kill all of it and say how it ended."""
+
+    def overgrown() -> bool:
+        most = {"max_bytes": isolation.BOX_BYTES, "max_files": isolation.BOX_FILES}
+        return is_overgrown(box, pid, **most)
+
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _candidate(config, request, box, uid, writer)
+    os.close(writer)
+    watched = None if config["namespaces"] else overgrown
+    sleep = _SleepLimit(config["proc"], pid, request["idle_s"]) if "idle_s" in request else None
+    output, ending = _collect(reader, run, float(request["wall_s"]), overgrown=watched, sleep=sleep)
+    os.close(reader)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
+    _, _, usage = os.wait4(pid, 0)
+    if not output.startswith(_READY):  # nothing submitted ran: whatever it was, it was not theirs
+        return {"setup_error": f"{ending}: {output.decode('utf-8', 'replace')}"}
+    computed_s = max(usage.ru_utime + usage.ru_stime, sleep.computed_s if sleep else 0.0)
+    return {
+        "ending": ending,
+        "cpu_s": computed_s + time.process_time(),
+        "sees_sleep": sleep is not None and not sleep.is_blind,
+        "output": output[len(_READY) :].decode("latin-1"),
+    }
+
+
+class _SleepLimit:
+    """Looks now and then whether a run has slept for longer than it may.
+
+    Args:
+        proc: Descriptor of /proc.
+        pid: The run's first process.
+        limit_s: Seconds that it may sleep in all.
+    """
+
+    def __init__(self, proc: int, pid: int, limit_s: float) -> None:
+        self.every_s = limit_s / _LOOKS
+        self.is_blind = False
+        self._proc, self._pid, self._limit_s = proc, pid, limit_s
+        self._clock: SleepClock | None = None
+        self._next_look = 0.0
+
+    @property
+    def computed_s(self) -> float:
+        """CPU seconds that it was seen to compute."""
+        return self._clock.computed_s if self._clock else 0.0
+
+    def is_passed(self) -> bool:
+        """Look, if it is time; the first call starts the clock."""
+        now = time.monotonic()
+        if self._clock is None:
+            self._clock = SleepClock(self._proc, self._pid, every_s=self.every_s, now=now)
+            self.is_blind = self._clock.is_blind
+        elif now >= self._next_look:
+            self._clock.look(now)
+        else:
+            return False
+        self._next_look = now + self.every_s
+        return self._clock.slept_s > self._limit_s
+
+
+def _collect(
+    reader: int,
+    run: socket.socket,
+    wall_s: float,
+    *,
+    overgrown: Callable[[], bool] | None,
+    sleep: _SleepLimit | None = None,
+) -> tuple[bytes, str]:
+    """Read to the end, but for at most `wall_s` once all layers are on: the time before is ours."""
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    poller.register(run.fileno(), 0)  # hang-up only: the trusted side has given up
+    output = bytearray()
+    ready, deadline = False, time.monotonic() + SETUP_LIMIT_S
+    while True:
+        left_s = deadline - time.monotonic()
+        wait_s = left_s if overgrown is None else min(left_s, WATCH_S)
+        wait_s = wait_s if sleep is None else min(wait_s, sleep.every_s)
+        events = dict(poller.poll(wait_s * 1000)) if left_s > 0 else {}
+        chunk = os.read(reader, 2**16) if reader in events else b""
+        output += chunk
+        if not ready and output.startswith(_READY):
+            ready, deadline = True, time.monotonic() + wall_s
+        if ready and sleep is not None and sleep.is_passed():
+            return bytes(output), "asleep"
+        if len(output) > MAX_RESULT_BYTES:
+            return bytes(output[:MAX_RESULT_BYTES]), "overflow"
+        if output and overgrown is not None and overgrown():  # before _READY nothing can be theirs
+            return bytes(output), "overflow"
+        if not events and wait_s == left_s:
+            return bytes(output), "timeout"
+        if run.fileno() in events:
+            return bytes(output), "abandoned"
+        if reader in events and not chunk:
+            return bytes(output), "exited"
+
+
+def _candidate(
+    config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None, writer: int
+) -> None:
+    """Apply all layers to this process and run the submitted files; never returns."""
+    try:
+        try:
+            cgroups.join_group(config["groups"], request["group"])
+            writer = _keep_only(writer)
+            _confine(config, request, box, uid)
+            write_files(request.get("files", {}), box / "work")  # a full disk is not its doing
+            os.write(writer, _READY)
+        except OSError as error:
+            os.write(writer, str(error).encode())
+            os._exit(1)
+        _forget_house()
+        RUNNERS[request["kind"]](request, box, writer)
+    except BaseException:  # whatever the candidate raised ends here, in its own process
+        os._exit(1)
+    os._exit(0)
+
+
+def _keep_only(writer: int) -> int:
+    """Leave /dev/null as 0, 1, 2 and the result pipe as 3; close every other descriptor."""
+    null = os.open("/dev/null", os.O_RDWR)
+    kept = os.dup(writer) if writer < 4 else writer
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.dup2(kept, 3, inheritable=False)
+    os.closerange(4, 2**16)
+    return 3
+
+
+def _confine(config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None) -> None:
+    private = bool(config["namespaces"])
+    # Of other user ids the limit counts more than this run, and for uid 0 it is ignored.
+    counts_apply = uid is not None or (private and os.getuid() > 0)
+    grouped = bool(config["groups"])
+    new_processes = private and (counts_apply or grouped) and config["preload"] == "pytest"
+    max_processes = isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED
+    isolation.drop_privileges(uid)
+    isolation.die_with_parent()
+    isolation.set_limits(
+        cpu_s=int(request.get("cpu_s", request["wall_s"])) + 1,
+        memory_bytes=int(config["memory_bytes"]),
+        max_processes=max_processes if counts_apply else None,
+        on_disk=not private,
+    )
+    for name in ("work", "tmp"):
+        (box / name).mkdir()
+    if config["landlock"]:
+        readable, listable = config["visible"]
+        isolation.restrict_files(readable=readable, listable=listable, writable=[str(box)])
+    rules = FilterRules(new_processes=new_processes, private_pids=private, private_root=private)
+    isolation.install_filter(assemble(rules, own_pid=os.getpid()))
+    os.environ.clear()
+    os.environ.update({"HOME": f"{box}/tmp", "TMPDIR": f"{box}/tmp", "LC_ALL": "C.UTF-8"})
+    tempfile.tempdir = None
+    os.chdir(box / "work")
+
+
+def _forget_house() -> None:
+    """Take this project's modules out of sight, so that a submitted `envs` can be imported."""
+    main_module = ModuleType("__main__")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "envs"]:
+        del sys.modules[name]
+    sys.modules["__main__"] = main_module
+    sys.argv = ["candidate"]
+    for kind in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(kind, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

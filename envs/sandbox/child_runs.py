@@ -1,0 +1,305 @@
+"""What runs inside the sandbox, in the candidate's own process: calls, tests, and a self-test.
+
+Everything here shares its process with submitted code, which may read, patch or forge all of it.
+So nothing here knows an expected value, and what it reports is judged on the trusted side only.
+Results go to a bounded pipe, one JSON object a line, each written at once so that a later crash
+does not take earlier results with it. Standard library only.
+"""
+
+import importlib
+import json
+import os
+import random
+import resource
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from envs.sandbox.child_coverage import LineTrace
+from envs.sandbox.encoding import encode_value
+from envs.source_text import file_bytes
+
+FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
+_STALLED_CPU_S = 0.002  # in a second, of a process that waits for a lock and looks after itself
+_MAX_MESSAGE = 300  # characters of an exception's text
+_MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
+# Never useful to a graded suite, and each costs time at every start or with every test.
+_UNUSED_PLUGINS = """
+    cacheprovider faulthandler pastebin setuponly setupplan stepwise threadexception
+    unraisableexception
+"""
+# Of use to suites that hold the word, a fixture: logging is a tenth of the time of small tests.
+_PLUGINS_BY_WORD = {"caplog": "logging", "doctest_namespace": "doctest", "record_": "junitxml"}
+
+
+class _CallTimeoutError(BaseException):
+    """Raised inside a call that used up its CPU time; no `except Exception` catches it."""
+
+
+def run_io(request: dict[str, Any], box: Path, writer: int) -> None:
+    """Call functions of the submitted modules and write their encoded results.
+
+    Args:
+        request: `calls`, a list of ["module:function", arguments]; `files` are written already.
+        box: The run's private folder.
+        writer: Descriptor of the result pipe.
+    """
+    sys.path.insert(0, str(box / "work"))
+    broken: dict[str, str] = {}
+    timeout_s = FIRST_TIMEOUT_S
+    for index, (function, arguments) in enumerate(request["calls"]):
+        module, _, name = function.partition(":")
+        result: dict[str, Any] = {"call": index}
+        try:
+            with _cpu_limit(timeout_s):
+                if module in broken:
+                    result["error"] = broken[module]
+                else:
+                    called = _import(module, broken)
+                    result["value"] = encode_value(getattr(called, name)(*arguments))
+        except _CallTimeoutError:
+            result["error"] = "ran too long"
+            timeout_s = LATER_TIMEOUT_S
+        except BaseException as error:  # SystemExit and the like are the candidate's too
+            result["error"] = broken.get(module) or f"raised {_describe(error)}"
+        _write_line(writer, result)
+
+
+def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
+    """Run test files with pytest and write one line for each phase of each test.
+
+    Args:
+        request: `files`; `test_files` to collect in this order; `ids` to keep (None: all);
+            `rewrite` (explain failing asserts); `nonce`, which marks every honest line; perhaps
+            `trace`, the files whose executed lines are to be noted, and `backwards`; `stall_s`; or
+            `order`, which draws the order of the tests.
+        box: The run's private folder.
+        writer: Descriptor of the result pipe.
+    """
+    import pytest
+
+    work = box / "work"
+    ini = box / "tmp" / "trusted.ini"
+    paths = " ".join(shlex.quote(str(path)) for path in (work, work / "src"))
+    ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    arguments = ["-c", str(ini), f"--rootdir={work}", f"--confcutdir={work}"]
+    # Nobody reads what tests print; `capsys` and `capfd` still do.
+    arguments += ["--continue-on-collection-errors", "--color=no", "--capture=no"]
+    # A traceback with source lines parses a whole file for each of its entries.
+    arguments += [f"--tb={'short' if request['rewrite'] else 'line'}"]
+    arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
+    arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
+    for word, name in _PLUGINS_BY_WORD.items():
+        if not any(word in text for text in request["files"].values()):
+            arguments += [f"-pno:{name}"]
+    ids = None if request["ids"] is None else frozenset(request["ids"])
+    max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
+    plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
+    plugins: list[object] = [plugin]
+    if "order" in request:
+        plugins.append(_RandomOrder(request["order"]))
+    if "stall_s" in request:
+        _end_if_stalled(request["stall_s"], plugin.note_stall)
+    if "trace" in request:
+        files = [str(work / name) for name in request["trace"]]
+        trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
+        plugins.append(trace)
+        trace.start()
+    # A real file: what is tested may hand sys.stderr to a process.
+    with (box / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
+        with redirect_stderr(said):
+            code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
+        if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
+            said.seek(0)
+            plugin.note_no_start(said.read())
+    if "trace" in request:
+        trace.finish()
+    plugin.finish()
+
+
+def warm_up_pytest(folder: Path) -> None:
+    """Run one test that passes and one that fails, so that every fork has all of pytest loaded."""
+    for name in ("work", "tmp"):
+        (folder / name).mkdir()
+    test = "def test_green():\n    pass\ndef test_red():\n    assert [1] == [2]\n"
+    files = {"test_warm.py": test}
+    request = {"files": files, "test_files": ["test_warm.py"]}
+    write_files(files, folder / "work")
+    before = os.getcwd()  # noqa: PTH109 (a string is what chdir takes back)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.chdir(folder / "work")
+    run_pytest({**request, "ids": None, "rewrite": True, "nonce": ""}, folder, null)
+    os.chdir(before)
+    os.close(null)
+    sys.modules.pop("test_warm", None)
+
+
+def run_selftest(request: dict[str, Any], box: Path, writer: int) -> None:
+    """Try what must be denied and what must work; write the names of what went wrong.
+
+    Args:
+        request: `secret`, the path of a readable file outside the sandbox.
+        box: The run's private folder.
+        writer: Descriptor of the result pipe.
+    """
+    secret = Path(request["secret"])
+    denied: dict[str, Callable[[], object]] = {
+        "reading outside": lambda: secret.read_bytes(),
+        "writing outside": lambda: secret.with_name("written").write_bytes(b""),
+        "sockets": _open_socket,
+    }
+    wrong = [f"{name} is not denied" for name, attempt in denied.items() if _works(attempt)]
+    allowed: dict[str, Callable[[], object]] = {
+        "writing inside": lambda: (box / "work" / "file").write_bytes(b"x"),
+        "importing the standard library": lambda: importlib.import_module("tarfile"),
+    }
+    wrong += [f"{name} fails" for name, attempt in allowed.items() if not _works(attempt)]
+    limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+    wrong += ["memory is not limited"] if limit == resource.RLIM_INFINITY else []
+    _write_line(writer, {"wrong": wrong})
+
+
+class _Reporter:
+    """The trusted plugin: keeps only expected tests and reports every phase of each."""
+
+    def __init__(
+        self, ids: frozenset[str] | None, nonce: str, writer: int, *, max_text: int
+    ) -> None:
+        self._ids, self._nonce, self._writer = ids, nonce, writer
+        self._max_text = max_text
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self._ids is not None:
+            items[:] = [item for item in items if item.nodeid in self._ids]
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self._write("collect", report.nodeid, "failed", str(report.longrepr))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._write("start", nodeid, "", "")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.passed and hasattr(report, "context"):
+            return  # a part of a test, as unittest's subTest makes them: the test itself follows
+        outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
+        text = "" if outcome == "passed" else str(report.longrepr)
+        self._write(report.when, report.nodeid, outcome, text)
+
+    def note_lines(self, test_id: str, lines: str) -> None:
+        _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
+
+    def note_no_start(self, text: str) -> None:
+        self._write("collect", "conftest.py", "failed", text)
+
+    def note_stall(self) -> None:
+        self._write("stalled", "", "", "")
+
+    def finish(self) -> None:
+        self._write("done", "", "", "")
+
+    def _write(self, phase: str, test_id: str, outcome: str, text: str) -> None:
+        line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
+        _write_line(self._writer, line)
+
+
+class _RandomOrder:
+    """Runs tests in random order: those of a class together, and the classes of a module."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        ranks: dict[Any, float] = {}
+        for node in (node for item in items for node in item.listchain()):
+            if node not in ranks:
+                ranks[node] = self._random.random()
+        items.sort(key=lambda item: [ranks[node] for node in item.listchain()])
+
+
+def write_files(files: dict[str, str], folder: Path) -> None:
+    """Write the submitted files; what no UTF-8 can hold makes a file that is no Python."""
+    made = {folder}
+    for name, text in files.items():
+        path = folder / name
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        path.write_bytes(file_bytes(name, text))
+
+
+def _write_line(writer: int, message: object) -> None:
+    data = json.dumps(message).encode("ascii") + b"\n"
+    while data:
+        data = data[os.write(writer, data) :]
+
+
+def _import(name: str, broken: dict[str, str]) -> Any:
+    try:
+        return importlib.import_module(name)
+    except _CallTimeoutError:
+        broken[name] = f"importing {name} ran too long"
+        raise
+    except BaseException as error:
+        broken[name] = f"importing {name} raised {_describe(error)}"
+        raise
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException:  # its __str__ is the candidate's
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:_MAX_MESSAGE]}" if text else name
+
+
+@contextmanager
+def _cpu_limit(seconds: float) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _CallTimeoutError
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, LATER_TIMEOUT_S)  # again, should it be swallowed
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _end_if_stalled(limit_s: int, note: Callable[[], None]) -> None:
+    """End this process after as many seconds in which it is served, but does not want to compute.
+
+    A process that waits for a core is not stalled: the signals wait with it, so it has computed
+    when they come.
+    """
+    seen = [time.process_time()]
+
+    def look(*_: object) -> None:
+        seen.append(time.process_time())
+        if len(seen) > limit_s and seen[-1] - seen[-1 - limit_s] < _STALLED_CPU_S * limit_s:
+            note()
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (OSError, ImportError):
+        return False
+    return True
+
+
+def _open_socket() -> None:
+    import socket
+
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()

@@ -1,0 +1,134 @@
+"""Which Python runs a suite in the sandbox, and which packages it finds there.
+
+Either the one that runs this project, with pytest and the wheels that a project's entry pins and
+nothing else that happens to be installed; or a user's own, with all that is installed in it.
+Editable installations are not followed: a suite imports its project from the tree under test.
+
+Not covered: packages that lie in the standard library's prefix, as they do where this project is
+installed without a virtual environment; packages in a user's home (`pip install --user`); Pythons
+before 3.11.
+"""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from envs.errors import UserError
+from envs.records import Runtime
+from envs.sandbox.site_packages import files_of, package_folders
+from envs.sandbox.wheels import installed_wheels
+
+START_LIMIT_S = 30.0
+_ASK = """
+import importlib.metadata, json, sys, sysconfig
+try:
+    pytest = importlib.metadata.version("pytest")
+except importlib.metadata.PackageNotFoundError:
+    pytest = ""
+print(json.dumps({
+    "python": sys.version.split()[0], "pytest": pytest,
+    "prefixes": [sys.base_prefix, sys.base_exec_prefix, sys.prefix],
+    "site": [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python to start a fork-server with.
+
+    Attributes:
+        executable: Its absolute path, not resolved: a virtual environment is known by it.
+        site: Folders where it finds packages, after its standard library.
+        prefixes: What any run may read, besides the system's libraries.
+        packages: What runs of suites may read as well.
+        hidden: Folders of which nothing is seen but what the above name inside them.
+        versions: Of Python and pytest, by which results are known.
+    """
+
+    executable: str
+    site: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    packages: tuple[str, ...]
+    hidden: tuple[str, ...]
+    versions: tuple[str, ...]
+
+
+def interpreter_of(runtime: Runtime, *, cache_dir: Path) -> Interpreter:
+    """Return the interpreter that a task or a project names, its wheels installed if need be.
+
+    Raises:
+        UserError: It does not start, or has no pytest, or a wheel cannot be had.
+    """
+    found = users_interpreter(Path(runtime.python)) if runtime.python else own_interpreter()
+    if not runtime.requirements:
+        return found
+    folder = str(installed_wheels(runtime.requirements, cache_dir=cache_dir).resolve())
+    return replace(
+        found,
+        site=(folder, *found.site),
+        packages=(*found.packages, folder),
+        versions=(*found.versions, folder.rpartition("/")[2]),
+    )
+
+
+@cache
+def own_interpreter() -> Interpreter:
+    """Return the one that runs this project, where a suite sees pytest and no other package."""
+    started = (f"{sys.prefix}/bin", f"{sys.prefix}/pyvenv.cfg")  # by suites that start it
+    return Interpreter(
+        executable=sys.executable,
+        site=_distinct([sysconfig.get_path(name) for name in ("purelib", "platlib")]),
+        prefixes=_prefixes(sys.base_prefix, sys.base_exec_prefix),
+        packages=(*started, *files_of("pytest")),
+        hidden=tuple(package_folders()),
+        versions=(sys.version.split()[0], version("pytest")),
+    )
+
+
+@cache
+def users_interpreter(executable: Path) -> Interpreter:
+    """Return another one, after asking it where its packages are.
+
+    Raises:
+        UserError: It does not start, is too old, or has no pytest.
+    """
+    remedy = "name one in --python: `python -m venv v && v/bin/pip install -e . pytest`"
+    path = executable.expanduser().absolute()
+    try:
+        done = subprocess.run(
+            [path, "-I", "-c", _ASK], capture_output=True, text=True, timeout=START_LIMIT_S, cwd="/"
+        )
+        told = json.loads(done.stdout.strip().rpartition("\n")[2])
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        raise UserError(
+            "this Python does not start", got=f"{path}: {type(error).__name__}", remedy=remedy
+        ) from error
+    if tuple(map(int, told["python"].split(".")[:2])) < (3, 11):
+        raise UserError("Python 3.11 is the oldest that the sandbox runs", got=told["python"],
+                        remedy=remedy)  # fmt: skip
+    if not told["pytest"]:
+        raise UserError("this Python has no pytest", got=str(path),
+                        remedy=f"{path} -m pip install pytest")  # fmt: skip
+    site = _distinct(told["site"])
+    return Interpreter(
+        executable=str(path),
+        site=site,
+        prefixes=_prefixes(*told["prefixes"]),
+        packages=site,
+        hidden=tuple(name for name in package_folders() if name not in site),
+        versions=(told["python"], told["pytest"]),
+    )
+
+
+def _prefixes(*prefixes: str) -> tuple[str, ...]:
+    return _distinct([prefix for prefix in prefixes if prefix != "/"])
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

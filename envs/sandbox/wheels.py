@@ -1,0 +1,75 @@
+"""Extra packages that a suite needs: pure-Python wheels, pinned, in a folder named by their pins.
+
+    pins = pin_wheels(["hypothesis"], cache_dir=folder)
+    site = installed_wheels(pins, cache_dir=folder)
+
+The folder is written once, whole or not at all, and then only read; pip checks each wheel's sha256.
+Nothing of a wheel is executed by its installation.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from envs.errors import UserError
+from envs.sandbox.pip import run_pip
+
+# Wheels that run on any machine.
+_PURE = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
+
+
+def pin_wheels(wanted: Sequence[str], *, cache_dir: Path) -> tuple[str, ...]:
+    """Return pins (`NAME==VERSION --hash=sha256:...`) of packages and of all that they require.
+
+    Of each the newest version with a pure-Python wheel is taken.
+
+    Raises:
+        UserError: One cannot be had as a pure-Python wheel.
+    """
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
+        _pip(["download", *_PURE, "--dest", folder, *wanted], wanted)
+        return tuple(_pin(path) for path in sorted(Path(folder).iterdir()))
+
+
+def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
+    """Return the folder with the pinned packages, after installing them if it is not there.
+
+    Raises:
+        UserError: pip cannot get one, or what it got has another sha256.
+    """
+    text = "\n".join(sorted(pins)) + "\n"
+    folder = cache_dir / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:24]
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+        listed, target = Path(fresh) / "requirements.txt", Path(fresh) / "site"
+        listed.write_text(text, "utf-8")
+        command = ["install", "--no-deps", "--no-compile", *_PURE, "--require-hashes"]
+        command += ["--target", str(target), "-r", str(listed)]
+        _pip(command, pins)
+        shutil.rmtree(target / "bin", ignore_errors=True)
+        target.chmod(0o755)  # runs have a user id of their own
+        try:
+            target.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+    return folder
+
+
+def _pin(wheel: Path) -> str:
+    name, version = wheel.name.split("-")[:2]
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+
+
+def _pip(arguments: Sequence[str], wanted: Sequence[str]) -> None:
+    if failure := run_pip(arguments):
+        raise UserError(
+            f"cannot get {', '.join(wanted)} as wheels"[:300],
+            got=failure,
+            remedy="look at the names and the network; only pure-Python wheels will do",
+        )

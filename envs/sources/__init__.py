@@ -1,0 +1,1 @@
+"""What a config asks for: generated tasks, or those of projects."""

@@ -1,0 +1,152 @@
+"""Builds a task set: make tasks, pass every one through the gate, write the set whole.
+
+    build("synthetic", out_dir=folder, counts={"train": 2000, "dev": 64, "test": 200}, seed=0)
+
+Every task in a set has scored 1 with gold and 0 with no-op through the production grader. Counts
+are exact for `synthetic` and upper bounds for `projects`, where validated bugs are what they are
+(`envs/projects/build_projects.py`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from envs.errors import UserError
+from envs.grading.graders import make_grader
+from envs.projects import build_projects as planted
+from envs.projects import repair_task as mutants
+from envs.projects.lock_file import Project, load_lock
+from envs.records import SPLITS, JsonValue, Split
+from envs.sources import synthetic
+from envs.tasks.build_report import Report, Tally, silent
+from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
+from envs.tasks.validate import validate
+
+
+class MakeTasks(Protocol):
+    """A task source from elsewhere: `tasks.source: package.module:function`."""
+
+    def __call__(self, num_tasks: int, *, split: Split, seed: int) -> Iterable[BuiltTask]:
+        """Return tasks of a split; at most `num_tasks` are taken, so it may go on without end."""
+        ...
+
+
+def build(
+    source: str,
+    *,
+    out_dir: Path,
+    counts: Mapping[Split, int],
+    seed: int,
+    settings: synthetic.SyntheticSettings = synthetic.DEFAULTS,
+    lock: Path = Path("configs/projects.lock.json"),
+    cache_dir: Path = Path(".cache/tightrope"),
+    workers: int = 2,
+    report: Report = silent,
+    make_tasks: MakeTasks | None = None,
+    local: tuple[Project, Files] | None = None,
+) -> Manifest:
+    """Build a task set at `out_dir`, replacing one that is there, and return its manifest.
+
+    Args:
+        source: `synthetic`, `projects`, `path`, or any name for what `make_tasks` makes.
+        counts: Tasks of each split.
+        seed: Draws the tasks; splits do not depend on it.
+        settings: Sizes of generated tasks.
+        cache_dir: Where downloaded sdists and what is known of bugs in them are kept.
+        workers: Sandboxed runs under way at once.
+        local: The project of `path` and its tree (`envs/projects/local_folder.py`).
+
+    Raises:
+        UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
+        InfrastructureError: The sandbox failed several times in a row.
+    """
+    tally = Tally()
+    if source == "synthetic":
+        make_tasks = partial(synthetic.generate, settings=settings)
+    if make_tasks is not None:
+        made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
+        kept = _validated(made, cache_dir=cache_dir, workers=workers, tally=tally, report=report)
+    else:
+        kept = planted.planted_tasks(
+            [local] if local else planted.read_projects(load_lock(lock), counts, cache_dir, report),
+            counts=counts,
+            seed=seed,
+            cache_dir=cache_dir,
+            workers=workers,
+            tally=tally,
+            report=report,
+        )
+    if not kept:
+        remedy = "ask for more tasks, or mutate other files"
+        raise UserError("no task passed its checks", got=str(dict(tally.rejects)), remedy=remedy)
+    manifest = Manifest(
+        source=source,
+        seed=seed,
+        licence=", ".join(sorted({each.public.provenance.licence for each in kept})),
+        rejects=dict(sorted(tally.rejects.items())),
+        yields={kind: asdict(found) for kind, found in sorted(tally.yields.items())},
+        settings=described(source, counts=counts, settings=settings, lock=lock, local=local),
+        journal=tuple(tally.journal),
+    )
+    return write_built(out_dir, tasks=kept, manifest=manifest)
+
+
+def described(
+    source: str,
+    *,
+    counts: Mapping[Split, int],
+    settings: synthetic.SyntheticSettings = synthetic.DEFAULTS,
+    lock: Path = Path("configs/projects.lock.json"),
+    local: tuple[Project, Files] | None = None,
+) -> dict[str, JsonValue]:
+    """Return what a set's manifest says of its making: a set that says otherwise is another one."""
+    asked: dict[str, JsonValue] = {"asked": dict(counts)}
+    if source == "synthetic":
+        return asked | asdict(settings)
+    if source not in ("projects", "path"):
+        return asked
+    projects = [local[0]] if local else load_lock(lock)
+    pinned = {project.name: project.model_dump(mode="json") for project in projects}
+    return asked | {"generator": mutants.GENERATOR, "shares": planted.SHARES} | pinned
+
+
+def _generated(
+    counts: Mapping[Split, int],
+    *,
+    make_tasks: MakeTasks,
+    seed: int,
+    report: Report,
+) -> list[BuiltTask]:
+    made: list[BuiltTask] = []
+    for split in SPLITS:
+        found = make_tasks(counts[split], split=split, seed=seed)
+        for task in islice(found, counts[split]):
+            if task.public.split != split or task.hidden.task_id != task.public.id:
+                raise UserError(
+                    "a task source made a task that does not fit",
+                    got=f"{task.public.id} of {task.public.split}, hidden {task.hidden.task_id}",
+                    remedy=f"make tasks of the split that is asked for ({split}), with equal ids",
+                )
+            if len(made) % 100 == 0:
+                report("generating tasks", len(made), sum(counts.values()))
+            made.append(task)
+    report("generating tasks", len(made), len(made))
+    return made
+
+
+def _validated(
+    made: Sequence[BuiltTask], *, cache_dir: Path, workers: int, tally: Tally, report: Report
+) -> list[BuiltTask]:
+    kept: list[BuiltTask] = []
+    with make_grader(TaskStore.of(made), cache_dir=cache_dir) as grader:
+        for done, checked in enumerate(validate(made, grader=grader, workers=workers)):
+            report("checking gold and no-op", done, len(made))
+            if checked.reject is None:
+                kept.append(checked.task)
+            else:
+                tally.drop(checked.task.public.id, checked.reject)
+    report("checking gold and no-op", len(made), len(made))
+    return kept

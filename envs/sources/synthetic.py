@@ -1,0 +1,325 @@
+"""Unlimited generated repair tasks: small repositories of the grammar with one or two broken lines.
+
+Task `index` of a split depends on nothing but (seed, split, index, settings), so the same seed
+gives the same bytes and a longer run only appends. Tasks are graded by the io grader: expected
+values are computed here, from the unbroken source, and stay in the private half but for the
+visible cases.
+
+    for built in generate(1000, split="train", seed=0):
+        print(built.public.statement)
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from envs.mutation.patches import gold_edits, gold_patch
+from envs.records import Difficulty, HiddenTask, IoCase, Provenance, RepairTask, Span, Split
+from envs.sandbox.encoding import encode_value
+from envs.source_text import source_lines
+from envs.sources.grammar import (
+    GRAMMAR,
+    NAMES,
+    Body,
+    Combination,
+    function_source,
+    split_combinations,
+)
+from envs.sources.variants import Inputs, Raised, Variant, gold_values, variants
+from envs.tasks.store import BuiltTask, Files, content_sha
+
+LICENCE = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """Sizes and shares of generated tasks.
+
+    Attributes:
+        num_modules: Fewest and most modules of a task (1 to 4).
+        num_functions: Fewest and most functions of a module; the unbroken ones are distractors.
+        share_two_sites: Share of tasks with two bugs, in different functions.
+        share_two_lines: Share of functions whose body has two lines.
+        num_hidden: Unseen cases for each broken function.
+        min_changed: Least share of all inputs on which a bug must show.
+    """
+
+    num_modules: tuple[int, int] = (1, 3)
+    num_functions: tuple[int, int] = (2, 5)
+    share_two_sites: float = 0.4
+    share_two_lines: float = 0.0
+    num_hidden: int = 4
+    min_changed: float = 0.15
+
+
+DEFAULTS = SyntheticSettings()
+
+
+@dataclass(frozen=True)
+class _Function:
+    """One function of a task; `line` is that of its `def`, 1-based."""
+
+    path: str
+    name: str
+    line: int
+    combination: Combination
+    body: Body
+
+    @property
+    def id(self) -> str:
+        return f"{self.path.removesuffix('.py')}:{self.name}"
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A case before it has an id."""
+
+    function: _Function
+    args: Inputs
+    expected: object
+    fails: bool
+    is_visible: bool
+
+
+def generate(
+    num_tasks: int,
+    *,
+    split: Split,
+    seed: int,
+    settings: SyntheticSettings = DEFAULTS,
+    start: int = 0,
+) -> Iterator[BuiltTask]:
+    """Yield tasks `start` to `start + num_tasks - 1` of a split."""
+    for index in range(start, start + num_tasks):
+        yield generate_one(index, split=split, seed=seed, settings=settings)
+
+
+def generate_one(
+    index: int, *, split: Split, seed: int, settings: SyntheticSettings = DEFAULTS
+) -> BuiltTask:
+    """Return one task; it depends on its arguments only."""
+    name = f"{GRAMMAR}:{seed}:{split}:{index}"
+    rng = random.Random(name)
+    functions = _draw_functions(rng, split=split, settings=settings)
+    num_sites = 2 if len(functions) > 1 and rng.random() < settings.share_two_sites else 1
+    broken = _draw_broken(rng, functions, num_sites, split=split, settings=settings)
+    return _assemble(
+        functions,
+        broken,
+        _draw_cases(rng, functions, broken, num_hidden=settings.num_hidden),
+        task_id="t_" + hashlib.sha256(name.encode()).hexdigest()[:12],
+        split=split,
+        seed=seed,
+    )
+
+
+def _draw_functions(
+    rng: random.Random, *, split: Split, settings: SyntheticSettings
+) -> list[_Function]:
+    """Draw modules of functions, at least two of them (if there are two) of the split's own."""
+    sizes = [
+        rng.randint(*settings.num_functions) for _ in range(rng.randint(*settings.num_modules))
+    ]
+    drawn = _draw_combinations(rng, sum(sizes), split=split)
+    names = rng.sample(_names(sum(sizes)), sum(sizes))
+    functions: list[_Function] = []
+    for module, size in enumerate(sizes):
+        line = 1
+        for _ in range(size):
+            at = len(functions)
+            body: Body = "one"
+            if drawn[at].wrapper != "none" and rng.random() < settings.share_two_lines:
+                body = "two"
+            functions.append(_Function(f"m{module}.py", names[at], line, drawn[at], body))
+            line += (3 if body == "one" else 4) + 1
+    return functions
+
+
+def _names(count: int) -> list[str]:
+    """Return at least `count` names: the words, then the words with a number."""
+    rounds = range(-(-count // len(NAMES)))
+    return [f"{word}{turn or ''}" for turn in rounds for word in NAMES]
+
+
+def _draw_combinations(rng: random.Random, count: int, *, split: Split) -> list[Combination]:
+    """Draw different combinations as long as there are any; a held-out split also shows train's."""
+    own, train = split_combinations(split), split_combinations("train")
+    drawn = dict.fromkeys(rng.sample(own, min(2, count)))
+    limit = min(count, len(own))
+    while len(drawn) < limit:
+        pool = own if split == "train" or rng.random() < 0.5 else train
+        drawn[rng.choice(pool)] = None
+    chosen = list(drawn) + rng.choices(own, k=count - limit)
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _draw_broken(
+    rng: random.Random,
+    functions: list[_Function],
+    num_sites: int,
+    *,
+    split: Split,
+    settings: SyntheticSettings,
+) -> dict[str, Variant]:
+    """Choose the functions to break, in different modules where there are two, and their bugs."""
+    own = set(split_combinations(split))
+    candidates = [
+        function
+        for function in functions
+        if function.combination in own and _choices(function, settings)
+    ]
+    rng.shuffle(candidates)
+    chosen = candidates[:1]
+    if num_sites == 2:
+        rest = sorted(candidates[1:], key=lambda function: function.path == chosen[0].path)
+        chosen += rest[:1]
+    broken = {}
+    for function in chosen:
+        choices = _choices(function, settings)
+        broken[function.id] = rng.choice(choices[rng.choice(sorted(choices))])
+    return broken
+
+
+def _choices(function: _Function, settings: SyntheticSettings) -> dict[str, list[Variant]]:
+    """Return the bugs that show on enough inputs, by operator."""
+    by_operator: dict[str, list[Variant]] = {}
+    for variant in variants(function.combination, function.body):
+        if len(variant.changed) >= max(2.0, settings.min_changed * len(variant.values)):
+            by_operator.setdefault(variant.operator, []).append(variant)
+    return by_operator
+
+
+def _draw_cases(
+    rng: random.Random,
+    functions: list[_Function],
+    broken: dict[str, Variant],
+    *,
+    num_hidden: int,
+) -> list[_Drawn]:
+    """Draw one visible and several hidden cases for each bug, and one for each distractor."""
+    drawn = []
+    for function in functions:
+        gold = gold_values(function.combination, function.body)
+        variant = broken.get(function.id)
+        if variant is None:
+            args = rng.choice(tuple(gold))
+            drawn.append(_Drawn(function, args, gold[args], fails=False, is_visible=False))
+            continue
+        shown = rng.choice(variant.changed)
+        for args in (shown, *_draw_hidden(rng, function, variant, shown, num_hidden=num_hidden)):
+            fails = args in variant.changed
+            drawn.append(_Drawn(function, args, gold[args], fails, is_visible=args == shown))
+    rng.shuffle(drawn)
+    return drawn
+
+
+def _draw_hidden(
+    rng: random.Random,
+    function: _Function,
+    variant: Variant,
+    shown: Inputs,
+    *,
+    num_hidden: int,
+) -> list[Inputs]:
+    """Draw unseen inputs: one that shows the bug, then those that tell gold from other mutants."""
+    chosen = [shown]
+    while len(chosen) < 2:
+        chosen += [args for args in [rng.choice(variant.changed)] if args not in chosen]
+    others = list(variants(function.combination, function.body))
+    rng.shuffle(others)
+    for other in others:
+        if other.changed and len(chosen) <= num_hidden and set(chosen).isdisjoint(other.changed):
+            chosen.append(rng.choice(other.changed))
+    everything = tuple(gold_values(function.combination, function.body))
+    while len(chosen) <= num_hidden:
+        chosen += [args for args in [rng.choice(everything)] if args not in chosen]
+    return chosen[1:]
+
+
+def _assemble(
+    functions: list[_Function],
+    broken: dict[str, Variant],
+    drawn: list[_Drawn],
+    *,
+    task_id: str,
+    split: Split,
+    seed: int,
+) -> BuiltTask:
+    gold, workspace = _render(functions, {}), _render(functions, broken)
+    edits = gold_edits(workspace, gold)
+    cases = {
+        f"c{number:02}": case for number, case in enumerate(drawn)
+    }  # shuffled above: the order tells nothing
+    io_cases = {name: _io_case(name, case) for name, case in cases.items()}
+    visible = tuple(name for name, case in cases.items() if case.is_visible)
+    fail_to_pass = tuple(name for name, case in cases.items() if case.fails)
+    public = RepairTask(
+        id=task_id,
+        project="synthetic",
+        split=split,
+        statement="\n".join(_symptom(cases[name], broken) for name in visible),
+        workspace_sha=content_sha(workspace),
+        editable=tuple(workspace),
+        visible_tests=visible,
+        visible_cases=tuple(io_cases[name] for name in visible),
+        difficulty=Difficulty(
+            sites=len(broken),
+            files=len({edit.path for edit in edits}),
+            lines=sum(len(source_lines(text)) for text in workspace.values()),
+            failing_tests=len(fail_to_pass),
+        ),
+        provenance=Provenance(
+            source="synthetic",
+            origin=GRAMMAR,
+            licence=LICENCE,
+            sha256=content_sha(gold),
+            generator=GRAMMAR,
+            seed=seed,
+        ),
+    )
+    hidden = HiddenTask(
+        task_id=task_id,
+        grader="io",
+        fail_to_pass=fail_to_pass,
+        pass_to_pass=tuple(name for name, case in cases.items() if not case.fails),
+        unseen_tests=tuple(name for name, case in cases.items() if not case.is_visible),
+        cases=tuple(io_cases.values()),
+        operators=tuple(variant.operator for variant in broken.values()),
+        gold_edits=edits,
+        gold_patch=gold_patch(workspace, gold),
+        gold_spans=tuple(
+            Span(path=f.path, start=f.line, end=f.line + len(broken[f.id].lines) - 1)
+            for f in functions
+            if f.id in broken
+        ),
+        limit_s=5.0,
+    )
+    return BuiltTask(public, hidden, workspace)
+
+
+def _render(functions: list[_Function], broken: dict[str, Variant]) -> Files:
+    """Return the modules, with mutated bodies for the functions in `broken`."""
+    modules: dict[str, list[str]] = {}
+    for function in functions:
+        source = function_source(function.name, function.combination, body=function.body)
+        if function.id in broken:
+            head = source_lines(source)[0]
+            source = "\n".join((head, *broken[function.id].lines[1:])) + "\n"
+        modules.setdefault(function.path, []).append(source)
+    return {path: "\n".join(sources) for path, sources in modules.items()}
+
+
+def _io_case(name: str, case: _Drawn) -> IoCase:
+    return IoCase(
+        id=name, function=case.function.id, args=case.args, expected=encode_value(case.expected)
+    )
+
+
+def _symptom(case: _Drawn, broken: dict[str, Variant]) -> str:
+    """Say what a failing call did, never why: "m0.py: tobu(3, 5) returned -2, expected 2"."""
+    found = broken[case.function.id].values[case.args]
+    did = f"raised {found.error}" if isinstance(found, Raised) else f"returned {found!r}"
+    called = f"{case.function.path}: {case.function.name}{case.args}"
+    return f"{called} {did}, expected {case.expected!r}"

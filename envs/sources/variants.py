@@ -1,0 +1,75 @@
+"""What a generated function and each of its mutations do on all inputs, computed once each.
+
+Text from the grammar, or one operator's mutation of it, is run here, in the trusted process that
+builds tasks; nothing that a model wrote ever comes this way.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from envs.mutation.operators import SYNTHETIC_OPERATORS, apply, sites
+from envs.source_text import source_lines
+from envs.sources.grammar import INPUTS, Body, Combination, function_source, load_function
+
+Inputs = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a function did instead of returning a value: the name of its exception."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A mutated function called `f`.
+
+    Attributes:
+        operator: Name of the mutation operator.
+        lines: Its source.
+        values: What it does on every input.
+        changed: Inputs on which it is wrong, by type or value.
+    """
+
+    operator: str
+    lines: tuple[str, ...]
+    values: dict[Inputs, object]
+    changed: tuple[Inputs, ...]
+
+
+@cache
+def gold_values(combination: Combination, body: Body) -> dict[Inputs, object]:
+    """Return the right value for each input that has one (a division by zero has none)."""
+    values = _values(function_source("f", combination, body=body))
+    return {args: value for args, value in values.items() if not isinstance(value, Raised)}
+
+
+@cache
+def variants(combination: Combination, body: Body) -> tuple[Variant, ...]:
+    """Return the mutations by eight operators, in the fixed order of `mutate.sites`."""
+    source = function_source("f", combination, body=body)
+    gold, found = gold_values(combination, body), []
+    for mutation in sites(source, operators=SYNTHETIC_OPERATORS):
+        mutated = apply(source, mutation)
+        values = _values(mutated)
+        changed = tuple(
+            args
+            for args, value in gold.items()
+            if type(value) is not type(values[args]) or value != values[args]
+        )
+        lines = tuple(source_lines(mutated))
+        found.append(Variant(mutation.operator, lines, values, changed))
+    return tuple(found)
+
+
+def _values(source: str) -> dict[Inputs, object]:
+    function = load_function(source)
+    values: dict[Inputs, object] = {}
+    for a in INPUTS:
+        for b in INPUTS:
+            try:
+                values[a, b] = function(a, b)
+            except (ArithmeticError, TypeError) as error:
+                values[a, b] = Raised(type(error).__name__)
+    return values

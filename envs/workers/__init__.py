@@ -1,0 +1,1 @@
+"""Processes that carry out tools and gradings and can be killed."""

@@ -1,0 +1,94 @@
+"""`tightrope tasks import FILE --repo PATH --out DIR`: SWE-smith-style instances become a task set.
+
+    tightrope tasks import instances.json --repo ~/src/toolz --out tasks/toolz
+
+The repository is the folder without any bug, checked out at the instances' `base_commit`; it is
+only read. What is rejected is printed with its reason and counted in the set's manifest.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envs.errors import UserError
+from envs.records import SPLITS, Split
+from train.config.load import Flag, parse_flags
+from train.stages.progress import Progress
+
+if TYPE_CHECKING:
+    from envs.projects.instances import Instance
+    from envs.tasks.store import BuiltTask, Files
+
+
+def main(argv: list[str]) -> int:
+    """Import a file; returns 0, or 1 if nothing in it became a task."""
+    flags = parse_flags(
+        argv,
+        prog="tightrope tasks import",
+        description="Make a task set of SWE-smith-style instances of one local repository.",
+        example="tightrope tasks import instances.json --repo ~/src/toolz --out tasks/toolz",
+        flags=[
+            Flag("file", "JSON or JSONL of instances", kind=Path),
+            Flag("--repo", "the repository's folder, without a bug", kind=Path),
+            Flag("--out", "folder of the task set", kind=Path),
+            Flag("--split", "where the tasks go", default="train", choices=SPLITS),
+            Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
+            Flag("--clean", "replace a task set that is there", kind=bool),
+        ],
+    )
+    for name in ("repo", "out"):
+        if flags[name] is None:
+            raise UserError(f"tightrope tasks import needs --{name}", remedy="name a folder")
+    out: Path = flags["out"]
+    if (out / "manifest.json").is_file() and not flags["clean"]:
+        remedy = "--clean replaces it, or name another folder"
+        raise UserError("a task set is there already", got=str(out), remedy=remedy)
+    from envs.projects.instances import read_instances, read_repository
+    from envs.tasks.store import Manifest, content_sha, write_built
+
+    instances, files = read_instances(flags["file"]), read_repository(flags["repo"])
+    kept, rejects = _tried(instances, files, split=flags["split"], workers=flags["workers"])
+    for name, reject in rejects:
+        print(f"{name}: {reject}")
+    if not kept:
+        print(f"none of {len(instances)} instances became a task; nothing is written")
+        return 1
+    manifest = Manifest(
+        source="import",
+        seed=0,
+        licence="unknown",
+        rejects=dict(sorted(Counter(why.partition(" (")[0] for _, why in rejects).items())),
+        settings={"repo": instances[0].repo, "tree": content_sha(files)},
+    )
+    write_built(out, tasks=kept, manifest=manifest)
+    print(f"{out}: {len(kept)} {flags['split']} tasks of {len(instances)} instances")
+    return 0
+
+
+def _tried(
+    instances: "list[Instance]", files: "Files", *, split: Split, workers: int
+) -> "tuple[list[BuiltTask], list[tuple[str, str]]]":
+    """Return the tasks that pass every check, and which instances do not, with the reason."""
+    from envs.grading.graders import make_grader
+    from envs.projects.swe_smith import import_instances
+    from envs.tasks.store import TaskStore
+    from envs.tasks.validate import validate
+
+    made, rejects = [], list[tuple[str, str]]()
+    with Progress("instances", total=len(instances), unit="tried") as progress:
+        tried = import_instances(instances, files=files, split=split)
+        for done, found in enumerate(tried, start=1):
+            if found.task is None:
+                rejects.append((found.instance_id, found.reject))
+            else:
+                made.append((found.instance_id, found.task))
+            progress.update(done)
+    kept = []
+    with make_grader(TaskStore.of(task for _, task in made)) as grader:
+        checks = validate((task for _, task in made), grader=grader, workers=workers)
+        for (name, _), checked in zip(made, checks, strict=True):
+            if checked.reject is None:
+                kept.append(checked.task)
+            else:
+                rejects.append((name, checked.reject))
+    return kept, rejects

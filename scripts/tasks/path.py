@@ -1,0 +1,100 @@
+"""`tightrope tasks build --source path`: makes tasks of a project in a folder of this machine.
+
+    python -m venv v && v/bin/pip install -e . pytest
+    tightrope tasks build --source path --path . --python v/bin/python
+
+The folder is read and never written to; its suite runs in the sandbox with the packages of that
+Python. An experiment takes the tasks with `--tasks.dir FOLDER`.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from envs.errors import UserError
+from envs.records import SPLITS
+from tightrope_cli.tasks.build_progress import Stages
+from train.config.load import Flag, default_cache, parse_flags
+
+
+def is_asked_for(argv: list[str]) -> bool:
+    """Tell whether a `tasks build` line is for this file."""
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
+    return "--source=path" in argv or ("--source", "path") in pairs
+
+
+def main(argv: list[str]) -> int:
+    """Build one set; returns the exit code."""
+    flags = parse_flags(
+        argv,
+        prog="tightrope tasks build --source path",
+        description="Make tasks of a project in a folder of this machine.",
+        example="tightrope tasks build --source path --path . --python v/bin/python",
+        flags=[
+            Flag("--source", "path", choices=("path",)),
+            Flag("--path", "the project's folder, read only", kind=Path),
+            Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
+            Flag("--out", "folder of the task set [cache/tasks/path-NAME-...]", kind=Path),
+            Flag("--count", "most tasks", kind=int, default=200),
+            Flag("--split", "where they go", default="train", choices=SPLITS),
+            Flag("--seed", "draws the tasks", kind=int, default=0),
+            Flag("--exclude", "test files, functions or ids that shall not count", nargs="*"),
+            Flag("--exclude-red", "nor those that fail here, if one in ten at most", kind=bool),
+            Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
+            Flag("--clean", "replace a task set that is there", kind=bool),
+        ],
+    )
+    if flags["path"] is None:
+        raise UserError("--source path needs --path", remedy="name the project's folder")
+    from envs.projects.admission import Exclusions
+    from envs.projects.local_folder import open_local
+    from envs.sources.build import build
+
+    cache = _cache_beside(flags["path"])
+    _refuse_within(flags["path"], flags["out"] or cache)
+    with Stages() as stages:
+        stages.report("runs of the suite as it is", 0, 1)
+        project, files = open_local(
+            flags["path"],
+            python=flags["python"],
+            split=flags["split"],
+            exclusions=Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"]),
+            cache_dir=cache,
+        )
+        asked = f"{project.split}-{flags['count']}-{flags['seed']}"
+        out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}-{asked}"
+        if (out / "manifest.json").is_file() and not flags["clean"]:
+            remedy = "take it with --tasks.dir, replace it with --clean, or name another --out"
+            raise UserError("a task set is there already", got=str(out), remedy=remedy)
+        counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
+        manifest = build(
+            "path",
+            out_dir=out,
+            counts=counts,
+            seed=flags["seed"],
+            cache_dir=cache,
+            workers=flags["workers"],
+            report=stages.report,
+            local=(project, files),
+        )
+    rejected = ", ".join(f"{n} {reason}" for reason, n in Counter(manifest.rejects).most_common(3))
+    print(
+        f"{out}: {sum(manifest.counts.values())} {project.split} tasks of {project.name} "
+        f"({project.num_tests} tests, {project.suite_s} CPU seconds); dropped: {rejected or 'none'}"
+    )
+    return 0
+
+
+def _cache_beside(folder: Path) -> Path:
+    """Return the cache, or the one of the user's home if the project's folder holds it."""
+    cache = default_cache()
+    return Path.home() / ".cache" / "tightrope" if _is_within(cache, folder) else cache
+
+
+def _refuse_within(folder: Path, written: Path) -> None:
+    if _is_within(written, folder):
+        remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"
+        raise UserError("a project is never written to", got=str(written), remedy=remedy)
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())

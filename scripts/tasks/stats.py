@@ -1,0 +1,84 @@
+"""`tightrope tasks stats`: what the task set of an experiment is made of, in a table and as PNGs.
+
+    tightrope tasks stats --config configs/tiny.yaml
+
+Histograms go to a folder beside the set, SET.stats, or to `--figures`. If the experiment's GRPO run
+has played some of the tasks, their measured pass@k is shown too.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from rewards.solves import Solves, pass_at_k
+from tightrope_cli.tasks.build import open_set, print_counts
+from train.config.load import Flag, parse_command
+from train.rl.solve_counts import read_solves
+from train.stages.run_dir import stage_dir, tasks_dir
+
+if TYPE_CHECKING:
+    from envs.tasks.store import TaskStore
+
+MOST_SHOWN = 40  # operators and projects of the lock file, and then some
+MEASURED_K = (1, 4, 8)  # of pass@k, where a task has as many samples
+
+
+def main(argv: list[str]) -> int:
+    """Print the table, write the histograms; returns the exit code."""
+    command = parse_command(
+        argv,
+        prog="tightrope tasks stats",
+        description="Count the tasks of an experiment and draw their difficulty.",
+        example="tightrope tasks stats --config configs/tiny.yaml",
+        flags=[Flag("--figures", "folder of the histograms; if not given, SET.stats", kind=Path)],
+        common=[],
+    )
+    folder = tasks_dir(command.settings)
+    store = open_set(folder, command)
+    print_counts(store, folder, note="")
+    _print_table(store)
+    grpo = stage_dir(command.settings, "grpo")
+    solves = {name: count for name, count in read_solves(grpo).items() if name in store.public}
+    if solves:
+        _print_measured(solves, where=grpo.path)
+    from tightrope_cli.pages.histograms import write_histograms  # matplotlib takes a second to load
+
+    figures = command.flags["figures"] or folder.with_name(f"{folder.name}.stats")
+    for path in write_histograms(list(store.public.values()), solves, folder=figures):
+        print(path)
+    return 0
+
+
+def _print_table(store: "TaskStore") -> None:
+    tasks, hidden = list(store.public.values()), store.hidden.values()
+    rows: dict[str, Counter[Any]] = {
+        "operators": Counter(name for half in hidden for name in half.operators),
+        "projects": Counter(f"{task.project} ({task.split})" for task in tasks),
+        "editable": Counter(", ".join(task.editable) for task in tasks),
+        "rejects": Counter(store.manifest.rejects if store.manifest else {}),
+    }
+    for name, counts in rows.items():
+        shown = [f"{key} {count}" for key, count in counts.most_common(MOST_SHOWN)]
+        if len(counts) > MOST_SHOWN:
+            shown.append(f"and {len(counts) - MOST_SHOWN} more")
+        print(f"{name}: {', '.join(shown) or 'none'}")
+    print(f"\n{'difficulty':<26}{'least':>8}{'median':>8}{'most':>8}{'known':>8}")
+    for field in type(tasks[0].difficulty).model_fields:
+        values = [getattr(task.difficulty, field) for task in tasks]
+        known = [int(value) for value in values if value is not None]
+        if known:
+            ends = f"{min(known):>8}{median(known):>8.0f}{max(known):>8}"
+            print(f"{field:<26}{ends}{len(known):>8}")
+
+
+def _print_measured(solves: Mapping[str, Solves], *, where: Path) -> None:
+    counts = list(solves.values())
+    never = sum(not each.solved for each in counts)
+    always = sum(each.solved == each.samples for each in counts)
+    print(f"\nplayed in {where}: {len(counts)} tasks, {never} never solved, {always} always")
+    for k in MEASURED_K:
+        rates = [pass_at_k(each, k) for each in counts if each.samples >= k]
+        if rates:
+            print(f"pass@{k}: mean {sum(rates) / len(rates):.2f} of {len(rates)} tasks")

@@ -1,0 +1,43 @@
+"""`tightrope tasks validate DIR`: grades gold and no-op of every task of a set once more.
+
+    tightrope tasks validate .cache/tightrope/tasks/synthetic-0123456789ab
+
+Gold must score 1, no-op 0, through the grader that also scores episodes on this machine; and no
+part of an answer may show. The tasks that fail are printed with the reason, and the exit code is 1.
+"""
+
+from pathlib import Path
+
+from train.config.load import Flag, default_cache, parse_flags
+from train.stages.progress import Progress
+
+
+def main(argv: list[str]) -> int:
+    """Check a set; returns 0 if all its tasks pass."""
+    flags = parse_flags(
+        argv,
+        prog="tightrope tasks validate",
+        description="Grade gold and no-op of every task of a set once more.",
+        example="tightrope tasks validate .cache/tightrope/tasks/synthetic-0123456789ab",
+        flags=[
+            Flag("dir", "folder of the task set", kind=Path),
+            Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
+        ],
+    )
+    from envs.grading.graders import make_grader
+    from envs.tasks.store import TaskStore
+    from envs.tasks.validate import validate
+
+    store = TaskStore.open(flags["dir"])
+    total, failed = len(store.public), list[str]()
+    with (
+        make_grader(store, cache_dir=default_cache()) as grader,
+        Progress("checking gold and no-op", total=total, unit="tasks") as progress,
+    ):
+        checks = validate(store.built(), grader=grader, workers=flags["workers"])
+        for done, checked in enumerate(checks, start=1):
+            if checked.reject is not None:
+                failed.append(f"{checked.task.public.id}: {checked.reject}")
+            progress.update(done, note=f"{len(failed)} fail")
+    print("\n".join([*failed, f"{flags['dir']}: {total - len(failed)} of {total} tasks pass"]))
+    return 1 if failed else 0

@@ -1,0 +1,122 @@
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.mutation.bug import NUM_SITES, Bug, combine
+from envs.mutation.operators import sites
+from envs.mutation.patches import apply_edits, gold_edits
+from envs.syntax import parse_python
+
+MODULE = '''"""Module {name}: \u00fc."""
+
+
+def first(a, b):
+    if a < b:
+        return a  # \u00e4
+    return b
+
+
+def second(a):
+    a.sort()
+    return a[1:]
+
+
+class Third:
+    def fourth(self, n=1):
+        return not n
+
+
+def fifth(n):
+    return n
+'''
+FILES = {path: MODULE.format(name=path) for path in ("a.py", "b/c.py", "d.py")}
+FOUND = [mutation for path, text in FILES.items() for mutation in sites(text, path=path)]
+TESTS = st.frozensets(st.sampled_from([f"test_{n}" for n in range(12)]), min_size=1)
+SINGLES = st.dictionaries(st.sampled_from(FOUND), TESTS, max_size=25)
+
+
+def one(path: str, operator: str):
+    return next(m for m in FOUND if (m.path, m.operator) == (path, operator))
+
+
+def test_a_bug_applies_all_its_mutations_and_gives_the_changed_files_only():
+    bug = Bug(
+        (
+            one("d.py", "return_none"),
+            one("a.py", "drop_not"),
+            one("a.py", "cmp_negate"),
+            one("a.py", "stmt_delete_call"),
+        )
+    )
+    expected = FILES["a.py"].replace("a < b", "a >= b").replace("    a.sort()\n", "")
+    assert bug.apply(FILES) == {
+        "a.py": expected.replace("not n", "n"),
+        "d.py": FILES["d.py"].replace("return a  #", "return None  #"),
+    }
+    assert bug.paths == ("a.py", "d.py")
+    assert bug.operators == ("cmp_negate", "stmt_delete_call", "drop_not", "return_none")
+
+
+def test_equal_bugs_are_equal_whatever_the_order():
+    pair = one("a.py", "drop_not"), one("a.py", "cmp_negate")
+    assert Bug(pair) == Bug(pair[::-1])
+    assert len({Bug(pair), Bug(pair[::-1])}) == 1
+
+
+def test_mutations_that_meet_are_refused():
+    mutation = one("a.py", "cmp_negate")
+    with pytest.raises(ValueError, match=r"two mutations of a\.py meet in line 5"):
+        Bug((mutation, replace(mutation, replacement="==")))
+    with pytest.raises(ValueError, match="needs a mutation"):
+        Bug(())
+
+
+@given(SINGLES, st.booleans(), st.integers(0, 99), st.randoms(use_true_random=False))
+def test_combinations_keep_what_they_promise(singles, across_files, seed, shuffler):
+    bugs = combine(singles, rng=random.Random(seed), across_files=across_files)
+    for bug in bugs:
+        assert len(bug.mutations) in NUM_SITES
+        assert len(bug.paths) == (2 if across_files else 1)
+        places = {(mutation.path, mutation.function) for mutation in bug.mutations}
+        assert len(places) == len(bug.mutations)
+        counts = Counter(test for mutation in bug.mutations for test in singles[mutation])
+        for mutation in bug.mutations:
+            assert any(counts[test] == 1 for test in singles[mutation])
+        broken = FILES | bug.apply(FILES)
+        assert {path for path in FILES if broken[path] != FILES[path]} == set(bug.paths)
+        for path in bug.paths:
+            parse_python(broken[path])
+        assert apply_edits(broken, gold_edits(broken, FILES)) == FILES
+    assert len(set(bugs)) == len(bugs) <= len(singles)
+    order = list(singles.items())
+    shuffler.shuffle(order)
+    again = combine(dict(order), rng=random.Random(seed), across_files=across_files)
+    assert again == bugs
+
+
+def test_combinations_differ_by_seed_come_in_all_sizes_and_use_what_is_there():
+    singles = {m: {f"test_{number}"} for number, m in enumerate(FOUND)}
+    drawn = {}
+    for seed in (0, 1):
+        for across_files in (False, True):
+            bugs = combine(singles, rng=random.Random(seed), across_files=across_files)
+            assert len(bugs) > 0.9 * len(singles)
+            assert {len(bug.mutations) for bug in bugs} == set(NUM_SITES)
+            assert {m for bug in bugs for m in bug.mutations} == set(singles)
+            drawn[seed, across_files] = bugs
+    assert drawn[0, False] != drawn[1, False]
+    assert drawn[0, True] != drawn[1, True]
+    first = Counter(m for bug in drawn[0, False][: len(FOUND) // 4] for m in bug.mutations)
+    assert max(first.values()) <= 2
+
+
+def test_a_mutation_whose_tests_another_fails_too_is_not_combined_with_it():
+    weak, strong = one("a.py", "cmp_negate"), one("a.py", "drop_not")
+    singles = {weak: {"t1"}, strong: {"t1", "t2"}}
+    assert combine(singles, rng=random.Random(0), across_files=False) == []
+    singles[weak] = {"t1", "t3"}
+    assert combine(singles, rng=random.Random(0), across_files=False) == [Bug((weak, strong))]

@@ -1,0 +1,125 @@
+import json
+import sys
+
+import pytest
+
+from envs.errors import UserError
+from envs.projects.add_project import add
+from envs.projects.admission import Exclusions
+from envs.projects.lock_file import load_lock, read_sdist
+from envs.projects.stable_tests import green_tests
+from tests.envs.projects.licence_texts import MIT
+from tests.envs.projects.small_project import FILES, TESTS, pack
+from tests.envs.sandbox.test_wheels import offer_wheel
+
+MORE = "".join(
+    f"\n\ndef test_more_{n}():\n    assert clamp({n}, 0, 50) == {n}\n" for n in range(10)
+)
+TWO_RED = "\n\ndef test_red_one():\n    assert 0, 'sick'\n\n\ndef test_red_two():\n    assert 0\n"
+GOOD = FILES | {"LICENSE": MIT, "tests/test_core.py": TESTS + MORE}
+OF_DATA = """
+
+def test_of_data():
+    import pathlib
+    assert pathlib.Path("calc/data.txt").read_text() == "not Python\\n"
+"""
+FLAKY = "\n\ndef test_seed():\n    assert hash('a') == {}\n"
+
+
+def tried(folder, files=GOOD, **asked):
+    """Pack an sdist, empty the lock file, add the project; return (entry, lock, cache)."""
+    lock, cache = pack(folder, files)
+    lock.write_text("{}", "utf-8")
+    entry = add("Calc==1.0", split="dev", lock=lock, cache_dir=cache, **asked)
+    return entry, lock, cache
+
+
+def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
+    entry, lock, cache = tried(tmp_path)
+    assert load_lock(lock) == [entry]
+    assert (entry.licence, entry.split, entry.roots) == ("MIT", "dev", ("calc", "tests"))
+    assert (entry.mutated, entry.num_tests, entry.data) == (("calc/core.py",), 23, ())
+    assert 0 < entry.suite_s < 5
+    files = read_sdist(entry, sdist=cache / "sdists" / entry.sdist)
+    assert len(green_tests(files, excluded=entry.excluded_tests)) == 23
+    with pytest.raises(UserError, match="in the lock file"):
+        add("calc==1.0", split="dev", lock=lock, cache_dir=cache)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"LICENSE": "Permission is granted to do anything.\n"}, "LICENSE is not the text"),
+        ({"LICENSE": None}, "no licence file"),
+        ({"PKG-INFO": "Name: calc\nLicense: GPL\n\n"}, "metadata say: License: GPL"),
+        ({"calc/fast.pyx": ""}, "not pure Python: calc/fast.pyx"),
+        ({"tests/test_core.py": None}, "no tests"),
+        ({"tests/test_core.py": TESTS}, "13 tests pass, fewer than 20"),
+        ({"tests/conftest.py": "import missing_thing\n"}, "No module named 'missing_thing'"),
+        ({"tests/test_slow.py": "while True:\n    pass\n"}, "too slow"),
+    ],
+    ids=["licence", "no licence", "metadata", "compiled", "no tests", "few", "conftest", "slow"],
+)
+def test_what_is_of_no_use_is_refused_with_the_reason(tmp_path, monkeypatch, changes, says):
+    for module in ("admission", "green"):
+        monkeypatch.setattr(f"envs.tasks.{module}.SUITE_LIMIT_S", 4.0)
+    files = {path: text for path, text in (GOOD | changes).items() if text is not None}
+    with pytest.raises(UserError, match=says):
+        tried(tmp_path, files)
+    assert json.loads((tmp_path / "projects.lock.json").read_text("utf-8")) == {}
+
+
+def test_a_suite_that_waits_is_too_slow_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr("envs.projects.admission.LIMIT_S", 1.0)
+    waits = "import time\n\n\ndef test_wait():\n    time.sleep(1.1)\n"
+    with pytest.raises(UserError, match=r"too slow: it waits.*1 s at most"):
+        tried(tmp_path, GOOD | {"tests/test_wait.py": waits})
+
+
+def test_red_tests_are_named_and_few_may_be_left_out(tmp_path):
+    files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED}
+    with pytest.raises(UserError, match=r"2 of 25 tests fail.*test_red_one.*test_red_two.*sick"):
+        tried(tmp_path / "refused", files)
+    entry, *_ = tried(tmp_path / "left", files, exclusions=Exclusions(red=True))
+    assert entry.num_tests == 23
+    name = "tests/test_core.py::test_red_one"
+    assert "sick" in entry.excluded_tests[name]
+    with pytest.raises(UserError, match="1 of 25 tests fail"):
+        tried(tmp_path / "one", files, exclusions=Exclusions((name,)))
+
+
+def test_flaky_tests_are_left_out_with_the_reason(tmp_path, monkeypatch):
+    import subprocess
+
+    show = [sys.executable, "-c", "print(hash('a'))"]
+    known = subprocess.check_output(show, env={"PYTHONHASHSEED": "0"}, text=True).strip()
+    files = GOOD | {"tests/test_core.py": TESTS + MORE + FLAKY.format(known)}
+    entry, *_ = tried(tmp_path, files)
+    assert entry.excluded_tests["tests/test_core.py::test_seed"].startswith("flaky: ")
+    assert entry.num_tests == 23
+
+
+def test_data_files_are_taken_if_tests_need_them(tmp_path):
+    entry, *_ = tried(tmp_path, GOOD | {"tests/test_core.py": TESTS + MORE + OF_DATA})
+    assert (entry.data, entry.num_tests) == ((".txt",), 24)
+
+
+def test_what_tests_need_is_pinned_and_installed(tmp_path, monkeypatch):
+    offer_wheel(tmp_path / "index", monkeypatch, name="extra")
+    files = GOOD | {"tests/test_core.py": "import extra\n" + TESTS + MORE}
+    with pytest.raises(UserError, match="No module named 'extra'") as caught:
+        tried(tmp_path / "without", files)
+    assert "--requires" in caught.value.remedy
+    entry, _, cache = tried(tmp_path / "with", files, requires=["extra"])
+    assert entry.requirements[0].startswith("extra==1.0 --hash=sha256:")
+    assert entry.num_tests == 23
+    assert list((cache / "wheels").glob("*/extra.py"))
+
+
+@pytest.mark.network
+def test_a_project_of_the_index_is_added(tmp_path):
+    lock = tmp_path / "lock.json"
+    lock.write_text("{}", "utf-8")
+    entry = add("simpleeval==1.0.8", split="train", lock=lock, cache_dir=tmp_path,
+                exclusions=Exclusions(red=True))  # fmt: skip
+    assert entry.num_tests >= 150

@@ -1,0 +1,139 @@
+import ast
+from dataclasses import replace
+
+import pytest
+
+from envs.grading.graders import make_grader
+from envs.mutation.patches import apply_edits
+from envs.projects.lock_file import fetch, load_lock, read_sdist
+from envs.projects.repair_task import candidates, describe, repeated_functions
+from envs.sources.build import build
+from envs.tasks.store import BuiltTask, TaskStore
+from envs.tasks.validate import leak, score
+from tests.envs.projects.small_project import pack_three
+
+COUNTS = {"train": 6, "dev": 2, "test": 2}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("projects")
+    lock, cache = pack_three(folder)
+    build("projects", out_dir=folder / "set", counts=COUNTS, seed=0, lock=lock, cache_dir=cache)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(built):
+    return TaskStore.open(built / "set")
+
+
+def test_every_split_has_tasks_and_no_more_than_asked(store):
+    for split, count in COUNTS.items():
+        assert 1 <= len(store.split(split)) <= count
+    assert store.manifest.licence == "MIT-0"
+    assert sum(store.manifest.rejects.values()) > 0
+
+
+def test_no_two_splits_share_a_project(store):
+    found = {split: {task.project for task in store.split(split)} for split in COUNTS}
+    assert found == {"train": {"calc"}, "dev": {"words"}, "test": {"points"}}
+
+
+def test_a_task_is_described_only_by_a_visible_test_that_the_repair_mends(store):
+    public = store.split("train")[0]
+    task = BuiltTask(public, store.hidden[public.id], store.workspace(public))
+    task = replace(task, public=public.model_copy(update={"statement": ""}))
+    path = public.visible_tests[0].partition("::")[0]
+    helpless = replace(task, workspace=task.workspace | {path: "raise OSError\n"})
+    for each, statement in ((task, public.statement), (helpless, "")):
+        with make_grader(TaskStore.of([each])) as grader:
+            assert describe(each, grader=grader) == statement
+
+
+def test_a_mixin_keeps_its_helpers_and_the_visible_test_only(store):
+    tasks = store.split("test")
+    assert tasks
+    for task in tasks:
+        files = store.workspace(task)
+        shared = files.get("tests/__init__.py", "")
+        for name in ("test_area", "test_area_of_reversed"):
+            shown = any(test.endswith(f"::{name}") for test in task.visible_tests)
+            assert (f"def {name}(" in shared) == shown
+        assert "def reversed_corners" in shared
+
+
+def test_the_workspace_holds_the_visible_test_only(store):
+    for task in store.split("train"):
+        files, hidden = store.workspace(task), store.hidden[task.id]
+        text = files["tests/test_core.py"]
+        tests = {
+            n.name for n in ast.walk(ast.parse(text)) if getattr(n, "name", "").startswith("test_")
+        }
+        assert tests == {name.rpartition("::")[2].partition("[")[0] for name in task.visible_tests}
+        assert ("HIDDEN_DATA" in text) == (tests == {"test_spread"})
+        assert task.editable == ("calc/core.py",)
+        assert set(hidden.unseen_tests) & set(hidden.fail_to_pass)
+        assert not set(hidden.unseen_tests) & set(task.visible_tests)
+        assert len(hidden.fail_to_pass) + len(hidden.pass_to_pass) == 13
+
+
+def test_gold_edits_restore_the_pristine_file(store):
+    for task in store.public.values():
+        hidden = store.hidden[task.id]
+        mended = apply_edits(store.workspace(task), hidden.gold_edits)
+        for path in task.editable:
+            assert mended[path] == store.tests(hidden)[path] != store.workspace(task)[path]
+        for span, edit in zip(hidden.gold_spans, hidden.gold_edits, strict=True):
+            assert span.start <= edit.start <= span.end
+
+
+def test_statements_say_what_fails_and_nothing_else(store):
+    for task in store.built():
+        assert leak(task) is None
+        assert task.public.statement.startswith("tests/test_")
+        assert len(task.public.statement) <= 400
+
+
+def test_gold_scores_one_and_noop_zero(store):
+    with make_grader(store) as grader:
+        for task in store.built():
+            gold = apply_edits(task.workspace, task.hidden.gold_edits)
+            assert score(grader.grade(task.hidden, gold)) == 1.0
+            assert score(grader.grade(task.hidden, task.workspace)) == 0.0
+            assert grader.run_visible(task.public, gold, "").failures == ()
+
+
+def test_bugs_take_turns_between_functions_and_methods(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    found = {}
+    for entry in load_lock(lock):
+        files = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
+        found[entry.name] = [bug.mutations[0] for bug in candidates(entry, files=files, seed=0)]
+    assert len({mutation.function for mutation in found["calc"][:6]}) == 6
+    assert "Box.area" in {mutation.function for mutation in found["points"]}
+
+
+def test_a_function_that_nearly_repeats_one_of_an_earlier_split_is_left_alone(tmp_path):
+    lock, cache = pack_three(tmp_path)
+    trees = [
+        (entry, read_sdist(entry, sdist=fetch(entry, cache_dir=cache))) for entry in load_lock(lock)
+    ]
+    assert repeated_functions(trees) == set()
+    (_, train), (dev, files), _ = trees
+    copied = train["calc/core.py"].partition("\n\n\n")[2].replace("def total", "def summed")
+    files["words/core.py"] += f"\n\n{copied}"
+    repeats = repeated_functions(trees)
+    assert {(one.project, one.path) for one in repeats} == {("words", "words/core.py")}
+    assert {one.name for one in repeats} == {
+        "summed",
+        "largest",
+        "spread",
+        "chunks",
+        "clamp",
+        "evens",
+    }
+    left = {
+        bug.mutations[0].function for bug in candidates(dev, files=files, seed=0, repeats=repeats)
+    }
+    assert left == {"initials", "longest"}

@@ -1,0 +1,272 @@
+import pytest
+
+from envs.mutation.operators import Mutation, sites
+from envs.projects import baseline as baseline_module
+from envs.projects.baseline import baseline
+from envs.projects.lock_file import fetch, read_sdist
+from envs.projects.test_impact import Reach, _Source
+from envs.sandbox.child_coverage import LINES_PER_FILE, read_trace
+from envs.sandbox.fork_server import ForkServer
+from tests.envs.projects.small_project import LICENCE, project
+
+CORE = """import functools
+
+
+def at_import():
+    return 3
+
+
+LIMIT = at_import()
+
+
+def of_module():
+    return 10
+
+
+def of_test():
+    return 4
+
+
+@functools.lru_cache
+def memo():
+    return 5
+
+
+def branch(flag):
+    if flag:
+        return 20
+    return 30
+
+
+def never():
+    return 0
+"""
+TESTS = """import subprocess
+import sys
+
+import pytest
+
+from calc import core
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return core.of_module()
+
+
+@pytest.fixture
+def own():
+    return core.of_test()
+
+
+def through():
+    return core.branch(False)
+
+
+def test_one():
+    assert [core.branch(flag) for flag in (True,)][0] + core.memo() == 25
+
+
+def test_two(own):
+    assert through() + core.memo() + own == 39
+
+
+def test_three(shared):
+    assert shared == 10
+
+
+def test_that_takes_the_tracer_away():
+    sys.settrace(None)
+
+
+def test_that_starts_a_process():
+    with pytest.raises(OSError):
+        subprocess.run(["/nothing"])
+"""
+UNTRACED = {"that_takes_the_tracer_away", "that_starts_a_process"}
+ALL = {"one", "two", "three"} | UNTRACED
+FUNCTION = """x = 1
+
+
+def plain(flag):
+    if flag:
+        x = 2
+    elif (
+        flag is None and
+        not x
+    ):
+        x = 3
+    else:
+        x += 1
+    return x
+
+
+def lazy(flag):
+    if flag:
+        yield 1
+
+
+def outer(flag):
+    if flag:
+        y = 2
+
+    def inner():
+        return y if flag else x
+
+    return inner
+"""
+
+
+def change(text, old, new, *, path="calc/core.py"):
+    assert text.count(old) == 1
+    start = text.index(old)
+    line = text.count("\n", 0, start) + 1
+    return Mutation("change", path, start, start + len(old), new, "f", line)
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    files = {"LICENSE": LICENCE, "calc/core.py": CORE, "tests/test_core.py": TESTS}
+    entry, cache = project(tmp_path_factory.mktemp("traced"), files)
+    tree = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
+    with ForkServer(preload="pytest") as server:
+        asked = {"server": server, "cache_dir": cache}
+        yield baseline(entry, files=tree, **asked), entry, tree, asked
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ("return 3\n", ALL),
+        ("return 10", ALL),
+        ("return 4", {"two"} | UNTRACED),
+        ("return 5", ALL),
+        ("return 20", {"one"} | UNTRACED),
+        ("return 30", {"two"} | UNTRACED),
+        ("flag:", {"one", "two"} | UNTRACED),
+        ("return 0", UNTRACED),
+    ],
+    ids=["import", "shared fixture", "own fixture", "memo", "then", "else", "condition", "never"],
+)
+def test_a_bug_is_reached_by_the_tests_that_execute_it(traced, old, expected):
+    found = traced[0].reach.tests(
+        [change(CORE, old, "not flag:" if old == "flag:" else "return None\n")]
+    )
+    assert {name.partition("::test_")[2] for name in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "tests", "expected"),
+    [
+        ("return 20", ["one"], 1),
+        ("return 20", ["two"], 2),
+        ("return 20", ["two", "one"], 1),
+        ("return 20", ["three"], None),
+        ("return 4", ["two"], 1),
+        ("return 5", ["one"], 1),
+        ("return 0", ["one", "two", "three"], None),
+    ],
+    ids=["in a list", "through another", "nearest", "not called", "fixture", "cached", "never"],
+)
+def test_how_many_calls_are_between_a_test_and_a_bug(traced, old, tests, expected):
+    names = [f"tests/test_core.py::test_{name}" for name in tests]
+    bug = [change(CORE, old, "return None")]
+    assert traced[0].reach.distance(bug, tests=names) == expected
+
+
+def test_a_suite_is_run_once_and_again_if_what_is_kept_is_damaged(traced, monkeypatch):
+    known, entry, tree, asked = traced
+
+    def fail(*_, **__):
+        raise RuntimeError("it runs")
+
+    monkeypatch.setattr(baseline_module, "green_tests", fail)
+    again = baseline(entry, files=tree, **asked)
+    assert (again.green, again.cpu_s) == (known.green, known.cpu_s)
+    with pytest.raises(RuntimeError):
+        baseline(entry, files=tree | {"tests/test_more.py": ""}, **asked)
+    (path,) = (asked["cache_dir"] / "mutants").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RuntimeError):
+        baseline(entry, files=tree, **asked)
+
+
+def reach(**lines):
+    """Return the reach of tests that execute these lines of FUNCTION."""
+    trace = {"": "1 4 17 22"} | {name: " ".join(map(str, told)) for name, told in lines.items()}
+    return Reach({"f.py": FUNCTION}, paths=["f.py"], green=list(lines), traces=[trace, trace])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("x = 2\n", "x = 4\n", {"yes"}),
+        ("        not x\n", "        x\n", {"no"}),
+        ("x = 3", "x = 4", set()),
+        ("yield 1", "yield 2", {"yes"}),
+        ("yield 1", "return 1", {"yes", "no"}),
+        ("y = 2", "pass", {"yes", "no"}),
+        ("else:\n", "else :\n", {"yes", "no", "elsewhere"}),
+        ("yield 1", "yield 1 = 2", {"yes", "no", "elsewhere"}),
+        ("x = 1\n", "x = 2\n", {"yes", "no", "elsewhere"}),
+    ],
+    ids=[
+        "statement",
+        "one of several lines",
+        "nowhere",
+        "same kind",
+        "generator to function",
+        "local to global",
+        "no statement",
+        "no Python",
+        "module",
+    ],
+)
+def test_what_a_change_reaches_beyond_its_lines(old, new, expected):
+    found = reach(
+        yes=[5, 6, 14, 18, 19, 23, 24, 26, 29],
+        no=[5, 7, 8, 9, 13, 14, 18, 23, 26, 29],
+        elsewhere=[LINES_PER_FILE + 5],
+    )
+    assert found.tests([change(FUNCTION, old, new, path="f.py")]) == expected
+
+
+def test_lines_between_two_statements_belong_to_both():
+    start = FUNCTION.index("    return x\n")
+    put_between = Mutation("change", "f.py", start, start, "    x = 9\n", "plain", 14)
+    assert reach(above=[13], below=[14], other=[5]).tests([put_between]) == {"above", "below"}
+
+
+def test_a_test_without_a_trace_reaches_everything_and_so_do_all_without_the_shared_lines():
+    mutation = change(FUNCTION, "x = 3", "x = 4", path="f.py")
+    tests = ["one", "two"]
+    for trace, expected in [({"": "", "one": "5"}, {"two"}), ({"one": "5", "two": "5"}, {*tests})]:
+        found = Reach({"f.py": FUNCTION}, paths=["f.py"], green=tests, traces=[trace])
+        assert found.tests([mutation]) == expected
+
+
+def test_a_bug_of_several_mutations_is_reached_by_each_test_that_reaches_one():
+    both = [
+        change(FUNCTION, old, new, path="f.py")
+        for old, new in [("x = 3", "x = 4"), ("yield 1", "yield 2")]
+    ]
+    assert reach(one=[11], two=[19], three=[5]).tests(both) == {"one", "two"}
+
+
+def test_what_a_test_executed_is_told_from_how_far_it_is():
+    assert read_trace("4-6 9|3:1 11:2") == (frozenset({4, 5, 6, 9}), {3: 1, 11: 2})
+    assert read_trace("*|3:1") == (None, {3: 1})
+    assert read_trace("7") == (frozenset({7}), {})
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"], ids=["CRLF", "CR"])
+@pytest.mark.parametrize("head", ["", "\ufeff", "\x0c# \u2028\x85\n"], ids=["plain", "BOM", "odd"])
+def test_lines_of_a_mutation_do_not_depend_on_line_ends(head, end):
+    plain = head + CORE
+    text = plain.replace("\n", end)
+    found, usual = sites(text, path="x.py"), sites(plain, path="x.py")
+    assert len(found) == len(usual) > 10
+    source, expected = _Source(text), _Source(plain)
+    for one, other in zip(found, usual, strict=True):
+        assert source.lines_of(one) == expected.lines_of(other)
+        assert source.function_of(one) == expected.function_of(other)

@@ -1,0 +1,89 @@
+"""Entries of `evaluate.policies`: what is accepted by its text, and the names that folders get."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.config.policy_names import OF_THE_RUN, SCRIPTS, Entry, entry_of, names_of
+
+CHECKPOINT = "runs/x/grpo/checkpoints/checkpoint-40"
+
+
+@pytest.mark.parametrize(
+    ("text", "policy", "is_greedy", "kind"),
+    [
+        ("base", "base", False, "of_the_run"),
+        ("base-greedy", "base", True, "of_the_run"),
+        ("grpo:greedy", "grpo", True, "of_the_run"),
+        ("gold", "gold", False, "script"),
+        (CHECKPOINT, CHECKPOINT, False, "place"),
+        (f"{CHECKPOINT}:greedy", CHECKPOINT, True, "place"),
+        ("./sft-greedy", "./sft-greedy", False, "place"),
+        ("/a b/c", "/a b/c", False, "place"),
+        ("~/x", "~/x", False, "place"),
+        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct", False, "place"),
+        ("smollm2-135m", "smollm2-135m", False, "place"),
+    ],
+)
+def test_entries_are_told_apart_by_their_text(text, policy, is_greedy, kind) -> None:
+    assert entry_of(text) == Entry(text, policy, is_greedy, kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("stf", "did you mean 'sft'"),
+        ("grpo-gredy", "did you mean 'grpo-greedy'"),
+        ("gold-greedy", "gold is a script and samples nothing"),
+        ("careful:greedy", "careful is a script and samples nothing"),
+        ("adapter", "a folder written with a slash"),
+        ("", "known: base"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_by_name(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        entry_of(text)
+
+
+def names(*places: str) -> list[str]:
+    return list(names_of([entry_of(place) for place in places]).values())
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([CHECKPOINT], ["grpo-checkpoint-40"]),
+        (["runs/x/sft/adapter", "runs/x/grpo/adapter"], ["sft-adapter", "grpo-adapter"]),
+        (["runs/x/grpo/adapter", "runs/y/grpo/adapter"], ["x-grpo-adapter", "y-grpo-adapter"]),
+        (["./adapter", "org/name"], ["adapter", "org-name"]),
+        (["./sft", "sft"], ["sft-2", "sft"]),
+        (["./x", f"{CHECKPOINT}:greedy", CHECKPOINT], ["x", "grpo-checkpoint-40"]),
+    ],
+)
+def test_a_folder_is_called_by_its_last_telling_parts(places, expected) -> None:
+    assert sorted(names(*places)) == sorted(expected)
+
+
+PLACES = st.lists(
+    st.lists(
+        st.sampled_from(["a", "b", "checkpoints", "sft", "sft-greedy", "..", "\u00fc"]), max_size=4
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(PLACES)
+def test_names_are_unique_and_fit_for_files(paths: list[list[str]]) -> None:
+    entries = [entry_of(text) for text in ("base", "sft", "gold")]
+    entries += [entry_of("./" + "/".join(parts)) for parts in paths]
+    found = names_of(entries)
+    series = list(found.values())
+    assert len({*series, *(f"{name}-greedy" for name in series)}) == 2 * len(found)
+    assert set(found) == {entry.policy for entry in entries}
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found.values())
+    assert all(found[name] == name for name in ("base", "sft", "gold"))
+    own = {name for policy, name in found.items() if policy.startswith(".")}
+    assert not own & {*SCRIPTS, *OF_THE_RUN}

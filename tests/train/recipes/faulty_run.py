@@ -1,0 +1,181 @@
+"""A GRPO run of the smoke size whose tools fail as machines do, and what its gradients should be.
+
+Scripts play, so that every episode calls tools and some are solved; everything else is the run's
+own: trainer, rollouts, records, workers, sandbox. Used by a test and by `benchmarks/faults.py`.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from envs.policies import draw_habits
+from envs.records import Episode, Policy
+from envs.sources.synthetic import generate
+from envs.tasks.store import Manifest, write_built
+from rewards.advantages import score_group
+from rewards.cost import sampled_tokens
+from rewards.outcome import is_scorable
+from tests.attacks.world import descendants, settles
+from tests.envs.workers.faults import open_faulty
+from tests.train.small_run import add_base, add_tokenizer, settings_in
+from train.grpo import describe, starting_model, trainer_args
+from train.models.model import load_tokenizer, run_tokenizer
+from train.rl.grpo_trainer import (
+    MultiSegmentGRPOTrainer,
+    RolloutBatch,
+    RolloutRequest,
+    step_dataset,
+)
+from train.rl.metrics_callback import StepRecorder
+from train.rl.segments import episode_rows
+from train.rl.step_rollouts import StepRollouts
+from train.rollouts.arena import open_arena
+from train.rollouts.runner import Arena, Request
+from train.stages.progress import Progress
+from train.stages.run_dir import StageDir, open_stage
+
+FAULTS: Mapping[str, float] = {"fail": 0.10, "hang": 0.03, "kill_server": 0.02}
+KL_WEIGHT = 0.05
+
+
+class ScriptedRollouts(StepRollouts):
+    """Rollouts of scripts; keeps each step's batch, cap and pressure to compare with."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.batches: list[tuple[RolloutBatch, dict[str, Any]]] = []
+
+    def __call__(self, request: RolloutRequest) -> RolloutBatch:
+        before = {"cost_weight": self.pressure.weight, "sampled_cap": self.cap.tokens}
+        batch = super().__call__(request)
+        self.batches.append((batch, before))
+        return batch
+
+    def play(self, requests: Sequence[Request], *, step: int, what: str) -> list[Episode]:
+        del what
+        policy_of = partial(_script, self._arena)
+        return self._arena.play_all(
+            requests, policy_of, policy="script", policy_version=step, concurrency=8
+        )
+
+
+@dataclass(frozen=True)
+class FaultyRun:
+    """What a run left: its folder, its trainer, and whether anything else is."""
+
+    stage: StageDir
+    trainer: Any
+    rollouts: ScriptedRollouts
+    seconds: float
+    left: str
+
+    def episodes(self, step: int) -> list[Episode]:
+        with self.stage.episode_file(step).open(encoding="utf-8") as lines:
+            return [Episode.model_validate_json(line) for line in lines]
+
+    def differences(self) -> list[float]:
+        """Of each step: how far its gradient is from that of its scorable episodes alone.
+
+        Relative to the norm of the latter; where there is none, the norm of the former.
+        """
+        found = []
+        for step, (batch, before) in enumerate(self.rollouts.batches, start=1):
+            ours = self.gradient(batch)
+            expected = self.gradient(self.of_scorable(step, before))
+            scale = expected.norm().item() or 1.0
+            found.append((ours - expected).norm().item() / scale)
+        return found
+
+    def of_scorable(self, step: int, before: Mapping[str, Any]) -> RolloutBatch:
+        """Return the batch that the step would have made, had there been no others."""
+        reward, rows, num_tokens = self.rollouts._settings.reward, [], 0
+        episodes = self.episodes(step)
+        for group_id in dict.fromkeys(episode.group_id for episode in episodes):
+            group = [each for each in episodes if each.group_id == group_id and is_scorable(each)]
+            scores = score_group(
+                group, method=reward.advantage, outcome=reward.outcome, cost=reward.cost, **before
+            )
+            for episode, score in zip(group, scores, strict=True):
+                rows += episode_rows(episode, advantage=score.advantage)
+                num_tokens += sampled_tokens(episode)
+        return RolloutBatch(rows, num_tokens)
+
+    def gradient(self, batch: RolloutBatch) -> torch.Tensor:
+        """Return the gradient of a step with this batch, at the weights as they are."""
+        trainer = self.trainer
+        trainer.rollouts = lambda request: batch
+        trainer.model.zero_grad(set_to_none=True)
+        inputs = [{"prompt": "", "task_id": "t"}] * trainer.num_generations
+        trainer.training_step(trainer.model, inputs)
+        weights = [each for each in trainer.model.parameters() if each.requires_grad]
+        grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        return torch.cat([grad.flatten().double() for grad in grads])
+
+
+def faulty_run(
+    folder: Path,
+    *,
+    num_steps: int,
+    deadline_s: float,
+    shares: Mapping[str, float] = FAULTS,
+    kl_weight: float = KL_WEIGHT,
+) -> FaultyRun:
+    """Run GRPO from a random base; see the module."""
+    settings = settings_in(
+        folder,
+        f"--grpo.max_steps={num_steps}",
+        f"--grpo.kl_weight={kl_weight}",
+        "--run.deterministic=true",
+    )
+    tasks = list(generate(settings.tasks.train, split="train", seed=0))
+    manifest = Manifest(source="synthetic", seed=0, licence="Apache-2.0")
+    write_built(folder / "tasks", tasks=tasks, manifest=manifest)
+    add_tokenizer(settings)
+    add_base(settings)
+    stage = open_stage(settings, "grpo")
+    processes, threads = descendants(os.getpid()), set(threading.enumerate())
+    torch.manual_seed(0)
+    began = time.monotonic()
+    with (
+        Progress("test", total=num_steps, unit="steps", enabled=False) as progress,
+        open_arena(
+            settings, deadline_s=deadline_s, open_bench=partial(open_faulty, shares=shares)
+        ) as arena,
+    ):
+        rollouts = ScriptedRollouts(settings, arena, stage, progress)
+        trainer = MultiSegmentGRPOTrainer(
+            starting_model(settings),
+            args=trainer_args(settings, stage),
+            train_dataset=step_dataset(
+                [task.public.id for task in tasks],
+                num_steps=num_steps,
+                groups_per_step=settings.grpo.groups_per_step,
+                seed=0,
+            ),
+            processing_class=load_tokenizer(run_tokenizer(settings)),
+            rollouts=rollouts,
+            tokens_per_microbatch=settings.grpo.tokens_per_microbatch,
+            callbacks=[StepRecorder(stage, progress, describe=describe)],
+        )
+        rollouts.attach(trainer)
+        trainer.train()
+    seconds = time.monotonic() - began
+    settles(lambda: descendants(os.getpid()) == processes)
+    left = [f"process {pid}" for pid in descendants(os.getpid()) if pid not in processes]
+    left += [f"thread {each.name}" for each in threading.enumerate() if each not in threads]
+    return FaultyRun(stage, trainer, rollouts, seconds, ", ".join(left))
+
+
+def _script(arena: Arena, request: Request) -> Policy:
+    rng = random.Random(request.seed)
+    name = rng.choice(("careful", "careful", "wasteful", "noop"))
+    habits = draw_habits(name, rng=rng) if name != "noop" else None  # type: ignore[arg-type]
+    return arena.script(arena.store.public[request.task_id], name, habits=habits)

@@ -1,0 +1,140 @@
+"""One process of a training job on saved rows, and then of a real GRPO run: for the launchers.
+
+torchrun --nproc_per_node 2 tests/train/recipes/process_job.py OUT ROWS [grpo.py's arguments]
+"""
+
+import os
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from envs.records import Segment
+from tests.train import tiny_policy
+from tests.train.rl.rows import num_sampled_tokens
+from train import grpo
+from train.models.distributed import join, whole_weights
+from train.rl.grpo_trainer import RolloutBatch, RolloutRequest
+
+NUM_STEPS = 5
+SAVED = 4  # the step of the checkpoint
+SPLITS = ((7, 0), (5, 2), (3, 4))  # rows of the first and the second process
+KL_WEIGHTS = {(7, 0): 0.0, (5, 2): 0.1, (3, 4): 0.0}
+TOKENS_PER_MICROBATCH = 80  # some rows share one
+CLIP_NORM = 1.2  # some steps are clipped, some are not
+STEPS = TypeAdapter(list[list[Segment]])
+
+
+def train(
+    folder: Path,
+    steps: list[list[Segment]],
+    shares: tuple[int, ...],
+    *,
+    beta: float,
+    resume: bool = False,
+) -> Any:
+    """Train on this process's share of each step's rows; return gradients, update and facts.
+
+    With `resume` only the last step is trained, from the checkpoint before it.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    start, end = sum(shares[:rank]), sum(shares[: rank + 1])
+
+    def rollouts(request: RolloutRequest) -> RolloutBatch:
+        mine = steps[request.step][start:end]
+        with whole_weights(trainer), torch.no_grad():
+            for _ in range(rank + 1):  # processes act for different numbers of turns
+                trainer.accelerator.unwrap_model(trainer.model)(input_ids=torch.arange(8)[None])
+        return RolloutBatch(mine, num_sampled_tokens(mine))
+
+    model = tiny_policy.policy()
+    before = detached(tiny_policy.trainable(model))
+    trainer = tiny_policy.trainer(
+        model,
+        folder,
+        rollouts,
+        world_size=len(shares),
+        beta=beta,
+        tokens_per_microbatch=TOKENS_PER_MICROBATCH,
+        max_steps=NUM_STEPS,
+        save_steps=SAVED,
+        keep_checkpoints=2,
+        extra={"max_grad_norm": CLIP_NORM},
+    )
+    gradients = record_gradients(trainer)
+    trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)
+    with whole_weights(trainer):
+        after = detached(tiny_policy.trainable(model))
+    return {
+        "gradients": gradients,
+        "update": {name: after[name] - before[name] for name in before},
+        "world_size": trainer.accelerator.num_processes,
+        "kind": str(trainer.accelerator.distributed_type),
+        "num_microbatches": [row["num_microbatches"] for row in trainer.state.log_history[:-1]],
+        "grad_norms": [row["grad_norm"] for row in trainer.state.log_history[:-1]],
+        "shard_sizes": [
+            parameter.ds_tensor.numel() / parameter.ds_numel
+            for parameter in tiny_policy.trainable(model).values()
+            if hasattr(parameter, "ds_tensor")
+        ],
+    }
+
+
+def record_gradients(trainer: Any) -> list[dict[str, Tensor]]:
+    """Keep what each step's gradients are before they are clipped."""
+    found: list[dict[str, Tensor]] = []
+    step = trainer.training_step
+
+    def recording_step(model: Any, *rest: Any) -> Tensor:
+        if not trainer.is_deepspeed_enabled:
+            loss = step(model, *rest)
+            found.append(tiny_policy.gradients(trainer.model))
+            return loss
+        from deepspeed.utils import safe_get_full_grad
+
+        update = model.step  # DeepSpeed clips, updates and forgets in one
+
+        def recording_update(*args: Any) -> Any:
+            trainable = tiny_policy.trainable(trainer.model)
+            found.append({name: safe_get_full_grad(p).clone() for name, p in trainable.items()})
+            return update(*args)
+
+        model.step = recording_update
+        try:
+            return step(model, *rest)
+        finally:
+            model.step = update
+
+    trainer.training_step = recording_step
+    return found
+
+
+def detached(parameters: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def main(out: str, rows: str, *line: str) -> int:
+    processes = join(world_size=int(os.environ["WORLD_SIZE"]))
+    steps = STEPS.validate_json(Path(rows).read_text())
+    for shares in SPLITS:
+        name = ":".join(map(str, shares))
+        result = train(Path(out) / name, steps, shares, beta=KL_WEIGHTS[shares])
+        if KL_WEIGHTS[shares]:  # the reference must not be what was resumed
+            folder, beta = Path(out) / name, KL_WEIGHTS[shares]
+            result["resumed"] = train(folder, steps, shares, beta=beta, resume=True)["update"]
+        torch.save(result, Path(out) / f"{name}-{processes.process_index}.pt")
+    code = grpo.main(list(line))
+    assert PartialState().num_processes == int(os.environ["WORLD_SIZE"])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,233 @@
+"""The trainer's own work: sizes, order of tasks, micro-batches, skipped steps, resume, metrics."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import PeftModel
+from trl import GRPOConfig
+
+from envs.errors import UserError
+from envs.records import Segment
+from tests.train import tiny_policy
+from tests.train.rl.rows import num_sampled_tokens
+from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
+from train.config.trl_arguments import find_problems, with_defaults
+from train.rl.grpo_trainer import (
+    _FIXED_ARGS,
+    REQUIRED_ARGS,
+    RolloutBatch,
+    RolloutRequest,
+    grpo_config,
+    step_dataset,
+)
+
+
+def changed(before: dict[str, torch.Tensor], model: PeftModel) -> set[str]:
+    after = snapshot(model)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"loss_type": "grpo"}, "dapo, cispo"),
+        ({"groups_per_step": 3, "world_size": 2}, "3 groups, 2 processes"),
+        ({"group_size": 1}, "2 episodes"),
+        ({"use_cpu": False, "world_size": 2}, "1 of 2"),
+    ],
+    ids=["loss", "groups", "group-size", "alone"],
+)
+def test_impossible_sizes_are_the_users_error(
+    tmp_path: Path, values: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(UserError, match=found):
+        grpo_config(tmp_path, **(tiny_policy.config_values() | values))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("loss_type", "dr_grpo"), ("gradient_accumulation_steps", 2), ("entropy_coef", 0.1)],
+)
+def test_arguments_that_depend_on_the_cut_are_refused(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    args = grpo_config(tmp_path, **tiny_policy.config_values())
+    setattr(args, name, value)
+    with pytest.raises(UserError, match=str(value)):
+        trainer_with(args)
+
+
+def trainer_with(args: GRPOConfig) -> None:
+    tiny_policy.MultiSegmentGRPOTrainer(
+        tiny_policy.policy(),
+        args=args,
+        train_dataset=step_dataset(["a"], num_steps=1, groups_per_step=1, seed=0),
+        processing_class=tiny_policy.tokenizer(),
+        rollouts=always([]),
+        tokens_per_microbatch=100,
+    )
+
+
+@pytest.mark.parametrize(("loss_type", "epsilon_high"), [("dapo", 0.28), ("cispo", 5.0)])
+def test_the_upper_clip_is_explicit(tmp_path: Path, loss_type: str, epsilon_high: float) -> None:
+    args = grpo_config(tmp_path, **tiny_policy.config_values(), loss_type=loss_type)
+    assert (args.epsilon, args.epsilon_high) == (0.2, epsilon_high)
+
+
+def test_extra_arguments_win_and_cannot_touch_what_is_required(tmp_path: Path) -> None:
+    extra = with_defaults({"loss_type": "cispo", "warmup_steps": 7.0, "weight_decay": 0.1})
+    args = grpo_config(tmp_path, **tiny_policy.config_values(), extra=extra)
+    assert (args.loss_type, args.epsilon_high, args.warmup_steps) == ("cispo", 5.0, 7.0)
+    assert args.weight_decay == 0.1
+    fixed = {**REQUIRED_ARGS, **_FIXED_ARGS}
+    passed = fixed.keys() - dict(find_problems(fixed))
+    assert passed == {"weight_decay", "lr_scheduler_type", "report_to"}
+
+
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
+def test_each_pass_holds_every_task_once(
+    num_tasks: int, num_steps: int, groups: int, seed: int
+) -> None:
+    tasks = [f"task{i}" for i in range(num_tasks)]
+    sizes = {"num_steps": num_steps, "groups_per_step": groups, "seed": seed}
+    order = step_dataset(tasks, **sizes)["task_id"][:]
+    assert len(order) == num_steps * groups
+    assert order == step_dataset(tasks, **sizes)["task_id"][:]
+    for start in range(0, len(order), num_tasks):
+        part = order[start : start + num_tasks]
+        assert len(set(part)) == len(part)
+
+
+def test_rollouts_are_asked_for_whole_groups_in_the_order_of_the_dataset(tmp_path: Path) -> None:
+    requests = []
+
+    def rollouts(request: RolloutRequest) -> RolloutBatch:
+        requests.append(request)
+        return RolloutBatch([], 0)
+
+    trainer = tiny_policy.trainer(tiny_policy.policy(), tmp_path, rollouts, num_groups=3)
+    trainer.train()
+    assert [request.step for request in requests] == [0, 1, 2, 3]
+    asked = [task for request in requests for task in request.task_ids]
+    assert asked == trainer.train_dataset["task_id"][:]
+
+
+def test_a_mixed_group_changes_the_adapter_and_nothing_else(tmp_path: Path) -> None:
+    model = tiny_policy.policy()
+    before = snapshot(model)
+    rows = groups_of_rows(1 + 1)
+    tiny_policy.trainer(model, tmp_path, always(rows), max_steps=1).train()
+    assert changed(before, model) == set(tiny_policy.trainable(model))
+
+
+@pytest.mark.parametrize("after_signal", [False, True], ids=["first-step", "with-momentum"])
+def test_without_signal_nothing_changes(tmp_path: Path, after_signal: bool) -> None:
+    model = tiny_policy.policy()
+    silent = [row for row in groups_of_rows(2) if row.advantage == 0.0]
+    states = []
+
+    def rollouts(request: RolloutRequest) -> RolloutBatch:
+        states.append(snapshot(model))
+        rows = groups_of_rows(2) if request.step == 0 and after_signal else silent
+        return RolloutBatch(rows, num_sampled_tokens(rows))
+
+    trainer = tiny_policy.trainer(model, tmp_path, rollouts, max_steps=3)
+    trainer.train()
+    assert bool(changed(states[0], model)) == after_signal
+    assert not changed(states[1], model)
+    assert trainer.state.global_step == 3
+    assert trainer.state.log_history[2]["num_microbatches"] == 0
+
+
+def test_rows_without_advantage_are_kept_when_the_kl_needs_them(tmp_path: Path) -> None:
+    rows = groups_of_rows(2)
+    for beta, expected in ((0.0, len([row for row in rows if row.advantage])), (0.1, len(rows))):
+        trainer = tiny_policy.trainer(tiny_policy.policy(), tmp_path, always(rows), beta=beta)
+        chunks = trainer._prepare_inputs(step_inputs(2))
+        assert sum(len(chunk["advantages"]) for chunk in chunks) == expected
+
+
+def test_metrics_do_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
+    rows = groups_of_rows(2)
+    found = []
+    for tokens in (1, 10_000):
+        batch = RolloutBatch(rows, num_sampled_tokens(rows), {"pass_rate": 0.25})
+        trainer = tiny_policy.trainer(
+            tiny_policy.policy(),
+            tmp_path,
+            lambda _, batch=batch: batch,
+            tokens_per_microbatch=tokens,
+            old_logps="sampling",
+            max_steps=1,
+        )
+        trainer.train()
+        found.append(trainer.state.log_history[0])
+    one_by_one, together = found
+    assert one_by_one["num_microbatches"] == len([row for row in rows if row.advantage])
+    assert together["num_microbatches"] == 1
+    assert together["pass_rate"] == 0.25
+    assert {"seconds/rollout", "seconds/learn", "grad_norm", "loss"} <= together.keys()
+    names = [name for name in together if name.startswith(("entropy", "clip", "loss", "grad"))]
+    assert len(names) == 8
+    for name in names:
+        assert one_by_one[name] == pytest.approx(together[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, beta: float) -> None:
+    whole, parts = tiny_policy.policy(), tiny_policy.policy()
+    asked: dict[str, list[RolloutRequest]] = {"whole": [], "parts": []}
+
+    def rollouts(name: str) -> Any:
+        def roll(request: RolloutRequest) -> RolloutBatch:
+            asked[name].append(request)
+            rows = groups_of_rows(2, seed=request.step)
+            return RolloutBatch(rows, num_sampled_tokens(rows))
+
+        return roll
+
+    tiny_policy.trainer(whole, tmp_path / "a", rollouts("whole"), beta=beta).train()
+    first = tiny_policy.trainer(parts, tmp_path / "b", rollouts("parts"), beta=beta)
+    first.args.max_steps = 2  # interrupted: the dataset is still that of the whole run
+    first.train()
+    resumed = tiny_policy.policy()  # the adapter as warm-started: reference and start in one
+    second = tiny_policy.trainer(resumed, tmp_path / "b", rollouts("parts"), beta=beta)
+    second.train(resume_from_checkpoint=str(tmp_path / "b" / "checkpoint-2"))
+    assert asked["parts"] == asked["whole"]
+    assert second.state.global_step == 4
+    assert not changed(snapshot(whole), resumed)
+    assert bool(beta) == any(".ref." in name for name in snapshot(resumed))
+
+
+def test_training_under_bf16_autocast_keeps_the_adapter_in_fp32(tmp_path: Path) -> None:
+    model = tiny_policy.policy()
+    before = snapshot(model)
+    seen = []
+
+    def rollouts(_: RolloutRequest) -> RolloutBatch:
+        assert not model.training
+        with torch.no_grad():
+            ids = torch.arange(8)[None]
+            seen.append(model.get_base_model()(input_ids=ids).logits.dtype)
+            hidden = model.get_base_model().model(input_ids=ids).last_hidden_state
+            seen.append(hidden.dtype)
+        rows = groups_of_rows(2)
+        return RolloutBatch(rows, num_sampled_tokens(rows))
+
+    tiny_policy.trainer(model, tmp_path, rollouts, bf16=True, max_steps=2).train()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert changed(before, model) == set(tiny_policy.trainable(model))
+    assert set(seen) == {torch.float32}  # rollouts through the base model are not autocast
+
+
+def test_a_filler_needs_no_rows(tmp_path: Path) -> None:
+    trainer = tiny_policy.trainer(tiny_policy.policy(), tmp_path, always([]))
+    filler = trainer._filler([])
+    assert isinstance(filler, Segment)
+    assert len(filler.token_ids_T) == 2
+    assert not any(filler.loss_mask_T)
+    assert trainer.args.generation_batch_size == 2 * GROUP_SIZE

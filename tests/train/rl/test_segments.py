@@ -1,0 +1,184 @@
+"""Episode records to rows: what was sampled is what is trained, once, under its own context."""
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.records import (
+    Compacted,
+    Episode,
+    Event,
+    Observation,
+    Observed,
+    Opened,
+    Outcome,
+    Sampled,
+    StopReason,
+    Turn,
+)
+from tests.train.rl.rows import check_contexts, num_sampled_tokens
+from train.rl.segments import episode_rows, microbatch_sizes
+
+# one turn: ids sampled, unsampled closing ids, ids observed
+TurnSizes = tuple[int, int, int]
+turn_sizes = st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, 4))
+segment_sizes = st.lists(st.lists(turn_sizes, min_size=1, max_size=3), min_size=1, max_size=4)
+
+
+def built_episode(segments: list[list[TurnSizes]]) -> Episode:
+    """Return an episode with a compaction between segments; all its ids differ."""
+    fresh = count(1)
+
+    def new(size: int) -> tuple[int, ...]:
+        return tuple(next(fresh) for _ in range(size))
+
+    events: list[Event] = []
+    turns, segment_ids = [], []
+    for index, sizes in enumerate(segments):
+        ids = new(3)
+        opened = Opened(prefix_ids=ids)
+        events.append(Compacted(summary="", prefix_ids=ids) if index else opened)
+        for num_sampled, num_closing, num_observed in sizes:
+            token_ids, closing_ids = new(num_sampled), new(num_closing)
+            piece_ids = new(num_observed)
+            events.append(sampled_event(token_ids, closing_ids))
+            turns.append(
+                Turn(
+                    segment=index,
+                    prompt_end=len(ids),
+                    sample_end=len(ids) + num_sampled,
+                    num_cached=0,
+                    calls=(),
+                    observation_ids=(),
+                )
+            )
+            events.append(observed_event(piece_ids))
+            ids += token_ids + closing_ids + piece_ids
+        segment_ids.append(ids)
+    return Episode(
+        task_id="task",
+        group_id="step3/group1",
+        sample_index=2,
+        seed=0,
+        policy="test",
+        policy_version=0,
+        window_tokens=64,
+        forced=False,
+        strategy="learned",
+        reference_cost=1.0,
+        events=tuple(events),
+        segment_ids=tuple(segment_ids),
+        turns=tuple(turns),
+        outcome=None,
+        stop_reason=StopReason.TURN_LIMIT,
+    )
+
+
+def sampled_event(token_ids: tuple[int, ...], closing_ids: tuple[int, ...]) -> Sampled:
+    return Sampled(
+        token_ids=token_ids,
+        sampling_logps=tuple(-float(i) for i in token_ids),
+        closing_ids=closing_ids,
+        finish="length" if closing_ids else "stop",
+    )
+
+
+def observed_event(piece_ids: tuple[int, ...]) -> Observed:
+    observation = Observation(id="o", text="", num_tokens=len(piece_ids), remaining_tokens=0)
+    return Observed(
+        observations=(observation,),
+        piece_ids=(piece_ids,),
+        head_ids=(),
+        separator_ids=(),
+        tail_ids=(),
+    )
+
+
+def sampled_events(episode: Episode) -> list[Sampled]:
+    return [event for event in episode.events if isinstance(event, Sampled)]
+
+
+@given(segment_sizes)
+def test_every_sampled_token_is_trained_once_and_nothing_else(
+    segments: list[list[TurnSizes]],
+) -> None:
+    episode = built_episode(segments)
+    rows = episode_rows(episode, advantage=-0.5)
+    trained = [
+        (token_id, logp)
+        for row in rows
+        for token_id, bit, logp in zip(
+            row.token_ids_T, row.loss_mask_T, row.sampling_logps_T, strict=True
+        )
+        if bit
+    ]
+    samples = sampled_events(episode)
+    assert [token_id for token_id, _ in trained] == [i for s in samples for i in s.token_ids]
+    assert [logp for _, logp in trained] == [x for s in samples for x in s.sampling_logps]
+    assert num_sampled_tokens(rows) == len(trained)
+    assert all(row.advantage == -0.5 for row in rows)
+
+
+@given(segment_sizes)
+def test_every_sampled_token_keeps_its_context(segments: list[list[TurnSizes]]) -> None:
+    episode = built_episode(segments)
+    check_contexts(episode)
+    rows = {row.token_ids_T[0]: row for row in episode_rows(episode, advantage=1.0)}
+    for ids in episode.segment_ids:
+        if ids[0] in rows:
+            row = rows[ids[0]]
+            assert ids[: len(row.token_ids_T)] == row.token_ids_T
+            assert row.loss_mask_T[-1] == 1  # cut behind the last sampled token
+            assert row.loss_mask_T[0] == 0
+
+
+def test_rows_of_a_known_episode() -> None:
+    episode = built_episode([[(2, 1, 1), (1, 0, 2)], [(0, 0, 1)], [(1, 0, 0)]])
+    first, last = episode_rows(episode, advantage=0.25)
+    assert first.loss_mask_T == (0, 0, 0, 1, 1, 0, 0, 1)
+    assert first.sampling_logps_T == (0.0, 0.0, 0.0, -4.0, -5.0, 0.0, 0.0, -8.0)
+    assert last.loss_mask_T == (0, 0, 0, 1)
+    assert first.episode_id == last.episode_id == "step3/group1/2"
+
+
+@pytest.mark.parametrize("stop", [StopReason.TIMEOUT, StopReason.ENVIRONMENT_ERROR, None])
+def test_an_unscorable_episode_gives_no_rows(stop: StopReason | None) -> None:
+    episode = built_episode([[(2, 1, 1), (1, 0, 2)], [(1, 0, 0)]])
+    assert len(episode_rows(episode, advantage=0.0)) == 2
+    died = Outcome(
+        fail_to_pass_rate=0, pass_to_pass_rate=0, unscorable="died", sandbox_level="none"
+    )
+    change = {"stop_reason": stop} if stop else {"outcome": died}
+    assert episode_rows(episode.model_copy(update=change), advantage=0.0) == []
+
+
+def test_a_record_that_differs_from_its_samples_is_refused() -> None:
+    episode = built_episode([[(2, 0, 1), (1, 0, 0)]])
+    (ids,) = episode.segment_ids
+    changed = episode.model_copy(update={"segment_ids": ((*ids[:3], 99, *ids[4:]),)})
+    with pytest.raises(AssertionError, match="differs from what was sampled"):
+        episode_rows(changed, advantage=1.0)
+
+
+def test_a_context_that_differs_from_its_view_is_refused() -> None:
+    episode = built_episode([[(2, 0, 1), (1, 0, 0)], [(1, 0, 0)]])
+    first, second = episode.segment_ids
+    for changed in (((99, *first[1:]), second), (first, (99, *second[1:]))):
+        with pytest.raises(AssertionError, match="differs from its view"):
+            check_contexts(episode.model_copy(update={"segment_ids": changed}))
+
+
+@given(st.lists(st.integers(2, 40), max_size=30), st.integers(1, 120))
+def test_microbatches_hold_every_row_once_under_the_budget(
+    lengths: list[int], max_tokens: int
+) -> None:
+    lengths = sorted(lengths, reverse=True)
+    sizes = microbatch_sizes(lengths, max_tokens=max_tokens)
+    assert sum(sizes) == len(lengths)
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    for size, start in zip(sizes, starts, strict=True):
+        assert size == 1 or size * lengths[start] <= max_tokens
+        is_full = (size + 1) * lengths[start] > max_tokens
+        assert is_full or start + size == len(lengths)

@@ -1,0 +1,274 @@
+"""A batch draws what each episode would draw alone, and reports the log-probs of its draws."""
+
+import asyncio
+import copy
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from envs.records import Sample
+from tests.train import tiny_policy
+from train.rl.grpo_trainer import RolloutBatch, RolloutRequest
+from train.rollouts.engine import Engine, Sampling, acting_copy, draw
+
+EOT, PAD = 1, 0
+
+
+SHAPE = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Qwen2ForCausalLM:
+    torch.manual_seed(3)
+    return Qwen2ForCausalLM(Qwen2Config(**SHAPE)).eval()
+
+
+def serve(
+    model: Qwen2ForCausalLM,
+    prompts: list[tuple[int, ...]],
+    *,
+    temperature: float = 1.0,
+    engine: Engine | None = None,
+) -> list[Sample]:
+    engine = engine or Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12, temperature))
+
+    async def run() -> list[Sample]:
+        async def one(index: int, prompt: tuple[int, ...]) -> Sample:
+            generator = torch.Generator().manual_seed(index)
+            try:
+                return await engine.sample(prompt, generator)
+            finally:
+                engine.leave()
+
+        engine.join(len(prompts))
+        return list(await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts))))
+
+    return asyncio.run(run())
+
+
+PROMPTS = [(5, 6, 7), (9,) * 20, (4, 8), (30, 31, 32, 33), (11, 12), (13,) * 7]
+
+
+def test_sampling_stops_at_every_stop_id_and_keeps_it(model: Qwen2ForCausalLM) -> None:
+    (whole,) = serve(model, PROMPTS[:1])
+    stop = whole.token_ids[4]
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12), other_stops=(stop,))
+    (cut,) = serve(model, PROMPTS[:1], engine=engine)
+    length = whole.token_ids.index(stop) + 1
+    assert cut.token_ids == whole.token_ids[:length]
+    assert engine.tokens_generated == length
+    assert cut.finish == "stop"
+
+
+def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) -> None:
+    together = serve(model, PROMPTS)
+    assert len({len(sample.token_ids) for sample in together}) > 1, "rows end at different times"
+    for index, prompt in enumerate(PROMPTS):
+        engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+
+        async def alone(i: int = index, p: tuple[int, ...] = prompt, e: Engine = engine) -> Sample:
+            e.join(1)
+            return await e.sample(p, torch.Generator().manual_seed(i))
+
+        sample = asyncio.run(alone())
+        assert sample.token_ids == together[index].token_ids
+        torch.testing.assert_close(
+            torch.tensor(sample.sampling_logps),
+            torch.tensor(together[index].sampling_logps),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_batches_do_not_depend_on_who_is_faster(model: Qwen2ForCausalLM) -> None:
+    def batches(delay_seed: int) -> list[list[list[int]]]:
+        seen: list[list[list[int]]] = []
+        engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(1))
+        decode = engine._decode
+        engine._decode = lambda batch: (  # type: ignore[method-assign]
+            seen.append([list(r.prompt_ids) for r in batch]) or decode(batch)
+        )
+        delays = random.Random(delay_seed)
+        queue = iter(enumerate([*PROMPTS, *PROMPTS]))
+
+        async def work() -> None:
+            for index, prompt in queue:
+                generator = torch.Generator().manual_seed(index)
+                for _ in range(1 + index % 3):
+                    await asyncio.sleep(delays.random() / 50)
+                    await engine.sample(prompt, generator)
+            engine.leave()
+
+        async def run() -> None:
+            engine.join(4)
+            await asyncio.gather(*(work() for _ in range(4)))
+
+        asyncio.run(run())
+        return seen
+
+    first = batches(0)
+    assert first == batches(1) == batches(2)
+    assert max(map(len, first)) == 4
+
+
+def check_logps(model: PreTrainedModel, prompt: tuple[int, ...], sample: Sample) -> None:
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *sample.token_ids]])).logits
+    logps = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)
+    expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5)
+
+
+def play_turns(engine: Engine) -> list[tuple[tuple[int, ...], Sample]]:
+    """Play an episode of five turns from every prompt, each rewritten once; returns all turns."""
+
+    async def episode(index: int, prompt: tuple[int, ...]) -> list[tuple[tuple[int, ...], Sample]]:
+        generator = torch.Generator().manual_seed(index)
+        turns = []
+        for turn in range(5):
+            sample = await engine.sample(prompt, generator)
+            turns.append((prompt, sample))
+            prompt += (*sample.token_ids, *range(20, 25 + index))
+            if turn == 2:  # the context is rewritten after its second token
+                prompt = prompt[:2] + prompt[5:]
+        engine.leave()
+        return turns
+
+    async def run() -> list[list[tuple[tuple[int, ...], Sample]]]:
+        engine.join(len(PROMPTS))
+        return await asyncio.gather(*(episode(i, p) for i, p in enumerate(PROMPTS)))
+
+    return [turn for turns in asyncio.run(run()) for turn in turns]
+
+
+def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> None:
+    for prompt, sample in zip(PROMPTS, serve(model, PROMPTS), strict=True):
+        check_logps(model, prompt, sample)
+
+
+def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausalLM) -> None:
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+    read: list[int] = []
+    forward = engine._forward
+    engine._forward = lambda batch: (  # type: ignore[method-assign]
+        read.append(batch.ids_BT.numel()) or forward(batch)
+    )
+    played = play_turns(engine)
+    for prompt, sample in played:
+        check_logps(model, prompt, sample)
+    assert sum(read) < 0.7 * sum(len(p) + len(s.token_ids) for p, s in played), "read again"
+
+
+def test_a_sliding_window_counts_tokens_not_pads() -> None:
+    torch.manual_seed(3)
+    sliding = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8)).eval()
+    for prompt, sample in play_turns(
+        Engine(sliding, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+    ):
+        check_logps(sliding, prompt, sample)
+
+
+def test_rows_that_ended_leave_the_batch_and_the_memory(model: Qwen2ForCausalLM) -> None:
+    prompts = PROMPTS * 8
+    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(200))
+    rows: list[int] = []
+    forward = engine._forward
+    engine._forward = lambda batch: (  # type: ignore[method-assign]
+        rows.append(len(batch.ids_BT)) or forward(batch)
+    )
+
+    async def worker(first: int) -> list[Sample]:
+        samples = [
+            await engine.sample(prompts[index], torch.Generator().manual_seed(index))
+            for index in range(first, len(prompts), 24)
+        ]
+        engine.leave()
+        return samples
+
+    async def run() -> list[list[Sample]]:
+        engine.join(24)
+        return await asyncio.gather(*(worker(first) for first in range(24)))
+
+    lengths = [len(sample.token_ids) for samples in asyncio.run(run()) for sample in samples]
+    assert max(lengths) < 200, "all end by themselves"
+    assert sum(rows) < 1.25 * sum(lengths) + 2 * len(prompts)
+    assert len(engine._kept) <= 24
+
+
+def test_samples_end_with_the_end_of_turn_or_at_the_limit(model: Qwen2ForCausalLM) -> None:
+    for sample in serve(model, PROMPTS * 4):
+        if sample.finish == "stop":
+            assert sample.token_ids.index(EOT) == len(sample.token_ids) - 1
+        else:
+            assert EOT not in sample.token_ids and len(sample.token_ids) == 12
+
+
+def test_greedy_takes_the_most_likely_token(model: Qwen2ForCausalLM) -> None:
+    (sample,) = serve(model, [(5, 6, 7)], temperature=0.0)
+    with torch.no_grad():
+        first = model(torch.tensor([[5, 6, 7]])).logits[0, -1].argmax().item()
+    assert sample.token_ids[0] == first
+
+
+def test_draws_follow_the_distribution() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).repeat(20_000, 1)
+    uniforms = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    picked, logps = draw(logits, uniforms, temperature=1.0)
+    shares = torch.bincount(picked, minlength=4) / 20_000
+    torch.testing.assert_close(shares, torch.softmax(logits[0], -1), rtol=0.0, atol=0.012)
+    expected = torch.log_softmax(logits, -1).gather(-1, picked[:, None])[:, 0]
+    torch.testing.assert_close(logps, expected)
+
+
+def test_an_impossible_token_is_never_drawn() -> None:
+    logits = torch.tensor([[float("-inf"), 0.0, float("-inf")]]).repeat(3, 1)
+    picked, _ = draw(logits, torch.tensor([0.0, 0.5, 1.0 - 1e-7]), temperature=1.0)
+    assert picked.tolist() == [1, 1, 1]
+
+
+def test_a_model_in_training_acts_in_the_type_of_its_weights(tmp_path: Path) -> None:
+    model = tiny_policy.policy()
+    alone = serve(copy.deepcopy(model).eval(), PROMPTS)
+    found: list[Sample] = []
+    rows = tiny_policy.always(tiny_policy.groups_of_rows(1))
+
+    def rollouts(request: RolloutRequest) -> RolloutBatch:
+        found.extend(serve(trainer.accelerator.unwrap_model(trainer.model), PROMPTS))
+        return rows(request)
+
+    trainer = tiny_policy.trainer(model, tmp_path, rollouts, bf16=True, max_steps=1, num_groups=1)
+    trainer.train()
+    assert found == alone, "autocast is for the training passes"
+
+
+def test_acting_on_a_merged_copy_leaves_the_base_untouched(model: Qwen2ForCausalLM) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    peft = get_peft_model(
+        Qwen2ForCausalLM(model.config), LoraConfig(r=4, target_modules="all-linear")
+    )
+    for name, parameter in peft.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: value.clone() for name, value in peft.state_dict().items()}
+    acting = acting_copy(peft)
+    ids = torch.tensor([[3, 4, 5]])
+    torch.testing.assert_close(acting(ids).logits, peft(ids).logits, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in peft.state_dict().items())

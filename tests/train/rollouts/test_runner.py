@@ -1,0 +1,150 @@
+"""Groups share windows but not draws.
+
+A broken sandbox is retried and never becomes a reward (invariant 7).
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from envs.errors import InfrastructureError
+from envs.records import HiddenTask, Outcome, RepairTask, StopReason, TestReport
+from envs.workers.workbench import InProcess, Workbench
+from rewards.advantages import score_group
+from rewards.outcome import failed_part, is_scorable, is_solved
+from tests.envs.world import CHAT, TASK, OneTask
+from train.config.settings import Settings
+from train.rollouts.demonstrations import Demonstrations, make_demonstrations
+from train.rollouts.engine import Engine, Sampling
+from train.rollouts.runner import Arena, Request, group_requests, model_policy
+
+SETTINGS = Settings.model_validate(
+    {
+        "run": {"name": "x"},
+        "model": {"base": "tiny"},
+        "prompt": {"tools": "none"},
+        "context": {
+            "window_tokens": [330, 480],
+            "max_turns": 12,
+            "max_new_tokens": 48,
+            "observation_tokens": 160,
+        },
+    }
+)
+
+
+@dataclass
+class Flaky:
+    """A grader whose sandbox fails the first `num_failures` times."""
+
+    num_failures: int = 0
+    calls: list[str] = field(default_factory=list)
+
+    def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
+        self.calls.append(hidden.task_id)
+        fixed = all(edit.text in files[edit.path] for edit in hidden.gold_edits)
+        broken = len(self.calls) <= self.num_failures
+        return Outcome(
+            fail_to_pass_rate=float(fixed and not broken),
+            pass_to_pass_rate=1.0,
+            unscorable="the sandbox died" if broken else None,
+            sandbox_level="none",
+        )
+
+    def run_visible(self, task: RepairTask, files: dict[str, str], selector: str) -> TestReport:
+        return TestReport(num_passed=1, failures=())
+
+
+def arena_with(grader: Flaky) -> Arena:
+    store = OneTask()
+    bench = InProcess(Workbench(store, grader))
+    return Arena(store, CHAT, SETTINGS, bench, max_turns=12)  # type: ignore[arg-type]
+
+
+REQUEST = Request(task_id=TASK.id, group_id="g", sample_index=0, window_tokens=480, seed=1)
+
+
+def play(arena: Arena, name: str, request: Request = REQUEST):  # type: ignore[no-untyped-def]
+    return asyncio.run(arena.play(request, lambda r: arena.script(TASK, name), policy=name))
+
+
+def test_gold_solves_and_noop_scores_nothing() -> None:
+    arena = arena_with(Flaky())
+    assert is_solved(play(arena, "gold")) and not is_solved(play(arena, "noop"))
+
+
+@pytest.mark.parametrize("num_failures", [1, 2])
+def test_an_infrastructure_failure_is_retried_in_a_fresh_environment(num_failures: int) -> None:
+    grader = Flaky(num_failures)
+    episode = play(arena_with(grader), "gold")
+    assert is_solved(episode) and len(grader.calls) == num_failures + 1
+    assert len(episode.turns) == 2, "the turns of the broken attempts are gone"
+
+
+def test_a_lasting_failure_is_unscorable_and_leaves_the_baseline() -> None:
+    bad = play(arena_with(Flaky(99)), "gold")
+    assert bad.stop_reason is StopReason.ENVIRONMENT_ERROR and not is_scorable(bad)
+    assert failed_part(bad) == "grading"
+    good, none = play(arena_with(Flaky()), "gold"), play(arena_with(Flaky()), "noop")
+    with_bad = score_group([good, none, bad])
+    assert with_bad[2].advantage == 0.0
+    assert [s.advantage for s in with_bad[:2]] == [s.advantage for s in score_group([good, none])]
+
+
+def demonstrations(num_failures: int) -> Demonstrations:
+    sft = SETTINGS.sft.model_copy(update={"num_demonstrations": 6, "forced_share": 0.0})
+    arena = arena_with(Flaky(num_failures))
+    arena.settings = SETTINGS.model_copy(update={"sft": sft})
+    return make_demonstrations(arena, on_progress=lambda solved, wanted: None)
+
+
+def test_a_demonstration_that_the_machine_broke_is_played_again_and_not_drawn_anew() -> None:
+    whole, mended = demonstrations(0), demonstrations(12)
+    assert mended == whole
+    with pytest.raises(InfrastructureError, match="the sandbox died"):
+        demonstrations(10**6)
+
+
+def test_a_small_window_is_forced_and_a_large_one_is_not() -> None:
+    arena = arena_with(Flaky())
+    least = arena.reference(TASK).least_window
+    for window, forced in ((least - 1, True), (least, False)):
+        request = Request(TASK.id, "g", 0, window, 1)
+        assert play(arena, "gold", request).forced is forced
+    assert play(arena, "gold").reference_cost > 0
+
+
+def test_a_group_shares_its_window_and_no_seed() -> None:
+    requests = group_requests(SETTINGS, ["a", "b", "a"], stage="grpo", step=3, group_size=4)
+    groups = [requests[i : i + 4] for i in range(0, 12, 4)]
+    assert all(len({r.window_tokens for r in group}) == 1 for group in groups)
+    assert len({r.seed for r in requests}) == 12
+    assert len({r.group_id for r in requests}) == 3
+    split = group_requests(SETTINGS, ["b", "a"], stage="grpo", step=3, group_size=4, first_group=1)
+    assert split == requests[4:], "a second rank draws what one rank would"
+
+
+def test_a_wave_waits_for_no_finished_episode() -> None:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=600,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+        )
+    ).eval()
+    arena = arena_with(Flaky())
+    engine = Engine(model, eot_id=CHAT.eot_id, pad_id=0, sampling=Sampling(8))
+    requests = group_requests(SETTINGS, [TASK.id] * 3, stage="x", step=0, group_size=3)
+    policy_of = model_policy(engine)
+    first = arena.play_all(requests, policy_of, policy="m", concurrency=4, engine=engine)
+    second = arena.play_all(requests, policy_of, policy="m", concurrency=9, engine=engine)
+    assert [e.sample_index for e in first] == [0, 1, 2] * 3
+    assert [e.segment_ids for e in first] == [e.segment_ids for e in second]

@@ -1,0 +1,1 @@
+"""YAML and flags to settings; no torch."""

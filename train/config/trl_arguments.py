@@ -1,0 +1,199 @@
+"""`grpo.trl`: which arguments of TRL's `GRPOConfig` pass through, and why the others do not.
+
+What passes is a short list, each with a proof in tests/train/config/test_every_setting.py that it
+changes something in the training as we drive it; whatever a newer TRL adds is refused until it has
+one. Names and types are read from the source of the installed packages, so that a wrong one is
+reported with all other errors of the configuration, before TRL (and with it torch) is imported.
+Whether a value of the right type is one that TRL accepts shows when a stage opens, `--dry-run`
+included.
+"""
+
+import ast
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+# Upper clip of the ratio: DAPO (arXiv 2503.14476, 3.1) clips at 1 + 0.28. CISPO (arXiv 2506.13585)
+# clamps the ratio itself, and TRL takes this very value as the ceiling (not 1 + it).
+EPSILON_LOW: Final = 0.2
+EPSILON_HIGH: Final[dict[str, float]] = {"dapo": 0.28, "cispo": 5.0}
+WARMUP_STEPS: Final = 3
+
+_CLASSES: Final = (  # from the base down
+    ("transformers", "training_args.py", "TrainingArguments"),
+    ("trl", "trainer/base_config.py", "_BaseConfig"),
+    ("trl", "trainer/grpo_config.py", "GRPOConfig"),
+)
+
+PASSED: Final = (
+    *("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"),
+    *("max_grad_norm", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+    *("loss_type", "epsilon", "epsilon_high", "use_bias_correction_kl"),
+    *("torch_compile", "torch_compile_backend", "torch_compile_mode", "tf32", "report_to"),
+)
+"""Arguments that pass: optimizer, schedule, loss, speed, and where rows are sent besides.
+
+`loss_type`, `epsilon` and `epsilon_high` pass although the ratio is always 1 today (one update per
+step, compared with the policy itself), so that they change nothing yet.
+"""
+
+_OURS: Final = {
+    "output_dir": "run.dir",
+    "run_name": "run.name",
+    "per_device_train_batch_size": "grpo.groups_per_step and grpo.group_size",
+    "auto_find_batch_size": "grpo.groups_per_step and grpo.group_size",
+    "num_generations": "grpo.group_size",
+    "max_steps": "grpo.max_steps",
+    "num_train_epochs": "grpo.max_steps",
+    "learning_rate": "grpo.learning_rate",
+    "beta": "grpo.kl_weight",
+    "save_strategy": "checkpoints.every",
+    "save_steps": "checkpoints.every",
+    "save_total_limit": "checkpoints.keep",
+    "seed": "run.seed",
+    "data_seed": "run.seed",
+    "full_determinism": "run.deterministic",
+    "bf16": "model.precision",
+    "fp16": "model.precision",
+    "activation_checkpointing": "model.gradient_checkpointing",
+    "activation_checkpointing_kwargs": "model.gradient_checkpointing",
+    "gradient_checkpointing_kwargs": "model.gradient_checkpointing",
+    "gradient_checkpointing": "model.gradient_checkpointing",
+    "model_init_kwargs": "model.dtype, model.attn_implementation or model.load_in_4bit",
+    "scale_rewards": "reward.advantage",
+    "reward_weights": "reward.advantage",
+    "multi_objective_aggregation": "reward.advantage",
+    "max_completion_length": "context.max_new_tokens",
+    "resume_from_checkpoint": "--resume",
+}
+"""Arguments that we derive, and the setting that decides."""
+
+_REASONS: Final = {
+    "the gradient would depend on how episodes are cut into rows": (
+        "gradient_accumulation_steps steps_per_generation num_iterations generation_batch_size "
+        "importance_sampling_level top_entropy_quantile entropy_ use_adaptive_entropy "
+        "off_policy_mask_threshold router_aux_loss_coef average_tokens_across_devices "
+        "use_liger_kernel liger_kernel_config label_smoothing_factor"
+    ),
+    "each step trains once on what it sampled, so the ratio that this would cut is always 1": (
+        "delta sapo_ vespo_"
+    ),
+    "the loss is computed under exactly the weights and the context that sampled": (
+        "neftune_noise_alpha disable_dropout cast_lm_head_to_fp32"
+    ),
+    "the reference is the adapter that GRPO starts from": (
+        "sync_ref_model ref_model_mixup_alpha ref_model_sync_steps"
+    ),
+    "one LoRA adapter is trained, on a base that stays as it is": (
+        "optim_target_modules trust_remote_code"
+    ),
+    "episodes are sampled by Tightrope, at temperature 1 and without cuts": (
+        "temperature top_ min_p repetition_penalty generation_kwargs cache_implementation "
+        "chat_template_kwargs use_vllm vllm_ use_transformers_ transformers_continuous_ use_cache "
+        "mask_truncated_completions max_tool_calling_iterations num_generations_eval pad_to_ "
+        "ds3_gather_for_generation"
+    ),
+    "the rows of a step have a fixed order": (
+        "shuffle_dataset remove_unused_columns dataloader_ train_sampling_strategy label_names "
+        "length_column_name ignore_data_skip"
+    ),
+    "Tightrope evaluates, logs and saves by itself, one metrics row per step": (
+        "eval_ per_device_eval_batch_size do_ load_best_model_at_end metric_for_best_model "
+        "greater_is_better logging_ log_ disable_tqdm push_to_hub hub_ save_ bf16_full_eval "
+        "fp16_full_eval prediction_loss_only include_ batch_eval_metrics skip_memory_metrics "
+        "num_completions_to_print restore_callback_states_from_checkpoint enable_jit_checkpoint"
+    ),
+    "the tracker that report_to names takes it from its own variables, such as WANDB_PROJECT": (
+        "project trackio_"
+    ),
+    "the launcher decides on devices: `accelerate launch --config_file ...`": (
+        "use_cpu ddp_ deepspeed fsdp fsdp_config local_rank accelerator_config parallelism_config"
+    ),
+}
+"""Others that do not pass, and why; a name that ends in `_` stands for all that begin so."""
+
+_ELSE: Final = "it would change nothing in a step of Tightrope's own"
+
+
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `given` completed by our own defaults."""
+    loss_type = given.get("loss_type") or "dapo"
+    defaults = {
+        "loss_type": loss_type,
+        "epsilon": EPSILON_LOW,
+        "epsilon_high": EPSILON_HIGH.get(loss_type),
+        "warmup_steps": WARMUP_STEPS,
+    }
+    return defaults | {name: value for name, value in given.items() if value is not None}
+
+
+def converted(given: dict[str, Any]) -> dict[str, Any]:
+    """Return `given` with values from the command line as numbers; wrong ones stay as they are."""
+    return {name: _validated(name, value)[0] for name, value in given.items()}
+
+
+def find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the fault of each argument that cannot pass through."""
+    for name, value in given.items():
+        if name not in argument_types():
+            near = difflib.get_close_matches(name, argument_types(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield name, f"TRL's GRPOConfig has no such argument{hint}"
+        elif name in _OURS:
+            yield name, f"derived; set {_OURS[name]} instead"
+        elif name not in PASSED:
+            yield name, f"fixed: {_reason(name)}"
+        elif fault := _validated(name, value)[1]:
+            yield name, f"{fault} (got {value})"
+
+
+@cache
+def argument_types() -> dict[str, Any]:
+    """Return the arguments of `GRPOConfig` with their types; `Any` where not a plain one."""
+    found: dict[str, Any] = {}
+    for package, file, name in _CLASSES:
+        spec = find_spec(package)  # finds without importing
+        assert spec is not None and spec.submodule_search_locations, f"{package} is not installed"
+        source = (Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                for item in node.body:
+                    if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                        found[item.target.id] = _type(item.annotation)
+    return {name: kind for name, kind in found.items() if not name.startswith("_")}
+
+
+def _reason(name: str) -> str:
+    for reason, names in _REASONS.items():
+        for known in names.split():
+            if name == known or (known.endswith("_") and name.startswith(known)):
+                return reason
+    return _ELSE
+
+
+def _validated(name: str, value: Any) -> tuple[Any, str | None]:
+    """Return the value in the argument's type, or the same value and what is wrong with it."""
+    try:
+        return TypeAdapter(argument_types().get(name, Any)).validate_python(value), None
+    except ValidationError as error:
+        text = error.errors()[0]["msg"]
+        return value, f"{text[0].lower()}{text[1:]}"
+
+
+def _type(annotation: ast.expr) -> Any:
+    plain = {"bool": bool, "int": int, "float": float, "str": str, "dict": dict}
+    match annotation:
+        case ast.Name(id=name):
+            return plain.get(name, Any)
+        case ast.Constant(value=None):
+            return NoneType
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            parts = _type(left), _type(right)
+            return Any if Any in parts else parts[0] | parts[1]
+    return Any

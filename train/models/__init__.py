@@ -1,0 +1,1 @@
+"""Weights, tokenizers, chat templates and processes."""

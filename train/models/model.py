@@ -1,0 +1,352 @@
+"""Base model, tokenizer and adapter: where they come from and how they are put together.
+
+`tiny` starts from random weights and is trained whole by SFT; that checkpoint is then its base. A
+pretrained base (fetched, a folder, or a hub id) stays untouched: SFT and GRPO train one LoRA
+adapter on it. Base weights are never merged in place.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate import PartialState
+from huggingface_hub import hf_hub_download
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import (
+    is_bitsandbytes_available,
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_flash_attn_4_available,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from envs.errors import UserError
+from envs.rendering import ChatFormat
+from envs.tools import Toolbox, offered
+from train.config.settings import RunSettings, Settings
+from train.models.adapters import adapted_layers
+from train.models.chat_templates import new_chat_format, own_template
+from train.models.hub import hub_source, missing_weights, shape_folder
+from train.stages.run_dir import cache_dir, model_dir, stage_dir
+
+HEAD_FEATURES = 32  # width of one attention head of the tiny model
+_DETERMINISTIC_THREADS = 2
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer from a folder or a hub id.
+
+    Raises:
+        UserError: There is no fast tokenizer.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(str(source))
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            "the model has no fast tokenizer",
+            got=str(source),
+            remedy="use a base with a tokenizer.json",
+        )
+    return tokenizer
+
+
+def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatFormat:
+    """Return what encodes prompts and scripted calls for this tokenizer and `prompt.tools`."""
+    names = offered(settings.context.strategy) if settings.prompt.tools == "full" else ()
+    tools = [getattr(Toolbox, name) for name in names]
+    return new_chat_format(tokenizer, own_template(tokenizer), tools=tools)
+
+
+def base_source(settings: Settings) -> str:
+    """Return the folder or hub id of a pretrained base, after making sure it can be had.
+
+    Raises:
+        UserError: It is not fetched, no such folder, or the hub cannot be reached.
+    """
+    model = settings.model
+    if model.kind == "shipped":
+        cache = cache_dir(settings)
+        folder = model_dir(cache, model.base)
+        if not (folder / "config.json").is_file():
+            elsewhere = settings.run.cache != RunSettings.model_fields["cache"].default
+            raise UserError(
+                f"{model.base} was not fetched yet",
+                got=f"no {folder}",
+                remedy=f"tightrope model fetch {model.base}"
+                + (f" --cache {cache}" if elsewhere else ""),
+            )
+        return str(folder)
+    if model.kind == "folder":
+        folder = Path(model.base).expanduser()
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                "model.base is no model folder",
+                got=str(folder),
+                remedy="name a folder that holds config.json and weights, or a hub id",
+            )
+        if missing := missing_weights(folder):
+            raise UserError(
+                "model.base is a folder without all its weights",
+                got=f"no {', '.join(missing)} in {folder}",
+                remedy="put all files of the model there; only --dry-run goes without the weights",
+            )
+        return str(_known_class(folder))
+    source = hub_source(model.base)
+    cached = source != model.base
+    config = Path(source) / "config.json" if cached else hf_hub_download(source, "config.json")
+    _known_class(Path(config).parent)
+    return source
+
+
+def _known_class(folder: Path) -> Path:
+    """Return `folder` if the installed Transformers has a causal LM class for its config."""
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = found.get("model_type")
+    if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(
+            f"Transformers {transformers.__version__} has no causal language model of this type",
+            got=f"model_type {name} in {folder / 'config.json'}",
+            remedy="use a base whose architecture Transformers ships; code from a model's own "
+            "folder is never run",
+        )
+    others = set(found.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
+    if others or found.get("num_kv_shared_layers"):
+        raise UserError(
+            "generation keeps one pair of keys and values per layer, this base has other layers",
+            got=f"{', '.join(sorted(others)) or 'shared keys and values'} in {folder}",
+            remedy="use a base in which every layer is an attention layer, such as Qwen2.5-Coder",
+        )
+    return folder
+
+
+def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
+    """Return the shape of the from-scratch model."""
+    width, num_layers = settings.model.tiny
+    return Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=num_layers,
+        num_attention_heads=width // HEAD_FEATURES,
+        num_key_value_heads=width // HEAD_FEATURES,
+        tie_word_embeddings=True,
+        max_position_embeddings=max(1024, settings.context.window_tokens[1]),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def random_tiny(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """Return the tiny model with random weights that depend on `run.seed` only."""
+    torch.manual_seed(settings.run.seed)
+    config = tiny_config(settings, tokenizer)
+    config._attn_implementation = settings.model.attn_implementation
+    return Qwen2ForCausalLM(config)
+
+
+def load_base(settings: Settings) -> Any:
+    """Load the untouched base: pretrained weights, or the tiny model as SFT left it."""
+    disable_progress_bar()
+    check_base(settings)
+    if settings.model.kind == "tiny":
+        source = str(stage_dir(settings, "sft").path / "model")
+    else:
+        source = base_source(settings)
+    return AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=getattr(torch, settings.model.dtype),
+        attn_implementation=settings.model.attn_implementation,
+        **(_four_bits() if settings.model.load_in_4bit else {}),
+    )
+
+
+def check_base(settings: Settings) -> None:
+    """Refuse a base that could not be loaded here, before anything is.
+
+    Raises:
+        UserError: It cannot be had; 4-bit loading or FlashAttention without a GPU or its package.
+    """
+    model = settings.model
+    if model.kind != "tiny":
+        base_source(settings)
+    if model.load_in_4bit and not torch.cuda.is_available():
+        raise UserError(
+            "model.load_in_4bit needs a GPU",
+            got="none; on a CPU bitsandbytes packs weights for inference only, so that after the "
+            "first rollout no gradient passes them (measured, 0.50.2)",
+            remedy="set model.load_in_4bit to false; model.dtype bfloat16 halves the memory",
+        )
+    if model.load_in_4bit and not is_bitsandbytes_available():
+        raise UserError(
+            "model.load_in_4bit needs bitsandbytes, which is not installed",
+            remedy="pip install 'bitsandbytes>=0.50,<0.51', or set model.load_in_4bit to false",
+        )
+    flash = {
+        "flash_attention_2": is_flash_attn_2_available,
+        "flash_attention_3": is_flash_attn_3_available,
+        "flash_attention_4": is_flash_attn_4_available,
+    }
+    if model.attn_implementation in flash and not flash[model.attn_implementation]():
+        raise UserError(
+            f"model.attn_implementation {model.attn_implementation} needs a GPU and its package",
+            remedy="set model.attn_implementation to sdpa, which runs everywhere",
+        )
+
+
+def _four_bits() -> dict[str, Any]:
+    """Return how Transformers is told to load NF4 weights, each process on its own device."""
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": config, "device_map": {"": PartialState().device}}
+
+
+def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> Any:
+    """Build the base without weights, on the meta device, for counting."""
+    if settings.model.kind == "tiny":
+        assert tokenizer is not None, "the tiny model's shape depends on its tokenizer"
+        config: Any = tiny_config(settings, tokenizer)
+    else:
+        config = AutoConfig.from_pretrained(shape_folder(settings.model) or base_source(settings))
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def add_adapter(base: Any, settings: Settings) -> PeftModel:
+    """Put a fresh LoRA adapter (which changes nothing yet) on a base.
+
+    Raises:
+        UserError: `model.lora_targets` names a module that the base lacks.
+    """
+    model = settings.model
+    targets: Any = model.lora_targets
+    adapted_layers(base, targets)  # refused by name, where PEFT would be content with one match
+    config = LoraConfig(
+        r=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(settings.run.seed)
+    return get_peft_model(base, config)
+
+
+def load_adapter(base: Any, folder: Path, *, trainable: bool) -> PeftModel:
+    """Load a saved adapter onto a base.
+
+    Raises:
+        UserError: The folder holds none, or one of another base.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(
+            "no adapter there", got=str(folder), remedy="name a folder with adapter_config.json"
+        )
+    try:
+        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError) as error:  # sizes differ, or the layers are not there
+        raise UserError(
+            "the adapter does not fit the base",
+            got=f"{folder}: {' '.join(str(error).split())[:200]}",
+            remedy="name an adapter that was trained on model.base",
+        ) from error
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of parameters."""
+
+    total: int
+    trainable: int
+
+    @property
+    def share(self) -> float:
+        """Trainable share of all."""
+        return self.trainable / max(1, self.total)
+
+
+def count_parameters(model: Any) -> ParameterCount:
+    """Count parameters; refuse a model in which nothing would be trained.
+
+    Raises:
+        UserError: No parameter is trainable.
+    """
+    total = sum(map(_num_values, model.parameters()))
+    trainable = sum(_num_values(p) for p in model.parameters() if p.requires_grad)
+    if not trainable:
+        raise UserError(
+            "nothing would be trained: no parameter is trainable",
+            remedy="check model.lora_targets",
+        )
+    return ParameterCount(total, trainable)
+
+
+def _num_values(parameter: Any) -> int:
+    """Return the number of values; bitsandbytes packs two in a byte."""
+    packed = type(parameter).__name__ == "Params4bit"
+    return parameter.numel() * (2 * parameter.element_size() if packed else 1)
+
+
+def hold_adapter_in_float32(model: Any) -> None:
+    """Undo that TRL's trainers round the adapter of a 4-bit base to bf16.
+
+    A step of 2e-5 is often less than the spacing of bf16, so it would be lost.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def stage_policy(settings: Settings, policy: str) -> Any:
+    """Load the model behind `base`, `sft` or `grpo` for acting (not trainable).
+
+    The tiny model's `base` has random weights: SFT is its pretraining.
+    """
+    sft, grpo = stage_dir(settings, "sft").path, stage_dir(settings, "grpo").path
+    if policy == "base":
+        if settings.model.kind == "tiny":
+            return random_tiny(settings, load_tokenizer(run_tokenizer(settings)))
+        return load_base(settings)
+    base = load_base(settings)
+    if policy == "grpo":
+        return load_adapter(base, grpo / "adapter", trainable=False)
+    if settings.model.kind == "tiny":
+        return base
+    return load_adapter(base, sft / "adapter", trainable=False)
+
+
+def set_up_torch(settings: Settings) -> None:
+    """Share the cores among the CPU processes; `accelerate launch` grants each only one.
+
+    With `run.deterministic` the number of threads is fixed, for sums depend on it.
+    """
+    disable_progress_bar()  # of shards written and weights loaded: the stage shows its own
+    deterministic = settings.run.deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic:
+        torch.set_num_threads(_DETERMINISTIC_THREADS)
+    elif not torch.cuda.is_available():
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // PartialState().num_processes))
+
+
+def run_tokenizer(settings: Settings) -> Path:
+    """Return the folder of the tokenizer that all stages of a run share."""
+    return stage_dir(settings, "demos").path / "tokenizer"

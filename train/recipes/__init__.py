@@ -1,0 +1,1 @@
+"""Warm start and GRPO, read top to bottom, and their dry runs."""

@@ -1,0 +1,234 @@
+"""What one device will hold and how long a stage will take, before anything is trained.
+
+Memory comes from formulas (`Memory`), time from a short measurement of the model at hand
+(`measure_speed`). Both are meant to tell "fits" from "does not" and minutes from days, no more.
+
+Not covered: buckets and buffers of the collectives, the allocator's fragments, Python and torch
+themselves (about 0.7 GB), and the sandbox.
+"""
+
+import asyncio
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from envs.records import Ids
+from envs.rendering import ChatFormat
+from train.config.settings import Settings
+from train.models.model import ParameterCount
+from train.rl.dev_evaluation import DEV_SAMPLES
+from train.rollouts.engine import Sampling, engine_for
+
+Stage = Literal["sft", "grpo"]
+
+_BF16_SHARE = 0.75  # of float32 activations that are left under autocast: norms stay in float32
+_FOUR_BITS = 0.52  # bytes per value: 4 bits, and its share of doubly quantised scales
+_LIVE_PARAMETERS = 1e9  # DeepSpeed's default of stage3_max_live_parameters
+_MEASURED_EPISODES = 8
+_MEASURED_NEW_TOKENS = 16
+_MEASURED_ROW_TOKENS = 512
+_LARGEST_ON_CPU = 1_000_000_000  # parameters; above, even a short measurement takes minutes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device of N.
+
+    With P frozen parameters of b bytes (4 in float32, 2 in bfloat16), A trainable ones, T tokens of
+    a micro-batch (`grpo.tokens_per_microbatch`), L layers of width H, K features of all key-value
+    heads, I features of the MLP, V words of the vocabulary, E episodes decoded at once on this
+    device, W tokens of the largest window:
+
+        weights      b*P                       bytes; /N under ZeRO-3; in 4 bits 0.52 for b, but for
+                                               V*H of the embedding
+        adapter      4*A                       float32 (the whole model in the tiny model's SFT); /N
+                                               under ZeRO-3
+        gradient     4*A                       /N under ZeRO-2 and 3
+        optimizer    8*A                       two float32 moments of AdamW; 12*A/N under ZeRO-2 and
+                                               3, which step on a float32 copy
+        reference    4*A                       if grpo.kl_weight is not 0; /N under ZeRO-3
+        acting copy  b*P + 4*A                 on a CPU in float32: the adapter folded into a copy;
+                                               under ZeRO-3: whole weights, gathered
+        gathered     b*min(P, 1e9)             ZeRO-3 in training: stage3_max_live_parameters
+        KV cache     4*b*L*K*W*E               of the batch, and as much kept for the next turn
+        activations  4*T*L*(7*H + 2*K + 4*I)   counted with torch's saved-tensor hooks on Qwen2 and
+                                               Llama with LoRA, within 6 %; times 0.75 plus 2*P
+                                               under bf16 autocast; with checkpointing
+                                               4*T*(L*H + 7*H + 2*K + 4*I)
+        logits       c*T*V                     c = 12: logits, softmax, gradient; 8 in bf16
+
+    `held` stays for the whole stage; generation and training take turns, so the peak counts the
+    larger of the two.
+    """
+
+    weights: int
+    adapter: int
+    gradient: int
+    optimizer: int
+    reference: int
+    acting_copy: int
+    gathered: int
+    kv_cache: int
+    activations: int
+    logits: int
+
+    @property
+    def held(self) -> int:
+        """What stays: weights, adapter, gradient, optimizer, reference."""
+        return self.weights + self.adapter + self.gradient + self.optimizer + self.reference
+
+    @property
+    def peak(self) -> int:
+        """Most bytes at once."""
+        generating = self.acting_copy + self.kv_cache
+        return self.held + max(generating, self.gathered + self.activations + self.logits)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one episode costs: tokens sampled, and tokens of its training rows."""
+
+    sampled_tokens: int
+    row_tokens: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of one device: sampled (prompts read included), and trained."""
+
+    generated: float
+    trained: float
+
+
+def estimate_memory(
+    settings: Settings,
+    stage: Stage,
+    *,
+    shape: Any,
+    count: ParameterCount,
+    world_size: int,
+    on_cpu: bool,
+    zero: Literal[0, 2, 3] = 0,
+) -> Memory:
+    """Return the bytes on one device, by the formulas of `Memory`.
+
+    Args:
+        settings: The experiment.
+        stage: Which of its stages.
+        shape: The model's Transformers config.
+        count: Its parameters, adapter included.
+        world_size: Devices that share the episodes of a step.
+        on_cpu: Whether episodes are decoded on a CPU.
+        zero: Stage of DeepSpeed's ZeRO (arXiv 1910.02054); 0 for one process or DDP.
+    """
+    model, grpo = settings.model, settings.grpo
+    trainable, frozen = count.trainable, count.total - count.trainable
+    size = 2 if model.dtype == "bfloat16" else 4
+    is_bf16 = model.precision == "bf16"
+    heads = shape.num_attention_heads
+    head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // heads
+    kv_features = (getattr(shape, "num_key_value_heads", None) or heads) * head_dim
+    layers, width, tokens = shape.num_hidden_layers, shape.hidden_size, grpo.tokens_per_microbatch
+    block = 7 * width + 2 * kv_features + 4 * shape.intermediate_size
+    kept = layers * width + block if model.gradient_checkpointing else layers * block
+    activations = 4 * tokens * kept
+    if is_bf16:
+        activations = int(_BF16_SHARE * activations) + (2 * frozen if size == 4 else 0)
+    episodes = min(grpo.generation_batch, -(-episodes_per_step(settings) // world_size))
+    weights = size * frozen
+    if model.load_in_4bit:
+        embedding = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
+        weights = int(_FOUR_BITS * (frozen - embedding)) + size * embedding
+    copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
+    held_by = world_size if zero == 3 else 1  # devices that share weights and adapter
+    stepped_by = world_size if zero else 1  # and gradient and optimizer
+    return Memory(
+        weights=weights // held_by,
+        adapter=4 * trainable // held_by,
+        gradient=4 * trainable // stepped_by,
+        optimizer=(12 if zero else 8) * trainable // stepped_by,
+        reference=4 * trainable // held_by if stage == "grpo" and grpo.kl_weight else 0,
+        acting_copy=weights + 4 * trainable if copies else 0,
+        gathered=int(weights * min(1, _LIVE_PARAMETERS / max(1, frozen))) if zero == 3 else 0,
+        kv_cache=4 * size * layers * kv_features * settings.context.window_tokens[1] * episodes,
+        activations=activations,
+        logits=(8 if is_bf16 else 12) * tokens * shape.vocab_size,
+    )
+
+
+def episodes_per_step(settings: Settings) -> int:
+    """Return the episodes of one GRPO step, over all devices."""
+    return settings.grpo.groups_per_step * settings.grpo.group_size
+
+
+def can_measure(count: ParameterCount, *, on_cpu: bool) -> bool:
+    """Tell whether `measure_speed` takes seconds: always on an accelerator."""
+    return not on_cpu or count.total <= _LARGEST_ON_CPU
+
+
+def measure_speed(
+    model: Any, *, chat: ChatFormat, settings: Settings, stage: Stage, row: Ids
+) -> Speed:
+    """Generate a few tokens for a few episodes, and train one row without a step.
+
+    Args:
+        model: The policy with its trainable parameters, on its device; gradients are dropped.
+        chat: The run's encoder.
+        settings: The experiment.
+        stage: Decides on the precision.
+        row: Ids of a real episode; its first half is the prompt.
+    """
+    ids = row[:_MEASURED_ROW_TOKENS]
+    engine = engine_for(model, chat, settings)
+    engine.sampling = Sampling(max_new_tokens=_MEASURED_NEW_TOKENS)
+    prompts = [ids[: max(1, len(ids) // 2)]] * min(
+        settings.grpo.generation_batch, _MEASURED_EPISODES, episodes_per_step(settings)
+    )
+
+    async def play() -> None:
+        engine.join(len(prompts))
+        seeds = [torch.Generator().manual_seed(index) for index in range(len(prompts))]
+        await asyncio.gather(*map(engine.sample, prompts, seeds))
+
+    began = time.monotonic()
+    asyncio.run(play())
+    generated = engine.tokens_generated / (time.monotonic() - began)
+    model.train()
+    ids_BT = torch.tensor([ids], device=model.device)
+    began = time.monotonic()
+    with _precision(settings, model.device.type):
+        model(input_ids=ids_BT, labels=ids_BT).loss.backward()
+    trained = len(ids) / (time.monotonic() - began)
+    model.zero_grad(set_to_none=True)
+    return Speed(generated, trained)
+
+
+def stage_seconds(
+    settings: Settings, stage: Stage, *, speed: Speed, workload: Workload, world_size: int
+) -> float:
+    """Return the seconds of the whole stage if all episodes are like `workload`.
+
+    SFT: rows of all demonstrations and epochs through training. GRPO, each step: sampled tokens
+    through generation, rows through training, and through a forward pass of the reference, a third
+    of that, if `grpo.kl_weight` is not 0; then the dev tasks, generation only.
+    """
+    sft, grpo = settings.sft, settings.grpo
+    if stage == "sft":
+        tokens = sft.num_demonstrations * sft.epochs * workload.row_tokens
+        return tokens / speed.trained / world_size
+    passes = 4 / 3 if grpo.kl_weight else 1.0
+    played = workload.sampled_tokens / speed.generated
+    learned = passes * workload.row_tokens / speed.trained
+    num_episodes = grpo.max_steps * episodes_per_step(settings)
+    num_dev = (1 + -(-grpo.max_steps // grpo.evaluate_every)) if grpo.evaluate_every else 0
+    num_dev *= DEV_SAMPLES * settings.tasks.dev
+    return (num_episodes * (played + learned) + num_dev * played) / world_size
+
+
+def _precision(settings: Settings, device: str) -> AbstractContextManager[Any]:
+    if settings.model.precision == "bf16":
+        return torch.autocast(device, torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,1 @@
+"""GRPO's machinery: trainer, segments, checkpoints, dev evaluation."""

@@ -1,0 +1,74 @@
+"""From TRL's trainers to the run directory: one metrics row per step, and progress lines."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from train.stages.output import say
+from train.stages.progress import Progress
+from train.stages.run_dir import StageDir
+
+Row = dict[str, Any]
+FindAlarms = Callable[[Sequence[Row]], Mapping[str, str]]
+
+
+class StepRecorder(TrainerCallback):
+    """Appends what the trainer logs to `metrics.jsonl` and moves the progress line on.
+
+    Args:
+        stage: Where rows go; only the main process writes.
+        progress: The line on the terminal.
+        describe: Makes a short note of one row.
+        print_rows: Also print each row's note as a line of its own.
+        find_alarms: Says by name what in the rows so far is alarming; recorded with the row.
+    """
+
+    def __init__(
+        self,
+        stage: StageDir,
+        progress: Progress,
+        *,
+        describe: Callable[[dict[str, Any]], str],
+        print_rows: bool = False,
+        find_alarms: FindAlarms = lambda rows: {},
+    ) -> None:
+        self._stage, self._progress = stage, progress
+        self._describe, self._print_rows = describe, print_rows
+        self._find_alarms = find_alarms
+        self._rows: list[Row] = []
+        self._ringing: set[str] = set()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say where an interrupted run goes on."""
+        del args, control
+        self._progress.update(state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record one row; the trainer's closing summary is not a step."""
+        del args, control, kwargs
+        if not logs or "train_runtime" in logs:
+            return
+        row = {"step": state.global_step, **logs}
+        self._rows = self._rows or self._stage.read_metrics()  # after a resume
+        self._rows.append(row)
+        alarms = self._find_alarms(self._rows)
+        if alarms:
+            row["alarms"] = sorted(alarms)
+        self._stage.append_metrics(row)
+        note = self._describe(row)
+        self._progress.update(state.global_step, note=note)
+        if self._print_rows and self._stage.is_main:
+            self._progress.report()
+        for name in alarms.keys() - self._ringing if self._stage.is_main else ():
+            say(f"ALARM at step {state.global_step}: {alarms[name]}")
+        self._ringing = set(alarms)

@@ -1,0 +1,1 @@
+"""Episodes from a policy: generation, demonstrations, evaluation."""

@@ -1,0 +1,279 @@
+"""Where the weights of an evaluated policy lie: found, and checked, before anything is played.
+
+An adapter (a folder with adapter_config.json: `grpo/adapter`, a checkpoint, an export) acts on this
+run's base, on which it must have been trained. A model (a folder with config.json and weights, a
+fetched one, a hub id) acts alone; where its vocabulary is another one, with its own tokenizer.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from envs.errors import UserError
+from train.config.policy_names import Entry
+from train.config.settings import Settings
+from train.models.hub import missing_weights
+from train.models.model import base_source, load_adapter, load_base, random_tiny, stage_policy
+from train.models.vocabulary import new_tokenizer, saved_tokenizer
+from train.stages.run_dir import COMMANDS, stage_dir
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]+)")
+_CHUNK_BYTES = 1 << 24
+_MAX_DEPTH = 4  # folders below a run's, down to grpo/checkpoints/checkpoint-40
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What acts for an entry.
+
+    Attributes:
+        kind: A script, one of the run's policies, an adapter on the run's base, or a whole model.
+        folder: Of an adapter.
+        settings: Those under which base and tokenizer are found: of a model other than the run's.
+        digest: Of the weights; what is played anew where it changed.
+    """
+
+    kind: Literal["script", "of_the_run", "adapter", "model"]
+    folder: Path | None
+    settings: Settings
+    digest: str
+
+    def tokenizer(self, *, now: datetime) -> PreTrainedTokenizerFast:
+        """Return the tokenizer of its prompts: a model's own if its vocabulary is another one.
+
+        One that no stage has saved yet is made, for a conversation on the day of `now`.
+        """
+        if self.kind == "model":
+            return _own_tokenizer(self.settings, base_source(self.settings), now=now)
+        return saved_tokenizer(self.settings) or new_tokenizer(self.settings, now=now)
+
+
+def find_place(settings: Settings, entry: Entry, *, now: datetime) -> Place:
+    """Find and check what acts for an entry; the stages that it names must be finished.
+
+    Raises:
+        UserError: There is nothing of the kind, or it does not fit this run's base.
+    """
+    if entry.kind == "script":
+        return Place("script", None, settings, "")
+    if entry.kind == "of_the_run":
+        return Place("of_the_run", None, settings, _digest_of_the_run(settings, entry.policy))
+    try:
+        return _place_of(settings, entry, now=now)
+    except _UNREADABLE as error:
+        raise UserError(
+            "evaluate.policies names a folder whose files cannot be read",
+            got=f"{entry.policy}: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}",
+            remedy="copy it anew from where it was saved; --debug shows which file it is",
+        ) from error
+
+
+def _place_of(settings: Settings, entry: Entry, *, now: datetime) -> Place:
+    folder = Path(entry.policy).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        check_adapter(settings, folder)
+        digest = _sha256(folder / "adapter_config.json", _weights_of(folder))
+        return Place("adapter", folder, settings, f"{digest} on {_base_identity(settings)}")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(
+            "evaluate.policies names a folder without an adapter or a model",
+            got=entry.policy,
+            remedy=_near(folder),
+        )
+    other = _with_base(settings, entry.policy, folder)
+    source = base_source(other)
+    for path in Path(source).glob("*.safetensors"):
+        with safe_open(path, "pt"):  # checks that it is whole
+            pass
+    _check_vocabulary(other, source, now=now)
+    return Place("model", None, other, identity(source))
+
+
+def acting_model(place: Place, policy: str, *, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """Load the model behind a place, for acting; `policy` names one of the run's."""
+    if policy == "base" and place.settings.model.kind == "tiny":
+        return random_tiny(place.settings, tokenizer)  # which may not be saved anywhere
+    if place.kind == "of_the_run":
+        return stage_policy(place.settings, policy)
+    base = load_base(place.settings)
+    return base if place.folder is None else load_adapter(base, place.folder, trainable=False)
+
+
+def check_adapter(settings: Settings, folder: Path) -> None:
+    """Refuse an adapter that was not trained on this run's base, or that is damaged.
+
+    Raises:
+        UserError: It was not, or it is.
+    """
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    _weights_of(folder)
+    named = str(config.get("base_model_name_or_path") or "")
+    theirs = Path(named).expanduser() if not named.startswith("../") else folder / named
+    ours = str(run_base(settings))
+    if named and not _same_base(str(theirs), ours):
+        raise UserError(
+            "an adapter of evaluate.policies was trained on another base",
+            got=f"{folder}: {named}; this run's base is {ours}",
+            remedy="evaluate it with the --config (and --run.name) of the run that trained it",
+        )
+    wrong = _misfit(AutoConfig.from_pretrained(ours), folder)
+    if wrong:
+        raise UserError(
+            "an adapter of evaluate.policies does not fit this run's base",
+            got=f"{folder}: {wrong}",
+            remedy="name one that was trained on it, with the adapter_config.json saved beside it",
+        )
+
+
+def run_base(settings: Settings) -> str:
+    """Return the folder or hub id of the base that the run's adapters act on."""
+    if settings.model.kind == "tiny":
+        return str(stage_dir(settings, "sft").path / "model")
+    return base_source(settings)
+
+
+def identity(source: str) -> str:
+    """Return what tells a model's weights from others: of a hub id the name, with its commit."""
+    if cached := _SNAPSHOT.search(source):
+        owner, name, commit = cached.groups()
+        return f"{owner}/{name}@{commit}"
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    weights = [p for pattern in ("*.safetensors", "*.bin") for p in sorted(folder.glob(pattern))]
+    return _sha256(folder / "config.json", *weights)
+
+
+def _same_base(theirs: str, ours: str) -> bool:
+    """Tell whether two sources are one base; one that is no longer there is left to the shapes."""
+    if Path(theirs).is_dir() and Path(ours).is_dir():
+        if Path(theirs).resolve() == Path(ours).resolve():
+            return True
+        return not missing_weights(Path(theirs)) and identity(theirs) == identity(ours)
+    names = [_hub_name(source) for source in (theirs, ours)]
+    return None in names or names[0] == names[1]
+
+
+def _hub_name(source: str) -> str | None:
+    if cached := _SNAPSHOT.search(source):
+        return f"{cached[1]}/{cached[2]}"
+    return source if _HUB_ID.fullmatch(source) and not Path(source).parent.is_dir() else None
+
+
+def _base_identity(settings: Settings) -> str:
+    return identity(run_base(settings))
+
+
+def _digest_of_the_run(settings: Settings, policy: str) -> str:
+    if policy != "base":
+        return str(stage_dir(settings, "sft" if policy == "sft" else "grpo").digest())
+    if settings.model.kind == "tiny":  # random weights
+        return f"random {settings.model.tiny} {settings.run.seed}"
+    return _base_identity(settings)
+
+
+def _weights_of(folder: Path) -> Path:
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        shards = "; DeepSpeed's shards are none" if list(folder.glob("global_step*")) else ""
+        raise UserError(
+            "an adapter of evaluate.policies has no weights",
+            got=f"no {path}{shards}",
+            remedy="name a folder that holds adapter_model.safetensors too",
+        )
+    return path
+
+
+def _with_base(settings: Settings, place: str, folder: Path) -> Settings:
+    """Return the settings with another base: a folder, a fetched model, or a hub id."""
+    if folder.is_dir():
+        place = str(folder.resolve())
+    elif "/" in place and (not _HUB_ID.fullmatch(place) or folder.parent.is_dir()):
+        raise UserError(
+            "evaluate.policies names a folder that is not there", got=place, remedy=_near(folder)
+        )
+    return settings.model_copy(
+        update={"model": settings.model.model_copy(update={"base": place})},
+    )
+
+
+def _near(folder: Path) -> str:
+    """Return what to name instead: an adapter or a model below the folder, or beside it.
+
+    Nothing deeper is looked at, lest a typing error reads a whole disk.
+    """
+    there = folder if folder.is_dir() else folder.absolute().parent
+    depths = range(_MAX_DEPTH) if there.parent != there else ()
+    for name in ("adapter_config.json", "config.json"):
+        for depth in depths:
+            if near := sorted(there.glob(f"{'*/' * depth}{name}")):
+                return f"name the folder itself, such as {near[0].parent}"
+    return f"name a folder with adapter_config.json or config.json; {COMMANDS['grpo']} makes one"
+
+
+def _misfit(config: Any, folder: Path) -> str:
+    """Return the first tensor that base and adapter_config.json do not call for; '' if all fit."""
+    peft = PeftConfig.from_pretrained(str(folder))
+    peft.inference_mode = True
+    try:
+        with torch.device("meta"):
+            model = get_peft_model(AutoModelForCausalLM.from_config(config), peft)
+    except ValueError as error:  # target modules that the base does not have
+        return str(error).partition("\n")[0]
+    wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
+    with safe_open(_weights_of(folder), "pt") as file:
+        found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return _first_difference(wanted, found)
+
+
+def _first_difference(wanted: Mapping[str, list[int]], found: Mapping[str, list[int]]) -> str:
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            return f"{name} is {found.get(name, 'missing')}, not {wanted.get(name, 'there')}"
+    return ""
+
+
+def _check_vocabulary(settings: Settings, source: str, *, now: datetime) -> None:
+    size = AutoConfig.from_pretrained(source).vocab_size
+    tokens = len(_own_tokenizer(settings, source, now=now))
+    if tokens > size:
+        raise UserError(
+            "a model of evaluate.policies has fewer tokens than its prompts",
+            got=f"{source}: {size} in the model, {tokens} in the tokenizer",
+            remedy="put the tokenizer that it was trained with into its folder",
+        )
+
+
+def _own_tokenizer(settings: Settings, source: str, *, now: datetime) -> PreTrainedTokenizerFast:
+    """Return a model's tokenizer; the run's where a folder holds none, or one of the same tokens.
+
+    The latter because Transformers splits words otherwise than the tiny model's file says where
+    that lies beside a Qwen2 config (`train/export/export.py`).
+    """
+    ours = saved_tokenizer(settings)
+    if ours and Path(source).is_dir() and not (Path(source) / "tokenizer.json").is_file():
+        return ours
+    own = new_tokenizer(settings, now=now)
+    return ours if ours and ours.get_vocab() == own.get_vocab() else own
+
+
+def _sha256(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()

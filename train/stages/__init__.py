@@ -1,0 +1,1 @@
+"""A stage's folder, log, progress and end; no torch."""
