@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tightrope_cli.main import VERBS
+from tightrope_cli.main import MODULES, VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = [sys.executable, "-c", "import sys; from tightrope_cli.main import main; sys.exit(main())"]
@@ -47,7 +48,7 @@ def test_help_takes_under_a_second_of_cpu_without_torch(line: str) -> None:
 def test_every_verb_is_a_file_and_listed() -> None:
     shown = run("--help").stdout
     for verb in VERBS:
-        assert (ROOT / "scripts" / f"{verb}.py").is_file()
+        assert find_spec(f"tightrope_cli.{MODULES.get(verb, verb)}") is not None
         assert f"  {verb} " in shown
 
 
