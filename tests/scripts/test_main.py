@@ -12,7 +12,7 @@ from tightrope_cli.main import MODULES, VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = [sys.executable, "-c", "import sys; from tightrope_cli.main import main; sys.exit(main())"]
-MODULES = """
+LOADED = """
 import atexit, sys
 atexit.register(lambda: sys.stderr.write(f"torch {'torch' in sys.modules}"))
 from tightrope_cli.main import main
@@ -32,7 +32,7 @@ def cpu_seconds_of_children() -> float:
 @pytest.mark.parametrize("line", ["--help", *(f"{verb} --help" for verb in VERBS)])
 def test_help_takes_under_a_second_of_cpu_without_torch(line: str) -> None:
     shown = subprocess.run(
-        [sys.executable, "-c", MODULES, *line.split()], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", LOADED, *line.split()], cwd=ROOT, capture_output=True, text=True
     )
     assert shown.stderr == "torch False"
     assert "usage: tightrope" in shown.stdout
