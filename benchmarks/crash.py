@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs import jsonl
+from envs import files
 
 ROOT = Path(__file__).resolve().parents[1]
 DETERMINISTIC = "--run.deterministic=true"
@@ -93,7 +93,7 @@ def num_steps_since(place: Place, name: str, began: float) -> int:
     path = place.grpo(name) / "metrics.jsonl"
     if not path.exists() or path.stat().st_mtime < began:
         return 0
-    rows = jsonl.read_lines(path)
+    rows = files.read_lines(path)
     new = place.grpo(name) / "episodes" / f"step_{len(rows):05d}.jsonl"
     return len(rows) if new.exists() and new.stat().st_mtime >= began else 0
 
@@ -152,7 +152,7 @@ def last_checkpoint(place: Place, name: str) -> int:
 
 def read_rows(place: Place, name: str) -> list[dict[str, float]]:
     """Read the metrics."""
-    return jsonl.read_rows(place.grpo(name) / "metrics.jsonl")
+    return files.read_rows(place.grpo(name) / "metrics.jsonl")
 
 
 def differences(place: Place, first: str, second: str) -> list[str]:
@@ -195,7 +195,7 @@ def losses(place: Place, name: str, *, episodes_per_step: int) -> list[str]:
     paths = sorted((place.grpo(name) / "episodes").glob("step_*.jsonl"))
     keys = []
     for path in paths:
-        episodes = jsonl.read_rows(path)
+        episodes = files.read_rows(path)
         keys += [(episode["group_id"], episode["sample_index"]) for episode in episodes]
     if len(keys) != len(set(keys)) or len(keys) != place.num_steps * episodes_per_step:
         found.append(f"{len(keys)} episodes, {len(set(keys))} distinct")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import UserError
-from envs.jsonl import read_records, read_rows
+from envs.files import read_records, read_rows
 from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
 from rewards.seeds import share_of_the_way_over_seeds

@@ -183,7 +183,7 @@ def rows_dataset(demos: "StageDir") -> Any:
 
 def read_demonstrations(demos: "StageDir") -> "list[Episode]":
     """Read the solved demonstrations of the demos stage."""
-    from envs.jsonl import read_records
+    from envs.files import read_records
     from envs.records import Episode
 
     return read_records(demos.path / "demonstrations.jsonl", Episode)

@@ -16,7 +16,6 @@ Not covered: code aimed at this very pytest grader that also passes the screen c
 and code that reads the tests can know what they expect; `benchmarks/attacks.py` counts both.
 """
 
-import hashlib
 import json
 import random
 import threading
@@ -27,6 +26,7 @@ from types import TracebackType
 from typing import Protocol
 
 from envs.errors import InfrastructureError
+from envs.files import hash_text
 from envs.grading.bwrap_runner import SecondRunner
 from envs.grading.static_screen import added_suspects
 from envs.grading.test_suite import SuiteRun, run_suite
@@ -364,7 +364,7 @@ def _cut(text: str, limit: int) -> str:
 def _draw(task_id: str, editable: Files) -> float:
     """Return a number in [0, 1) that only depends on what was submitted."""
     text = json.dumps([task_id, sorted(editable.items())])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+    return int(hash_text(text)[:12], 16) / 2**48
 
 
 def _rate(ids: Sequence[str], passed: Collection[str], *, if_none: float) -> float:

@@ -8,7 +8,6 @@ compiler. Then its suite runs (`envs/projects/admission.py`).
 Not covered: sdists that are not tar.gz, suites that need more than pytest and pure-Python wheels.
 """
 
-import hashlib
 import json
 import re
 import tarfile
@@ -17,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.files import hash_file, hash_text, write_whole
 from envs.plain_text import representable
 from envs.projects.admission import Exclusions, admit, refusal
 from envs.projects.layout import MAX_TREE_BYTES, find_layout
@@ -67,10 +67,10 @@ def add(
         version=sdist.name.removesuffix(".tar.gz").rpartition("-")[2],
         split=split,
         sdist=sdist.name,
-        sha256=hashlib.sha256(sdist.read_bytes()).hexdigest(),
+        sha256=hash_file(sdist),
         licence=licence,
         licence_file=licence_file,
-        licence_sha256=hashlib.sha256(members[licence_file]).hexdigest(),
+        licence_sha256=hash_text(members[licence_file]),
         roots=(),
         mutated=(),
         requirements=pin_wheels(requires, cache_dir=cache_dir) if requires else (),
@@ -143,11 +143,9 @@ def _licence(name: str, members: Mapping[str, bytes]) -> tuple[str, str]:
 
 
 def _write_lock(lock: Path, entries: Sequence[Project]) -> None:
-    """Write the lock file whole or not at all; defaults are left out."""
+    """Write the lock file; defaults are left out."""
     text = {
         entry.name: entry.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
         for entry in entries
     }
-    fresh = lock.with_name(f"{lock.name}.new")
-    fresh.write_text(json.dumps(text, indent=2) + "\n", "utf-8")
-    fresh.replace(lock)
+    write_whole(lock, json.dumps(text, indent=2) + "\n")

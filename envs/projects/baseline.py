@@ -5,15 +5,14 @@ runs, and kept in the cache: five runs that must agree, one that is timed, and t
 """
 
 import functools
-import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envs.errors import InfrastructureError
+from envs.files import hash_text, write_whole
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.projects.lock_file import Project
 from envs.projects.stable_tests import SUITE_LIMIT_S, green_tests
@@ -56,7 +55,7 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
     interpreter = interpreter_of(project.runtime, cache_dir=cache_dir)
     made_by = [*interpreter.versions, code_sha(), content_sha(files)]
     named = json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)])
-    key = hashlib.sha256(named.encode()).hexdigest()
+    key = hash_text(named)
     known = _read(path)
     if known.get("key") != key:
         try:
@@ -66,7 +65,7 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
                 project, files, server, interpreter
             )  # all of it: five runs must agree
         if known.pop("in_time"):
-            _write(path, {"key": key, **known})
+            write_whole(path, json.dumps({"key": key, **known}))
     green = tuple(known["green"])
     reach = Reach(files, paths=project.mutated, green=green, traces=known["traces"])
     return Baseline(green, known["cpu_s"], reach)
@@ -115,12 +114,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, known: Mapping[str, Any]) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        draft.write_text(json.dumps(known), "utf-8")
-        draft.replace(path)

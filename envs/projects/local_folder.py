@@ -10,13 +10,13 @@ Not covered: compiled extensions, pytest plugins and a pytest configuration of t
 suites that need the network or files that are not text.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from envs.errors import UserError
+from envs.files import hash_text
 from envs.plain_text import representable
 from envs.projects.admission import Exclusions, admit
 from envs.projects.layout import MAX_DATA_BYTES, MAX_TREE_BYTES, find_layout
@@ -86,7 +86,7 @@ def open_local(
     )
     tree = content_sha(files)
     made_of = os.fsencode(" ".join([str(folder), tree, *versions]))
-    known_by = hashlib.sha256(made_of).hexdigest()[:12]
+    known_by = hash_text(made_of)[:12]
     return entry.model_copy(update={"version": known_by, "sha256": tree}), files
 
 

@@ -6,7 +6,6 @@ it would before an installation. Nothing of a project is installed; its code and
 sandbox only.
 """
 
-import hashlib
 import logging
 import tarfile
 import tempfile
@@ -17,6 +16,7 @@ from typing import Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
+from envs.files import hash_file, hash_text
 from envs.plain_text import representable
 from envs.records import Record, Runtime, Split
 from envs.sandbox.pip import run_pip
@@ -99,7 +99,7 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
         UserError: pip cannot get it, or what it got has another sha256.
     """
     path = cache_dir / "sdists" / project.sdist
-    if path.is_file() and _sha_of(path) == project.sha256:
+    if path.is_file() and hash_file(path) == project.sha256:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -109,7 +109,7 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
         command = ["download", "--no-deps", "--no-binary", project.name, "--require-hashes"]
         failure = run_pip([*command, "-r", str(wanted), "--dest", folder])
         got = Path(folder) / project.sdist
-        if failure or not got.is_file() or _sha_of(got) != project.sha256:
+        if failure or not got.is_file() or hash_file(got) != project.sha256:
             raise UserError(
                 f"cannot download {pin}",
                 got=failure or "no such file",
@@ -140,7 +140,7 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
                 licence = data.read()
             elif path.split("/")[0] in project.roots and path.endswith((".py", *project.data)):
                 found[path] = data.read()
-    if hashlib.sha256(licence).hexdigest() != project.licence_sha256:
+    if hash_text(licence) != project.licence_sha256:
         raise UserError(
             f"the licence of {project.name} is not the recorded one",
             got=project.licence_file,
@@ -181,7 +181,3 @@ def text_of(data: bytes) -> str | None:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-
-
-def _sha_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

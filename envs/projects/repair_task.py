@@ -7,7 +7,6 @@ of an earlier split is left alone.
 """
 
 import ast
-import hashlib
 import math
 import random
 import re
@@ -18,6 +17,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from envs.errors import InfrastructureError
+from envs.files import hash_text
 from envs.mutation.bug import Bug
 from envs.mutation.operators import Mutation, functions, sites
 from envs.mutation.patches import gold_edits, gold_patch
@@ -155,7 +155,7 @@ def assemble(
         shown: The one of their functions that becomes visible.
         files: The unchanged tree.
     """
-    task_id = "t_" + hashlib.sha256(_name(bug, project, files).encode()).hexdigest()[:12]
+    task_id = "t_" + hash_text(_name(bug, project, files))[:12]
     visible = tuple(test for test in suite.green if function_of(test) == shown)
     workspace = visible_tree(files, shown) | bug.apply(files)
     mended = workspace | {path: files[path] for path in bug.paths}

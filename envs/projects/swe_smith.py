@@ -9,11 +9,11 @@ Not covered: bugs that add or remove files, and repositories whose tests need pa
 sandbox lacks; their instances are rejected with the reason.
 """
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from envs.files import hash_text
 from envs.grading.graders import PytestGrader
 from envs.grading.test_suite import is_test_file, run_suite
 from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
@@ -140,7 +140,7 @@ class _Import:
         edits = gold_edits(workspace, gold)
         if apply_edits(workspace, edits) != gold:
             raise _RejectError("its reverse is no replacement of lines (odd line ends)")
-        task_id = "t_" + hashlib.sha256(name.encode()).hexdigest()[:12]
+        task_id = "t_" + hash_text(name)[:12]
         public = RepairTask(
             id=task_id,
             project=self.instance.repo.rpartition("/")[2],

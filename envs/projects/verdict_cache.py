@@ -6,7 +6,6 @@ one tree, one list of green tests, one Python, one pytest and one state of the c
 an older grader has checked is checked again.
 """
 
-import hashlib
 import json
 import platform
 import threading
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from envs.jsonl import read_lines
+from envs.files import hash_text, read_lines
 from envs.mutation.bug import Bug
 from envs.projects.baseline import code_sha
 from envs.projects.repair_task import GENERATOR
@@ -77,5 +76,4 @@ class Verdicts:
             self._known[key] = verdict
 
     def _key(self, bug: Bug) -> str:
-        text = self._base + json.dumps(bug.apply(self._files))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hash_text(self._base + json.dumps(bug.apply(self._files)))

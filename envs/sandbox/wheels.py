@@ -7,13 +7,13 @@ The folder is written once, whole or not at all, and then only read; pip checks 
 Nothing of a wheel is executed by its installation.
 """
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.files import hash_file, hash_text
 from envs.sandbox.pip import run_pip
 
 # Wheels that run on any machine.
@@ -41,7 +41,7 @@ def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
         UserError: pip cannot get one, or what it got has another sha256.
     """
     text = "\n".join(sorted(pins)) + "\n"
-    folder = cache_dir / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:24]
+    folder = cache_dir / "wheels" / hash_text(text)[:24]
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
 
 def _pin(wheel: Path) -> str:
     name, version = wheel.name.split("-")[:2]
-    return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    return f"{name}=={version} --hash=sha256:{hash_file(wheel)}"
 
 
 def _pip(arguments: Sequence[str], wanted: Sequence[str]) -> None:

@@ -9,11 +9,11 @@ visible cases.
         print(built.public.statement)
 """
 
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from envs.files import hash_text
 from envs.mutation.patches import gold_edits, gold_patch
 from envs.records import Difficulty, HiddenTask, IoCase, Provenance, RepairTask, Span, Split
 from envs.sandbox.encoding import encode_value
@@ -108,7 +108,7 @@ def generate_one(
         functions,
         broken,
         _draw_cases(rng, functions, broken, num_hidden=settings.num_hidden),
-        task_id="t_" + hashlib.sha256(name.encode()).hexdigest()[:12],
+        task_id="t_" + hash_text(name)[:12],
         split=split,
         seed=seed,
     )

@@ -14,7 +14,6 @@ Nothing that depends on the clock is written, so the same seed gives the same by
 exception is the manifest's `journal`, which lists what was rejected for its time.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -26,7 +25,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from envs.errors import UserError
-from envs.jsonl import joined_records, read_records
+from envs.files import hash_file, hash_text, join_records, read_records
 from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
 from envs.tasks.dataset_card import card, split_file
 
@@ -64,7 +63,7 @@ class BuiltTask:
 
 def content_sha(files: Mapping[str, str]) -> str:
     """Return the name of a tree {path: text}: sha256 of its canonical JSON."""
-    return _sha(_canonical(files))
+    return hash_text(_canonical(files))
 
 
 class TaskStore:
@@ -108,7 +107,7 @@ class TaskStore:
         """
         manifest = _read_manifest(folder / "manifest.json")
         for name, sha in manifest.files.items():
-            if not (folder / name).is_file() or _sha((folder / name).read_bytes()) != sha:
+            if not (folder / name).is_file() or hash_file(folder / name) != sha:
                 raise UserError(
                     "a file of the task set is damaged or missing",
                     got=str(folder / name),
@@ -241,7 +240,7 @@ def _write_draft(
     text = card(source=manifest.source, seed=manifest.seed, licence=manifest.licence, counts=counts)
     contents = {
         "README.md": text.encode("utf-8"),
-        "private/hidden.jsonl": joined_records(hidden for _, hidden in tasks).encode("utf-8"),
+        "private/hidden.jsonl": join_records(hidden for _, hidden in tasks).encode("utf-8"),
         **_tree_files(tests, place="private/tests", texts="private/files"),
         **_tree_files(workspaces, place="workspaces", texts="files"),
     }
@@ -249,7 +248,7 @@ def _write_draft(
         if name.removeprefix("private/") in contents:
             del contents[name]  # agents may read it, so it is kept once, where they may
     for split in SPLITS:
-        text = joined_records(task for task, _ in tasks if task.split == split)
+        text = join_records(task for task, _ in tasks if task.split == split)
         contents[split_file(split)] = text.encode("utf-8")
     (draft / "private").mkdir(mode=0o700)
     for place in ("workspaces", "files", "private/tests", "private/files"):
@@ -259,7 +258,7 @@ def _write_draft(
     whole = manifest.model_copy(
         update={
             "counts": dict(counts),
-            "files": {name: _sha(contents[name]) for name in sorted(contents)},
+            "files": {name: hash_text(contents[name]) for name in sorted(contents)},
         }
     )
     (draft / "manifest.json").write_text(whole.model_dump_json(indent=1) + "\n", "utf-8")
@@ -282,7 +281,7 @@ def _tree_files(
     contents = {}
     for sha, tree in trees.items():
         encoded = {path: text.encode("utf-8") for path, text in tree.items()}
-        named = {path: _sha(data) for path, data in encoded.items()}
+        named = {path: hash_text(data) for path, data in encoded.items()}
         contents[f"{place}/{sha}.json"] = _canonical(named)
         contents |= {f"{texts}/{named[path]}": data for path, data in encoded.items()}
     return contents
@@ -300,10 +299,6 @@ def _swap_in(draft: Path, folder: Path) -> None:
 
 def _canonical(files: Mapping[str, str]) -> bytes:
     return json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _read_manifest(path: Path) -> Manifest:

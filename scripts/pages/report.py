@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from envs.errors import UserError
-from envs.jsonl import read_records, read_rows
+from envs.files import read_records, read_rows, write_whole
 from envs.records import Episode
 from rewards.intervals import Estimate, share_of_the_way
 from rewards.metrics import compare
@@ -89,10 +89,7 @@ def build_report(run_dir: Path, out: Path, *, decode: Decode | None = None) -> P
     html = pages.get_template("report.html.j2").render(
         page_context(run_dir, decode=decode or _find_decoder(run_dir))
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.part")
-    draft.write_text(html, encoding="utf-8")
-    draft.replace(out)
+    write_whole(out, html)
     return out
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from envs.environment import Environment, Identity, Limits
+from envs.files import read_records
 from envs.grading.graders import make_grader
-from envs.jsonl import read_records
 from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
 from envs.plain_text import representable
 from envs.policies import call

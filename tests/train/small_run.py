@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from envs.files import write_whole
 from tests.envs.test_context import WIDE
 from tests.envs.world import TOKENIZER, play
 from train.config.load import load_settings
 from train.config.settings import Settings
 from train.models.model import add_adapter, load_tokenizer, random_tiny, run_tokenizer
 from train.models.tiny_tokenizer import save_tiny_tokenizer
-from train.stages.run_dir import open_stage, stage_dir, write_whole
+from train.stages.run_dir import open_stage, stage_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "smoke.yaml"

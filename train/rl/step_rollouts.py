@@ -5,7 +5,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
-from envs.jsonl import read_records
+from envs.files import read_records
 from envs.records import Episode, Score
 from rewards.advantages import CAP_MEMORY, RunningCap, score_group
 from rewards.cost import sampled_tokens

@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
-from envs.jsonl import read_records
+from envs.files import read_records, write_whole
 from envs.policies import draw_habits
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
@@ -31,7 +31,7 @@ from train.rollouts.engine import Engine, engine_for
 from train.rollouts.policy_places import Place, acting_model, find_place
 from train.rollouts.runner import Arena, Request, group_requests, model_policy
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, tasks_dir, write_whole
+from train.stages.run_dir import StageDir, tasks_dir
 
 Sampling = Literal["temperature 1", "greedy", "scripted"]
 

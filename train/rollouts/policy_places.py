@@ -5,7 +5,6 @@ run's base, on which it must have been trained. A model (a folder with config.js
 fetched one, a hub id) acts alone; where its vocabulary is another one, with its own tokenizer.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from envs.errors import UserError
+from envs.files import hash_files
 from train.config.policy_names import Entry
 from train.config.settings import Settings
 from train.models.hub import missing_weights
@@ -29,7 +29,6 @@ from train.stages.run_dir import COMMANDS, stage_dir
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]+)")
-_CHUNK_BYTES = 1 << 24
 _MAX_DEPTH = 4  # folders below a run's, down to grpo/checkpoints/checkpoint-40
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SafetensorError)
 
@@ -84,7 +83,7 @@ def _place_of(settings: Settings, entry: Entry, *, now: datetime) -> Place:
     folder = Path(entry.policy).expanduser()
     if (folder / "adapter_config.json").is_file():
         check_adapter(settings, folder)
-        digest = _sha256(folder / "adapter_config.json", _weights_of(folder))
+        digest = _hash(folder / "adapter_config.json", _weights_of(folder))
         return Place("adapter", folder, settings, f"{digest} on {_base_identity(settings)}")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UserError(
@@ -153,7 +152,7 @@ def identity(source: str) -> str:
     if not folder.is_dir():
         return source
     weights = [p for pattern in ("*.safetensors", "*.bin") for p in sorted(folder.glob(pattern))]
-    return _sha256(folder / "config.json", *weights)
+    return _hash(folder / "config.json", *weights)
 
 
 def _same_base(theirs: str, ours: str) -> bool:
@@ -269,11 +268,5 @@ def _own_tokenizer(settings: Settings, source: str, *, now: datetime) -> PreTrai
     return ours if ours and ours.get_vocab() == own.get_vocab() else own
 
 
-def _sha256(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name}\0".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    return digest.hexdigest()
+def _hash(*paths: Path) -> str:
+    return hash_files({path.name: path for path in paths})

@@ -6,7 +6,6 @@ reward.
 """
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import torch
 from envs.environment import Environment, Identity, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import InfrastructureError
+from envs.files import hash_text
 from envs.policies import Habits, ScriptedPolicy, make_script
 from envs.prompts import system_prompt
 from envs.records import (
@@ -262,8 +262,7 @@ def model_policy(engine: Engine) -> Callable[[Request], Policy]:
 
 def draw_seed(*parts: object) -> int:
     """Return a 63-bit seed that depends on all parts, such as (run seed, step, task, sample)."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int(hash_text("/".join(map(str, parts)))[:16], 16) >> 1
 
 
 def draw_window(settings: Settings, *parts: object) -> int:

@@ -12,7 +12,6 @@ Only the main process of a distributed run writes; the others pass `is_main=Fals
 nothing. Tasks and fetched models are shared between runs and live in `run.cache`.
 """
 
-import hashlib
 import json
 import platform
 import shutil
@@ -25,7 +24,15 @@ from typing import Any, Literal
 import yaml
 
 from envs.errors import UserError
-from envs.jsonl import append_row, joined, json_text, read_rows
+from envs.files import (
+    append_row,
+    hash_files,
+    hash_text,
+    join_lines,
+    read_rows,
+    to_json,
+    write_whole,
+)
 from train.config.settings import Settings
 from train.stages.output import say
 
@@ -114,7 +121,7 @@ class StageDir:
         """Write one JSON text per line; the file appears under its name only when it is whole."""
         path = self.episode_file(name)
         if self.is_main:
-            write_whole(path, joined(lines))
+            write_whole(path, join_lines(lines))
         return path
 
     def rewind(self, step: int) -> None:
@@ -123,7 +130,7 @@ class StageDir:
             return
         rows = [row for row in self.read_metrics() if row.get("step", 0) <= step]
         if self.metrics.exists():
-            write_whole(self.metrics, joined(map(json_text, rows)))
+            write_whole(self.metrics, join_lines(map(to_json, rows)))
         for path in self.episodes.glob("step_*.jsonl"):
             if int(path.stem.removeprefix("step_")) > step:
                 path.unlink()
@@ -137,7 +144,7 @@ class StageDir:
         """Write the `done` marker: `facts` about the result, and a digest of the file or folder."""
         if self.is_main:
             facts = {**facts, "output_sha256": _digest(output)}
-            write_whole(self.done, json_text(facts, indent=2) + "\n")
+            write_whole(self.done, to_json(facts, indent=2) + "\n")
 
     def digest(self) -> str | None:
         """Return what tells this finished stage from one made anew; None if unfinished."""
@@ -204,8 +211,8 @@ def open_stage(
     digests = {each.stage: each.digest() for each in inputs}
     found.path.mkdir(parents=True, exist_ok=True)
     write_whole(found.config, dump_settings(settings))
-    write_whole(found.path / "inputs.json", json_text(digests, indent=2) + "\n")
-    write_whole(found.path / "environment.json", json_text(environment(settings), indent=2) + "\n")
+    write_whole(found.path / "inputs.json", to_json(digests, indent=2) + "\n")
+    write_whole(found.path / "environment.json", to_json(environment(settings), indent=2) + "\n")
     return found
 
 
@@ -299,7 +306,7 @@ def tasks_dir(settings: Settings) -> Path:
     if settings.tasks.dir is not None:
         return Path(settings.tasks.dir)
     section = settings.tasks.model_dump(mode="json", exclude={"dir", "difficulty"})
-    digest = hashlib.sha256(json_text(section).encode()).hexdigest()[:12]
+    digest = hash_text(to_json(section))[:12]
     source = settings.tasks.source.replace(":", ".")
     return cache_dir(settings) / "tasks" / f"{source}-{digest}"
 
@@ -344,22 +351,10 @@ def environment(settings: Settings) -> dict[str, Any]:
     }
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` beside `path`, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-
-
 def _digest(path: Path) -> str:
     """Return the sha256 of a file, or of all files below a folder with their names."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0".encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return hash_files({str(file.relative_to(path)): file for file in files if file.is_file()})
 
 
 def _delete(found: StageDir) -> None:

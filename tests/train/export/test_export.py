@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from envs.errors import UserError
+from envs.files import write_whole
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
 from tightrope_cli.export import main
 from train.config.settings import Settings
@@ -20,7 +21,7 @@ from train.export.model_card import evaluation_table, serve_line, write_card
 from train.export.reload import PROBE, compare_adapter, compare_merged, probe_logits, read_back
 from train.models.model import load_tokenizer, run_tokenizer
 from train.stages.ending import run_main
-from train.stages.run_dir import open_stage, stage_dir, write_whole
+from train.stages.run_dir import open_stage, stage_dir
 
 ROW = {
     "name": "grpo",

@@ -1,10 +1,13 @@
-"""JSONL: one JSON text a line, cut at LF alone; every file of lines is written and read here.
+"""Files that are whole: JSONL, atomic writes and sha256, each in one way for the whole house.
 
-JSON may hold U+2028, U+0085 and form feeds as they are, at which `str.splitlines` would cut.
+JSONL is one JSON text a line, cut at LF alone: JSON may hold U+2028, U+0085 and form feeds as they
+are, at which `str.splitlines` would cut.
 """
 
+import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,27 +17,27 @@ from pydantic import BaseModel
 _R = TypeVar("_R", bound=BaseModel)
 
 
-def json_text(data: Any, *, indent: int | None = None) -> str:
+def to_json(data: Any, *, indent: int | None = None) -> str:
     """Return data as JSON in ASCII; a number that is not finite becomes null."""
     return json.dumps(_finite(data), allow_nan=False, sort_keys=indent is not None, indent=indent)
 
 
-def joined(lines: Iterable[str]) -> str:
+def join_lines(lines: Iterable[str]) -> str:
     """Return the text of a file that holds one JSON text a line."""
     found = list(lines)
     assert not any("\n" in line for line in found), "JSON on one line holds no line feed"
     return "".join(f"{line}\n" for line in found)
 
 
-def joined_records(records: Iterable[BaseModel]) -> str:
+def join_records(records: Iterable[BaseModel]) -> str:
     """Return the text of a file that holds one record a line."""
-    return joined(record.model_dump_json() for record in records)
+    return join_lines(record.model_dump_json() for record in records)
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append one object."""
     with path.open("ab") as file:
-        file.write(f"{json_text(row)}\n".encode())
+        file.write(f"{to_json(row)}\n".encode())
 
 
 def read_lines(path: Path) -> list[bytes]:
@@ -55,6 +58,39 @@ def read_records(path: Path, kind: type[_R]) -> list[_R]:
     """
     lines = path.read_bytes().split(b"\n")
     return [kind.model_validate_json(line) for line in lines if line.strip()]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` beside `path`, then rename: a reader never sees half a file.
+
+    The draft has a name of its own, so that several processes may write the same file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+
+
+def hash_text(text: str | bytes) -> str:
+    """Return the sha256 of a text (in UTF-8) or of bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(named: Mapping[str, Path]) -> str:
+    """Return the sha256 of several files and of their names, in the order given."""
+    digest = hashlib.sha256()
+    for name, path in named.items():
+        digest.update(f"{name}\0".encode())
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)  # goes on with what there is
+    return digest.hexdigest()
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
-"""Lines of JSON are read back as written, whatever they hold and wherever a kill cut."""
+"""Lines of JSON are read back as written, wherever a kill cut; files are replaced whole or not."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envs import jsonl
+from envs import files
 from envs.records import Compacted, Noted
 from train.stages.run_dir import StageDir
 
@@ -23,14 +24,14 @@ def test_rows_come_back_and_a_cut_costs_the_last_one(tmp_path: Path, rows, data)
     path = tmp_path / "rows.jsonl"
     path.unlink(missing_ok=True)
     for row in rows:
-        jsonl.append_row(path, row)
-    found = jsonl.read_rows(path)
-    assert found == [json.loads(jsonl.json_text(row)) for row in rows]
+        files.append_row(path, row)
+    found = files.read_rows(path)
+    assert found == [json.loads(files.to_json(row)) for row in rows]
     assert [row.keys() for row in found] == [row.keys() for row in rows]
     if rows:
         whole = path.read_bytes()
         path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-        assert jsonl.read_rows(path) == found[: path.read_bytes().count(b"\n")]
+        assert files.read_rows(path) == found[: path.read_bytes().count(b"\n")]
 
 
 @IN_FOLDER
@@ -39,8 +40,8 @@ def test_records_come_back_one_a_line(tmp_path: Path, records) -> None:
     stage = StageDir(tmp_path, "grpo")
     path = stage.write_episodes(1, (record.model_dump_json() for record in records))
     assert path.read_bytes().count(b"\n") == len(records)
-    assert path.read_text("utf-8") == jsonl.joined_records(records)
-    assert jsonl.read_records(path, Compacted) == records
+    assert path.read_text("utf-8") == files.join_records(records)
+    assert files.read_records(path, Compacted) == records
 
 
 def test_a_file_that_another_program_saved_is_read_too(tmp_path: Path) -> None:
@@ -48,13 +49,33 @@ def test_a_file_that_another_program_saved_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     line = note.model_dump_json()
     path.write_bytes(f"{line}\r\n\r\n{line}".encode())  # blank line, CRLF, no line end
-    assert jsonl.read_records(path, Noted) == [note, note]
+    assert files.read_records(path, Noted) == [note, note]
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
-    assert jsonl.json_text({"a": math.nan, "b": [math.inf, 1.0]}) == '{"a": null, "b": [null, 1.0]}'
+    assert files.to_json({"a": math.nan, "b": [math.inf, 1.0]}) == '{"a": null, "b": [null, 1.0]}'
 
 
 def test_a_line_with_a_line_feed_is_refused() -> None:
     with pytest.raises(AssertionError, match="line feed"):
-        jsonl.joined(["{}\n{}"])
+        files.join_lines(["{}\n{}"])
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "x.txt"
+    files.write_whole(path, "one\n")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_whole(path, "two\n\ud800")
+    assert path.read_bytes() == b"one\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_digests_are_sha256_of_content_and_of_names(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes("\u00e4".encode())
+    two.write_bytes(b"b" * 300_000)
+    plain = hashlib.sha256(one.read_bytes()).hexdigest()
+    assert files.hash_text("\u00e4") == files.hash_file(one) == plain
+    named = b"x/one\0" + one.read_bytes() + b"two\0" + two.read_bytes()
+    found = files.hash_files({"x/one": one, "two": two})
+    assert found == hashlib.sha256(named).hexdigest()
