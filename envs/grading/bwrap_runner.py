@@ -38,7 +38,9 @@ from envs.source_text import file_bytes
 Files = dict[str, str]
 
 START_S = 20.0  # seconds for interpreter and pytest to load on a busy machine
-PATIENCE = 3  # wall seconds for each second that it may compute; more is no fault of the suite
+TIMEOUT_FACTOR = (
+    3  # wall seconds for each second that it may compute; more is no fault of the suite
+)
 LOOKS = 10  # at how long it has slept, while it sleeps for as long as it may
 READY = "ready\n"
 SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
@@ -340,7 +342,7 @@ def _collect(process: "subprocess.Popen[bytes]", *, limit_s: float) -> ColdRun:
     poller = select.poll()
     poller.register(process.stdout, select.POLLIN)
     output, status, every_s = b"", None, limit_s / LOOKS
-    deadline = time.monotonic() + PATIENCE * limit_s
+    deadline = time.monotonic() + TIMEOUT_FACTOR * limit_s
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     clock = SleepClock(proc, process.pid, every_s=every_s, now=time.monotonic())
     with process.stdout:

@@ -18,11 +18,9 @@ and code that reads the tests can know what they expect; `benchmarks/attacks.py`
 
 import json
 import random
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from envs.errors import InfrastructureError
@@ -36,7 +34,8 @@ from envs.sandbox.encoding import encode_value as encode_value
 from envs.sandbox.encoding import is_equal
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.interpreter import Interpreter, interpreter_of
-from envs.sandbox.levels import Layers, Preload, probe
+from envs.sandbox.levels import Layers, probe
+from envs.sandbox.server_pool import ServerPool
 from envs.source_text import text_lines
 
 VISIBLE_LIMIT_S = 10.0  # seconds that one run of the visible tests may compute, or sleep
@@ -217,24 +216,30 @@ class PytestGrader:
 
 
 class RoutingGrader:
-    """Sends each task to the grader of its kind, whose fork-server starts when first needed."""
+    """Sends each task to the grader of its kind, on a fork-server of the pool.
+
+    Args:
+        store: The tasks.
+        servers: Closed with the grader.
+        second_runner_share: Share of the pytest grader's passes that are graded a second time.
+        second_runner: What does that; None tries whether one can run here.
+
+    Raises:
+        UserError: A second runner is wanted and there is no bubblewrap.
+    """
 
     def __init__(
         self,
         store: TaskFiles,
+        servers: ServerPool,
         *,
         second_runner_share: float = 0.0,
-        cache_dir: Path,
-        equipment: Equipment | None = None,
-        max_servers: int | None = None,
+        second_runner: SecondRunner | None = None,
     ) -> None:
-        self._store, self._share, self._cache_dir = store, second_runner_share, cache_dir
-        self._equipment, self._max_servers = equipment, max_servers
+        self._store, self._servers, self._share = store, servers, second_runner_share
         self._second: SecondRunner | None = None
         if second_runner_share:  # refused now, not when the first pass comes along
-            self._second = SecondRunner(program=equipment.bubblewrap if equipment else "")
-        self._lock = threading.Lock()
-        self._servers: dict[tuple[Preload, Runtime], ForkServer] = {}  # the last used at the end
+            self._second = second_runner or SecondRunner()
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files`; see the graders."""
@@ -244,46 +249,19 @@ class RoutingGrader:
         """Run visible tests; see the graders."""
         return self._grader(self._store.hidden[task.id]).run_visible(task, files, selector)
 
-    def close(self) -> None:
-        """Stop the fork-servers."""
-        for server in self._servers.values():
-            server.close()
-
     def __enter__(self) -> "RoutingGrader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        self._servers.close()
 
     def _grader(self, hidden: HiddenTask) -> IoGrader | PytestGrader:
-        server = self._server(hidden.grader, hidden.runtime)
+        server = self._servers.get(hidden.grader, hidden.runtime)
         if hidden.grader == "io":
             return IoGrader(server, self._store)
         return PytestGrader(
             server, self._store, second_runner_share=self._share, second_runner=self._second
         )
-
-    def _server(self, kind: Preload, runtime: Runtime) -> ForkServer:
-        with self._lock:
-            server = self._servers.pop((kind, runtime), None)
-            if server is None:
-                found = self._equipment
-                server = ForkServer(
-                    preload=kind,
-                    layers=found.layers if found else None,
-                    interpreter=found.interpreters[runtime]
-                    if found
-                    else interpreter_of(runtime, cache_dir=self._cache_dir),
-                )
-            self._servers[kind, runtime] = server
-            if self._max_servers and len(self._servers) > self._max_servers:
-                self._servers.pop(next(iter(self._servers))).close()
-            return server
 
 
 def make_grader(
@@ -294,25 +272,29 @@ def make_grader(
     equipment: Equipment | None = None,
     max_servers: int | None = None,
 ) -> RoutingGrader:
-    """Return the grader of all tasks of `store`; close it, or use it as a context manager.
+    """Return the grader of all tasks of `store` with a pool of its own; use it in a `with`.
 
     Args:
         store: The tasks.
         second_runner_share: Share of the pytest grader's passes that are graded a second time.
         cache_dir: Where extra wheels of suites are installed.
         equipment: What it runs with; None looks for it when it is needed.
-        max_servers: Most fork-servers that live at once, the last used ones; only where there is
-            one run at a time. None for no limit.
+        max_servers: Most fork-servers that live at once (`envs/sandbox/server_pool.py`).
 
     Raises:
         UserError: A second runner is wanted and there is no bubblewrap.
     """
-    return RoutingGrader(
-        store,
-        second_runner_share=second_runner_share,
-        cache_dir=cache_dir,
-        equipment=equipment,
+    servers = ServerPool(
+        cache_dir,
+        layers=equipment.layers if equipment else None,
+        interpreters=equipment.interpreters if equipment else None,
         max_servers=max_servers,
+    )
+    second = (
+        SecondRunner(program=equipment.bubblewrap) if equipment and second_runner_share else None
+    )
+    return RoutingGrader(
+        store, servers, second_runner_share=second_runner_share, second_runner=second
     )
 
 

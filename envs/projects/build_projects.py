@@ -15,16 +15,17 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.grading.graders import make_grader
+from envs.grading.graders import RoutingGrader
 from envs.mutation.bug import Bug, combine
 from envs.projects.baseline import Baseline
 from envs.projects.check_mutant import OpenTasks, Trial, Tried, tried
 from envs.projects.lock_file import Project, fetch, read_sdist
 from envs.projects.repair_task import GENERATOR, candidates, repeated_functions
 from envs.projects.run_mutant import ONE_FAILS
-from envs.projects.suites import Servers, Suites
+from envs.projects.suites import Suites
 from envs.projects.verdict_cache import Verdicts
 from envs.records import SPLITS, Split
+from envs.sandbox.server_pool import ServerPool
 from envs.tasks.build_report import Report, Tally
 from envs.tasks.store import BuiltTask, Files
 
@@ -72,8 +73,8 @@ def planted_tasks(
     tally.rejects["function like one of an earlier split"] += len(repeats)
     made: list[BuiltTask] = []
     with (
-        Servers(cache_dir) as servers,
-        make_grader(open_tasks := OpenTasks(), cache_dir=cache_dir) as grader,
+        ServerPool(cache_dir) as servers,
+        RoutingGrader(open_tasks := OpenTasks(), servers) as grader,
         ThreadPoolExecutor(workers) as pool,
     ):
         sources = [
@@ -83,7 +84,7 @@ def planted_tasks(
         suites = Suites(servers, cache_dir=cache_dir, pool=pool, tally=tally, report=report)
         for source, suite, count, others in _turns(sources, counts, made, suites=suites):
             project, files = source.project, source.files
-            server = servers.of(project)
+            server = servers.get("pytest", project.runtime)
             kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
             verdicts = Verdicts(kept, files=files, green=suite.green)
             trial = Trial(project, files, suite, seed, server, grader, open_tasks, verdicts)

@@ -8,42 +8,18 @@ and the lock file alone, so the set does not depend on what the cache knows.
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
 from pathlib import Path
 
 from envs.errors import InfrastructureError, UserError
 from envs.projects.baseline import Baseline, baseline
 from envs.projects.lock_file import Project
 from envs.projects.repair_task import MAX_SUITE_CPU_S
-from envs.records import Runtime
-from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import interpreter_of
+from envs.sandbox.server_pool import ServerPool
 from envs.tasks.build_report import RED, TOO_SLOW, Report, Tally
 from envs.tasks.store import Files
 from envs.tasks.streak import NO_SANDBOX
 
 _LOG = logging.getLogger(__name__)
-
-
-class Servers(ExitStack):
-    """The fork-servers of a build: one for each Python and set of extra wheels."""
-
-    def __init__(self, cache_dir: Path) -> None:
-        super().__init__()
-        self._cache_dir = cache_dir
-        self._found: dict[Runtime, ForkServer] = {}
-
-    def of(self, project: Project) -> ForkServer:
-        """Return the one that runs the project's suite.
-
-        Raises:
-            UserError: Its wheels cannot be had, or its Python does not start.
-        """
-        if project.runtime not in self._found:
-            interpreter = interpreter_of(project.runtime, cache_dir=self._cache_dir)
-            server = ForkServer(preload="pytest", interpreter=interpreter)
-            self._found[project.runtime] = self.enter_context(server)
-        return self._found[project.runtime]
 
 
 class Suites:
@@ -62,7 +38,7 @@ class Suites:
     """
 
     def __init__(
-        self, servers: Servers, *, cache_dir: Path, pool: Executor, tally: Tally, report: Report
+        self, servers: ServerPool, *, cache_dir: Path, pool: Executor, tally: Tally, report: Report
     ) -> None:
         self.num_green = 0
         self.failures: list[UserError | InfrastructureError] = []
@@ -83,7 +59,7 @@ class Suites:
                 baseline,
                 project,
                 files=files,
-                server=self._servers.of(project),
+                server=self._servers.get("pytest", project.runtime),
                 cache_dir=self._cache_dir,
             )
             for project, files in trees

@@ -26,7 +26,7 @@ Ending = Literal["exited", "timeout", "overflow"]
 
 # Wall seconds for each second that a run may compute, then once more with twice as many. As much
 # was left to gradings when tasks were validated beside 2 to 4 others on 2 cores.
-PATIENCE = 6
+TIMEOUT_FACTOR = 6
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class ForkServer:
             InfrastructureError: The machine failed twice, or is too busy.
         """
         request = {**request, "cpu_s": limit_s, "idle_s": limit_s}
-        for patience in (PATIENCE, 2 * PATIENCE):
-            found = self._run_once(request, wall_s=patience * limit_s)
+        for factor in (TIMEOUT_FACTOR, 2 * TIMEOUT_FACTOR):
+            found = self._run_once(request, wall_s=factor * limit_s)
             if found["ending"] != "timeout" or found["cpu_s"] >= limit_s:
                 break
         else:
             if found["sees_sleep"]:
-                wall_s = patience * limit_s
+                wall_s = factor * limit_s
                 raise InfrastructureError(f"the machine is too busy: no end after {wall_s:.0f} s")
         late = found["ending"] in ("timeout", "asleep")
         late |= found["ending"] == "exited" and found["cpu_s"] >= limit_s  # the kernel ended it

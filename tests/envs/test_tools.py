@@ -14,7 +14,7 @@ from envs.grading.graders import VISIBLE_LIMIT_S
 from envs.policies import call
 from envs.prompts import system_prompt
 from envs.records import Span, TestReport, ToolCall
-from envs.sandbox.fork_server import PATIENCE
+from envs.sandbox.fork_server import TIMEOUT_FACTOR
 from envs.tools import (
     MAX_TEST_RUNS,
     NAMES,
@@ -58,7 +58,9 @@ def test_no_turn_can_ask_for_so_many_runs_of_tests_that_its_deadline_passes() ->
     assert [each.is_error for each in results] == [False] * MAX_TEST_RUNS + [True] * (
         60 - MAX_TEST_RUNS
     )
-    longest_s = (PATIENCE + 2 * PATIENCE) * VISIBLE_LIMIT_S  # of one run, on a busy machine
+    longest_s = (
+        TIMEOUT_FACTOR + 2 * TIMEOUT_FACTOR
+    ) * VISIBLE_LIMIT_S  # of one run, on a busy machine
     assert MAX_TEST_RUNS * longest_s < DEADLINE_S
 
 
