@@ -20,7 +20,7 @@ from tests.rewards.episodes import make_episode
 from tests.train.small_run import CONFIG, add_base, add_demonstrations, arguments
 from tightrope_cli import demos
 from tightrope_cli.tasks import build as tasks
-from train import grpo, sft
+from train import grpo as grpo_command
 from train.config.load import load_settings
 from train.config.settings import Settings
 from train.models.model import (
@@ -31,6 +31,8 @@ from train.models.model import (
     run_tokenizer,
     set_up_torch,
 )
+from train.recipes import grpo, sft
+from train.recipes.gate import measure_gate
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.arena import open_arena
 from train.rollouts.demonstrations import make_demonstrations
@@ -183,7 +185,7 @@ def demonstrations(case: Case) -> Any:
 
 
 def gate(case: Case) -> Any:
-    return sft.measure_gate(case.settings, load_base(case.settings).eval())["dev_forced"]
+    return measure_gate(case.settings, load_base(case.settings).eval())["dev_forced"]
 
 
 def series(case: Case) -> Any:
@@ -221,7 +223,7 @@ def trained(case: Case) -> Any:
     settings = inside.settings
     add_demonstrations(settings)
     add_base(settings)
-    assert run_main(grpo.main, inside.line) == 0
+    assert run_main(grpo_command.main, inside.line) == 0
     stage = stage_dir(settings, "grpo")
     rows = stage.read_metrics()
     return {

@@ -46,10 +46,10 @@ from train.recipes.estimate import (
     measure_speed,
     stage_seconds,
 )
+from train.recipes.opening import Opening
 from train.rl.segments import episode_rows
 from train.rollouts.arena import open_arena
 from train.rollouts.runner import Arena, group_requests
-from train.stages.opening import Opening
 from train.stages.progress import Progress, duration
 from train.stages.run_dir import COMMANDS, StageDir, dump_settings, stage_dir
 

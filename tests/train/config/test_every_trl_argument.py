@@ -15,7 +15,7 @@ from envs.errors import UserError
 from tests.train import tiny_policy
 from tests.train.small_run import settings_in
 from train.config.trl_arguments import PASSED, argument_types, find_problems, with_defaults
-from train.grpo import trainer_args
+from train.recipes.grpo import trainer_args
 from train.stages.run_dir import StageDir
 
 EXEMPT = {"loss_type", "epsilon", "epsilon_high"}

@@ -26,8 +26,8 @@ from rewards.outcome import is_scorable
 from tests.attacks.world import descendants, settles
 from tests.envs.workers.faults import open_faulty
 from tests.train.small_run import add_base, add_tokenizer, settings_in
-from train.grpo import describe, starting_model, trainer_args
 from train.models.model import load_tokenizer, run_tokenizer
+from train.recipes.grpo import describe, starting_model, trainer_args
 from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,

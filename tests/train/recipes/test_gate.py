@@ -1,0 +1,59 @@
+"""The gate before GRPO refuses a warm start without signal, and never blames it for the machine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from envs.errors import InfrastructureError, UserError
+from tests.rewards.episodes import make_episode
+from train.recipes.gate import check_gate, gate_facts
+from train.stages.run_dir import StageDir
+
+GOOD = {
+    "dev_tasks": 48,
+    "dev_pass_rate": 0.5,
+    "dev_forced": 20,
+    "forced_compact_share": 0.4,
+    "forced_evict_share": 0.1,
+}
+
+
+def stage_with(folder: Path, facts: dict[str, float]) -> StageDir:
+    stage = StageDir(folder, "sft")
+    stage.done.write_text(json.dumps(facts))
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dev_pass_rate": 0.1}, "dev pass rate 10%"),
+        ({"dev_pass_rate": 0.9}, "dev pass rate 90%"),
+        ({"forced_compact_share": 0.0}, "0% of 20 forced episodes compact"),
+        ({"forced_evict_share": 0.04}, "4% of 20 forced episodes evict"),
+    ],
+    ids=["too weak", "nothing left to learn", "never compacts", "hardly evicts"],
+)
+def test_the_gate_refuses_a_warm_start_without_signal(
+    tmp_path: Path, change: dict[str, float], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = stage_with(tmp_path, {**GOOD, **change})
+    with pytest.raises(UserError, match=told) as error:
+        check_gate(stage, force=False)
+    assert "--force" in error.value.remedy
+    check_gate(stage, force=True)
+    assert told in capsys.readouterr().err
+
+
+def test_the_gate_lets_a_good_warm_start_pass(tmp_path: Path) -> None:
+    check_gate(stage_with(tmp_path, GOOD), force=False)
+
+
+def test_the_gate_counts_what_could_be_scored_and_never_blames_the_policy_for_the_machine() -> None:
+    solved, failed = make_episode(), make_episode(solved=False)
+    broken = make_episode(solved=False, unscorable="the disk is full", failed_part="grading")
+    facts = gate_facts([solved, failed, broken], [broken], rewrites=True)
+    assert (facts["dev_tasks"], facts["dev_pass_rate"], facts["dev_forced"]) == (2, 0.5, 0)
+    with pytest.raises(InfrastructureError, match=r"none of 2 dev episodes.*the disk is full"):
+        gate_facts([broken, broken], [solved], rewrites=True)
