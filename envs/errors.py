@@ -3,8 +3,10 @@
 A bad rollout is data and raises nothing.
 """
 
+import difflib
 import errno
 import os
+from collections.abc import Iterable
 
 from envs.plain_text import representable
 from envs.records import FailedPart
@@ -37,6 +39,13 @@ class InfrastructureError(Exception):
     def __init__(self, what: str, *, part: FailedPart | None = None) -> None:
         super().__init__(representable(what))
         self.part = part
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown name: the nearest known one, else all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
 def storage_error(error: BaseException) -> UserError | None:

@@ -7,7 +7,7 @@ that exists is refused unless `--clean` is given: it may be served from there. `
 adds what is missing.
 """
 
-from train.config.load import COMMON_FLAGS, Flag, parse_command
+from train.config.load import Flag, parse_command
 from train.stages.output import keep_log, say
 from train.stages.progress import Progress
 from train.stages.run_dir import Stage, open_stage, require, stage_dir
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
         description="Write the trained adapter with tokenizer, chat template and model card.",
         example="tightrope export --config configs/tiny.yaml",
         flags=[Flag("--merged", "also fold the adapter into the base: merged/", kind=bool)],
-        common=[flag for flag in COMMON_FLAGS if flag.name != "--force"],
+        common=("--dry-run", "--resume", "--clean"),
     )
     settings, merged = command.settings, command.flags["merged"]
     from_scratch = settings.model.kind == "tiny"

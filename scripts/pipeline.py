@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.errors import UserError
-from train.config.load import COMMON_FLAGS, Command, parse_command
+from train.config.load import Command, parse_command
 from train.stages.ending import COMMAND_VARIABLE, Terminated, run_main
 from train.stages.output import say
 from train.stages.progress import duration
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
         prog="python scripts/pipeline.py",
         description="Runs all stages of one experiment in order, skipping finished ones.",
         example="python scripts/pipeline.py --config configs/tiny.yaml",
-        common=[flag for flag in COMMON_FLAGS if flag.name in ("--clean", "--force")],
+        common=("--clean", "--force"),
     )
     overrides = list(command.overrides)
     timings: list[str] = []

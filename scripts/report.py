@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from envs.errors import UserError
 from tightrope_cli.pages.report import build_report
-from train.config.load import COMMON_FLAGS, parse_command
+from train.config.load import parse_command
 from train.stages.output import keep_log
 from train.stages.run_dir import open_stage, stage_dir
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
         prog="tightrope report",
         description="Writes one HTML page about a run.",
         example="tightrope report --config configs/tiny.yaml",
-        common=[flag for flag in COMMON_FLAGS if flag.name == "--clean"],
+        common=("--clean",),
     )
     run_dir = stage_dir(command.settings, "report").path.parent
     if not run_dir.is_dir():

@@ -22,7 +22,7 @@ from envs.source_text import source_lines
 from tightrope_cli.tasks import path as tasks_path
 from tightrope_cli.tasks.add import LOCK
 from tightrope_cli.tasks.build_progress import Stages
-from train.config.load import COMMON_FLAGS, Command, Flag, parse_command
+from train.config.load import Command, Flag, parse_command
 from train.config.settings import TaskSettings
 from train.stages.run_dir import cache_dir, tasks_dir
 
@@ -76,7 +76,7 @@ def _build(argv: list[str]) -> int:
         description="Make the tasks of an experiment and check each with the real grader.",
         example="tightrope tasks build --config configs/tiny.yaml",
         flags=[Flag("--workers", "sandboxed runs under way at once", kind=int, default=2)],
-        common=[flag for flag in COMMON_FLAGS if flag.name in ("--dry-run", "--clean")],
+        common=("--dry-run", "--clean"),
     )
     from envs.sources.build import build
     from train.config.user_functions import is_function, load_function

@@ -11,18 +11,20 @@ import difflib
 import json
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from envs.errors import UserError
+from envs.errors import UserError, suggest
 from train.config.conflicts import find_conflicts
-from train.config.help_text import describe_fields, field_rows, section_of
-from train.config.settings import RunSettings, Settings
+from train.config.help_text import describe_fields
+from train.config.settings import RunSettings, Settings, list_fields
+from train.config.trl_arguments import explain_refusal
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Command:
         settings: The experiment, overrides applied.
         config: Its file.
         overrides: Dotted arguments as given, for passing on.
-        dry_run: And the other common flags, as `COMMON_FLAGS` explains them.
+        dry_run: And the other common flags, as `--help` explains them.
         flags: The command's own arguments by name, dashes as `_`.
     """
 
@@ -65,12 +67,13 @@ class Command:
         return shlex.join(["--config", str(self.config), *self.overrides])
 
 
-COMMON_FLAGS = (
+_COMMON_FLAGS = (
     Flag("--dry-run", "check everything and show what would happen, change nothing", kind=bool),
     Flag("--resume", "go on where an interrupted run stopped", kind=bool),
     Flag("--clean", "delete what this stage wrote before, then start", kind=bool),
     Flag("--force", "go on although a check refuses", kind=bool),
 )
+COMMON = tuple(flag.name for flag in _COMMON_FLAGS)
 DEBUG = Flag("--debug", "show the traceback of a user's error", kind=bool)
 CACHE_VARIABLE = "TIGHTROPE_CACHE"
 CONFIG = Flag("--config", "the experiment's YAML file, such as configs/tiny.yaml", kind=Path)
@@ -83,7 +86,7 @@ def parse_command(
     description: str,
     example: str,
     flags: Sequence[Flag] = (),
-    common: Sequence[Flag] = COMMON_FLAGS,
+    common: Collection[str] = COMMON,
 ) -> Command:
     """Parse a command that works on an experiment: `--config`, dotted overrides, common flags.
 
@@ -93,20 +96,20 @@ def parse_command(
         description: One sentence for `--help`.
         example: One command line that works.
         flags: The command's own arguments.
-        common: Which of `COMMON_FLAGS` the command understands.
+        common: Which of the common flags the command understands.
 
     Raises:
         UserError: All errors of the line and of the file, in one message.
     """
     rest, overrides = _split_overrides(argv)
-    parser = _parser(prog, description, example, flags=[*flags, CONFIG, *common, DEBUG])
+    shared = [flag for flag in _COMMON_FLAGS if flag.name in common]
+    parser = _parser(prog, description, example, flags=[*flags, CONFIG, *shared, DEBUG])
     parser.epilog = f"{parser.epilog}\n\n{describe_fields()}"
     given = vars(parser.parse_args(rest))
     config = given.pop("config")
     if config is None:
         raise UserError(f"{prog} needs --config", remedy=f"name an experiment: {example}")
-    names = {_dest(flag) for flag in (*COMMON_FLAGS, DEBUG)} & given.keys()
-    switches = {name: given.pop(name) for name in names}
+    switches = {_dest(flag): given.pop(_dest(flag)) for flag in (*shared, DEBUG)}
     settings = load_settings(config, [*_from_environment(), *overrides])
     return Command(
         settings=settings, config=config, overrides=tuple(overrides), flags=given, **switches
@@ -153,7 +156,7 @@ def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
         text = problems[0]
         if len(problems) > 1:
             text = "\n  ".join([f"{len(problems)} errors:", *problems]) + "\n"
-        remedy = "mend the file or the flags; `--help` lists every field"
+        remedy = "correct the file or the flags; `--help` lists every field"
         raise UserError(f"{config}: {text}", remedy=remedy)
     return settings
 
@@ -171,8 +174,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
         known = [name for action in self._actions for name in action.option_strings]
-        leaves = [f"--{row.path}" for row in field_rows() if row.path.endswith(f".{unknown[2:]}")]
-        near = (leaves if "--config" in known else []) or difflib.get_close_matches(unknown, known)
+        fields = _same_name(unknown[2:]) if "--config" in known else []
+        near = [f"--{path}" for path in fields] or difflib.get_close_matches(unknown, known)
         hint = f"; did you mean {' or '.join(near)}?" if near and unknown.startswith("--") else ""
         raise UserError(f"{self.prog}: {message}{hint}", remedy=f"see `{self.prog} --help`")
 
@@ -244,7 +247,7 @@ def _read_yaml(config: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {config}: {error.strerror}", remedy=remedy) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
-        raise UserError(f"{config} is not YAML: {text}", remedy="mend the file") from error
+        raise UserError(f"{config} is not YAML: {text}", remedy="correct the file") from error
     if not isinstance(data, dict):
         remedy = f"start with one of the sections {', '.join(Settings.model_fields)}"
         raise UserError(f"{config} holds no sections", got=type(data).__name__, remedy=remedy)
@@ -277,54 +280,50 @@ def _validate(data: dict[str, Any]) -> tuple[Settings | None, list[str]]:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         for item in error.errors():
-            if item["type"] != "default_factory_not_called":
-                path, model = _known_path(item["loc"])
-                wrong.add(path)
-                problems.append(_message(item, path, model))
+            # without pydantic's suffixes for items and for parts of a union
+            depth = 3 if item["loc"][:2] == ("grpo", "trl") else 2
+            path = ".".join(map(str, item["loc"][:depth]))
+            wrong.add(path)
+            problems.append(f"{path}: {_explain(item, path)}")
         try:
             settings = Settings.model_validate(_repaired(data, wrong))
         except ValidationError:  # a section is none, say
             return None, problems
-    found = [conflict for conflict in find_conflicts(settings) if not wrong & set(conflict.fields)]
-    problems += [f"{' and '.join(conflict.fields)}: {conflict.reason}" for conflict in found]
-    return (None if problems else settings), problems
+    conflicts = [each for each in find_conflicts(settings) if not wrong & {*each.fields}]
+    problems += [f"{' and '.join(each.fields)}: {each.reason}" for each in conflicts]
+    return settings, problems
 
 
-def _known_path(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel]]:
-    """Return the field that an error is about (without pydantic's union and item suffixes)."""
-    model: type[BaseModel] = Settings
-    path: list[str] = []
-    for name in map(str, loc):
-        path.append(name)
-        info = model.model_fields.get(name)
-        inner = section_of(info) if info else None
-        if inner is None:
-            break
-        model = inner
-    return ".".join(path), model
-
-
-def _message(item: Any, path: str, model: type[BaseModel]) -> str:
+def _explain(item: Any, path: str) -> str:
+    """Return what pydantic found wrong with a field, in our words."""
     if item["type"] == "missing":
-        return f"{path}: required"
-    got = f" (got {item['input']!r})".replace("'", "") if item["type"] != "model_type" else ""
+        return "required"
+    text = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+    if item["type"] == "model_type":
+        return text
     if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key; {_near_miss(path.split('.')[-1], model)}{got}"
-    text = item["msg"]
-    return f"{path}: {text[0].lower()}{text[1:]}{got}"
+        section, _, name = path.rpartition(".")
+        text = explain_refusal(name) if section == "grpo.trl" else _near_miss(section, name)
+    got = repr(item["input"]).replace("'", "")
+    return f"{text} (got {got})"
 
 
-def _near_miss(name: str, model: type[BaseModel]) -> str:
-    elsewhere = [row.path for row in field_rows() if row.path.split(".")[-1] == name]
-    near = elsewhere or difflib.get_close_matches(name, model.model_fields, n=1)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"known here: {', '.join(model.model_fields)}"
+def _near_miss(section: str, name: str) -> str:
+    if elsewhere := _same_name(name):
+        return f"unknown key; did you mean {' or '.join(map(repr, elsewhere))}?"
+    here = [path for path in list_fields() if path.startswith(f"{section}.")]
+    known = [path.partition(".")[2] for path in here] or Settings.model_fields
+    return f"unknown key; {suggest(name, known)}"
 
 
-def _repaired(data: dict[str, Any], wrong: Collection[str]) -> dict[str, Any]:
+def _same_name(name: str) -> list[str]:
+    """Return the fields that have this name, in whatever section."""
+    return [path for path in list_fields() if path.endswith(f".{name}")]
+
+
+def _repaired(data: dict[str, Any], wrong: Iterable[str]) -> dict[str, Any]:
     """Return a copy of `data` without the wrong fields, and with placeholders for required ones."""
-    copy = {name: dict(part) for name, part in data.items() if isinstance(part, dict)}
+    copy = deepcopy({name: part for name, part in data.items() if isinstance(part, dict)})
     for path in wrong:
         *parents, leaf = path.split(".")
         inner: Any = copy

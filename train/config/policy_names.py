@@ -4,12 +4,13 @@ base  sft  sft-greedy  grpo  gold              this run's policies, and scripts
 runs/x/grpo/checkpoints/checkpoint-40:greedy   an adapter or a model, best token each time
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from envs.errors import suggest
 
 SCRIPTS = ("gold", "careful", "wasteful", "noop")
 OF_THE_RUN = ("base", "sft", "grpo")
@@ -52,9 +53,8 @@ def entry_of(text: str) -> Entry:
     if "/" in place or place in (*SHIPPED, ".", "..", "~"):
         return Entry(text, place, place != text, "place")
     names = [*OF_THE_RUN, *(f"{each}{GREEDY_NAME}" for each in OF_THE_RUN), *SCRIPTS]
-    near = difflib.get_close_matches(text, names, n=1)
-    hint = f"did you mean '{near[0]}'" if near else f"known: {', '.join(names)}"
-    raise ValueError(f"no policy is called '{text}'; {hint}, or a folder written with a slash?")
+    remedy = f"{suggest(text, names)}, or write a folder with a slash"
+    raise ValueError(f"no policy is called '{text}'; {remedy}")
 
 
 def checked_policy(text: str) -> str:

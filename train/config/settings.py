@@ -11,11 +11,12 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic.fields import FieldInfo
 
 from rewards.advantages import Method
 from rewards.pressure import PressureKind
 from train.config.policy_names import checked_policy
-from train.config.trl_arguments import converted
+from train.config.trl_arguments import TrlArguments
 
 PolicyName = Annotated[str, AfterValidator(checked_policy)]
 AttentionName = Literal[
@@ -238,7 +239,7 @@ class GrpoSettings(Section):
 
     The adapter that GRPO starts from is evaluated too, and may be the best.
     """
-    trl: Annotated[dict[str, Any], AfterValidator(converted)] = {}
+    trl: TrlArguments = {}
     """Further arguments of TRL's `GRPOConfig`; --grpo.trl.max_grad_norm 0.5 sets one.
 
     Which pass, and why others do not: train/config/trl_arguments.py.
@@ -313,3 +314,15 @@ class Settings(Section):
         if context.get("strategy") != "full_history":
             return data
         return {**data, "sft": {**sft, "forced_share": 0.0}}
+
+
+def list_fields() -> dict[str, FieldInfo]:
+    """Return every field by its path `section.field`, in the order of the schema."""
+    sections: dict[str, Any] = {
+        each: info.annotation for each, info in Settings.model_fields.items()
+    }
+    return {
+        f"{section}.{name}": field
+        for section, kind in sections.items()
+        for name, field in kind.model_fields.items()
+    }

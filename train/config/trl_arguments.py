@@ -1,23 +1,18 @@
 """`grpo.trl`: which arguments of TRL's `GRPOConfig` pass through, and why the others do not.
 
-What passes is a short list, each with a proof in tests/train/config/test_every_setting.py that it
-changes something in the training as we drive it; whatever a newer TRL adds is refused until it has
-one. Names and types are read from the source of the installed packages, so that a wrong one is
-reported with all other errors of the configuration, before TRL (and with it torch) is imported.
-Whether a value of the right type is one that TRL accepts shows when a stage opens, `--dry-run`
-included.
+What passes is a short list, each with a proof in tests/train/config/test_every_trl_argument.py that
+it changes something in the training as we drive it; whatever a newer TRL adds is refused until it
+has one. Whether a value of the right type is one that TRL accepts shows when a stage opens,
+`--dry-run` included.
 """
 
-import ast
-import difflib
-from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from types import NoneType
+from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
+from envs.errors import suggest
 
 # Upper clip of the ratio: DAPO (arXiv 2503.14476, 3.1) clips at 1 + 0.28. CISPO (arXiv 2506.13585)
 # clamps the ratio itself, and TRL takes this very value as the ceiling (not 1 + it).
@@ -25,23 +20,36 @@ EPSILON_LOW: Final = 0.2
 EPSILON_HIGH: Final[dict[str, float]] = {"dapo": 0.28, "cispo": 5.0}
 WARMUP_STEPS: Final = 3
 
-_CLASSES: Final = (  # from the base down
-    ("transformers", "training_args.py", "TrainingArguments"),
-    ("trl", "trainer/base_config.py", "_BaseConfig"),
-    ("trl", "trainer/grpo_config.py", "GRPOConfig"),
-)
 
-PASSED: Final = (
-    *("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"),
-    *("max_grad_norm", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
-    *("loss_type", "epsilon", "epsilon_high", "use_bias_correction_kl"),
-    *("torch_compile", "torch_compile_backend", "torch_compile_mode", "tf32", "report_to"),
-)
-"""Arguments that pass: optimizer, schedule, loss, speed, and where rows are sent besides.
+class TrlArguments(TypedDict, total=False):
+    """Arguments that pass: optimizer, schedule, loss, speed, and where rows are sent besides.
 
-`loss_type`, `epsilon` and `epsilon_high` pass although the ratio is always 1 today (one update per
-step, compared with the policy itself), so that they change nothing yet.
-"""
+    `loss_type`, `epsilon` and `epsilon_high` pass although the ratio is always 1 today (one update
+    per step, compared with the policy itself), so that they change nothing yet.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    optim: Any
+    optim_args: str | None
+    adam_beta1: float
+    adam_beta2: float
+    adam_epsilon: float
+    weight_decay: float
+    max_grad_norm: float
+    lr_scheduler_type: Any
+    lr_scheduler_kwargs: dict[str, Any] | str | None
+    warmup_steps: float
+    loss_type: str
+    epsilon: float
+    epsilon_high: float | None
+    use_bias_correction_kl: bool
+    torch_compile: bool
+    torch_compile_backend: str | None
+    torch_compile_mode: str | None
+    tf32: bool | None
+    report_to: Any
+
 
 _OURS: Final = {
     "output_dir": "run.dir",
@@ -115,10 +123,9 @@ _REASONS: Final = {
     "the launcher decides on devices: `accelerate launch --config_file ...`": (
         "use_cpu ddp_ deepspeed fsdp fsdp_config local_rank accelerator_config parallelism_config"
     ),
+    "it would change nothing in a step of Tightrope's own": "torch_empty_cache_steps debug",
 }
 """Others that do not pass, and why; a name that ends in `_` stands for all that begin so."""
-
-_ELSE: Final = "it would change nothing in a step of Tightrope's own"
 
 
 def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,67 +140,12 @@ def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return defaults | {name: value for name, value in given.items() if value is not None}
 
 
-def converted(given: dict[str, Any]) -> dict[str, Any]:
-    """Return `given` with values from the command line as numbers; wrong ones stay as they are."""
-    return {name: _validated(name, value)[0] for name, value in given.items()}
-
-
-def find_problems(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the fault of each argument that cannot pass through."""
-    for name, value in given.items():
-        if name not in argument_types():
-            near = difflib.get_close_matches(name, argument_types(), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            yield name, f"TRL's GRPOConfig has no such argument{hint}"
-        elif name in _OURS:
-            yield name, f"derived; set {_OURS[name]} instead"
-        elif name not in PASSED:
-            yield name, f"fixed: {_reason(name)}"
-        elif fault := _validated(name, value)[1]:
-            yield name, f"{fault} (got {value})"
-
-
-@cache
-def argument_types() -> dict[str, Any]:
-    """Return the arguments of `GRPOConfig` with their types; `Any` where not a plain one."""
-    found: dict[str, Any] = {}
-    for package, file, name in _CLASSES:
-        spec = find_spec(package)  # finds without importing
-        assert spec is not None and spec.submodule_search_locations, f"{package} is not installed"
-        source = (Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8")
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
-                for item in node.body:
-                    if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-                        found[item.target.id] = _type(item.annotation)
-    return {name: kind for name, kind in found.items() if not name.startswith("_")}
-
-
-def _reason(name: str) -> str:
+def explain_refusal(name: str) -> str:
+    """Say why an argument that is not among `TrlArguments` cannot pass."""
+    if name in _OURS:
+        return f"derived; set {_OURS[name]} instead"
     for reason, names in _REASONS.items():
         for known in names.split():
             if name == known or (known.endswith("_") and name.startswith(known)):
-                return reason
-    return _ELSE
-
-
-def _validated(name: str, value: Any) -> tuple[Any, str | None]:
-    """Return the value in the argument's type, or the same value and what is wrong with it."""
-    try:
-        return TypeAdapter(argument_types().get(name, Any)).validate_python(value), None
-    except ValidationError as error:
-        text = error.errors()[0]["msg"]
-        return value, f"{text[0].lower()}{text[1:]}"
-
-
-def _type(annotation: ast.expr) -> Any:
-    plain = {"bool": bool, "int": int, "float": float, "str": str, "dict": dict}
-    match annotation:
-        case ast.Name(id=name):
-            return plain.get(name, Any)
-        case ast.Constant(value=None):
-            return NoneType
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            parts = _type(left), _type(right)
-            return Any if Any in parts else parts[0] | parts[1]
-    return Any
+                return f"fixed: {reason}"
+    return f"unknown key; {suggest(name, TrlArguments.__annotations__)}"

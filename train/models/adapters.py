@@ -4,7 +4,6 @@ PEFT is content when one of several names matches, and takes the shape of a save
 own file. Either way a setting would say one thing and the run do another.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from envs.errors import UserError
+from envs.errors import UserError, suggest
 from train.config.settings import Settings
 
 _EVERYWHERE = "all-linear"
@@ -31,11 +30,10 @@ def adapted_layers(base: Any, targets: Sequence[str]) -> list[str]:
     for target in targets:
         if not any(_matches(layer, target) for layer in layers):
             known = sorted({layer.rpartition(".")[2] for layer in layers})
-            near = difflib.get_close_matches(target, [*known, _EVERYWHERE], n=1)
             raise UserError(
                 "model.lora_targets names no linear layer of the base below its head",
                 got=target,
-                remedy=f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}",
+                remedy=suggest(target, [*known, _EVERYWHERE]),
             )
     return [layer for layer in layers if any(_matches(layer, target) for target in targets)]
 

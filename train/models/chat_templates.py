@@ -5,7 +5,6 @@ when the run's tokenizer is saved. So every stage, a run resumed on another day,
 adapter and whatever serves it render the same prompt without being told again.
 """
 
-import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +16,7 @@ from jinja2 import meta, nodes
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from envs.errors import UserError
+from envs.errors import UserError, suggest
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
 
@@ -137,12 +136,10 @@ def _check_arguments(arguments: Mapping[str, Any], *, known: set[str]) -> None:
     for name in arguments:
         if name in known:
             continue
-        close = difflib.get_close_matches(name, known, n=1)
-        listed = ", ".join(sorted(known)) or "no arguments"
         raise UserError(
             "prompt.template_args names what the chat template does not use",
             got=name,
-            remedy=f"did you mean {close[0]}?" if close else f"this template takes {listed}",
+            remedy=suggest(name, sorted(known)) if known else "this template takes no arguments",
         )
 
 

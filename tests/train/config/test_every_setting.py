@@ -18,7 +18,7 @@ from envs.sources.build import build
 from tests.train import observed
 from tests.train.observed import Case
 from tests.train.small_run import add_base, add_demonstrations, on_one_core, settings_in
-from train.config.help_text import field_rows
+from train.config.settings import list_fields
 from train.models.model import load_tokenizer, run_tokenizer
 
 FOLDER = ("--model.base={folder}/base", "--model.tiny=[256, 4]")  # a pretrained base
@@ -140,13 +140,13 @@ REFUSALS = [
     Refused("model.lora_targets=[all-linear, lm_head]", "vLLM serves no adapter on lm_head"),
     Refused("model.lora_targets=[model.embed_tokens]", "serves no adapter on model.embed_tokens"),
     Refused("model.lora_targets=[all-linear, q_proj]", "use it alone, or name each module"),
-    Refused("model.lora_targets=[q_proj, k_prj]", "did you mean k_proj", observed.adapter),
-    Refused("model.lora_targets=[all_linear]", "did you mean all-linear", observed.adapter),
+    Refused("model.lora_targets=[q_proj, k_prj]", "did you mean 'k_proj'", observed.adapter),
+    Refused("model.lora_targets=[all_linear]", "did you mean 'all-linear'", observed.adapter),
     Refused("model.lora_targets=[mlp]", "no linear layer .*got: mlp", observed.adapter),
     Refused("model.load_in_4bit=true", "needs a GPU", observed.checked_base, FOLDER),
     Refused("model.load_in_4bit=true", "need fp32", beside=(*FOLDER, "--run.deterministic=true")),
     Refused("model.dtype=bfloat16", "need fp32", beside=("--run.deterministic=true",)),
-    Refused(FLASH, "the warm start of tiny is float32"),
+    Refused(FLASH, "takes no float32, as the warm start of tiny"),
     Refused(FLASH, "takes no float32; use sdpa, or dtype bfloat16", beside=FOLDER),
     Refused("prompt.tools=full", "set prompt.tools to brief", observed.prompt, LARGE),
     Refused("tasks.two_site_share=0.5", "shapes generated", beside=("--tasks.source=projects",)),
@@ -219,11 +219,11 @@ def case(folder: Path, tmp_path: Path) -> Callable[..., Case]:
 
 def test_every_field_has_a_row() -> None:
     changed = {row.path for row in CHANGES}
-    assert {row.path for row in field_rows()} - changed <= {
+    assert list_fields().keys() - changed <= {
         "model.load_in_4bit",  # refused here, where there is no GPU
         "reward.second_runner_share",  # has a test of its own below
     }
-    assert {*changed, *(row.path for row in REFUSALS)} <= {row.path for row in field_rows()}
+    assert {*changed, *(row.path for row in REFUSALS)} <= list_fields().keys()
 
 
 @pytest.fixture(scope="module")

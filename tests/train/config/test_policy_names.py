@@ -38,7 +38,7 @@ def test_entries_are_told_apart_by_their_text(text, policy, is_greedy, kind) -> 
         ("grpo-gredy", "did you mean 'grpo-greedy'"),
         ("gold-greedy", "gold is a script and samples nothing"),
         ("careful:greedy", "careful is a script and samples nothing"),
-        ("adapter", "a folder written with a slash"),
+        ("adapter", "write a folder with a slash"),
         ("", "known: base"),
     ],
 )
