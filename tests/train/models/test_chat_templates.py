@@ -113,7 +113,7 @@ def used(template: str) -> str:
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"enable_thinkin\).*mean enable_thinking"):
+    with pytest.raises(UserError, match=r"enable_thinkin\).*mean 'enable_thinking'"):
         fixed(template_of("qwen3"), {"enable_thinkin": False}, now=DAY)
     with pytest.raises(UserError, match="this template takes no arguments"):
         fixed(template_of("qwen2_5"), {"enable_thinking": False}, now=DAY)
