@@ -29,7 +29,7 @@ sys.path[0] = str(ROOT)
 
 from envs.episode import TurnDone
 from envs.grading.graders import Equipment, make_grader
-from envs.policies import call, draw_habits
+from envs.policies import call, draw_options
 from envs.records import Outcome, Policy, ToolCall
 from envs.sandbox.levels import probe
 from envs.sources.synthetic import generate
@@ -207,8 +207,8 @@ async def _trips(pool: WorkerPool, workbench: Workbench, task: Any) -> tuple[flo
 def _script(arena: Arena, request: Request) -> Policy:
     rng = random.Random(request.seed)
     kind = "careful" if rng.random() < 0.6 else "wasteful"
-    habits = draw_habits(kind, rng=rng)  # type: ignore[arg-type]
-    return arena.script(arena.store.public[request.task_id], kind, habits=habits)
+    options = draw_options(kind, rng=rng)  # type: ignore[arg-type]
+    return arena.script(arena.store.public[request.task_id], kind, options=options)
 
 
 if __name__ == "__main__":

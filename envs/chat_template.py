@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import get_json_schema, render_jinja_template
@@ -19,6 +19,7 @@ from envs.errors import UserError
 from envs.records import ToolCall
 
 Message = dict[str, Any]
+_Part = TypeVar("_Part", bound=Sequence[object])
 
 REMEDY = (
     "set model.chat_template to text_calls (the same template, calls and results as its text), "
@@ -40,16 +41,21 @@ _DEFAULT_CLOSE = "\n</think>\n\n"  # as Qwen3 and DeepSeek-R1 write an empty tho
 
 
 @dataclass(frozen=True)
-class ResultGlue:
-    """Text around the results of one turn, after its end-of-turn token.
+class TemplateParts(Generic[_Part]):
+    """What stands around the results of one turn, after its end-of-turn token: texts or ids.
 
     `separators` stand before the second result and each one after it; `tail` holds the next
     generation prompt.
     """
 
-    head: str
-    separators: tuple[str, ...]
-    tail: str
+    head: _Part
+    separators: tuple[_Part, ...]
+    tail: _Part
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all parts, where they are ids."""
+        return sum(map(len, (self.head, *self.separators, self.tail)))
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class ChatTemplate:
         self.closing = self._find_closing() if _OPEN_THINK.search(self._opening) else ""
         self.other_stops = self._find_other_stops()
         self.plain_results = self._shown(_AWKWARD) == _AWKWARD
-        self.named_results = self.glue(_NAMES) != self.glue(_NAMES[::-1])
+        self.named_results = self.surround_results(_NAMES) != self.surround_results(_NAMES[::-1])
 
     def prompt(self, *, system: str, user: str) -> str:
         """Render the first prompt; a thought that the template opens is closed."""
@@ -115,11 +121,11 @@ class ChatTemplate:
         assert len(calls) <= (self.max_calls or len(calls)), "the template would drop some"
         names = tuple(call.name for call in calls)
         text = self._render(self._conversation(calls, names), generate=True)
-        end = text.rindex(_result(0)) - len(self.glue(names).head)
+        end = text.rindex(_result(0)) - len(self.surround_results(names).head)
         assert text[:end].endswith(self.eot)
         return text[self._turn_start(text) : end]
 
-    def glue(self, names: tuple[str, ...]) -> ResultGlue:
+    def surround_results(self, names: tuple[str, ...]) -> TemplateParts[str]:
         """Return what stands around the results of tools called `names`."""
         calls = [ToolCall(name=name, arguments={"a": _argument(i)}) for i, name in enumerate(names)]
         text = self._render(self._conversation(calls, names), generate=True)
@@ -128,7 +134,9 @@ class ChatTemplate:
         places = [text.index(_result(index), head) for index in range(len(names))]
         ends = [place + len(_result(index)) for index, place in enumerate(places)]
         separators = [text[a:b] for a, b in zip(ends[:-1], places[1:], strict=True)]
-        return ResultGlue(text[head : places[0]], tuple(separators), self._closed(text[ends[-1] :]))
+        return TemplateParts(
+            text[head : places[0]], tuple(separators), self._closed(text[ends[-1] :])
+        )
 
     def result(self, text: str, *, continues: bool = False) -> str:
         """Return a result as the template writes it: some quote it as JSON, some strip its end.

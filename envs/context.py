@@ -6,8 +6,7 @@ far, and both bring a new prefix (task, notes, summary). `num_cached` is what a 
 prefix cache would not compute again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from envs.records import (
     Compacted,
@@ -22,51 +21,71 @@ from envs.records import (
 )
 
 
-@dataclass
-class _Turn:
-    sampled: Ids
-    observed: Observed | None = None
+class EventLog:
+    """The log of one episode, folded as it grows.
 
+    Attributes:
+        events: All of them, `Opened` first; `append` alone adds to them.
+    """
 
-@dataclass
-class _Fold:
-    prefix: Ids = ()
-    turns: list[_Turn] = field(default_factory=list)
-    stubs: dict[str, Ids] = field(default_factory=dict)
-    num_rewrites: int = 0
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.events: list[Event] = []
+        self._prefix: Ids = ()
+        self._turns: list[Ids | Observed] = []  # what was sampled, and what was answered
+        self._stubs: dict[str, Ids] = {}
+        self._num_rewrites = 0
+        self._before: Ids = ()  # prompt and sample of the last turn
+        self._view: View | None = None
+        for event in events:
+            self.append(event)
 
-    def add(self, event: Event) -> None:
-        if isinstance(event, Opened):
-            self.prefix = event.prefix_ids
-        elif isinstance(event, Sampled):
-            self.turns.append(_Turn(event.token_ids + event.closing_ids))
+    def append(self, event: Event) -> None:
+        """Add what happened last."""
+        if isinstance(event, Sampled):
+            self._before = self.view().prompt_ids + event.token_ids
+            self._turns.append(event.token_ids + event.closing_ids)
         elif isinstance(event, Observed):
-            self.turns[-1].observed = event
-        elif isinstance(event, Evicted):
-            self.prefix = event.prefix_ids
-            self.stubs |= event.stub_ids
-            self.num_rewrites += 1
-        elif isinstance(event, Compacted):
-            self.prefix = event.prefix_ids
-            self.turns = []
-            self.num_rewrites += 1
+            self._turns.append(event)
+        elif isinstance(event, Opened | Evicted | Compacted):
+            self._prefix = event.prefix_ids
+            self._num_rewrites += not isinstance(event, Opened)
+            if isinstance(event, Evicted):
+                self._stubs |= event.stub_ids
+            else:
+                self._turns = []
+        self.events.append(event)
+        self._view = None
 
-    def ids(self) -> Ids:
-        parts: list[int] = list(self.prefix)
-        for turn in self.turns:
-            parts += turn.sampled
-            if turn.observed is not None:
-                parts += observed_ids(turn.observed, stubs=self.stubs)
-        return tuple(parts)
+    def view(self) -> View:
+        """Return what the model sees now; `num_cached` compares with the last turn's sample."""
+        if self._view is None:
+            prompt_ids = list(self._prefix)
+            for part in self._turns:
+                prompt_ids += (
+                    observed_ids(part, stubs=self._stubs) if isinstance(part, Observed) else part
+                )
+            self._view = View(
+                prompt_ids=tuple(prompt_ids),
+                observations=tuple(observation for observation, _ in self.results()),
+                num_cached=common_prefix(self._before, tuple(prompt_ids)),
+                num_rewrites=self._num_rewrites,
+            )
+        return self._view
 
-    def observations(self) -> tuple[Observation, ...]:
-        return tuple(
-            observation
-            for turn in self.turns
-            if turn.observed is not None
-            for observation in turn.observed.observations
-            if observation.id not in self.stubs
-        )
+    def results(self) -> list[tuple[Observation, Ids]]:
+        """Return the observations in view with their ids, those that became stubs left out."""
+        return [
+            (observation, ids)
+            for part in self._turns
+            if isinstance(part, Observed)
+            for observation, ids in zip(part.observations, part.piece_ids, strict=True)
+            if observation.id not in self._stubs
+        ]
+
+
+def render_view(events: Iterable[Event]) -> View:
+    """Return what the model sees behind these events, the whole log up to some place."""
+    return EventLog(events).view()
 
 
 def observed_ids(observed: Observed, *, stubs: dict[str, Ids]) -> list[int]:
@@ -79,32 +98,6 @@ def observed_ids(observed: Observed, *, stubs: dict[str, Ids]) -> list[int]:
             ids += observed.separator_ids[index - 1]
         ids += stubs.get(observation.id, piece)
     return [*ids, *observed.tail_ids]
-
-
-def render_view(events: Sequence[Event]) -> View:
-    """Fold the log into what the model sees next.
-
-    Args:
-        events: The whole log, `Opened` first.
-
-    Returns:
-        The view; its `num_cached` compares with the last turn's prompt and sample.
-    """
-    last_sampled = max((i for i, e in enumerate(events) if isinstance(e, Sampled)), default=None)
-    fold = _Fold()
-    before: Ids = ()
-    for index, event in enumerate(events):
-        if index == last_sampled:
-            assert isinstance(event, Sampled)
-            before = fold.ids() + event.token_ids
-        fold.add(event)
-    prompt_ids = fold.ids()
-    return View(
-        prompt_ids=prompt_ids,
-        observations=fold.observations(),
-        num_cached=common_prefix(before, prompt_ids),
-        num_rewrites=fold.num_rewrites,
-    )
 
 
 def common_prefix(left: Ids, right: Ids) -> int:

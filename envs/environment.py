@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from envs.calls.reader import parse_calls
-from envs.context import render_view
+from envs.context import EventLog, render_view
 from envs.prompts import no_call
 from envs.records import (
     Compacted,
@@ -72,7 +72,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Identity:
+class EpisodeMetadata:
     """Who ran what: the fields of an `Episode` that the environment does not know."""
 
     group_id: str
@@ -122,13 +122,18 @@ class Environment:
         self._turns: list[Turn] = []
         self._segment_ids: list[Ids] = []
         self.stop_reason: StopReason | None = None
-        self.events: list[Event] = [Opened(prefix_ids=self._prefix())]
+        self._log = EventLog([Opened(prefix_ids=self._prefix())])
         if len(self.view().prompt_ids) > self._view_limit:
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
 
     def view(self) -> View:
         """Return what the policy sees now."""
-        return render_view(self.events)
+        return self._log.view()
+
+    @property
+    def events(self) -> list[Event]:
+        """The log so far."""
+        return self._log.events
 
     def begin(self, sample: Sample) -> tuple[ToolCall, ...]:
         """Log one sample with its turn and return the calls that are to be carried out."""
@@ -143,7 +148,7 @@ class Environment:
         stopped = bool(last) and last[0] in self._chat.stop_ids
         text = self._chat.decode(sample.token_ids[:-1] if stopped else sample.token_ids)
         self._calls = tuple(map(typed, parse_calls(text, PARAMETERS)))
-        self.events.append(sampled)
+        self._log.append(sampled)
         self._log_turn(view, sampled)
         return self._calls
 
@@ -161,7 +166,7 @@ class Environment:
         tools = Toolbox(self.workspace, run_visible=self._run_visible)
         self.finish(tools.run_turn(self.begin(sample)))
 
-    def record(self, identity: Identity, *, outcome: Outcome | None) -> Episode:
+    def record(self, metadata: EpisodeMetadata, *, outcome: Outcome | None) -> Episode:
         """Return the whole episode as a record."""
         assert self.stop_reason is not None, "the episode still runs"
         return Episode(
@@ -173,7 +178,7 @@ class Environment:
             turns=tuple(self._turns),
             outcome=outcome,
             stop_reason=self.stop_reason,
-            **asdict(identity),
+            **asdict(metadata),
         )
 
     @property
@@ -218,12 +223,10 @@ class Environment:
         self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]
     ) -> None:
         """Append all results as one suffix, cut to what the window leaves, then any evict."""
-        eviction = self._eviction(evicted) if evicted else None
-        chat = self._chat
-        used = len(render_view([*self.events, *([eviction] if eviction else [])]).prompt_ids)
+        evictions = [self._evict(evicted)] if evicted else []
         names = [call.name for call in calls[: len(results)]] or ["none"]
-        glue = chat.glue(names)
-        used += len(glue.head_ids) + len(glue.tail_ids) + sum(map(len, glue.separator_ids))
+        parts = self._chat.surround_results(names)
+        used = len(render_view([*self.events, *evictions]).prompt_ids) + parts.num_tokens
         if self._view_limit - used < _MIN_OBSERVATION_TOKENS * len(results):
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
             return
@@ -237,17 +240,17 @@ class Environment:
             self._origins[observation.id] = name if name in (*NAMES, "none") else "error"
             observations.append(observation)
             pieces.append(ids)
-        self.events.append(
+        self._log.append(
             Observed(
                 observations=tuple(observations),
                 piece_ids=tuple(pieces),
-                head_ids=glue.head_ids,
-                separator_ids=glue.separator_ids,
-                tail_ids=glue.tail_ids,
+                head_ids=parts.head,
+                separator_ids=parts.separators,
+                tail_ids=parts.tail,
             )
         )
-        if eviction:
-            self.events.append(eviction)
+        for eviction in evictions:
+            self._log.append(eviction)
 
     def _fit(self, result: ToolResult, *, used: int, room: int) -> tuple[Observation, Ids]:
         """Encode a result with its header, cut to `room` tokens and to the cap."""
@@ -308,7 +311,9 @@ class Environment:
         live = {o.id for o in self.view().observations} - set(evicted)
         if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= live:
             raise ToolError("evict takes ids of results in view")
-        freed = self._freed([*evicted, *wanted])
+        stubs = self._evict([*evicted, *wanted]).stub_ids
+        sizes = {observation.id: len(ids) for observation, ids in self._log.results()}
+        freed = sum(sizes[name] - len(ids) for name, ids in stubs.items())
         least = int(_MIN_FREED_SHARE * self.limits.window_tokens)
         if freed < least:
             raise ToolError(f"frees {freed} tokens, at least {least} needed")
@@ -317,24 +322,15 @@ class Environment:
         where = " ".join(f"{s.path}:{s.start}-{s.end}" for s in observation.spans[:2])
         return f"[{observation.id} out {where or self._origins[observation.id]}]"
 
-    def _freed(self, ids: list[str]) -> int:
-        chosen = [o for o in self.view().observations if o.id in ids]
-        sizes = {
-            o.id: len(piece)
-            for event in self.events
-            if isinstance(event, Observed)
-            for o, piece in zip(event.observations, event.piece_ids, strict=True)
-        }
-        return sum(sizes[o.id] - len(self._chat.encode_result(self._stub(o))) for o in chosen)
-
-    def _eviction(self, ids: list[str]) -> Evicted:
-        chosen = [o for o in self.view().observations if o.id in ids]
-        stubs = {o.id: self._chat.encode_result(self._stub(o)) for o in chosen}
+    def _evict(self, ids: Sequence[str]) -> Evicted:
+        """Make the event that leaves stubs of these observations in view."""
+        chosen = [observation for observation, _ in self._log.results() if observation.id in ids]
+        stubs = {each.id: self._chat.encode_result(self._stub(each)) for each in chosen}
         return Evicted(stub_ids=stubs, prefix_ids=self._prefix())
 
     def _compact(self, summary: str) -> None:
         self._summary = summary
-        self.events.append(Compacted(summary=summary, prefix_ids=self._prefix()))
+        self._log.append(Compacted(summary=summary, prefix_ids=self._prefix()))
         if len(self.view().prompt_ids) > self._view_limit:
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
 
@@ -345,7 +341,7 @@ class Environment:
         start, end = found
         noted = Noted(path=arguments["file"], start=start, end=end, facts=arguments["facts"])
         self._notes.append((noted, version))
-        self.events.append(noted)
+        self._log.append(noted)
 
     def _prefix(self) -> Ids:
         """Render system prompt and task, with the notes (pointers moved along) and the summary."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from envs.environment import Environment, Identity
+from envs.environment import Environment, EpisodeMetadata
 from envs.records import Episode, Outcome, Policy, StopReason, ToolCall
 from envs.tools import ToolResult
 from envs.workspace import Changes
@@ -42,7 +42,7 @@ async def run_episode(
     policy: Policy,
     *,
     bench: Bench,
-    identity: Identity,
+    metadata: EpisodeMetadata,
     deadline_s: float,
 ) -> Episode:
     """Let a policy act until the environment stops it, then have graded what it submitted.
@@ -67,4 +67,4 @@ async def run_episode(
     if environment.stop_reason is StopReason.SUBMITTED:
         files = {path: workspace.files[path] for path in task.editable if path in workspace.files}
         outcome = await bench.grade(task.id, files, deadline_s=deadline_s)
-    return environment.record(identity, outcome=outcome)
+    return environment.record(metadata, outcome=outcome)

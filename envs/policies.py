@@ -2,29 +2,31 @@
 
 A script is a generator that yields the calls of one turn and receives the next view. `gold` edits
 at once and is the yardstick; `careful` and `wasteful` have the lines in view before they edit them,
-with habits that a seed draws, and know the fix as a teacher would: what they cannot get to see they
-leave alone. `noop` submits untouched. Scripts report log-probs of 0: nothing was sampled.
+with options that a seed draws, and know the fix as a teacher would: what they cannot get to see
+they leave alone. `noop` submits untouched. Scripts report log-probs of 0: nothing was sampled.
 """
 
 import random
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from envs.records import Edit, HiddenTask, Observation, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
 from envs.sites import Site, find_sites
+from envs.workspace import number_lines
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
 _HEADER = "[o9 99/99]\n"  # of a result where room is short
 
+Find = Literal["search", "outline", "file"]
 Script = Generator[list[ToolCall], View, None]
 ScriptName = Literal["gold", "careful", "wasteful", "noop"]
 
 
 @dataclass(frozen=True)
-class Habits:
+class ScriptOptions:
     """How a demonstrator works.
 
     Attributes:
@@ -39,7 +41,7 @@ class Habits:
         eager: Rewrites between sites even when the next one would fit.
     """
 
-    find: Literal["search", "outline", "file"] = "search"
+    find: Find = "search"
     list_first: bool = False
     test_before: bool = False
     test_after: bool = False
@@ -50,11 +52,11 @@ class Habits:
     eager: bool = False
 
 
-def draw_habits(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> Habits:
+def draw_options(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> ScriptOptions:
     """Draw one demonstrator of a kind; the mix of kinds is the configuration's."""
     rewrite: Literal["evict", "compact"] = "evict" if rng.random() < 0.5 else "compact"
     if kind == "careful":
-        return Habits(
+        return ScriptOptions(
             find="search" if rng.random() < 0.7 else "outline",
             test_after=rng.random() < 0.3,
             submit_with_edit=rng.random() < 0.5,
@@ -65,7 +67,7 @@ def draw_habits(kind: Literal["careful", "wasteful"], *, rng: random.Random) -> 
     level = rng.choice((0.1, 0.5, 0.9))
     if rng.random() < 0.6:  # whoever reads whole files rarely frees enough by evicting them
         rewrite = "compact"
-    return Habits(
+    return ScriptOptions(
         find=rng.choice(("outline", "file")),
         list_first=rng.random() < level,
         test_before=rng.random() < level,
@@ -124,15 +126,16 @@ def make_script(
     hidden: HiddenTask,
     files: dict[str, str],
     chat: ChatFormat,
-    habits: Habits | None = None,
+    options: ScriptOptions | None = None,
 ) -> Script:
     """Return a fresh script for one episode of `task`; `chat` lets it judge what still fits."""
     if name == "noop":
         return _noop()
     if name == "gold":
         return _gold(hidden.gold_edits)
-    habits = habits or Habits()
-    return _repair(find_sites(hidden.gold_edits, files), habits, chat)
+    return ScriptRunner(options or ScriptOptions(), chat).repair(
+        find_sites(hidden.gold_edits, files)
+    )
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -157,168 +160,162 @@ def _gold(edits: Sequence[Edit]) -> Script:
         yield [_edit_call(edit), *([call("submit")] if last else [])]
 
 
-def _repair(sites: list[Site], habits: Habits, chat: ChatFormat) -> Script:
-    view = yield []
-    teller = _Teller(habits, view, chat)
-    if habits.list_first:
-        yield from teller.turn(call("list_files"))
-    if habits.test_before:
-        yield from teller.turn(call("run_tests", selector=""))
-    for index, site in enumerate(sites):
-        is_last = index == len(sites) - 1
-        submits = is_last and habits.submit_with_edit and not habits.test_after
-        if index:
-            yield from teller.make_room(site, done=sites[:index], submits=submits)
-        yield from _look(teller, site, done=sites[:index])
-        if not teller.sees(site):
-            break
-        edit = _edit_call(site.edit)
-        if submits:
-            yield [edit, call("submit")]
-            return
-        yield from teller.turn(edit)
-        if habits.reread:
-            yield from teller.turn(_read_call(site))
-        if habits.note and not is_last:
-            lines = f"{site.edit.start}-{site.edit.end}"
-            yield from teller.turn(call("note", file=site.edit.path, facts="fixed", lines=lines))
-    if habits.test_after:
-        yield from teller.turn(call("run_tests", selector=""))
-    yield [call("submit")]
+class ScriptRunner:
+    """Repairs one site after another; drops what is used up when room gets short.
 
+    Args:
+        options: How it works.
+        chat: Encodes calls and results, to judge what still fits.
+    """
 
-def _look(
-    teller: "_Teller", site: Site, *, done: list[Site]
-) -> Generator[list[ToolCall], View, None]:
-    """Find and read a site until the lines of its edit are in view; results may come cut."""
-    habits = teller.habits_for(site)
-    yield from _find(teller, site, habits)
-    if not teller.sees(site) and not teller.fits(site, text=site.text) and habits.rewrite != "none":
-        # it was the window that cut it
-        yield from teller.compact(done)
-        yield from _find(teller, site, habits)
-    end = site.end
-    if habits.find == "file" and not teller.sees(site):  # the cap cut it
-        end, shown = len(site.lines), teller.last_shown(site)
-        if end - shown > shown and site.function:  # more than one further result
-            end = site.end
-            teller.too_long.add(site.edit.path)
-            if habits.rewrite != "none":  # what was cut before the site is of no more use
-                teller.pending = [_evict_call(teller.view.observations[-1:])]
-            yield from _find(teller, site, replace(habits, find="search"))
-    while not teller.sees(site):
-        last = teller.last_shown(site)
-        if not 0 < last < end:
-            return
-        yield from teller.turn(call("read_lines", path=site.edit.path, start=last + 1, end=end))
+    def __init__(self, options: ScriptOptions, chat: ChatFormat) -> None:
+        self._options, self._chat = options, chat
+        self._view: View  # the last one
+        self._done: list[Site] = []
+        self._pending: list[ToolCall] = []  # an evict that goes with the next turn
+        self._too_long: set[str] = set()  # files that are not read whole again
 
+    def repair(self, sites: Sequence[Site]) -> Script:
+        """Play the whole script; sites come bottom-up within a file, so none moves."""
+        options = self._options
+        self._view = yield []
+        if options.list_first:
+            yield from self._turn(call("list_files"))
+        if options.test_before:
+            yield from self._turn(call("run_tests", selector=""))
+        for site in sites:
+            is_last = site is sites[-1]
+            submits = is_last and options.submit_with_edit and not options.test_after
+            if self._done:
+                yield from self._make_room(site, submits=submits)
+            yield from self._look(site)
+            if not self._sees(site):
+                break
+            edit = _edit_call(site.edit)
+            if submits:
+                yield [edit, call("submit")]
+                return
+            yield from self._turn(edit)
+            if options.reread:
+                yield from self._turn(_read_call(site))
+            if options.note and not is_last:
+                lines = f"{site.edit.start}-{site.edit.end}"
+                yield from self._turn(call("note", file=site.edit.path, facts="fixed", lines=lines))
+            self._done.append(site)
+        if options.test_after:
+            yield from self._turn(call("run_tests", selector=""))
+        yield [call("submit")]
 
-def _find(teller: "_Teller", site: Site, habits: Habits) -> Generator[list[ToolCall], View, None]:
-    for step in _finding(site, habits):
-        yield from teller.turn(step)
+    def _turn(self, *calls: ToolCall) -> Script:
+        pending, self._pending = self._pending, []
+        self._view = yield [*pending, *calls]
 
+    def _look(self, site: Site) -> Script:
+        """Find and read a site until the lines of its edit are in view; results may come cut."""
+        rewrites, find = self._options.rewrite != "none", self._way_to_find(site)
+        yield from self._find(site, find)
+        if not self._sees(site) and not self._fits(site, text=site.text) and rewrites:
+            yield from self._compact()  # it was the window that cut it
+            yield from self._find(site, find)
+        end = site.end
+        if find == "file" and not self._sees(site):  # the cap cut it
+            end, shown = len(site.lines), self._last_shown(site)
+            if end - shown > shown and site.function:  # more than one further result
+                end = site.end
+                self._too_long.add(site.edit.path)
+                if rewrites:  # what was cut before the site has served its purpose
+                    self._pending = [_evict_call(self._view.observations[-1:])]
+                yield from self._find(site, "search")
+        while not self._sees(site):
+            last = self._last_shown(site)
+            if not 0 < last < end:
+                return
+            yield from self._turn(call("read_lines", path=site.edit.path, start=last + 1, end=end))
 
-def _finding(site: Site, habits: Habits) -> list[ToolCall]:
-    if habits.find == "file":
-        return [call("read_file", path=site.edit.path)]
-    if habits.find == "outline":
-        return [call("outline", path=site.edit.path), _read_call(site)]
-    return [call("search", pattern=site.search), _read_call(site)]
+    def _find(self, site: Site, find: Find) -> Script:
+        for step in _finding_calls(site, find):
+            yield from self._turn(step)
 
+    def _way_to_find(self, site: Site) -> Find:
+        return "search" if site.edit.path in self._too_long else self._options.find
 
-@dataclass
-class _Teller:
-    """Plays turns and keeps the last view; drops what is used up when room gets short."""
-
-    habits: Habits
-    view: View
-    chat: ChatFormat
-    pending: list[ToolCall] = field(default_factory=list)
-    too_long: set[str] = field(default_factory=set)
-
-    def turn(self, *calls: ToolCall) -> Generator[list[ToolCall], View, None]:
-        pending, self.pending = self.pending, []
-        self.view = yield [*pending, *calls]
-
-    def sees(self, site: Site) -> bool:
-        """Tell whether all lines of the edit are in view; sites come bottom-up, so none moved."""
-        shown = [span for seen in self.view.observations for span in seen.spans]
+    def _sees(self, site: Site) -> bool:
+        """Tell whether all lines of the edit are in view."""
+        shown = [span for seen in self._view.observations for span in seen.spans]
         here = [(span.start, span.end) for span in shown if span.path == site.edit.path]
         return all(any(a <= line <= b for a, b in here) for line in site.to_see)
 
-    def last_shown(self, site: Site) -> int:
+    def _last_shown(self, site: Site) -> int:
         """Return the last line of the site's file that the last result shows; 0 if none."""
-        spans = self.view.observations[-1].spans if self.view.observations else ()
+        spans = self._view.observations[-1].spans if self._view.observations else ()
         return max((span.end for span in spans if span.path == site.edit.path), default=0)
 
-    def habits_for(self, site: Site) -> Habits:
-        """Return how it finds a site: no file is read whole again that was too long for that."""
-        is_long = site.edit.path in self.too_long
-        return replace(self.habits, find="search") if is_long else self.habits
-
-    def fits(self, site: Site, *, text: str) -> bool:
+    def _fits(self, site: Site, *, text: str) -> bool:
         """Tell whether a site's repair fits into what the window leaves."""
-        seen = self.view.observations
-        needed = self._tokens(text)
-        needed += 2 * self._tokens(site.edit.text) + _TURN_OVERHEAD_TOKENS
+        seen = self._view.observations
+        needed = self._count(text) + 2 * self._count(site.edit.text) + _TURN_OVERHEAD_TOKENS
         return not seen or seen[-1].remaining_tokens >= needed
 
-    def make_room(
-        self, site: Site, *, done: list[Site], submits: bool
-    ) -> Generator[list[ToolCall], View, None]:
-        seen, whole_file = self.view.observations, self.habits_for(site).find == "file"
-        fits = self.fits(site, text="\n".join(site.lines) if whole_file else site.text)
-        if fits and not (self.habits.eager and seen):
+    def _make_room(self, site: Site, *, submits: bool) -> Script:
+        seen, whole_file = self._view.observations, self._way_to_find(site) == "file"
+        fits = self._fits(site, text="\n".join(site.lines) if whole_file else site.text)
+        if fits and not (self._options.eager and seen):
             return
-        if self.habits.rewrite == "evict":
+        if self._options.rewrite == "evict":
             used_up = [o for o in seen if o.num_tokens > _SMALL_RESULT_TOKENS]
             evict = _evict_call(used_up)
             if used_up and (
                 fits or whole_file or self._left_after(evict, used_up, site, submits=submits) >= 0
             ):
-                self.pending = [evict]  # a turn of its own would cost a prompt
+                self._pending = [evict]  # a turn of its own would cost a prompt
                 return
             if fits:
                 return
-        yield from self.compact(done)
+        yield from self._compact()
 
-    def compact(self, done: list[Site]) -> Generator[list[ToolCall], View, None]:
-        if self.habits.rewrite != "none":
-            names = ", ".join(each.function for each in done) or "nothing yet"
-            yield from self.turn(call("compact", summary=f"fixed {names}"))
+    def _compact(self) -> Script:
+        if self._options.rewrite != "none":
+            names = ", ".join(each.function for each in self._done) or "nothing yet"
+            yield from self._turn(call("compact", summary=f"fixed {names}"))
 
     def _left_after(
         self, evict: ToolCall, used_up: list[Observation], site: Site, *, submits: bool
     ) -> int:
         """Return the tokens left once results are evicted and a site is found, read and edited."""
         site_lines = site.lines[site.start - 1 : site.end]
-        read = _numbered(site_lines, site.start)
-        find, *_ = _finding(site, self.habits_for(site))
+        find, *_ = _finding_calls(site, self._way_to_find(site))
         found = {
             "outline": site.outline,
             "search": f"{site.edit.path}:{site.start}: {site_lines[0]}",
         }
         turns = [
             ([evict, find], ["evicted", found[find.name]]),
-            ([_read_call(site)], [read]),
+            ([_read_call(site)], [number_lines(site_lines, site.start)]),
         ]
         if not submits:
-            shown = _numbered(site_lines[-3:], site.edit.start)
+            shown = number_lines(site_lines[-3:], site.edit.start)
             turns.append(([_edit_call(site.edit)], [f"edited\n{shown}"]))
         stubs = (f"[{o.id} out {site.edit.path}:{site.start}-{site.end}]" for o in used_up)
-        left = self.view.observations[-1].remaining_tokens
-        left += sum(self._tokens(o.text) for o in used_up) - sum(map(self._tokens, stubs))
+        left = self._view.observations[-1].remaining_tokens
+        left += sum(self._count(o.text) for o in used_up) - sum(map(self._count, stubs))
         for calls, results in turns:
-            most = self.chat.max_calls or len(calls)
+            most = self._chat.max_calls or len(calls)
             for part in (calls[i : i + most] for i in range(0, len(calls), most)):
-                glue = self.chat.glue([each.name for each in part])
-                left -= len(self.chat.call_ids(part)) + len(glue.head_ids + glue.tail_ids)
-                left -= sum(map(len, glue.separator_ids))
-            left -= sum(self._tokens(_HEADER + result) for result in results)
+                parts = self._chat.surround_results([each.name for each in part])
+                left -= len(self._chat.call_ids(part)) + parts.num_tokens
+            left -= sum(self._count(_HEADER + result) for result in results)
         return left
 
-    def _tokens(self, text: str) -> int:
-        return len(self.chat.encode(text))
+    def _count(self, text: str) -> int:
+        return len(self._chat.encode(text))
+
+
+def _finding_calls(site: Site, find: Find) -> list[ToolCall]:
+    if find == "file":
+        return [call("read_file", path=site.edit.path)]
+    if find == "outline":
+        return [call("outline", path=site.edit.path), _read_call(site)]
+    return [call("search", pattern=site.search), _read_call(site)]
 
 
 def _evict_call(observations: Sequence[Observation]) -> ToolCall:
@@ -331,7 +328,3 @@ def _edit_call(edit: Edit) -> ToolCall:
 
 def _read_call(site: Site) -> ToolCall:
     return call("read_lines", path=site.edit.path, start=site.start, end=site.end)
-
-
-def _numbered(lines: Sequence[str], start: int) -> str:
-    return "\n".join(f"{number}: {line}" for number, line in enumerate(lines, start))

@@ -7,13 +7,12 @@ Needs `tokenizers` and a Jinja template, not torch.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from envs.calls.reader import parse_calls
-from envs.chat_template import REMEDY, ChatTemplate
+from envs.chat_template import REMEDY, ChatTemplate, TemplateParts
 from envs.errors import UserError
 from envs.plain_text import representable
 from envs.records import Ids, ToolCall
@@ -37,15 +36,6 @@ _PROBES = (  # calls with all that forms of calls treat differently: line ends, 
     [ToolCall(name="evict", arguments={"observation_ids": ["o1", "o2"]})],
 )
 _EXAMPLE = ToolCall(name="read_lines", arguments={"path": "a.py", "start": 3, "end": 9})
-
-
-@dataclass(frozen=True)
-class Glue:
-    """Ids around the results of one turn, see `envs.chat_template.ResultGlue`."""
-
-    head_ids: Ids
-    separator_ids: tuple[Ids, ...]
-    tail_ids: Ids
 
 
 class ChatFormat:
@@ -96,7 +86,7 @@ class ChatFormat:
         self.eot_id: int = ids[self._template.eot]
         self.stop_ids: Ids = (self.eot_id, *(ids[stop] for stop in self._template.other_stops))
         self.max_calls = self._template.max_calls
-        self._glues: dict[tuple[str, ...], Glue] = {}
+        self._parts: dict[tuple[str, ...], TemplateParts[Ids]] = {}
         self._eats_space = bool(added[self.eot_id].rstrip)
         self._check_calls()
         self.example: str = self.decode(self.call_ids([_EXAMPLE])[:-1]).strip()
@@ -133,19 +123,18 @@ class ChatFormat:
         ]
         return self._encode_markup(self._template.turn(masked), masks)
 
-    def glue(self, names: Sequence[str]) -> Glue:
+    def surround_results(self, names: Sequence[str]) -> TemplateParts[Ids]:
         """Return the ids around the results of one turn's calls of these tools."""
         named = self._template.named_results
         known = tuple(name if named and name in NAMES else _OTHER_NAME for name in names)
-        if known not in self._glues:
-            text = self._template.glue(known)
-            head = text.head.lstrip() if self._eats_space else text.head
-            self._glues[known] = Glue(
-                head_ids=self._encode_markup(head),
-                separator_ids=tuple(map(self._encode_markup, text.separators)),
-                tail_ids=self._encode_markup(text.tail),
+        if known not in self._parts:
+            text = self._template.surround_results(known)
+            self._parts[known] = TemplateParts(
+                head=self._encode_markup(text.head.lstrip() if self._eats_space else text.head),
+                separators=tuple(map(self._encode_markup, text.separators)),
+                tail=self._encode_markup(text.tail),
             )
-        return self._glues[known]
+        return self._parts[known]
 
     def _masked(self, content: Any) -> tuple[Any, list[str]]:
         """Replace special tokens in all strings of `content` by words that no template changes."""

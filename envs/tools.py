@@ -17,7 +17,7 @@ from envs.calls.malformed import Malformed, clip
 from envs.errors import InfrastructureError
 from envs.records import JsonValue, Span, Strategy, TestReport, ToolCall
 from envs.syntax import parse_python
-from envs.workspace import Workspace
+from envs.workspace import Workspace, number_lines
 
 NAMES = (
     "list_files",
@@ -267,7 +267,7 @@ class Toolbox:
 
     def _numbered(self, span: Span) -> str:
         lines = self.workspace.lines(span.path)[span.start - 1 : span.end]
-        return "\n".join(f"{n}: {line}" for n, line in enumerate(lines, start=span.start))
+        return number_lines(lines, span.start)
 
     def _result(self, text: str, *spans: Span, num_head_lines: int = 0) -> ToolResult:
         return ToolResult(text, spans, num_head_lines, self.workspace.version)

@@ -3,7 +3,7 @@
 Text only, in memory; nothing here touches the disk. Paths are the task's own relative paths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from envs.records import Span
@@ -118,6 +118,11 @@ class Workspace:
         """Become the workspace, of the same task, that `changes` are of."""
         self.files.update(changes.edited)
         self._shifts, self._shown = list(changes.shifts), list(changes.shown)
+
+
+def number_lines(lines: Iterable[str], start: int) -> str:
+    """Return lines as tools show them, each behind its number."""
+    return "\n".join(f"{number}: {line}" for number, line in enumerate(lines, start))
 
 
 def _spliced(text: str, new: list[str], *, start: int, end: int) -> str:

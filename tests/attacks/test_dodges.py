@@ -5,7 +5,7 @@ Each plays scripted calls in the real episode loop and is scored by the default 
 
 import pytest
 
-from envs.environment import Identity
+from envs.environment import EpisodeMetadata
 from envs.policies import call
 from envs.records import Episode, Outcome
 from rewards.advantages import score_group
@@ -23,8 +23,8 @@ def played(calls: list[object], *, outcome: Outcome = SOLVED, files: object = FI
     environment = new_environment(files=files)  # type: ignore[arg-type]
     for each in calls:
         environment.step(sample_of([each]))  # type: ignore[list-item]
-    identity = Identity("g", 0, 0, "x", 0, 0.0, False)
-    return environment.record(identity, outcome=outcome)
+    metadata = EpisodeMetadata("g", 0, 0, "x", 0, 0.0, False)
+    return environment.record(metadata, outcome=outcome)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from envs.environment import Environment, Identity, Limits
+from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.files import read_records
 from envs.grading.graders import make_grader
 from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
@@ -123,7 +123,7 @@ def check_episode(module: Module) -> Episode:
 
 def check_record(environment: Environment, nasty: str) -> Episode:
     """Check that the episode comes back from its line and can be shown."""
-    episode = environment.record(Identity("g", 0, 0, "sft", 0, 0.0, False), outcome=None)
+    episode = environment.record(EpisodeMetadata("g", 0, 0, "sft", 0, 0.0, False), outcome=None)
     assert Episode.model_validate_json(episode.model_dump_json().encode()) == episode
     (noted,) = (event for event in episode.events if event.kind == "noted")
     assert noted.facts == representable(nasty)

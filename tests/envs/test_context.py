@@ -6,7 +6,7 @@ import pytest
 
 from envs.context import common_prefix, observed_ids, render_view
 from envs.environment import Limits
-from envs.policies import Habits, call
+from envs.policies import ScriptOptions, call
 from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
 from envs.rendering import ChatFormat
 from tests.envs.world import CHAT, ROOT, TOKENIZER, new_environment, play, sample_of
@@ -14,16 +14,16 @@ from tests.train.rl.rows import check_contexts
 from train.rl.segments import episode_rows
 
 WIDE = Limits(window_tokens=700, max_turns=12, max_new_tokens=48, observation_tokens=160)
-HABITS = {
-    "evict": Habits(find="file", rewrite="evict", eager=True),
-    "compact": Habits(find="file", rewrite="compact", eager=True),
-    "plain": Habits(find="outline", rewrite="none", test_after=True),
+OPTIONS = {
+    "evict": ScriptOptions(find="file", rewrite="evict", eager=True),
+    "compact": ScriptOptions(find="file", rewrite="compact", eager=True),
+    "plain": ScriptOptions(find="outline", rewrite="none", test_after=True),
 }
 
 
-@pytest.mark.parametrize("habits", HABITS.values(), ids=HABITS.keys())
-def test_every_prompt_is_the_view_of_the_events_before_it(habits: Habits) -> None:
-    episode = play("careful", habits=habits, limits=WIDE)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_every_prompt_is_the_view_of_the_events_before_it(options: ScriptOptions) -> None:
+    episode = play("careful", options=options, limits=WIDE)
     check_contexts(episode)
 
 
@@ -31,7 +31,7 @@ def test_every_prompt_is_the_view_of_the_events_before_it(habits: Habits) -> Non
 def test_a_rewrite_ends_the_segment_and_its_call_is_trained_under_the_full_old_view(
     name: str,
 ) -> None:
-    episode = play("careful", habits=HABITS[name], limits=WIDE)
+    episode = play("careful", options=OPTIONS[name], limits=WIDE)
     kind = {"evict": Evicted, "compact": Compacted}[name]
     rewrite = next(i for i, e in enumerate(episode.events) if isinstance(e, kind))
     sampled = [e for e in episode.events[:rewrite] if isinstance(e, Sampled)]
@@ -45,15 +45,15 @@ def test_a_rewrite_ends_the_segment_and_its_call_is_trained_under_the_full_old_v
 
 
 def test_without_rewrites_there_is_one_segment_and_each_prompt_extends_the_last() -> None:
-    episode = play("careful", habits=HABITS["plain"], limits=WIDE)
+    episode = play("careful", options=OPTIONS["plain"], limits=WIDE)
     assert len(episode.segment_ids) == 1
     for before, after in zip(episode.turns, episode.turns[1:], strict=False):
         assert after.num_cached == before.sample_end <= after.prompt_end
 
 
 def test_each_sampled_token_is_trained_once_and_exactly_as_sampled() -> None:
-    for habits in HABITS.values():
-        episode = play("careful", habits=habits, limits=WIDE)
+    for options in OPTIONS.values():
+        episode = play("careful", options=options, limits=WIDE)
         rows = episode_rows(episode, advantage=1.0)
         trained = [
             token
@@ -75,7 +75,7 @@ def test_ids_that_reencode_differently_are_trained_as_sampled() -> None:
         update={"token_ids": (*split, CHAT.eot_id), "sampling_logps": (-1.0,) * (len(split) + 1)}
     )
     environment.step(sample)
-    tail = CHAT.glue(["search"]).tail_ids
+    tail = CHAT.surround_results(["search"]).tail
     assert environment.view().prompt_ids[-len(tail) :] == tail
     start = len(environment.events[0].prefix_ids)  # type: ignore[union-attr]
     assert environment.view().prompt_ids[start : start + len(split)] == tuple(split)
@@ -109,7 +109,7 @@ def test_a_sample_cut_at_its_limit_gets_an_unsampled_end_of_turn() -> None:
 
 
 def test_the_log_alone_rebuilds_the_view_from_a_saved_file(tmp_path: Path) -> None:
-    episode = play("careful", habits=HABITS["evict"], limits=WIDE)
+    episode = play("careful", options=OPTIONS["evict"], limits=WIDE)
     file = tmp_path / "episode.json"
     file.write_text(episode.model_dump_json())
     again = Episode.model_validate_json(file.read_text())
@@ -119,20 +119,20 @@ def test_the_log_alone_rebuilds_the_view_from_a_saved_file(tmp_path: Path) -> No
 
 
 def test_evicted_results_leave_one_line_and_compacted_turns_leave_nothing() -> None:
-    evicted = play("careful", habits=HABITS["evict"], limits=WIDE)
+    evicted = play("careful", options=OPTIONS["evict"], limits=WIDE)
     view = render_view(evicted.events)
     stubs = next(e for e in evicted.events if isinstance(e, Evicted)).stub_ids
     assert not set(stubs) & {o.id for o in view.observations}
     for name, ids in stubs.items():
         assert CHAT.decode(ids).startswith(f"[{name} out") and "\n" not in CHAT.decode(ids)
-    compacted = play("careful", habits=HABITS["compact"], limits=WIDE)
+    compacted = play("careful", options=OPTIONS["compact"], limits=WIDE)
     at = next(i for i, e in enumerate(compacted.events) if isinstance(e, Compacted))
     after = render_view(compacted.events[: at + 1])
     assert after.observations == () and "so far: fixed" in CHAT.decode(after.prompt_ids)
 
 
 def test_only_results_of_the_environment_carry_no_loss() -> None:
-    episode = play("careful", habits=HABITS["plain"], limits=WIDE)
+    episode = play("careful", options=OPTIONS["plain"], limits=WIDE)
     row = episode_rows(episode, advantage=1.0)[0]
     shown = [
         CHAT.decode(piece)
@@ -149,8 +149,8 @@ def test_only_results_of_the_environment_carry_no_loss() -> None:
 def test_the_view_concatenates_frozen_ids_for_every_shipped_template() -> None:
     for path in sorted((ROOT / "train" / "models" / "templates").glob("*.jinja")):
         chat = ChatFormat(TOKENIZER, template=path.read_text())
-        glue = chat.glue(["search"])
-        assert glue.head_ids and glue.tail_ids, path.name
+        parts = chat.surround_results(["search"])
+        assert parts.head and parts.tail, path.name
 
 
 def test_common_prefix() -> None:

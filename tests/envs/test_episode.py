@@ -6,9 +6,9 @@ import time
 import pytest
 
 from envs.context import render_view
-from envs.environment import Identity, Limits
+from envs.environment import EpisodeMetadata, Limits
 from envs.errors import InfrastructureError
-from envs.policies import Habits, call
+from envs.policies import ScriptOptions, call
 from envs.records import (
     Compacted,
     Episode,
@@ -40,15 +40,15 @@ LONG = {**FILES, "long.py": "".join(f"value_{n} = {n}\n" for n in range(200))}
 @pytest.mark.parametrize("rewrite", ["none", "evict", "compact"])
 def test_no_view_ever_exceeds_the_window_less_one_sample(window: int, rewrite: str) -> None:
     limits = Limits(window_tokens=window, max_turns=12, max_new_tokens=48, observation_tokens=160)
-    habits = Habits(find="file", rewrite=rewrite)  # type: ignore[arg-type]
-    episode = play("wasteful", limits=limits, habits=habits)
+    options = ScriptOptions(find="file", rewrite=rewrite)  # type: ignore[arg-type]
+    episode = play("wasteful", limits=limits, options=options)
     assert all(turn.prompt_end <= window - 48 for turn in episode.turns)
 
 
 def test_a_small_window_is_solved_with_compact_and_overflows_without() -> None:
     limits = Limits(window_tokens=330, max_turns=12, max_new_tokens=48, observation_tokens=160)
-    forced = play("careful", limits=limits, habits=Habits(rewrite="none"))
-    solved = play("careful", limits=limits, habits=Habits(rewrite="compact"))
+    forced = play("careful", limits=limits, options=ScriptOptions(rewrite="none"))
+    solved = play("careful", limits=limits, options=ScriptOptions(rewrite="compact"))
     assert forced.stop_reason is StopReason.CONTEXT_OVERFLOW
     assert solved.stop_reason is StopReason.SUBMITTED
     assert any(isinstance(e, Compacted) for e in solved.events)
@@ -172,7 +172,7 @@ def test_every_turn_is_billed_also_failed_calls_and_compactions() -> None:
         sample = sample_of(calls)
         expected += len(environment.view().prompt_ids) + len(sample.token_ids)
         environment.step(sample)
-    episode = environment.record(Identity("g", 0, 0, "x", 0, 0.0, False), outcome=None)
+    episode = environment.record(EpisodeMetadata("g", 0, 0, "x", 0, 0.0, False), outcome=None)
     assert billed_tokens(episode) == expected
     assert len(episode.turns) == sum(isinstance(e, Sampled) for e in episode.events) == 3
 
@@ -251,7 +251,7 @@ def test_a_record_is_whole_wherever_a_tool_fails(calls: list[ToolCall], turns_be
     with pytest.raises(InfrastructureError):
         environment.step(sample_of(calls))
     environment.stop_reason = StopReason.ENVIRONMENT_ERROR
-    made = environment.record(Identity("g", 0, 0, "x", 0, 0.0, False), outcome=None)
+    made = environment.record(EpisodeMetadata("g", 0, 0, "x", 0, 0.0, False), outcome=None)
     episode = Episode.model_validate_json(made.model_dump_json())
     assert episode == made
     assert len(episode.turns) == sum(isinstance(e, Sampled) for e in episode.events)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.environment import Environment, Identity, Limits
-from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.environment import Environment, EpisodeMetadata, Limits
+from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.records import Edit, Episode
 from envs.sites import find_sites
 from envs.unseen import unseen_edits
@@ -57,16 +57,22 @@ LONG, EDITS = long_world()
 
 
 def play(
-    limits: Limits, habits: Habits, *, files: dict[str, str] = LONG, edits: tuple[Edit, ...] = EDITS
+    limits: Limits,
+    options: ScriptOptions,
+    *,
+    files: dict[str, str] = LONG,
+    edits: tuple[Edit, ...] = EDITS,
 ) -> tuple[Episode, Environment]:
     hidden = HIDDEN.model_copy(update={"gold_edits": edits})
     environment = new_environment(limits=limits, files=files)
-    script = make_script("careful", task=TASK, hidden=hidden, files=files, chat=CHAT, habits=habits)
+    script = make_script(
+        "careful", task=TASK, hidden=hidden, files=files, chat=CHAT, options=options
+    )
     policy = ScriptedPolicy(script, chat=CHAT, max_new_tokens=limits.max_new_tokens)
     while environment.stop_reason is None:
         environment.step(policy.next_sample(environment.view()))
-    identity = Identity("g", 0, 0, "careful", 0, 0.0, False)
-    return environment.record(identity, outcome=None), environment
+    metadata = EpisodeMetadata("g", 0, 0, "careful", 0, 0.0, False)
+    return environment.record(metadata, outcome=None), environment
 
 
 def repaired(environment: Environment, edits: tuple[Edit, ...], files: dict[str, str]) -> bool:
@@ -77,8 +83,8 @@ def repaired(environment: Environment, edits: tuple[Edit, ...], files: dict[str,
     return {p: text.splitlines() for p, text in environment.workspace.files.items()} == gold
 
 
-any_habits = st.builds(
-    Habits,
+any_options = st.builds(
+    ScriptOptions,
     find=st.sampled_from(["search", "outline", "file"]),
     list_first=st.booleans(),
     test_before=st.booleans(),
@@ -91,38 +97,38 @@ any_habits = st.builds(
 )
 
 
-@given(any_habits, st.integers(300, 900), st.integers(40, 300), st.booleans())
+@given(any_options, st.integers(300, 900), st.integers(40, 300), st.booleans())
 @settings(max_examples=120, deadline=None)
 def test_no_demonstrator_edits_what_it_has_not_seen(
-    habits: Habits, window: int, cap: int, is_long: bool
+    options: ScriptOptions, window: int, cap: int, is_long: bool
 ) -> None:
     limits = Limits(window_tokens=window, max_turns=60, max_new_tokens=48, observation_tokens=cap)
     files, edits = (LONG, EDITS) if is_long else (FILES, HIDDEN.gold_edits)
-    episode, _ = play(limits, habits, files=files, edits=edits)
+    episode, _ = play(limits, options, files=files, edits=edits)
     assert unseen_edits(episode, files) == ()
 
 
-@given(any_habits, st.integers(60, 300))
+@given(any_options, st.integers(60, 300))
 @settings(max_examples=25, deadline=None)
 def test_where_the_window_is_wide_it_reads_on_behind_a_cut_and_repairs(
-    habits: Habits, cap: int
+    options: ScriptOptions, cap: int
 ) -> None:
     limits = Limits(window_tokens=20_000, max_turns=200, max_new_tokens=100, observation_tokens=cap)
-    episode, environment = play(limits, habits)
+    episode, environment = play(limits, options)
     assert unseen_edits(episode, LONG) == ()
     assert repaired(environment, EDITS, LONG)
 
 
 def test_whoever_cannot_evict_enough_compacts() -> None:
     """A result that the window would cut shows too little; one evict frees too little for it."""
-    habits = Habits(rewrite="evict", submit_with_edit=True)
+    options = ScriptOptions(rewrite="evict", submit_with_edit=True)
     found = set()
     for window in range(280, 480, 8):
         limits = Limits(
             window_tokens=window, max_turns=12, max_new_tokens=48, observation_tokens=160
         )
         edits = HIDDEN.gold_edits
-        episode, environment = play(limits, habits, files=FILES, edits=edits)
+        episode, environment = play(limits, options, files=FILES, edits=edits)
         assert repaired(environment, edits, FILES) or not num_evictions(episode)
         if repaired(environment, edits, FILES):
             found.add((num_evictions(episode), num_compactions(episode)))
@@ -131,11 +137,11 @@ def test_whoever_cannot_evict_enough_compacts() -> None:
 
 @pytest.mark.parametrize("rewrite", ["evict", "compact", "none"])
 def test_a_file_that_was_too_long_is_read_whole_once_and_searched_then(rewrite: str) -> None:
-    habits = Habits(find="file", rewrite=rewrite)  # type: ignore[arg-type]
+    options = ScriptOptions(find="file", rewrite=rewrite)  # type: ignore[arg-type]
     limits = Limits(window_tokens=1600, max_turns=60, max_new_tokens=100, observation_tokens=200)
     edits = tuple(edit for edit in EDITS if edit.path == "m0.py")  # both far behind the cut
     edits = (edits[1], edits[1].model_copy(update={"start": 83, "end": 83}))
-    episode, environment = play(limits, habits, edits=edits)
+    episode, environment = play(limits, options, edits=edits)
     assert repaired(environment, edits, LONG)
     names = [call.name for turn in episode.turns for call in turn.calls]
     assert names.count("read_file") == 1 and names.count("search") == 2

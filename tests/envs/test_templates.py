@@ -1,6 +1,6 @@
 """Each chat template that TRL ships works as `apply_chat_template` would, or is refused by reason.
 
-The first prompt has the ids of `apply_chat_template`; turns are glued as the template glues them.
+The first prompt has the ids of `apply_chat_template`; turns are joined as the template joins them.
 """
 
 import json
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from envs.context import render_view
-from envs.environment import Environment, Identity, Limits
+from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.errors import UserError
-from envs.policies import Habits, ScriptedPolicy, call, make_script
+from envs.policies import ScriptedPolicy, ScriptOptions, call, make_script
 from envs.records import Observed, StopReason, ToolCall
 from envs.rendering import ChatFormat
 from envs.tools import NAMES, Toolbox, typed
@@ -161,18 +161,18 @@ def test_first_prompt_has_the_ids_of_apply_chat_template(stem: str, full: bool) 
 
 
 @pytest.mark.parametrize("stem", WORKING)
-def test_turns_are_glued_as_the_template_glues_them(stem: str) -> None:
+def test_turns_are_joined_as_the_template_joins_them(stem: str) -> None:
     chat, tokenizer = chat_of(stem)
     calls = [*CALLS, call("list_files")][: chat.max_calls]
     results = ["[o0 1/99] third", "[o1 3/99]\nready.", '[o2 9/90]\n    x = "a\\n"\n  ends'][
         : len(calls)
     ]
-    glue = chat.glue([each.name for each in calls])
-    ids = [*chat.prefix(system=SYSTEM, user=USER), *chat.call_ids(calls), *glue.head_ids]
+    parts = chat.surround_results([each.name for each in calls])
+    ids = [*chat.prefix(system=SYSTEM, user=USER), *chat.call_ids(calls), *parts.head]
     for index, result in enumerate(results):
-        ids += glue.separator_ids[index - 1] if index else ()
+        ids += parts.separators[index - 1] if index else ()
         ids += chat.encode_result(result)
-    ids += glue.tail_ids
+    ids += parts.tail
     messages = messages_of(calls, results, as_text=stem == "deepseekv3")  # it adds texts
     whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert THOUGHT.sub("", chat.decode(ids)) == THOUGHT.sub("", whole)
@@ -241,7 +241,7 @@ LATER_TURNS_DIFFER = {
 
 
 def played(
-    chat: ChatFormat, name: str, *, window_tokens: int = 6000, habits: Habits | None = None
+    chat: ChatFormat, name: str, *, window_tokens: int = 6000, options: ScriptOptions | None = None
 ) -> Environment:
     environment = Environment(
         TASK,
@@ -255,7 +255,7 @@ def played(
         run_visible=no_tests,
     )
     script = make_script(  # type: ignore[arg-type]
-        name, task=TASK, hidden=HIDDEN, files=FILES, chat=chat, habits=habits
+        name, task=TASK, hidden=HIDDEN, files=FILES, chat=chat, options=options
     )
     policy = ScriptedPolicy(script, chat=chat, max_new_tokens=400)
     while environment.stop_reason is None:
@@ -269,7 +269,9 @@ def test_a_whole_episode_reads_as_the_template_would_render_it(stem: str) -> Non
     environment = played(chat, "careful")
     assert environment.stop_reason is StopReason.SUBMITTED
     assert "abs(a - b)" in environment.workspace.files["m0.py"]
-    turns = environment.record(Identity("g", 0, 0, "careful", 0, 0.0, False), outcome=None).turns
+    turns = environment.record(
+        EpisodeMetadata("g", 0, 0, "careful", 0, 0.0, False), outcome=None
+    ).turns
     assert all(turn.calls and not any(call.error for call in turn.calls) for turn in turns)
     assert all(len(turn.calls) <= (chat.max_calls or 9) for turn in turns)
     user = f"{TASK.statement}\nwindow 6000"
@@ -288,8 +290,8 @@ def test_a_whole_episode_reads_as_the_template_would_render_it(stem: str) -> Non
 @pytest.mark.parametrize("rewrite", ["evict", "compact"])
 def test_a_rewrite_keeps_to_the_template(stem: str, rewrite: Literal["evict", "compact"]) -> None:
     chat, _ = chat_of(stem)
-    habits = Habits(find="file", rewrite=rewrite, eager=True)
-    environment = played(chat, "careful", window_tokens=1800, habits=habits)
+    options = ScriptOptions(find="file", rewrite=rewrite, eager=True)
+    environment = played(chat, "careful", window_tokens=1800, options=options)
     kinds = [event.kind for event in environment.events]
     if rewrite == "compact":
         assert "compacted" in kinds

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.environment import Environment, Identity, Limits
-from envs.policies import Habits, call
+from envs.environment import Environment, EpisodeMetadata, Limits
+from envs.policies import ScriptOptions, call
 from envs.records import Edit, Episode, Observed, Span, ToolCall
 from envs.unseen import lines_to_see, unseen_edits
 from tests.envs.world import CHAT, FILES, new_environment, play, sample_of
@@ -31,7 +31,7 @@ def played(turns: Sequence[Sequence[ToolCall]], *, limits: Limits = LIMITS) -> E
 def record_of(environment: Environment) -> Episode:
     if environment.stop_reason is None:
         environment.step(sample_of([SUBMIT]))
-    return environment.record(Identity("g", 0, 0, "script", 0, 0.0, False), outcome=None)
+    return environment.record(EpisodeMetadata("g", 0, 0, "script", 0, 0.0, False), outcome=None)
 
 
 def edit(start: int, end: int, text: str = "z = 0") -> ToolCall:
@@ -111,7 +111,7 @@ def test_a_result_that_was_cut_shows_what_is_left_of_it() -> None:
 
 def test_gold_edits_out_of_nowhere() -> None:
     assert len(unseen_edits(play("gold"), FILES)) == 2
-    assert unseen_edits(play("careful", habits=Habits()), FILES) == ()
+    assert unseen_edits(play("careful", options=ScriptOptions()), FILES) == ()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from envs.environment import Environment, Identity, Limits
+from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import run_episode
-from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.prompts import SYSTEM_SHORT
 from envs.records import (
     Difficulty,
@@ -140,7 +140,7 @@ def sample_text(text: str, *, close: bool = True) -> Sample:
     return Sample(token_ids=ids, sampling_logps=logps, finish=finish)  # type: ignore[arg-type]
 
 
-def play(name: str, *, limits: Limits = LIMITS, habits: Habits | None = None) -> Episode:
+def play(name: str, *, limits: Limits = LIMITS, options: ScriptOptions | None = None) -> Episode:
     """Play one scripted episode."""
     script = make_script(
         name,  # type: ignore[arg-type]
@@ -148,16 +148,16 @@ def play(name: str, *, limits: Limits = LIMITS, habits: Habits | None = None) ->
         hidden=HIDDEN,
         files=FILES,
         chat=CHAT,
-        habits=habits,
+        options=options,
     )
     policy = ScriptedPolicy(script, chat=CHAT, max_new_tokens=limits.max_new_tokens)
-    identity = Identity("g", 0, 0, name, 0, 0.0, False)
+    metadata = EpisodeMetadata("g", 0, 0, name, 0, 0.0, False)
     return asyncio.run(
         run_episode(
             new_environment(limits=limits),
             policy,
             bench=InProcess(Workbench(OneTask(), Believing())),
-            identity=identity,
+            metadata=metadata,
             deadline_s=60,
         )
     )

@@ -169,7 +169,7 @@ def pressure(case: Case) -> Any:
     metrics = step_metrics([GROUP], [found._score(GROUP)])
     for step in range(60):
         found._press(metrics | {"pass_rate": 0.3 if step < 10 else 0.9, "num_episodes": 400})
-    return found.pressure.weight
+    return found.controller.weight
 
 
 def rollouts(case: Case) -> StepRollouts:

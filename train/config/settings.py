@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 from pydantic.fields import FieldInfo
 
 from rewards.advantages import Method
-from rewards.pressure import PressureKind
+from rewards.cost_weight import CostWeightKind
 from train.config.policy_names import checked_policy
 from train.config.trl_arguments import TrlArguments
 
@@ -185,8 +185,8 @@ class RewardSettings(Section):
     """
     second_runner_share: Share = 0.0
     """Share of the pytest grader's passes graded again by cold pytest under bubblewrap."""
-    pressure: PressureKind = "fixed"
-    """`controlled`: cost_weight follows the pass rate (rewards/pressure.py); `fixed`: it does not.
+    pressure: CostWeightKind = "fixed"
+    """`controlled`: cost_weight follows the pass rate (rewards/cost_weight.py); `fixed`: it stays.
 
     The guard of `grpo.evaluate_every` halves it either way.
     """

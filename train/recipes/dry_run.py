@@ -16,7 +16,7 @@ from typing import Any, Literal
 from accelerate import PartialState
 
 from envs.errors import InfrastructureError, UserError
-from envs.policies import Habits
+from envs.policies import ScriptOptions
 from envs.records import Episode, Segment
 from envs.rendering import ChatFormat
 from rewards.cost import billed_tokens, sampled_tokens
@@ -59,7 +59,7 @@ _LAYOUTS: dict[str, tuple[int, Literal[0, 2, 3]]] = {  # devices, stage of ZeRO
     "8 GPUs, ZeRO-2": (8, 2),
     "8 GPUs, ZeRO-3": (8, 3),
 }
-_THRIFTY = Habits(find="search", submit_with_edit=True)
+_THRIFTY = ScriptOptions(find="search", submit_with_edit=True)
 
 
 def show(
@@ -205,10 +205,10 @@ def _play(arena: Arena, stage: Stage, name: str) -> Episode:
     """
     task = arena.store.split("train")[0]
     requests = group_requests(arena.settings, [task.id], stage=stage, step=0, group_size=1)
-    habits = _THRIFTY if name == "careful" else None
+    options = _THRIFTY if name == "careful" else None
     episode = arena.play_all(
         requests,
-        lambda request: arena.script(task, name, habits=habits),  # a fresh one for each attempt
+        lambda request: arena.script(task, name, options=options),  # a fresh one for each attempt
         policy=name,
         concurrency=1,
     )[0]

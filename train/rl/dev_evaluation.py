@@ -4,7 +4,7 @@ Every `grpo.evaluate_every` steps, and before the first, the policy plays the de
 with the same windows and seeds each time. Best is the highest pass rate, of equal ones the
 cheapest; its adapter becomes the stage's result, that of step 0 too: where nothing was better, GRPO
 brought nothing. The guard compares with the evaluation that solved
-most: a real drop halves the weight of the cost, two in a row end the run (`rewards/pressure.py`).
+most: a real drop halves the weight of cost, two in a row end the run (`rewards/cost_weight.py`).
 On 48 tasks it sees a fall from 55 to 35 % in 99 of 100 evaluations. Where nothing falls it halves
 the weight at least once in 17 % of runs with 5 evaluations and 41 % of those with 9, and stops 2 %
 and 8 % of them (simulated): the evaluation that solved most was lucky. An evaluation in which the
@@ -28,9 +28,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from envs.files import join_lines, read_records, read_rows, to_json, write_whole
 from envs.records import Episode
 from rewards.cost import billed_tokens
+from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
 from rewards.intervals import by_task
 from rewards.outcome import is_scorable, is_solved
-from rewards.pressure import NUM_DROPS_TO_STOP, paired_drop
 from train.rollouts.runner import Request
 from train.stages.output import say
 from train.stages.run_dir import StageDir

@@ -9,9 +9,9 @@ from envs.files import read_records
 from envs.records import Episode, Score
 from rewards.advantages import CAP_MEMORY, RunningCap, score_group
 from rewards.cost import sampled_tokens
+from rewards.cost_weight import CostWeightController
 from rewards.metrics import step_metrics
 from rewards.outcome import is_scorable, is_solved
-from rewards.pressure import Pressure
 from train.config.settings import Settings
 from train.config.user_functions import is_function, load_function
 from train.models.distributed import whole_weights
@@ -25,7 +25,7 @@ from train.stages.run_dir import StageDir
 
 
 class StepRollouts:
-    """Plays one step's groups with the model in training; keeps cap and pressure between steps.
+    """Plays one step's groups with the model in training; keeps cap and cost weight between steps.
 
     Args:
         settings: The experiment.
@@ -38,7 +38,7 @@ class StepRollouts:
         self, settings: Settings, arena: Arena, stage: StageDir, progress: Progress
     ) -> None:
         reward = settings.reward
-        self.pressure = Pressure(kind=reward.pressure, weight=reward.cost_weight)
+        self.controller = CostWeightController(kind=reward.pressure, weight=reward.cost_weight)
         named = reward.advantage
         self._advantage: Any = load_function(named) if is_function(named) else named
         self._settings, self._arena, self._stage = settings, arena, stage
@@ -69,7 +69,7 @@ class StepRollouts:
         self._stage.write_episodes(request.step + 1, (e.model_dump_json() for e in everything))
         self._solves.add(everything)
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
-        metrics["cost_weight"] = self.pressure.weight
+        metrics["cost_weight"] = self.controller.weight
         self.after_step(everything, metrics)
         pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
         return RolloutBatch(
@@ -102,11 +102,11 @@ class StepRollouts:
             )
 
     def ease(self) -> None:
-        """Halve the pressure."""
-        self.pressure = self.pressure.halved()
+        """Halve the weight of the cost."""
+        self.controller = self.controller.halved()
 
     def restore(self, *, dropped_after: Collection[int]) -> None:
-        """Rebuild cap, pressure and counts from the steps before a resume.
+        """Rebuild cap, cost weight and counts from the steps before a resume.
 
         Args:
             dropped_after: Steps after which the guard saw a drop.
@@ -129,14 +129,14 @@ class StepRollouts:
             self.cap = self.cap.updated(episodes)
 
     def after_step(self, episodes: Sequence[Episode], metrics: dict[str, Any]) -> None:
-        """Let cap and pressure see the episodes of a step, of all ranks."""
+        """Let cap and cost weight see the episodes of a step, of all ranks."""
         self.cap = self.cap.updated(episodes)
         self._press(metrics)
 
     def _press(self, metrics: dict[str, Any]) -> None:
         num_scored = round(metrics["num_episodes"] - metrics["num_unscorable"])
         if num_scored:
-            self.pressure = self.pressure.after_step(
+            self.controller = self.controller.after_step(
                 pass_rate=metrics["pass_rate"], num_episodes=num_scored
             )
 
@@ -147,6 +147,6 @@ class StepRollouts:
             method=self._advantage,
             outcome=reward.outcome,
             cost=reward.cost,
-            cost_weight=self.pressure.weight,
+            cost_weight=self.controller.weight,
             sampled_cap=self.cap.tokens,
         )

@@ -1,6 +1,6 @@
 """Demonstrations: scripted episodes, executed for real, kept if solved and done with open eyes.
 
-The mix of habits is configuration: a share is wasteful, so that RL has something to unlearn, and
+The mix of scripts is configuration: a share is wasteful, so that RL has something to unlearn, and
 a share is on tasks whose window forces evict or compact. Each demonstration is a slot with a kind
 and a demand; draws that do not meet the demand, are not solved, or edit lines that no view of the
 episode had shown (`envs/unseen.py`) are drawn again. The same seed gives the same demonstrations.
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from envs.errors import InfrastructureError, UserError
-from envs.policies import Habits, draw_habits
+from envs.policies import ScriptOptions, draw_options
 from envs.records import Episode, Policy, RepairTask
 from envs.unseen import unseen_edits
 from rewards.cost import billed_tokens, num_compactions
@@ -25,7 +25,7 @@ from train.rollouts.runner import Arena, Request, draw_seed
 _BATCH = 64  # slots played between two progress reports
 _MAX_DRAWS = 400  # of task and window, per try: a forced task may be one in twenty
 _MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
-_MAX_TRIES = 100  # per slot: wasteful habits and `evict` rarely fit a forced window, but some do
+_MAX_TRIES = 100  # per slot: wasteful scripts and `evict` rarely fit a forced window, but some do
 _EVICT_SHARE = 0.5  # of careful demonstrations evict where they rewrite; the others compact
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
 
@@ -60,7 +60,7 @@ class _Slot:
     forced: bool
     rewrite: Rewrite
     rng: random.Random
-    habits: Habits
+    options: ScriptOptions
     num_tries: int = 0
 
 
@@ -135,7 +135,7 @@ def _batches(arena: Arena, wanted: int) -> Iterator[list[_Slot]]:
             kind: Literal["careful", "wasteful"] = "wasteful" if wasteful else "careful"
             forced = rng.random() < sft.forced_share
             rewrite: Rewrite = "evict" if rng.random() < _EVICT_SHARE else "compact"
-            slots.append(_Slot(index, kind, forced, rewrite, rng, Habits()))
+            slots.append(_Slot(index, kind, forced, rewrite, rng, ScriptOptions()))
         yield slots
 
 
@@ -160,19 +160,19 @@ def _play(
 
 def _script(arena: Arena, slots: dict[Request, _Slot], request: Request) -> Policy:
     slot, task = slots[request], arena.store.public[request.task_id]
-    return arena.script(task, slot.kind, habits=slot.habits)
+    return arena.script(task, slot.kind, options=slot.options)
 
 
 def _draw(arena: Arena, slot: _Slot, tasks: list[RepairTask]) -> Request:
-    """Draw a task and a window until the demand is met, and new habits with them."""
+    """Draw a task and a window until the demand is met, and new options with them."""
     low, high = arena.settings.context.window_tokens
     slot.num_tries += 1
     for _ in range(_MAX_DRAWS if slot.num_tries <= _MAX_TRIES else 0):
         task = slot.rng.choice(tasks)
         window = slot.rng.randint(low, high)
-        slot.habits = draw_habits(slot.kind, rng=slot.rng)
+        slot.options = draw_options(slot.kind, rng=slot.rng)
         if slot.kind == "careful":  # kept over all tries: evicting fits fewer windows
-            slot.habits = dataclasses.replace(slot.habits, rewrite=slot.rewrite)
+            slot.options = dataclasses.replace(slot.options, rewrite=slot.rewrite)
         reference = arena.reference(task)
         if (window < reference.least_window) == slot.forced:
             return Request(

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
 from envs.files import read_records, write_whole
-from envs.policies import draw_habits
+from envs.policies import draw_options
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
 from train.config.policy_names import entry_of, names_of
@@ -220,10 +220,10 @@ def series_engine(
 
 
 def _script(arena: Arena, name: str, request: Request) -> Policy:
-    habits = None
+    options = None
     if name in ("careful", "wasteful"):
-        habits = draw_habits(name, rng=random.Random(request.seed))  # type: ignore[arg-type]
-    return arena.script(arena.store.public[request.task_id], name, habits=habits)
+        options = draw_options(name, rng=random.Random(request.seed))  # type: ignore[arg-type]
+    return arena.script(arena.store.public[request.task_id], name, options=options)
 
 
 def read_episodes(stage: StageDir, name: str) -> list[Episode]:

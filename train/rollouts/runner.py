@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from envs.environment import Environment, Identity, Limits
+from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import InfrastructureError
 from envs.files import hash_text
-from envs.policies import Habits, ScriptedPolicy, make_script
+from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.prompts import system_prompt
 from envs.records import (
     Episode,
@@ -117,18 +117,18 @@ class Arena:
         )
 
     def script(
-        self, task: RepairTask, name: str, *, habits: Habits | None = None
+        self, task: RepairTask, name: str, *, options: ScriptOptions | None = None
     ) -> ScriptedPolicy:
         """Return a scripted policy for one episode of `task`, that uses the tools there are."""
         if self.settings.context.strategy == "full_history":
-            habits = replace(habits or Habits(), rewrite="none", note=False)
+            options = replace(options or ScriptOptions(), rewrite="none", note=False)
         script = make_script(
             name,  # type: ignore[arg-type]
             task=task,
             hidden=self.hidden(task),
             files=self.store.workspace(task),
             chat=self.chat,
-            habits=habits,
+            options=options,
         )
         limit = self.settings.context.max_new_tokens
         return ScriptedPolicy(script, chat=self.chat, max_new_tokens=limit)
@@ -143,9 +143,9 @@ class Arena:
         Not in an endless one: results state the tokens left, and their digits are tokens too.
         """
         if task.id not in self._references:
-            thrifty = Habits(find="search", submit_with_edit=True, rewrite="none")
+            thrifty = ScriptOptions(find="search", submit_with_edit=True, rewrite="none")
             gold = self._dry(task, self.script(task, "gold"))
-            reader = self._dry(task, self.script(task, "careful", habits=thrifty))
+            reader = self._dry(task, self.script(task, "careful", options=thrifty))
             self._references[task.id] = Reference(
                 cost=float(billed_tokens(gold)),
                 least_window=peak_context(reader) + self.settings.context.max_new_tokens,
@@ -157,8 +157,8 @@ class Arena:
         environment = self.environment(task, window_tokens=2 * largest)
         while environment.stop_reason is None:
             environment.step(policy.next_sample(environment.view()))
-        identity = Identity("reference", 0, 0, "script", 0, 0.0, False)
-        return environment.record(identity, outcome=None)
+        metadata = EpisodeMetadata("reference", 0, 0, "script", 0, 0.0, False)
+        return environment.record(metadata, outcome=None)
 
     async def play(
         self,
@@ -178,7 +178,7 @@ class Arena:
         """
         task = self.store.public[request.task_id]
         reference = self.reference(task)
-        identity = Identity(
+        metadata = EpisodeMetadata(
             group_id=request.group_id,
             sample_index=request.sample_index,
             seed=request.seed,
@@ -196,7 +196,7 @@ class Arena:
                     environment,
                     policy_of(request),
                     bench=self.bench,
-                    identity=identity,
+                    metadata=metadata,
                     deadline_s=self.deadline_s,
                 )
             except InfrastructureError as error:
@@ -212,7 +212,7 @@ class Arena:
             failed_part=failures[-1].part,
             sandbox_level="unknown",
         )
-        return environment.record(identity, outcome=failed)
+        return environment.record(metadata, outcome=failed)
 
     def play_all(
         self,

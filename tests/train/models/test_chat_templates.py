@@ -146,9 +146,9 @@ def test_the_remedy_text_calls_works_for_every_refused_template(stem: str, tmp_p
     text = chat.decode(ids)
     assert text.count(SYSTEM) == 1 and text.count(USER) == 1
     results = ["[o1 3/99]\nready.", "[o2 9/90]\nends"]
-    glue = chat.glue([call.name for call in CALLS])
-    whole = [*ids, *chat.call_ids(CALLS), *glue.head_ids, *chat.encode_result(results[0])]
-    whole += [*glue.separator_ids[0], *chat.encode_result(results[1]), *glue.tail_ids]
+    parts = chat.surround_results([call.name for call in CALLS])
+    whole = [*ids, *chat.call_ids(CALLS), *parts.head, *chat.encode_result(results[0])]
+    whole += [*parts.separators[0], *chat.encode_result(results[1]), *parts.tail]
     wanted = tokenizer.apply_chat_template(
         messages_of(CALLS, results), tokenize=False, add_generation_prompt=True
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from envs.policies import draw_habits
+from envs.policies import draw_options
 from envs.records import Episode, Policy
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, write_built
@@ -47,14 +47,14 @@ KL_WEIGHT = 0.05
 
 
 class ScriptedRollouts(StepRollouts):
-    """Rollouts of scripts; keeps each step's batch, cap and pressure to compare with."""
+    """Rollouts of scripts; keeps each step's batch, cap and cost weight to compare with."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.batches: list[tuple[RolloutBatch, dict[str, Any]]] = []
 
     def __call__(self, request: RolloutRequest) -> RolloutBatch:
-        before = {"cost_weight": self.pressure.weight, "sampled_cap": self.cap.tokens}
+        before = {"cost_weight": self.controller.weight, "sampled_cap": self.cap.tokens}
         batch = super().__call__(request)
         self.batches.append((batch, before))
         return batch
@@ -177,5 +177,5 @@ def faulty_run(
 def _script(arena: Arena, request: Request) -> Policy:
     rng = random.Random(request.seed)
     name = rng.choice(("careful", "careful", "wasteful", "noop"))
-    habits = draw_habits(name, rng=rng) if name != "noop" else None  # type: ignore[arg-type]
-    return arena.script(arena.store.public[request.task_id], name, habits=habits)
+    options = draw_options(name, rng=rng) if name != "noop" else None  # type: ignore[arg-type]
+    return arena.script(arena.store.public[request.task_id], name, options=options)

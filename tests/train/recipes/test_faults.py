@@ -54,4 +54,4 @@ def test_broken_episodes_are_counted_and_every_reader_takes_them(
         settings, arena = run.rollouts._settings, run.rollouts._arena
         resumed = StepRollouts(settings, arena, run.stage, progress)
         resumed.restore(dropped_after=())
-    assert (resumed.cap, resumed.pressure) == (run.rollouts.cap, run.rollouts.pressure)
+    assert (resumed.cap, resumed.controller) == (run.rollouts.cap, run.rollouts.controller)

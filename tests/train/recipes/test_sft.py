@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import UserError
-from envs.policies import Habits
+from envs.policies import ScriptOptions
 from envs.records import Sampled
 from tests.envs.test_context import WIDE
 from tests.envs.world import play
@@ -20,7 +20,9 @@ CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 def test_warm_start_rows_are_the_segments_with_loss_on_what_was_sampled(tmp_path: Path) -> None:
     episodes = [
-        play("careful", limits=WIDE, habits=Habits(find="file", rewrite=rewrite, eager=True))
+        play(
+            "careful", limits=WIDE, options=ScriptOptions(find="file", rewrite=rewrite, eager=True)
+        )
         for rewrite in ("evict", "compact")
     ]
     (tmp_path / "demonstrations.jsonl").write_text(

@@ -29,7 +29,7 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
                 make_episode(turns=((50, rng.randrange(9, 99)),), solved=rng.random() < rate)
                 for _ in range(64)
             ]
-            scores = score_group(group, cost_weight=lived.pressure.weight, sampled_cap=None)
+            scores = score_group(group, cost_weight=lived.controller.weight, sampled_cap=None)
             stage.write_episodes(step, (e.model_dump_json() for e in group))
             metrics = step_metrics([group], [scores])
             stage.append_metrics({"step": step, **metrics})
@@ -38,9 +38,9 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
                 lived.ease()
         resumed = StepRollouts(settings, None, stage, progress)  # type: ignore[arg-type]
         resumed.restore(dropped_after=flagged)
-    assert resumed.pressure == lived.pressure
+    assert resumed.controller == lived.controller
     assert resumed.cap == lived.cap
     assert sum(each.samples for each in read_solves(stage).values()) == 64 * num_steps
     if num_steps == 40:
         assert resumed.cap.tokens is not None
-        assert lived.pressure.reference is not None, "the controller was at work"
+        assert lived.controller.reference is not None, "the controller was at work"

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from envs.policies import Habits
+from envs.policies import ScriptOptions
 from envs.records import Episode
 from tests.envs.world import TASK
 from tests.train.rollouts.test_runner import REQUEST, Flaky, arena_with
@@ -13,34 +13,34 @@ from train.rollouts.demonstrations import _fault, _Slot
 from train.rollouts.runner import Arena
 
 
-def played(arena: Arena, name: str, habits: Habits | None = None) -> Episode:
-    script = lambda request: arena.script(TASK, name, habits=habits)  # noqa: E731
+def played(arena: Arena, name: str, options: ScriptOptions | None = None) -> Episode:
+    script = lambda request: arena.script(TASK, name, options=options)  # noqa: E731
     return asyncio.run(arena.play(REQUEST, script, policy=name))
 
 
 def slot(rewrite: str, kind: str = "careful") -> _Slot:
-    return _Slot(0, kind, False, rewrite, random.Random(0), Habits())  # type: ignore[arg-type]
+    return _Slot(0, kind, False, rewrite, random.Random(0), ScriptOptions())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("name", "habits", "fault"),
+    ("name", "options", "fault"),
     [
         ("noop", None, "unsolved"),
         ("gold", None, "unseen"),  # it knows the answer and looks at nothing
-        ("careful", Habits(rewrite="compact", eager=True), "compacts"),
-        ("careful", Habits(rewrite="evict", eager=True), None),
-        ("careful", Habits(rewrite="none", find="file"), None),
+        ("careful", ScriptOptions(rewrite="compact", eager=True), "compacts"),
+        ("careful", ScriptOptions(rewrite="evict", eager=True), None),
+        ("careful", ScriptOptions(rewrite="none", find="file"), None),
     ],
 )
 def test_a_demonstration_is_solved_with_open_eyes_and_as_its_slot_says(
-    name: str, habits: Habits | None, fault: str | None
+    name: str, options: ScriptOptions | None, fault: str | None
 ) -> None:
     arena = arena_with(Flaky())
-    assert _fault(arena, slot("evict"), played(arena, name, habits)) == fault
+    assert _fault(arena, slot("evict"), played(arena, name, options)) == fault
 
 
 def test_only_a_slot_for_careful_evicting_refuses_compaction() -> None:
     arena = arena_with(Flaky())
-    episode = played(arena, "careful", Habits(rewrite="compact", eager=True))
+    episode = played(arena, "careful", ScriptOptions(rewrite="compact", eager=True))
     assert _fault(arena, slot("compact"), episode) is None
     assert _fault(arena, slot("evict", "wasteful"), episode) is None

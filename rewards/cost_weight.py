@@ -1,4 +1,4 @@
-"""The pressure on cost: its weight in the advantage, and what raises and lowers it.
+"""The weight of cost in the advantage, and the controller that raises and lowers it.
 
 `fixed` keeps the configured weight. `controlled` keeps it over an onset window, takes the mean pass
 rate of that window as the reference, then raises the weight while the policy solves as much as that
@@ -18,7 +18,7 @@ from envs.records import Episode
 from rewards.intervals import by_task
 from rewards.outcome import is_solved
 
-PressureKind = Literal["fixed", "controlled"]
+CostWeightKind = Literal["fixed", "controlled"]
 
 ONSET_STEPS: Final = 10
 ONSET_EPISODES: Final = 2000
@@ -34,20 +34,20 @@ NUM_DROPS_TO_STOP: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pressure:
+class CostWeightController:
     """The weight of the cost channel for the next step, and what the controller remembers.
 
-    A frozen value: `pressure = pressure.after_step(...)`. Replaying the saved steps rebuilds it.
+    A frozen value: `controller = controller.after_step(...)`; replaying saved steps rebuilds it.
     """
 
-    kind: PressureKind
+    kind: CostWeightKind
     weight: float
     pass_rates: tuple[float, ...] = ()
     num_episodes: int = 0
     reference: float | None = None
 
-    def after_step(self, *, pass_rate: float, num_episodes: int) -> "Pressure":
-        """Return the pressure after a step with this pass rate over so many episodes.
+    def after_step(self, *, pass_rate: float, num_episodes: int) -> "CostWeightController":
+        """Return the controller after a step with this pass rate over so many episodes.
 
         `ln w <- ln w + 0.5*clip(pass_10 - (ref - 0.02), -0.1, 0.1)`, w within [0.03, 1].
         """
@@ -66,8 +66,8 @@ class Pressure:
         weight = max(low, min(high, self.weight * math.exp(step)))
         return replace(self, weight=weight, pass_rates=rates, num_episodes=seen)
 
-    def halved(self) -> "Pressure":
-        """Return the pressure after the guard saw a drop."""
+    def halved(self) -> "CostWeightController":
+        """Return the controller after the guard saw a drop."""
         return replace(self, weight=self.weight / 2)
 
 

@@ -1,4 +1,4 @@
-"""The pressure on cost follows its rule, and a drop is real only beyond the noise."""
+"""The weight of cost follows its rule, and a drop is real only beyond the noise."""
 
 import math
 
@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.pressure import BOUNDS, Pressure, paired_drop
+from rewards.cost_weight import BOUNDS, CostWeightController, paired_drop
 from tests.rewards.episodes import make_episode
 
 
-def controlled(*pass_rates: float, num_episodes: int = 400) -> Pressure:
-    pressure = Pressure(kind="controlled", weight=0.3)
+def controlled(*pass_rates: float, num_episodes: int = 400) -> CostWeightController:
+    controller = CostWeightController(kind="controlled", weight=0.3)
     for rate in pass_rates:
-        pressure = pressure.after_step(pass_rate=rate, num_episodes=num_episodes)
-    return pressure
+        controller = controller.after_step(pass_rate=rate, num_episodes=num_episodes)
+    return controller
 
 
 def solved(*flags: bool) -> list:
@@ -23,18 +23,18 @@ def solved(*flags: bool) -> list:
 
 @given(st.lists(st.floats(0, 1), max_size=30))
 def test_fixed_never_moves(rates: list[float]) -> None:
-    pressure = Pressure(kind="fixed", weight=0.5)
+    controller = CostWeightController(kind="fixed", weight=0.5)
     for rate in rates:
-        pressure = pressure.after_step(pass_rate=rate, num_episodes=64)
-    assert pressure.weight == 0.5
+        controller = controller.after_step(pass_rate=rate, num_episodes=64)
+    assert controller.weight == 0.5
 
 
 @pytest.mark.parametrize(
     ("num_steps", "num_episodes"), [(9, 400), (10, 199)], ids=["too few steps", "too few episodes"]
 )
 def test_nothing_moves_during_the_onset(num_steps: int, num_episodes: int) -> None:
-    pressure = controlled(*[0.5] * num_steps, num_episodes=num_episodes)
-    assert pressure.reference is None and pressure.weight == 0.3
+    controller = controlled(*[0.5] * num_steps, num_episodes=num_episodes)
+    assert controller.reference is None and controller.weight == 0.3
 
 
 def test_the_rule_by_hand() -> None:
