@@ -7,7 +7,6 @@ be called at any time; a report from before is replaced.
 from collections.abc import Sequence
 
 from envs.errors import UserError
-from tightrope_cli.pages.report import build_report
 from train.config.load import parse_command
 from train.stages.output import keep_log
 from train.stages.run_dir import open_stage, stage_dir
@@ -29,11 +28,11 @@ def main(argv: Sequence[str]) -> int:
     # made from files that stay: replacing it loses nothing, so nobody has to ask for that
     stage = open_stage(command.settings, "report", clean=True)
     keep_log(stage.path, resumes=False)
-    page = build_report(run_dir, stage.path / "index.html")
-    from tightrope_cli.pages.plots import write_figures  # matplotlib takes a second to load
+    from tightrope_cli.pages.report import build_report  # matplotlib takes a second to load
 
-    figures = write_figures(run_dir, stage.path / "figures")
-    facts = {"page": page.name, "figures": [path.name for path in figures]}
+    figures = stage.path / "figures"
+    page = build_report(run_dir, stage.path / "index.html", figures=figures)
+    facts = {"page": page.name, "figures": sorted(path.name for path in figures.glob("*"))}
     stage.finish(facts, output=page)
     print(page)
     return 0

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from markupsafe import Markup
-
 from envs.plain_text import visible
 from envs.records import (
     Compacted,
@@ -26,7 +24,6 @@ from envs.records import (
 )
 from rewards.cost import billed_tokens, num_compactions, num_evictions, num_segments, peak_context
 from rewards.outcome import is_scorable, is_solved
-from tightrope_cli.pages.figures import Held, held_chart
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -36,15 +33,17 @@ MAX_CHARACTERS: Final = 1500
 
 @dataclass(frozen=True, kw_only=True)
 class TurnView:
-    """One turn as the page shows it; token counts, and shares of the window in percent."""
+    """One turn as the page shows it.
+
+    `cached`, `new` and `sampled` are the tokens that make up what was held at its end; `rewritten`
+    if the context was rewritten before it.
+    """
 
     number: int
     segment: int
-    held_tokens: int
-    sampled_tokens: int
-    cached_percent: float
-    new_percent: float
-    sampled_percent: float
+    cached: int
+    new: int
+    sampled: int
     rewritten: bool
     text: str
     errors: tuple[str, ...]
@@ -57,7 +56,7 @@ class TurnView:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeView:
-    """One episode as the page shows it."""
+    """One episode as the page shows it; `top_tokens` is the top of its chart."""
 
     title: str
     policy: str
@@ -66,6 +65,7 @@ class EpisodeView:
     solved: bool
     forced: bool
     window_tokens: int
+    top_tokens: int
     billed_tokens: int
     peak_context: int
     num_segments: int
@@ -73,7 +73,6 @@ class EpisodeView:
     num_compactions: int
     prompt: str
     turns: tuple[TurnView, ...]
-    chart: Markup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,17 +135,7 @@ def best_and_worst(
 def unfold(
     episode: Episode, *, title: str, decode: Decode | None, top_tokens: int | None = None
 ) -> EpisodeView:
-    """Turn a record into what the page shows."""
-    turns = _turn_views(episode, decode)
-    held = [
-        Held(
-            cached=turn.num_cached,
-            new=turn.prompt_end - turn.num_cached,
-            sampled=turn.sample_end - turn.prompt_end,
-            rewritten=view.rewritten,
-        )
-        for turn, view in zip(episode.turns, turns, strict=True)
-    ]
+    """Turn a record into what the page shows; with a shared `top_tokens` charts share a scale."""
     opened = episode.events[0]
     prompt = decode(opened.prefix_ids) if decode and isinstance(opened, Opened) else ""
     return EpisodeView(
@@ -157,19 +146,14 @@ def unfold(
         solved=is_solved(episode),
         forced=episode.forced,
         window_tokens=episode.window_tokens,
+        top_tokens=top_tokens or _most_held(episode),
         billed_tokens=billed_tokens(episode),
         peak_context=peak_context(episode),
         num_segments=num_segments(episode),
         num_evictions=num_evictions(episode),
         num_compactions=num_compactions(episode),
         prompt=_capped(prompt),
-        turns=turns,
-        chart=held_chart(
-            held,
-            window=episode.window_tokens,
-            top_tokens=max(top_tokens or 0, _most_held(episode)),
-            label=f"{episode.policy} on {episode.task_id}",
-        ),
+        turns=_turn_views(episode, decode),
     )
 
 
@@ -180,18 +164,14 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
     for turn, start, end in zip(episode.turns, starts, ends, strict=True):
         sampled, follow = episode.events[start], episode.events[start + 1 : end]
         assert isinstance(sampled, Sampled)
-        held, drawn = turn.prompt_end, turn.sample_end - turn.prompt_end
-        percent = 100 / max(episode.window_tokens, 1)
         compacted = [event.summary for event in follow if isinstance(event, Compacted)]
         views.append(
             TurnView(
                 number=len(views) + 1,
                 segment=turn.segment + 1,
-                held_tokens=held,
-                sampled_tokens=drawn,
-                cached_percent=turn.num_cached * percent,
-                new_percent=(held - turn.num_cached) * percent,
-                sampled_percent=drawn * percent,
+                cached=turn.num_cached,
+                new=turn.prompt_end - turn.num_cached,
+                sampled=turn.sample_end - turn.prompt_end,
                 rewritten=bool(views) and turn.segment + 1 != views[-1].segment,
                 text=_capped(_sampled_text(sampled, turn, decode)),
                 errors=tuple(_capped(call.error) for call in turn.calls if call.error),

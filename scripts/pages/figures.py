@@ -1,82 +1,185 @@
-"""Charts as small inline SVG: learning curves, pass rate against tokens, context held per turn.
+"""The charts of a run, drawn once by matplotlib: inlined in its page, and as PNG and SVG files.
 
-Made by hand rather than by a plotting library, so that colours and type come from the page's style
-sheet: one figure then serves light and dark, wide and narrow, and weighs a few kilobytes. Axes of
-curves start at zero. Every figure carries its numbers in words for readers who cannot see it.
+    chart = draw_tradeoff(summary["policies"])
+    chart.inline(), chart.write(Path("runs/demo/report/figures"))
+
+A file stands alone: it has a title and a white ground. In the page the same drawing takes colours
+and type from the style sheet, so it serves light and dark, wide and narrow. Axes of curves start at
+zero. Every chart carries its numbers in words for readers who cannot see it. Same numbers, same
+bytes, for one matplotlib.
 """
 
+import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
 
 SMOOTHING_STEPS: Final = 5
 """Steps that the bold curve averages over, centred."""
-
-Box = tuple[float, float, float, float]
+COLOURS: Final = {
+    "paper": "#fbfaf7",
+    "ink": "#1f2326",
+    "soft": "#5d6468",
+    "line": "#e3dfd6",
+    "grid": "#ece8e0",
+    "accent": "#0b6b68",
+    "sft": "#a85d10",
+    "base": "#70777c",
+    "gold": "#8a7300",
+    "careful": "#5a5fa8",
+}
+"""Variables of the page's style sheet, by their values in light; other values serve in dark."""
+POLICY_COLOURS: Final = {
+    "base": COLOURS["base"],
+    "sft": COLOURS["sft"],
+    "grpo": COLOURS["accent"],
+    "gold": COLOURS["gold"],
+    "careful": COLOURS["careful"],
+}
+STYLE: Final[dict[Any, Any]] = {
+    "figure.dpi": 72,  # a unit of the page is a point here
+    "font.size": 12,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.edgecolor": COLOURS["line"],
+    "axes.labelcolor": COLOURS["soft"],
+    "axes.titlecolor": COLOURS["ink"],
+    "axes.titlelocation": "left",
+    "axes.titlepad": 14,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 1.0,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "xtick.color": COLOURS["soft"],
+    "xtick.major.size": 0,
+    "xtick.major.pad": 10,
+    "ytick.color": COLOURS["soft"],
+    "ytick.major.size": 0,
+    "ytick.major.pad": 8,
+}
+DOTS_PER_INCH: Final = 200
+NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+WALLS: Final = [
+    Bbox.from_extents(*box)
+    for box in ((-9e3, 0, 56, 380), (640, 0, 9e3, 380), (0, -9e3, 640, 48), (0, 370, 640, 9e3))
+]
+"""Where no label of the trade-off goes: beyond the axes; in points, from the lower left."""
+INLINED: Final = (
+    (r"^.*?(?=<svg)|<style.*?</style>|<clipPath.*?</clipPath>", ""),
+    (r'<g id="(title|step)">.*?</g>', ""),  # the page has headings of its own
+    (r' (xmlns|xmlns:xlink|version|width|height|clip-path)="[^"]*"', ""),
+    (r' transform="rotate\(-0 [^"]*"|font-[^;]*; ', ""),
+    (r'<path [^>]*style="fill: none"/>|<g id="[^"]*"/>|<defs>\s*</defs>', ""),
+    (r'<g id="name">', '<g class="name">'),
+    (r'<g id="[^"]*"', "<g"),
+    # a marker gets the look of its places, which then need not repeat it
+    (
+        r'(<path id="m[^>]*?)( style="[^"]*")?(/>\s*</defs>\s*<g>\s*<use[^>]*)( style=[^/]*)',
+        r"\1\4\3",
+    ),
+    (r'(<use [^>]*) style="[^"]*"', r"\1"),
+    (r'(\.\d)\d\d+(?=[\s"])', r"\1"),
+    (r"\s*\n\s*", " "),
+)
+"""What is changed in the SVG of matplotlib for a page: pattern and replacement, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyPoint:
-    """One policy on the plot of pass rate against tokens; None where a value is undefined."""
+class Chart:
+    """One chart.
+
+    Args:
+        name: Of its files.
+        figure: The drawing, made under `STYLE`.
+        title: Heading of the drawing; the page has its own.
+        meaning: What the number is, in a sentence.
+        words: What the chart shows, for readers who cannot see it.
+    """
 
     name: str
-    kind: str
-    hollow: bool
-    pass_rate: float
-    pass_rate_ci95: tuple[float, float]
-    tokens: float | None
-    tokens_ci95: tuple[float | None, float | None]
+    figure: Figure
+    title: str
+    meaning: str = ""
+    words: str = ""
+
+    def inline(self) -> Markup:
+        """Return it as an SVG element whose colours are the page's variables."""
+        file = io.StringIO()
+        self._save(file, kind="svg", transparent=True)
+        svg = file.getvalue()
+        for pattern, replacement in INLINED:
+            svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
+        for name, colour in COLOURS.items():
+            svg = svg.replace(colour, f"var(--{name})")
+        head = Markup('<svg role="img" aria-label="{}"').format(self.words)
+        return head + Markup(svg.removeprefix("<svg"))
+
+    def write(self, folder: Path, *, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+        """Write a file of each kind; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = {kind: folder / f"{self.name}.{kind}" for kind in kinds}
+        for kind, path in paths.items():
+            self._save(path, kind=kind, bbox_inches="tight")
+        return list(paths.values())
+
+    def _save(self, file: Any, *, kind: str, **options: Any) -> None:
+        metadata = {"Software": None} if kind == "png" else NO_METADATA
+        with rc_context(STYLE | {"svg.hashsalt": self.name}):  # ids differ from chart to chart only
+            self.figure.savefig(
+                file, format=kind, dpi=DOTS_PER_INCH, metadata=metadata, pad_inches=0.15, **options
+            )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """Tokens in the context at one turn; `rewritten` if the context was rewritten before it."""
-
-    cached: int
-    new: int
-    sampled: int
-    rewritten: bool
-
-
-def line_chart(
+def draw_curve(
     points: Sequence[tuple[float, float]],
     *,
+    name: str,
     title: str,
-    form: Callable[[float], str],
+    meaning: str,
+    form: Callable[[float], str] = "{:.3g}".format,
     ceiling: float | None = None,
-) -> Markup:
+) -> Chart:
     """Draw one value per step as dots with a moving average.
 
     Args:
         points: (step, value), by step; steps without a value are simply not there.
-        title: What is drawn, for the description.
-        form: Formats a value for axis and description.
+        form: Formats a value for axis and words.
         ceiling: Top of the axis; None fits the values.
     """
-    width, height, left, right, top, bottom = 360, 200, 50, 12, 12, 28
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    y_ticks = _ticks(0.0, ceiling or max(*ys, 1e-9))
-    high = ceiling or max(y_ticks[-1], *ys)
-    span = max(xs[-1] - xs[0], 1.0)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = left + (x - xs[0]) / span * (width - left - right)
-        return across, height - bottom - y / high * (height - top - bottom)
-
-    body = [_y_axis(y_ticks, lambda y: place(0, y)[1], form, left=left, right=width - right)]
-    for tick in _steps(xs[0], xs[-1]):
-        across, floor = place(tick, 0)
-        body.append(_text(across, floor + 18, f"{tick:,.0f}", anchor="middle"))
-    body += [_circle(*place(x, y), 2, "dot") for x, y in points]
-    smooth = [place(x, y) for x, y in zip(xs, moving_average(ys), strict=True)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in smooth)
-    body.append(Markup('<polyline class="curve" points="{}"/>').format(path))
-    body.append(_circle(*smooth[-1], 3.5, "end"))
-    said = f"{title} from {form(ys[0])} at step {xs[0]:g} to {form(ys[-1])} at step {xs[-1]:g}"
-    return _svg(width, height, said, body)
+    steps, values = zip(*points, strict=True)
+    smooth = moving_average(values)
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, ceiling or max(values) or 1)
+    with rc_context(STYLE):
+        figure = Figure(figsize=_inches(360, 200))
+        axes = figure.add_axes((50 / 360, 28 / 200, 298 / 360, 160 / 200))
+        colour = {"color": COLOURS["accent"], "clip_on": False, "zorder": 3}
+        axes.plot(steps, values, "o", **colour, alpha=0.35, markersize=4, markeredgewidth=0)
+        axes.plot(steps, smooth, **colour, linewidth=2, solid_capstyle="round")
+        axes.plot(steps[-1], smooth[-1], "o", **colour, markersize=7, markeredgewidth=0)
+        axes.set_yticks(ticks, [form(tick) for tick in ticks])
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.set(ylim=(0, ticks[-1]), xlim=(steps[0], max(steps[-1], steps[0] + 1)))
+        axes.grid(visible=False, axis="x")
+        axes.set_title(title, gid="title")
+        axes.set_xlabel("step", gid="step")
+    ends = (
+        f"from {form(values[0])} at step {steps[0]:g} to {form(values[-1])} at step {steps[-1]:g}"
+    )
+    return Chart(name=name, title=title, meaning=meaning, words=f"{title} {ends}", figure=figure)
 
 
 def moving_average(values: Sequence[float]) -> list[float]:
@@ -86,221 +189,139 @@ def moving_average(values: Sequence[float]) -> list[float]:
     return [math.fsum(window) / len(window) for window in windows]
 
 
-def tradeoff_plot(points: Sequence[PolicyPoint]) -> Markup:
+def draw_tradeoff(policies: Sequence[Mapping[str, Any]]) -> Chart:
     """Draw pass rate against tokens per solved (logarithmic), with 95 % intervals on both.
 
     A policy that solved nothing has no tokens per solved: it stands in a lane of its own on the
     right. An interval that is open above runs to that lane. An arrow leads from `sft` to `grpo`.
+
+    Args:
+        policies: Rows of `summary.json`, with a pass rate.
     """
-    width, height, left, top, bottom = 640, 380, 56, 24, 48
-    lane = 92 if any(point.tokens is None for point in points) else 0
-    right = 24 + lane
-    finite = [v for p in points for v in (p.tokens, *p.tokens_ci95) if v is not None]
+    # scripted yardsticks first: their labels have the fewest places to go
+    rows = sorted(policies, key=lambda row: row["name"] in ("base", "sft", "grpo"))
+    with rc_context(STYLE):
+        figure = Figure(figsize=_inches(640, 380))
+        plane, lane = _draw_axes(figure, rows)
+        points = [_draw_policy(row, plane if _has_tokens(row) else lane) for row in rows]
+        taken = [
+            *WALLS,
+            *(_around(point, 7) for point in points),
+            *_draw_arrow(rows, points, plane),
+        ]
+        taken += [Bbox.from_extents(lane.bbox.x0 - 3, 0, lane.bbox.x0 + 3, 380)] if lane else []
+        for row, point in zip(rows, points, strict=True):
+            _draw_label(_label(row), point, taken, plane)
+    return Chart(
+        name="tradeoff",
+        figure=figure,
+        title="Pass rate against tokens",
+        words="; ".join(map(_in_words, rows)),
+    )
+
+
+def _inches(width: float, height: float) -> tuple[float, float]:
+    return width / STYLE["figure.dpi"], height / STYLE["figure.dpi"]
+
+
+def _draw_axes(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
+    """Return the plane, and the lane for policies that solved nothing, or None without any."""
+    ends = [(row["tokens_per_solved"], *(row["tokens_per_solved_ci95"] or ())) for row in rows]
+    finite = [value for values in ends for value in values if value is not None]
     low, high = (min(finite) / 1.35, max(finite) * 1.35) if finite else (100.0, 1000.0)
-    edge = float(width - right)
-
-    def across(tokens: float | None) -> float:
-        if tokens is None:
-            return edge + lane / 2
-        return left + math.log(tokens / low) / math.log(high / low) * (edge - left)
-
-    def up(rate: float) -> float:
-        return height - bottom - rate * (height - top - bottom)
-
-    body = [_y_axis([0, 0.25, 0.5, 0.75, 1.0], up, _percent, left=left, right=edge)]
-    for tick in _log_ticks(low, high):
-        x = across(tick)
-        body.append(_line((x, top, x, up(0)), "grid"))
-        body.append(_text(x, up(0) + 20, f"{tick:,.0f}", anchor="middle"))
-    if lane:
-        body.append(_line((edge, top - 8, edge, up(0)), "lane"))
-        body.append(_text(edge + lane / 2, up(0) + 20, "none solved", anchor="middle"))
-    caption = "billed tokens per solved task (logarithmic)"
-    body.append(_text((left + edge) / 2, height - 6, caption, anchor="middle", css="axis"))
-    body.append(_text(left, top - 10, "pass rate", css="axis"))
-    centres = [(across(p.tokens), up(p.pass_rate)) for p in points]
-    arrow = _arrow_ends(points, centres)
-    body += _arrow(arrow) if arrow else []
-    for point, centre in zip(points, centres, strict=True):
-        body += _whiskers(point, centre, across=across, up=up, edge=edge)
-    marks = [*centres, *(_along(arrow) if arrow else [])]
-    taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in marks]
-    taken += [(edge - 3, top, edge + 3, up(0))] if lane else []
-    for point, (x, y) in zip(points, centres, strict=True):
-        body.append(_circle(x, y, 6, f"point {point.kind}{' hollow' if point.hollow else ''}"))
-        body.append(_label(point.name, x, y, taken, bounds=(left, top, width, height - bottom)))
-    return _svg(width, height, "; ".join(map(_in_words, points)), body)
+    right = 616 if all(map(_has_tokens, rows)) else 524
+    plane: Any = figure.add_axes((56 / 640, 48 / 380, (right - 56) / 640, 308 / 380))
+    plane.set(xscale="log", xlim=(low, high), ylim=(0, 1))
+    plane.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    subs = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    plane.xaxis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:,.0f}")
+    plane.minorticks_off()
+    plane.set_xlabel("billed tokens per solved task (logarithmic)", labelpad=8)
+    plane.text(0, 1.035, "pass rate", transform=plane.transAxes, color=COLOURS["soft"])
+    plane.set_title("Pass rate against tokens", gid="title", pad=32)
+    if right == 616:
+        return plane, None
+    lane: Any = figure.add_axes((right / 640, 48 / 380, 92 / 640, 308 / 380), sharey=plane)
+    lane.set(xlim=(0, 1), xticks=[0.5], xticklabels=["none solved"])
+    lane.grid(visible=False)
+    lane.set_facecolor("none")  # which the labels of the plane lie below
+    lane.tick_params(labelleft=False)
+    lane.spines["bottom"].set_visible(False)
+    lane.spines["left"].set(visible=True, color=COLOURS["soft"], linestyle=(0, (2, 4)))
+    return plane, lane
 
 
-def held_chart(turns: Sequence[Held], *, window: int, top_tokens: int, label: str) -> Markup:
-    """Draw the context held at each turn as one column: cached, new and sampled tokens.
-
-    `top_tokens` is the top of the axis, so that two episodes can share a scale; the dashed line is
-    the window, and a tick below a column means the context was rewritten before it.
-    """
-    slot, height, top = 22, 96, 8
-    width = max(slot * len(turns) + 8, 60)
-    scale = (height - top - 12) / max(top_tokens, 1)
-    floor = float(height - 12)
-    body = [_line((0, floor - window * scale, width, floor - window * scale), "window")]
-    for index, turn in enumerate(turns):
-        x, y = 4 + index * slot, floor
-        for amount, css in ((turn.cached, "cached"), (turn.new, "new"), (turn.sampled, "sampled")):
-            tall = amount * scale
-            y -= tall
-            body.append(_rect((x, y, slot - 4, tall), css))
-        if turn.rewritten:
-            body.append(_line((x - 2, top, x - 2, height - 2), "cut"))
-    body.append(_line((0, floor, width, floor), "base"))
-    totals = ", ".join(str(turn.cached + turn.new + turn.sampled) for turn in turns)
-    said = f"{label}: tokens held per turn {totals}; window {window}"
-    return _svg(width, height, said, body, fixed=True)
+def _draw_policy(row: Mapping[str, Any], axes: Any) -> tuple[float, float]:
+    """Draw one policy with its 95 % intervals; returns its place in points."""
+    tokens, pass_rate = row["tokens_per_solved"], row["pass_rate"]
+    colour = POLICY_COLOURS.get(row["name"], COLOURS["soft"])
+    whisker = {"color": colour, "alpha": 0.55, "linewidth": 1.75, "clip_on": False}
+    x = tokens if _has_tokens(row) else 0.5
+    axes.vlines(x, *row["pass_rate_ci95"], **whisker)
+    if _has_tokens(row):
+        low, high = row["tokens_per_solved_ci95"] or (None, None)
+        edge = axes.get_xlim()[1]  # where an interval ends that is open above
+        axes.hlines(
+            pass_rate, tokens if low is None else low, edge if high is None else high, **whisker
+        )
+    fill = COLOURS["paper"] if is_greedy(row) else colour
+    look = {"color": colour, "markerfacecolor": fill, "markersize": 12, "markeredgewidth": 2}
+    axes.plot(x, pass_rate, "o", **look, clip_on=False, zorder=3)
+    place: tuple[float, float] = tuple(axes.transData.transform((x, pass_rate)))
+    return place
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f} %"
-
-
-def _in_words(point: PolicyPoint) -> str:
-    tokens = f"{point.tokens:,.0f} tokens per solved" if point.tokens else "none solved"
-    return f"{point.name}: {_percent(point.pass_rate)} solved, {tokens}"
-
-
-def _arrow_ends(
-    points: Sequence[PolicyPoint], centres: Sequence[tuple[float, float]]
-) -> Box | None:
-    """Return where the arrow from sft to grpo starts and ends; None if there is no room for one."""
-    ends = {p.kind: c for p, c in zip(points, centres, strict=True) if not p.hollow and p.tokens}
-    if "sft" not in ends or "grpo" not in ends:
-        return None
+def _draw_arrow(
+    rows: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, float]], axes: Any
+) -> list[Bbox]:
+    """Draw an arrow from sft to grpo if there is room for one; returns what it covers."""
+    ends = {
+        row["name"]: point
+        for row, point in zip(rows, points, strict=True)
+        if _has_tokens(row) and not is_greedy(row)
+    }
+    if not {"sft", "grpo"} <= ends.keys() or math.dist(ends["sft"], ends["grpo"]) < 40:
+        return []
     (x1, y1), (x2, y2) = ends["sft"], ends["grpo"]
-    length = math.hypot(x2 - x1, y2 - y1)
-    if length < 40:
-        return None
-    gap_x, gap_y = 11 * (x2 - x1) / length, 11 * (y2 - y1) / length
-    return x1 + gap_x, y1 + gap_y, x2 - gap_x, y2 - gap_y
+    head = {"arrowstyle": "-|>,head_length=7,head_width=3.5", "mutation_scale": 1}
+    look = {"color": COLOURS["soft"], "linewidth": 1.25, "shrinkA": 11, "shrinkB": 11}
+    axes.annotate("", (x2, y2), (x1, y1), xycoords="figure points", arrowprops=head | look)
+    return [_around((x1 + i / 12 * (x2 - x1), y1 + i / 12 * (y2 - y1)), 7) for i in range(13)]
 
 
-def _arrow(ends: Box) -> list[Markup]:
-    x1, y1, x2, y2 = ends
-    length = math.hypot(x2 - x1, y2 - y1)
-    dx, dy = (x2 - x1) / length, (y2 - y1) / length
-    wings = [(x2 - 8 * dx + side * 4 * dy, y2 - 8 * dy - side * 4 * dx) for side in (1, -1)]
-    head = " ".join(f"{x:.1f},{y:.1f}" for x, y in ((x2, y2), *wings))
-    shaft = _line((x1, y1, x2 - 6 * dx, y2 - 6 * dy), "arrow")
-    return [shaft, Markup('<polygon class="arrowhead" points="{}"/>').format(head)]
-
-
-def _along(ends: Box) -> list[tuple[float, float]]:
-    x1, y1, x2, y2 = ends
-    return [(x1 + i / 12 * (x2 - x1), y1 + i / 12 * (y2 - y1)) for i in range(13)]
-
-
-def _whiskers(
-    point: PolicyPoint,
-    centre: tuple[float, float],
-    *,
-    across: Callable[[float | None], float],
-    up: Callable[[float], float],
-    edge: float,
-) -> list[Markup]:
-    x, y = centre
-    css = f"whisker {point.kind}"
-    lines = [_line((x, up(point.pass_rate_ci95[0]), x, up(point.pass_rate_ci95[1])), css)]
-    if point.tokens is not None:
-        low, high = point.tokens_ci95
-        start = x if low is None else across(low)
-        lines.append(_line((start, y, edge if high is None else across(high), y), css))
-    return lines
-
-
-def _label(name: str, x: float, y: float, taken: list[Box], *, bounds: Box) -> Markup:
-    """Put a name beside its point where it covers nothing that is there already."""
-    wide = 7.6 * len(name)
-    places = [(12, -10), (12, 20), (-12 - wide, -10), (-12 - wide, 20), (12, 36), (12, -26)]
-    boxes = [(x + dx, y + dy - 12, x + dx + wide, y + dy + 3) for dx, dy in places]
-    free = (box for box in boxes if _inside(box, bounds) and not any(_meet(box, t) for t in taken))
-    box = next(free, boxes[0])
+def _draw_label(name: str, point: tuple[float, float], taken: list[Bbox], axes: Any) -> None:
+    """Put a name beside its point where it covers least of what is there already."""
+    (x, y), wide = point, 7.6 * len(name)
+    places = [(12, 7), (12, -23), (-12 - wide, 7), (-12 - wide, -23), (12, -39), (12, 23)]
+    boxes = [Bbox.from_bounds(x + dx, y + dy, wide, 15) for dx, dy in places]
+    box = min(boxes, key=lambda box: box.count_overlaps(taken))
     taken.append(box)
-    if box[0] < x:  # anchored at the point's side, so that larger type grows away from it
-        return _text(box[2], box[3] - 3, name, anchor="end", css="name")
-    return _text(box[0], box[3] - 3, name, css="name")
+    # anchored at the point's side, so that larger type grows away from it
+    anchor, side = (box.x1, "right") if box.x0 < x else (box.x0, "left")
+    look = {"color": COLOURS["ink"], "fontsize": 13, "fontweight": "bold", "gid": "name"}
+    axes.annotate(name, (anchor, box.y0 + 3), xycoords="figure points", ha=side, **look)
 
 
-def _inside(box: Box, bounds: Box) -> bool:
-    over = box[0] >= bounds[0] and box[1] >= bounds[1] - 14
-    return over and box[2] <= bounds[2] and box[3] <= bounds[3]
+def _around(point: tuple[float, float], reach: float) -> Bbox:
+    x, y = point
+    return Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
 
 
-def _meet(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _has_tokens(row: Mapping[str, Any]) -> bool:
+    return row["tokens_per_solved"] is not None
 
 
-def _ticks(low: float, high: float, *, about: int = 4) -> list[float]:
-    """Return round values (1, 2, 2.5 or 5 times a power of ten) from `low` to at least `high`."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
-    count = math.ceil((high - low) / step - 1e-9)
-    return [low + i * step for i in range(count + 1)]
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['name']} (greedy)" if is_greedy(row) else str(row["name"])
 
 
-def _steps(low: float, high: float) -> list[float]:
-    if high - low < 1:
-        return [low]
-    inner = _ticks(0.0, high, about=5)
-    kept = [tick for tick in inner if low <= tick <= high and tick == round(tick)]
-    return kept if len(kept) > 1 else [low, high]
+def is_greedy(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row of `summary.json` is of the likeliest tokens."""
+    return "greedy" in str(row.get("sampling", ""))
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    ticks = [m * 10.0**p for p in powers for m in steps]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
-def _y_axis(
-    ticks: Iterable[float],
-    up: Callable[[float], float],
-    form: Callable[[float], str],
-    *,
-    left: float,
-    right: float,
-) -> Markup:
-    parts = []
-    for tick in ticks:
-        parts.append(_line((left, up(tick), right, up(tick)), "base" if tick == 0 else "grid"))
-        parts.append(_text(left - 8, up(tick) + 4, form(tick), anchor="end"))
-    return Markup("").join(parts)
-
-
-def _svg(
-    width: float, height: float, said: str, body: Iterable[Markup], *, fixed: bool = False
-) -> Markup:
-    size = Markup(' width="{:g}" height="{:g}"').format(width, height) if fixed else Markup("")
-    return Markup('<svg viewBox="0 0 {:g} {:g}"{} role="img" aria-label="{}">{}</svg>').format(
-        width, height, size, said, Markup("").join(body)
+def _in_words(row: Mapping[str, Any]) -> str:
+    tokens = (
+        f"{row['tokens_per_solved']:,.0f} tokens per solved" if _has_tokens(row) else "none solved"
     )
-
-
-def _line(ends: Box, css: str) -> Markup:
-    x1, y1, x2, y2 = (f"{value:.1f}" for value in ends)
-    line = '<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>'
-    return Markup(line).format(css, x1, y1, x2, y2)
-
-
-def _rect(box: Box, css: str) -> Markup:
-    x, y, width, height = (f"{value:.1f}" for value in box)
-    rect = '<rect class="{}" x="{}" y="{}" width="{}" height="{}"/>'
-    return Markup(rect).format(css, x, y, width, height)
-
-
-def _circle(x: float, y: float, radius: float, css: str) -> Markup:
-    return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}"/>').format(css, x, y, radius)
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", css: str = "tick") -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        css, x, y, anchor, escape(text)
-    )
+    return f"{_label(row)}: {100 * row['pass_rate']:.0f} % solved, {tokens}"

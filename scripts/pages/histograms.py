@@ -2,8 +2,7 @@
 
     write_histograms(tasks, {}, folder=Path("tasks.stats"))
 
-One file for each field of `Difficulty` that is known, in the style of the report's figures. Same
-tasks, same bytes, for one matplotlib.
+One file for each field of `Difficulty` that is known, in the style of the report's charts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +11,16 @@ from typing import Final
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from envs.records import Difficulty, RepairTask, Split
 from rewards.solves import Solves, pass_at_k
-from tightrope_cli.pages.plots import DOTS_PER_INCH, LOOKS, STYLE
+from tightrope_cli.pages.figures import COLOURS, STYLE, Chart
 
-COLOURS: Final[dict[Split, str]] = {
-    "train": LOOKS["grpo"][0],
-    "dev": LOOKS["careful"][0],
-    "test": LOOKS["sft"][0],
+SPLIT_COLOURS: Final[dict[Split, str]] = {
+    "train": COLOURS["accent"],
+    "dev": COLOURS["careful"],
+    "test": COLOURS["sft"],
 }
 NUM_BINS: Final = 24
 LABELS: Final = {
@@ -48,47 +47,38 @@ def write_histograms(
         for name in Difficulty.model_fields
     }
     fields["pass_at_1"] = {name: pass_at_k(each, 1) for name, each in solves.items()}
-    written = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with rc_context(STYLE):
-        for name, values in fields.items():
-            if values:
-                path = folder / f"{name}.png"
-                figure = _histogram(name, values, {task.id: task.split for task in tasks})
-                figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
-                written.append(path)
-    return written
+    splits = {task.id: task.split for task in tasks}
+    charts = [_draw(name, values, splits) for name, values in fields.items() if values]
+    return [path for chart in charts for path in chart.write(folder, kinds=["png"])]
 
 
-def _histogram(name: str, values: Mapping[str, float], splits: Mapping[str, Split]) -> Figure:
+def _draw(name: str, values: Mapping[str, float], splits: Mapping[str, Split]) -> Chart:
     """Draw tasks by value, the splits on top of each other."""
-    figure = Figure(figsize=(4.4, 2.8), layout="constrained")
-    axes = figure.subplots()
-    drawn = {
-        split: [value for task, value in values.items() if splits[task] == split]
-        for split in COLOURS
-    }
-    drawn = {split: found for split, found in drawn.items() if found}
-    axes.hist(
-        list(drawn.values()),
-        bins=_edges(name, list(values.values())),
-        stacked=True,
-        color=[COLOURS[split] for split in drawn],
-        label=list(drawn),
-        edgecolor="white",
-        linewidth=0.4,
-    )
-    axes.set(title=f"Tasks by {LABELS[name]}", xlabel=LABELS[name], ylabel="tasks")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if name == "traceback_names_function":
-        axes.set_xticks([0, 1], ["no", "yes"])
-    elif name == "pass_at_1":
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.0%}"))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(drawn) > 1:
-        axes.legend()
-    return figure
+    found = [[values[task] for task in values if splits[task] == each] for each in SPLIT_COLOURS]
+    drawn = [split for split, some in zip(SPLIT_COLOURS, found, strict=True) if some]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5, 3))
+        axes = figure.subplots()
+        axes.hist(
+            [some for some in found if some],
+            bins=_edges(name, list(values.values())),
+            stacked=True,
+            color=[SPLIT_COLOURS[split] for split in drawn],
+            label=drawn,
+            edgecolor="white",
+            linewidth=0.4,
+        )
+        title = f"Tasks by {LABELS[name]}"
+        axes.set(title=title, xlabel=LABELS[name], ylabel="tasks")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=name != "pass_at_1"))
+        if name == "traceback_names_function":
+            axes.set_xticks([0, 1], ["no", "yes"])
+        elif name == "pass_at_1":
+            axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+        if len(drawn) > 1:
+            axes.legend()
+    return Chart(name=name, figure=figure, title=title)
 
 
 def _edges(name: str, values: Sequence[float]) -> list[float]:

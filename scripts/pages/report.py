@@ -8,24 +8,23 @@ runs. No scripts, no network, no fonts: it can be mailed, archived and opened fr
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from envs.errors import UserError
 from envs.files import read_records, read_rows, write_whole
 from envs.records import Episode
-from rewards.intervals import Estimate, share_of_the_way
+from rewards.intervals import share_of_the_way
 from rewards.metrics import compare
 from tightrope_cli.pages.episodes import Decode, best_and_worst, most_shortened
-from tightrope_cli.pages.figures import PolicyPoint, line_chart, tradeoff_plot
+from tightrope_cli.pages.figures import COLOURS, Chart, draw_curve, draw_tradeoff, is_greedy
+from tightrope_cli.pages.formats import count, decimal, interval, share
 
 Row = Mapping[str, Any]
 
@@ -44,27 +43,50 @@ REASONS: Final = (
 )
 """Order of the parts in a bar of stop reasons; `submitted` is what was submitted and not solved."""
 
+CURVES: Final[dict[str, dict[str, Any]]] = {
+    "pass_rate": {
+        "title": "Pass rate",
+        "meaning": "Share of the step's episodes that were solved.",
+        "form": share,
+        "ceiling": 1,
+    },
+    "tokens_per_solved": {
+        "title": "Tokens per solved task",
+        "meaning": "Billed tokens of all episodes, failed ones included, over the number solved.",
+        "form": count,
+    },
+    "peak_context": {
+        "title": "Peak context",
+        "meaning": "Tokens of the largest view of an episode, mean over the step.",
+        "form": count,
+    },
+    "segments_per_episode": {
+        "title": "Segments per episode",
+        "meaning": "One plus the times the context was rewritten by evict or compact.",
+    },
+    "entropy": {
+        "title": "Entropy",
+        "meaning": "Uncertainty of the policy per sampled token, in nats. Near zero it explores no "
+        "more.",
+    },
+    "share_groups_without_signal": {
+        "title": "Groups without signal",
+        "meaning": "Share of groups in which every advantage is zero: nothing to learn from.",
+        "form": share,
+        "ceiling": 1,
+    },
+}
+"""Curves of GRPO: the metric, and how it is drawn."""
+WARM_START: Final[dict[str, Any]] = {
+    "name": "warm_start_loss",
+    "title": "Warm start loss",
+    "meaning": "Cross-entropy per sampled token of the demonstrations, in nats.",
+}
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One learning curve: a name for files, (step, value) pairs, and what the number means."""
 
-    name: str
-    title: str
-    meaning: str
-    points: Sequence[tuple[float, float]]
-    form: Callable[[float], str]
-    ceiling: float | None = None
-
-    @property
-    def figure(self) -> Markup | None:
-        """The chart for the page; None without data."""
-        if not self.points:
-            return None
-        return line_chart(self.points, title=self.title, form=self.form, ceiling=self.ceiling)
-
-
-def build_report(run_dir: Path, out: Path, *, decode: Decode | None = None) -> Path:
+def build_report(
+    run_dir: Path, out: Path, *, decode: Decode | None = None, figures: Path | None = None
+) -> Path:
     """Write the page of one run.
 
     Args:
@@ -72,6 +94,7 @@ def build_report(run_dir: Path, out: Path, *, decode: Decode | None = None) -> P
         out: The HTML file to write.
         decode: Token ids to text; None looks for a tokenizer in the run, and without one the parsed
             calls are shown instead of the sampled text.
+        figures: Folder for the charts as PNG and SVG files; None writes none.
 
     Returns:
         `out`.
@@ -85,18 +108,22 @@ def build_report(run_dir: Path, out: Path, *, decode: Decode | None = None) -> P
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    pages.filters |= {"count": _count, "share": _share, "decimal": _decimal, "interval": _interval}
-    html = pages.get_template("report.html.j2").render(
-        page_context(run_dir, decode=decode or _find_decoder(run_dir))
-    )
-    write_whole(out, html)
+    pages.filters |= {form.__name__: form for form in (count, share, decimal, interval)}
+    context = page_context(run_dir, decode=decode or _find_decoder(run_dir))
+    write_whole(out, pages.get_template("report.html.j2").render(context))
+    for chart in (context["tradeoff"], *context["curves"], context["warm_start"]):
+        if figures is not None and chart is not None:
+            chart.write(figures)
     return out
 
 
 def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
     """Read the run and return everything the template names."""
     summary = _read_json(run_dir / "evaluate" / "summary.json")
-    policies = _policies(summary)
+    policies = [_complete(row) for row in summary.get("policies", [])]
+    scored = [row for row in policies if row["pass_rate"] is not None]
+    steps = read_metrics(run_dir / "grpo" / "metrics.jsonl")
+    curves = [_draw(steps, key, {"name": key, **look}) for key, look in CURVES.items()]
     evaluated = {
         path.stem: read_episodes(path)
         for path in sorted((run_dir / "evaluate" / "episodes").glob("*.jsonl"))
@@ -109,35 +136,23 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "config": _read_config(run_dir),
         "stages": {title: (run_dir / stage).is_dir() for stage, title in STAGES.items()},
         "policies": policies,
-        "headline": {row["name"]: row for row in policies if not _is_greedy(row)},
-        "tradeoff": tradeoff_plot(_points(policies)) if policies else None,
+        "headline": {row["name"]: row for row in policies if not is_greedy(row)},
+        "colours": COLOURS,
+        "tradeoff": draw_tradeoff(scored) if scored else None,
         "bars": [_stop_bar(row) for row in policies],
         "written": [row for row in map(_written_calls, policies) if row["text"]],
         "reasons": REASONS,
         "comparison": _comparison(summary, before, after),
         "gap": share_of_the_way(before, after, evaluated.get("gold", [])),
-        "curves": _grpo_curves(read_metrics(run_dir / "grpo" / "metrics.jsonl")),
-        "unscorable": unscorable_parts(read_metrics(run_dir / "grpo" / "metrics.jsonl")),
-        "warm_start": _sft_curve(read_metrics(run_dir / "sft" / "metrics.jsonl")),
+        "curves": [chart for chart in curves if chart],
+        "unscorable": unscorable_parts(steps),
+        "warm_start": _draw(read_metrics(run_dir / "sft" / "metrics.jsonl"), "loss", WARM_START),
         "pairs": most_shortened(before, after, count=NUM_SHOWN, decode=decode),
         "best": best,
         "worst": worst,
         "origin": origin,
         "decoded": decode is not None,
     }
-
-
-def learning_curves(run_dir: Path) -> list[Curve]:
-    """Return the curves of both training stages; one without data has no points."""
-    return [
-        *_grpo_curves(read_metrics(run_dir / "grpo" / "metrics.jsonl")),
-        _sft_curve(read_metrics(run_dir / "sft" / "metrics.jsonl")),
-    ]
-
-
-def policy_points(run_dir: Path) -> list[PolicyPoint]:
-    """Return the evaluated policies as points of the trade-off plot."""
-    return _points(_policies(_read_json(run_dir / "evaluate" / "summary.json")))
 
 
 def unscorable_parts(rows: Sequence[Row]) -> dict[str, int]:
@@ -216,35 +231,9 @@ def _episodes_to_show(
     return [], ""
 
 
-def _policies(summary: Row) -> list[dict[str, Any]]:
-    return [_complete(row) for row in summary.get("policies", [])]
-
-
 def _complete(row: Row) -> dict[str, Any]:
     """Fill in fields that an older summary may lack."""
     return {"sampling": "", "num_unscorable": 0, "unscorable": {}, "segments_mean": None, **row}
-
-
-def _is_greedy(row: Row) -> bool:
-    return "greedy" in str(row["sampling"])
-
-
-def _points(policies: Sequence[Row]) -> list[PolicyPoint]:
-    """Return scripted yardsticks first: their labels have the fewest places to go."""
-    ordered = sorted(policies, key=lambda row: row["name"] in ("base", "sft", "grpo"))
-    return [
-        PolicyPoint(
-            name=f"{row['name']} (greedy)" if _is_greedy(row) else row["name"],
-            kind=row["name"],
-            hollow=_is_greedy(row),
-            pass_rate=row["pass_rate"],
-            pass_rate_ci95=tuple(row["pass_rate_ci95"]),
-            tokens=row["tokens_per_solved"],
-            tokens_ci95=tuple(row["tokens_per_solved_ci95"] or (None, None)),
-        )
-        for row in ordered
-        if row["pass_rate"] is not None
-    ]
 
 
 def _stop_bar(row: Row) -> dict[str, Any]:
@@ -269,7 +258,7 @@ def _written_calls(row: Row) -> dict[str, str]:
     total = sum(num for name, num in counts.items() if name not in ("malformed", "mended"))
     shown = {name: num for name, num in counts.items() if num}
     is_plain = set(shown) <= {"hermes"}
-    parts = [f"{name} {_share(num / total)}" for name, num in shown.items()]
+    parts = [f"{name} {share(num / total)}" for name, num in shown.items()]
     text = "" if is_plain else ", ".join(parts)
     return {"name": row["name"], "sampling": row["sampling"], "text": text}
 
@@ -286,87 +275,7 @@ def _comparison(
     return None
 
 
-def _grpo_curves(rows: Sequence[Row]) -> list[Curve]:
-    def curve(
-        key: str,
-        title: str,
-        meaning: str,
-        form: Callable[[float], str],
-        ceiling: float | None = None,
-    ) -> Curve:
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-        return Curve(
-            name=key, title=title, meaning=meaning, points=points, form=form, ceiling=ceiling
-        )
-
-    return [
-        curve(
-            "pass_rate", "Pass rate", "Share of the step's episodes that were solved.", _share, 1
-        ),
-        curve(
-            "tokens_per_solved",
-            "Tokens per solved task",
-            "Billed tokens of all episodes, failed ones included, over the number solved.",
-            _count,
-        ),
-        curve(
-            "peak_context",
-            "Peak context",
-            "Tokens of the largest view of an episode, mean over the step.",
-            _count,
-        ),
-        curve(
-            "segments_per_episode",
-            "Segments per episode",
-            "One plus the times the context was rewritten by evict or compact.",
-            "{:.3g}".format,
-        ),
-        curve(
-            "entropy",
-            "Entropy",
-            "Uncertainty of the policy per sampled token, in nats. Near zero it explores no more.",
-            "{:.3g}".format,
-        ),
-        curve(
-            "share_groups_without_signal",
-            "Groups without signal",
-            "Share of groups in which every advantage is zero: nothing to learn from.",
-            _share,
-            1,
-        ),
-    ]
-
-
-def _sft_curve(rows: Sequence[Row]) -> Curve:
-    points = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
-    meaning = "Cross-entropy per sampled token of the demonstrations, in nats."
-    return Curve(
-        name="warm_start_loss",
-        title="Warm start loss",
-        meaning=meaning,
-        points=points,
-        form="{:.3g}".format,
-    )
-
-
-def _count(value: float | None) -> str:
-    return "\u2013" if value is None else f"{value:,.0f}"
-
-
-def _share(value: float | None) -> str:
-    return "\u2013" if value is None else f"{100 * value:.0f} %"
-
-
-def _decimal(value: float | None) -> str:
-    return "\u2013" if value is None else f"{value:.2f}"
-
-
-def _interval(ends: Sequence[float | None] | Estimate, form: str) -> str:
-    """Return '12 to 15'; an end that is None is open."""
-    show = {"count": _count, "share": _share, "decimal": _decimal}[form]
-    low, high = ends.ci95 if isinstance(ends, Estimate) else ends or (None, None)
-    if low is None and high is None:
-        return ""
-    if high is None:
-        return f"from {show(low)}, open above"
-    return f"{show(low)} to {show(high)}"
+def _draw(rows: Sequence[Row], key: str, look: Mapping[str, Any]) -> Chart | None:
+    """Draw a metric over the steps that have it; None if none has."""
+    points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    return draw_curve(points, **look) if points else None

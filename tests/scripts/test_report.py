@@ -1,6 +1,7 @@
 """The report page: whole, self-contained, honest about what is missing, and safe with any text."""
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,8 +14,7 @@ from envs.errors import UserError
 from rewards.cost import billed_tokens
 from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
 from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
-from tightrope_cli.pages.figures import PolicyPoint, line_chart, moving_average, tradeoff_plot
-from tightrope_cli.pages.plots import write_figures
+from tightrope_cli.pages.figures import draw_curve, draw_tradeoff, moving_average
 from tightrope_cli.pages.report import build_report, page_context, read_episodes
 from tightrope_cli.report import main
 from train.stages.ending import run_main
@@ -77,6 +77,11 @@ def build(run_dir):
     return build_report(run_dir, run_dir / "report/index.html").read_text(encoding="utf-8")
 
 
+def written(run_dir, figures):
+    build_report(run_dir, run_dir / "report/index.html", figures=figures)
+    return sorted(figures.glob("*"))
+
+
 def test_the_page_is_whole_and_loads_nothing(run_dir):
     html = build(run_dir)
     page = Page(html)
@@ -85,7 +90,7 @@ def test_the_page_is_whole_and_loads_nothing(run_dir):
     assert not {"src", "href"} & {name for name, value in page.attributes if value[:1] != "#"}
     assert "http" not in html
     assert "url(" not in html
-    assert len(html) < 400_000
+    assert len(html) < 200_000
     for word in ("Pass rate against tokens", "Most shortened", "Best", "Worst", "Entropy"):
         assert word in page.text
     # one figure per curve, the trade-off, and one strip per episode
@@ -147,15 +152,23 @@ def test_stages_that_did_not_run_are_named(run_dir, missing):
 
 
 @pytest.mark.parametrize(
-    "path", ["evaluate/summary.json", "evaluate/episodes", "grpo/metrics.jsonl", "grpo/episodes"]
+    ("path", "gaps"),
+    [
+        ("evaluate/summary.json", ["the plot", "the table", "stop reasons"]),
+        ("evaluate/episodes", []),
+        ("grpo/metrics.jsonl", ["the curves"]),
+        ("grpo/episodes", []),
+    ],
+    ids=["summary", "evaluated", "metrics", "played"],
 )
-def test_any_missing_file_still_gives_a_page(run_dir, path):
+def test_any_missing_file_still_gives_a_page_that_names_the_gap(run_dir, path, gaps):
     victim = run_dir / path
     if victim.is_dir():
         shutil.rmtree(victim)
     else:
         victim.unlink()
-    Page(build(run_dir))
+    named = re.findall(r"Not run yet\. .*? fills this in with (.*?)\.", Page(build(run_dir)).text)
+    assert named == gaps
 
 
 def test_before_evaluation_training_episodes_are_shown(run_dir):
@@ -243,8 +256,8 @@ def test_the_command_writes_the_page_and_replaces_it(run_dir, capsys):
 
 
 def test_charts_are_files_too_and_the_same_for_the_same_run(run_dir, tmp_path):
-    first = write_figures(run_dir, tmp_path / "first")
-    again = write_figures(run_dir, tmp_path / "again")
+    first = written(run_dir, tmp_path / "first")
+    again = written(run_dir, tmp_path / "again")
     names = {path.stem for path in first}
     assert names == {"tradeoff", "warm_start_loss", *CURVES}
     for path, other in zip(first, again, strict=True):
@@ -259,8 +272,8 @@ def test_charts_are_files_too_and_the_same_for_the_same_run(run_dir, tmp_path):
 def test_charts_without_numbers_are_left_out(run_dir, tmp_path):
     shutil.rmtree(run_dir / "evaluate")
     (run_dir / "grpo/metrics.jsonl").unlink()
-    written = write_figures(run_dir, tmp_path / "figures")
-    assert {path.stem for path in written} == {"warm_start_loss"}
+    files = written(run_dir, tmp_path / "figures")
+    assert {path.stem for path in files} == {"warm_start_loss"}
 
 
 def test_a_policy_that_solved_nothing_and_an_open_interval_can_be_drawn(run_dir, tmp_path):
@@ -270,7 +283,7 @@ def test_a_policy_that_solved_nothing_and_an_open_interval_can_be_drawn(run_dir,
         row["tokens_per_solved"] = 9000.0 if row["name"] == "sft" else None
         row["tokens_per_solved_ci95"] = [4000.0, None] if row["name"] == "sft" else None
     path.write_text(json.dumps(summary))
-    assert tmp_path / "figures/tradeoff.svg" in write_figures(run_dir, tmp_path / "figures")
+    assert tmp_path / "figures/tradeoff.svg" in written(run_dir, tmp_path / "figures")
 
 
 def test_the_command_names_the_remedy_for_a_missing_run(tmp_path, capsys):
@@ -340,14 +353,15 @@ def test_unfolded_turns_hold_what_the_record_holds():
         > 4
     )
     view = unfold(episode, title="x", decode=lambda ids: tokenizer.decode(list(ids)))
-    assert [turn.held_tokens for turn in view.turns] == [t.prompt_end for t in episode.turns]
+    held = [turn.cached + turn.new for turn in view.turns]
+    assert held == [turn.prompt_end for turn in episode.turns]
     assert view.turns[1].evicted == ("o1",)
     assert view.turns[2].rewritten
     assert view.turns[2].segment == 2
     assert '"read_file"' in view.turns[0].text
     assert view.prompt.startswith("Repair the code.")
     for turn in view.turns:
-        assert turn.cached_percent + turn.new_percent + turn.sampled_percent <= 100
+        assert turn.cached + turn.new + turn.sampled <= view.top_tokens
 
 
 def test_long_texts_are_cut_and_say_so():
@@ -373,9 +387,9 @@ def test_an_episode_without_turns_can_be_shown():
     ids=["one-zero", "zeros", "one-step", "many-steps"],
 )
 def test_any_curve_can_be_drawn(points):
-    svg = line_chart(points, title="loss", form="{:.2f}".format)
+    svg = draw_curve(points, name="loss", title="loss", meaning="", form="{:.2f}".format).inline()
     assert "nan" not in svg
-    assert svg.count("<circle") == len(points) + 1
+    assert svg.count("<use") == len(points) + 1
 
 
 def test_moving_average_by_hand():
@@ -383,16 +397,14 @@ def test_moving_average_by_hand():
 
 
 def test_a_policy_that_solved_nothing_has_its_own_lane():
-    none = PolicyPoint(
-        name="base",
-        kind="base",
-        hollow=False,
-        pass_rate=0.0,
-        pass_rate_ci95=(0.0, 0.0),
-        tokens=None,
-        tokens_ci95=(None, None),
-    )
-    svg = tradeoff_plot([none])
+    none = {
+        "name": "base",
+        "pass_rate": 0.0,
+        "pass_rate_ci95": [0.0, 0.0],
+        "tokens_per_solved": None,
+        "tokens_per_solved_ci95": None,
+    }
+    svg = draw_tradeoff([none]).inline()
     assert "none solved" in svg
     assert "nan" not in svg
     assert "inf" not in svg
