@@ -165,7 +165,7 @@ def draw_curve(
     ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, ceiling or max(values) or 1)
     with rc_context(STYLE):
         figure = Figure(figsize=_inches(360, 200))
-        axes = figure.add_axes((50 / 360, 28 / 200, 298 / 360, 160 / 200))
+        axes: Any = figure.add_axes((50 / 360, 28 / 200, 298 / 360, 160 / 200))
         colour = {"color": COLOURS["accent"], "clip_on": False, "zorder": 3}
         axes.plot(steps, values, "o", **colour, alpha=0.35, markersize=4, markeredgewidth=0)
         axes.plot(steps, smooth, **colour, linewidth=2, solid_capstyle="round")
@@ -204,12 +204,11 @@ def draw_tradeoff(policies: Sequence[Mapping[str, Any]]) -> Chart:
         figure = Figure(figsize=_inches(640, 380))
         plane, lane = _draw_axes(figure, rows)
         points = [_draw_policy(row, plane if _has_tokens(row) else lane) for row in rows]
-        taken = [
-            *WALLS,
-            *(_around(point, 7) for point in points),
-            *_draw_arrow(rows, points, plane),
-        ]
-        taken += [Bbox.from_extents(lane.bbox.x0 - 3, 0, lane.bbox.x0 + 3, 380)] if lane else []
+        taken = [*WALLS, *(_around(point, 7) for point in points)]
+        for axes in (plane, lane):  # their intervals, and what is between them
+            taken += [line.get_paths()[0].get_extents(axes.transData) for line in axes.collections]
+            taken.append(Bbox.from_extents(axes.bbox.x0, 0, axes.bbox.x0, 380))
+        taken += _draw_arrow(rows, points, plane)
         for row, point in zip(rows, points, strict=True):
             _draw_label(_label(row), point, taken, plane)
     return Chart(
@@ -225,7 +224,7 @@ def _inches(width: float, height: float) -> tuple[float, float]:
 
 
 def _draw_axes(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
-    """Return the plane, and the lane for policies that solved nothing, or None without any."""
+    """Return the plane, and the lane of policies that solved nothing (without any: the plane)."""
     ends = [(row["tokens_per_solved"], *(row["tokens_per_solved_ci95"] or ())) for row in rows]
     finite = [value for values in ends for value in values if value is not None]
     low, high = (min(finite) / 1.35, max(finite) * 1.35) if finite else (100.0, 1000.0)
@@ -234,13 +233,15 @@ def _draw_axes(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, 
     plane.set(xscale="log", xlim=(low, high), ylim=(0, 1))
     plane.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     subs = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)
-    plane.xaxis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:,.0f}")
+    plane.xaxis.set_major_locator(LogLocator(subs=subs))
+    # no number so far right that it runs into what the lane is called
+    plane.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x < high / 1.1 else "")
     plane.minorticks_off()
     plane.set_xlabel("billed tokens per solved task (logarithmic)", labelpad=8)
     plane.text(0, 1.035, "pass rate", transform=plane.transAxes, color=COLOURS["soft"])
     plane.set_title("Pass rate against tokens", gid="title", pad=32)
     if right == 616:
-        return plane, None
+        return plane, plane
     lane: Any = figure.add_axes((right / 640, 48 / 380, 92 / 640, 308 / 380), sharey=plane)
     lane.set(xlim=(0, 1), xticks=[0.5], xticklabels=["none solved"])
     lane.grid(visible=False)

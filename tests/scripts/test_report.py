@@ -14,7 +14,6 @@ from envs.errors import UserError
 from rewards.cost import billed_tokens
 from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
 from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
-from tightrope_cli.pages.figures import draw_curve, draw_tradeoff, moving_average
 from tightrope_cli.pages.report import build_report, page_context, read_episodes
 from tightrope_cli.report import main
 from train.stages.ending import run_main
@@ -379,32 +378,3 @@ def test_an_episode_without_turns_can_be_shown():
         update={"turns": (), "events": episode.events[:1], "segment_ids": ()}
     )
     assert unfold(empty, title="x", decode=None).turns == ()
-
-
-@pytest.mark.parametrize(
-    "points",
-    [[(1, 0.0)], [(1, 0.0), (2, 0.0)], [(5, 3.7)], [(i, 1000.0 / i) for i in range(1, 300)]],
-    ids=["one-zero", "zeros", "one-step", "many-steps"],
-)
-def test_any_curve_can_be_drawn(points):
-    svg = draw_curve(points, name="loss", title="loss", meaning="", form="{:.2f}".format).inline()
-    assert "nan" not in svg
-    assert svg.count("<use") == len(points) + 1
-
-
-def test_moving_average_by_hand():
-    assert moving_average([1, 2, 3, 4, 5, 6]) == [2, 2.5, 3, 4, 4.5, 5]
-
-
-def test_a_policy_that_solved_nothing_has_its_own_lane():
-    none = {
-        "name": "base",
-        "pass_rate": 0.0,
-        "pass_rate_ci95": [0.0, 0.0],
-        "tokens_per_solved": None,
-        "tokens_per_solved_ci95": None,
-    }
-    svg = draw_tradeoff([none]).inline()
-    assert "none solved" in svg
-    assert "nan" not in svg
-    assert "inf" not in svg
