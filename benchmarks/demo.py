@@ -11,7 +11,6 @@ configs/tiny.yaml and are not touched here: they were chosen on dev tasks.
 """
 
 import argparse
-import json
 import os
 import queue
 import subprocess
@@ -21,16 +20,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from envs.errors import UserError
-from envs.files import read_records, read_rows
+from envs.files import read_rows
 from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
 from rewards.seeds import share_of_the_way_over_seeds
 from train.config.load import load_settings
 from train.stages.ending import run_main
-from train.stages.run_dir import Stage, StageDir, changed_inputs, config_changes
+from train.stages.open_stage import changed_inputs, config_changes
+from train.stages.run_dir import Stage, stage_in
 
 ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ("outcome_only", "zscore")
@@ -98,20 +97,21 @@ class Study:
             del stages["grpo"]
         settings = load_settings(ROOT / "configs" / "tiny.yaml", _dotted(arguments))
         for stage, program in stages.items():
-            path = self.folder / name / stage
+            begun = stage_in(self.folder / name, stage)
+            path = begun.path
             path.parent.mkdir(parents=True, exist_ok=True)
-            if (path / "config.yaml").exists():
+            if begun.config.exists():
                 trained = stage in ("grpo", "evaluate") and "grpo" in policies
-                found = config_changes(path / "config.yaml", settings)
+                found = config_changes(begun, settings)
                 changes = [change for change in found if _counts(change, trained=trained)]
-                changes += changed_inputs(settings, StageDir(path, stage))
+                changes += changed_inputs(settings, begun)
                 if changes:
                     raise UserError(
                         f"{path} was made with other settings or from other stages",
                         got="; ".join(changes),
                         remedy=f"delete {path}, or name another --folder",
                     )
-                if (path / "done").exists():
+                if begun.is_done():
                     continue
             again = {"demos": "--clean"}.get(stage, "--resume") if path.exists() else ""
             line = [sys.executable, *program, *arguments, *([again] if again else [])]
@@ -129,8 +129,7 @@ class Study:
 
     def episodes(self, name: str, series: str) -> list[Episode]:
         """Read one series of one run."""
-        path = self.folder / name / "evaluate" / "episodes" / f"{series}.jsonl"
-        return read_records(path, Episode)
+        return stage_in(self.folder / name, "evaluate").read_episodes(series)
 
 
 def _dotted(arguments: list[str]) -> list[str]:
@@ -298,8 +297,7 @@ def curves(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> l
 
 def versions(study: Study, seed: int) -> str:
     """Return the packages that the runs were made with."""
-    path = study.folder / f"seed{seed}" / "grpo" / "environment.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found = stage_in(study.folder / f"seed{seed}", "grpo").read_json("environment.json")
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     return f"Python {found['python']}, {packages}."
 

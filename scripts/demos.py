@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from envs.files import join_records, write_whole
 from train.config.load import parse_command
 from train.config.settings import Settings
+from train.stages.open_stage import open_stage, require
 from train.stages.output import keep_log, say
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, open_stage, require
+from train.stages.run_dir import StageDir
 
 
 def main(argv: list[str]) -> int:
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
         return 0
     keep_log(stage.path)
     if not stage.is_done():
-        stage.finish(run(settings, stage), output=stage.path / "demonstrations.jsonl")
+        stage.finish(run(settings, stage), output=stage.episode_file("demonstrations"))
     return 0
 
 
@@ -92,7 +92,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
         f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "
         "refused: they edit lines that no view had shown"
     )
-    write_whole(stage.path / "demonstrations.jsonl", join_records(episodes))
+    stage.write_episodes("demonstrations", episodes)
     return {
         "num_played": result.num_played,
         "num_kept": len(episodes),

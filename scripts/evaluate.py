@@ -16,8 +16,9 @@ from pathlib import Path
 
 from train.config.load import Command, Flag, parse_command
 from train.config.policy_names import entry_of
+from train.stages.open_stage import open_stage, require
 from train.stages.output import keep_log
-from train.stages.run_dir import Stage, StageDir, open_stage, require, stage_dir
+from train.stages.run_dir import Stage, StageDir, stage_dir
 
 FLAG = "--policies"
 
@@ -43,7 +44,6 @@ def main(argv: list[str]) -> int:
         evaluate,
         is_summarised,
         planned,
-        read_summary,
     )
 
     now = datetime.now()
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         return 0
     keep_log(stage.path)
     if stage.is_done():
-        summary = read_summary(stage)
+        summary = stage.read_json("summary.json")
     else:
         summary = evaluate(settings, stage, wanted, now=now)
         stage.finish({"policies": len(summary["policies"])}, output=stage.path / "summary.json")

@@ -7,7 +7,6 @@ that wrote its `done` marker is skipped, a half-done one is resumed or started o
 overrides go to every stage. However a stage ends, the last line is the command that goes on.
 """
 
-import json
 import os
 import shlex
 import signal
@@ -26,9 +25,10 @@ from rich.table import Table
 from envs.errors import UserError
 from train.config.load import Command, parse_command
 from train.stages.ending import COMMAND_VARIABLE, Terminated, run_main
+from train.stages.open_stage import config_changes, require
 from train.stages.output import say
 from train.stages.progress import duration
-from train.stages.run_dir import COMMANDS, Stage, config_changes, require, stage_dir
+from train.stages.run_dir import COMMANDS, Stage, stage_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,7 +109,7 @@ def _is_done(command: Command, stage: Stage) -> bool:
 
 
 def _changed(command: Command, stage: Stage) -> str:
-    changes = config_changes(stage_dir(command.settings, stage).config, command.settings)
+    changes = config_changes(stage_dir(command.settings, stage), command.settings)
     return (
         f" although settings changed ({', '.join(changes)}); --clean starts over" if changes else ""
     )
@@ -141,13 +141,13 @@ def _environment() -> dict[str, str]:
 
 def _show_results(command: Command, timings: list[str]) -> None:
     settings = command.settings
-    summary = stage_dir(settings, "evaluate").path / "summary.json"
+    evaluated = stage_dir(settings, "evaluate")
     console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(results_table(json.loads(summary.read_text(encoding="utf-8"))))
+    console.print(results_table(evaluated.read_json("summary.json")))
     for name, path in (
         ("report", stage_dir(settings, "report").path / "index.html"),
         ("adapter", stage_dir(settings, "export").path),
-        ("numbers", summary),
+        ("numbers", evaluated.path / "summary.json"),
         ("episodes", stage_dir(settings, "grpo").episodes),
     ):
         print(f"{name:<9} {path}")

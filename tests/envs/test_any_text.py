@@ -137,7 +137,7 @@ def check_record(environment: Environment, nasty: str) -> Episode:
 def check_page(episodes: list[Episode], folder: Path) -> None:
     """Check that the episodes come back from their file and that the page can be encoded."""
     stage = StageDir(folder / "evaluate", "evaluate")
-    path = stage.write_episodes("sft", [episode.model_dump_json() for episode in episodes])
+    path = stage.write_episodes("sft", episodes)
     assert read_records(path, Episode) == episodes
     page = build_report(folder, folder / "page.html", decode=CHAT.decode).read_bytes()
     assert not UNSEEN.search(page.decode("utf-8"))

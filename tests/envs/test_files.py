@@ -38,7 +38,7 @@ def test_rows_come_back_and_a_cut_costs_the_last_one(tmp_path: Path, rows, data)
 @given(st.lists(st.builds(Compacted, summary=TEXT, prefix_ids=st.just((1, 2))), max_size=4))
 def test_records_come_back_one_a_line(tmp_path: Path, records) -> None:
     stage = StageDir(tmp_path, "grpo")
-    path = stage.write_episodes(1, (record.model_dump_json() for record in records))
+    path = stage.write_episodes(1, records)
     assert path.read_bytes().count(b"\n") == len(records)
     assert path.read_text("utf-8") == files.join_records(records)
     assert files.read_records(path, Compacted) == records

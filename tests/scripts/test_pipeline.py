@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from train.config.load import load_settings
-from train.stages.run_dir import open_stage, stage_dir
+from train.stages.open_stage import open_stage
+from train.stages.run_dir import stage_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "configs" / "smoke.yaml"

@@ -39,8 +39,9 @@ from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.evaluate import evaluate, planned
 from train.rollouts.runner import group_requests
 from train.stages.ending import run_main
+from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, cache_dir, open_stage, stage_dir, tasks_dir
+from train.stages.run_dir import StageDir, cache_dir, stage_dir, tasks_dir
 
 NOW = datetime(2026, 1, 1)
 LENGTHS = [200, 300, 400] * 20

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from envs.files import write_whole
 from tests.envs.test_context import WIDE
 from tests.envs.world import TOKENIZER, play
 from train.config.load import load_settings
 from train.config.settings import Settings
 from train.models.model import add_adapter, load_tokenizer, random_tiny, run_tokenizer
 from train.models.tiny_tokenizer import save_tiny_tokenizer
-from train.stages.run_dir import open_stage, stage_dir
+from train.stages.open_stage import open_stage
+from train.stages.run_dir import stage_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "smoke.yaml"
@@ -82,6 +82,5 @@ def add_policy(settings: Settings, *, scale: float = 0.1) -> PeftModel:
 def add_demonstrations(settings: Settings) -> None:
     """Finish the demos stage, with a tokenizer and a few real demonstrations in it."""
     episodes = [play(name, limits=WIDE) for name in ("gold", "careful") for _ in range(2)]
-    lines = "".join(f"{episode.model_dump_json()}\n" for episode in episodes)
     add_tokenizer(settings)
-    write_whole(stage_dir(settings, "demos").path / "demonstrations.jsonl", lines)
+    stage_dir(settings, "demos").write_episodes("demonstrations", episodes)

@@ -316,6 +316,20 @@ class Settings(Section):
         return {**data, "sft": {**sft, "forced_share": 0.0}}
 
 
+RENAMED: dict[str, str] = {}
+"""Fields of older configurations, and their names today."""
+
+
+def rename_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration as it was saved, with its fields under today's names."""
+    renamed: dict[str, Any] = {}
+    for section, fields in data.items():
+        for name, value in fields.items():
+            path = RENAMED.get(f"{section}.{name}", f"{section}.{name}")
+            renamed.setdefault(path.partition(".")[0], {})[path.partition(".")[2]] = value
+    return renamed
+
+
 def list_fields() -> dict[str, FieldInfo]:
     """Return every field by its path `section.field`, in the order of the schema."""
     sections: dict[str, Any] = {

@@ -157,8 +157,7 @@ def check_tensors(tensors: Mapping[str, torch.Tensor], *, may_be_zero: bool = Fa
 
 def _is_the_start(settings: Settings) -> bool:
     """Tell whether dev tasks chose the adapter that GRPO started from."""
-    facts = json.loads(stage_dir(settings, "grpo").done.read_text(encoding="utf-8"))
-    return facts.get("best_step") == 0
+    return stage_dir(settings, "grpo").read_json("done").get("best_step") == 0
 
 
 def changed_since_sft(tensors: Mapping[str, torch.Tensor], settings: Settings) -> bool | None:

@@ -1,6 +1,5 @@
 """The model card of an export: base, licence, how to serve it, what was measured."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +137,8 @@ def base_licence(settings: Settings) -> str | None:
 
 def evaluation_table(settings: Settings) -> str:
     """Return the rows of evaluate/summary.json as Markdown, or that there are none yet."""
-    path = stage_dir(settings, "evaluate").path / "summary.json"
-    if not path.is_file():
+    summary = stage_dir(settings, "evaluate").read_json("summary.json")
+    if not summary:
         return NOT_EVALUATED
     head = [
         "policy",
@@ -151,7 +150,7 @@ def evaluation_table(settings: Settings) -> str:
         "peak context p50/p95",
     ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in json.loads(path.read_text(encoding="utf-8"))["policies"]:
+    for row in summary["policies"]:
         cells = [
             row["name"],
             row.get("sampling", ""),

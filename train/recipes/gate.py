@@ -4,7 +4,6 @@
 refuses a warm start that leaves no signal or that hardly rewrites its context.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,7 +81,7 @@ def check_gate(sft: StageDir, *, force: bool) -> None:
     Raises:
         UserError: The pass rate leaves no signal, or too few forced episodes rewrite their context.
     """
-    facts = json.loads(sft.done.read_text(encoding="utf-8"))
+    facts = sft.read_json("done")
     low, high = PASS_RATE
     problems = []
     if not low <= facts["dev_pass_rate"] <= high:

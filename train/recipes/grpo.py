@@ -41,9 +41,10 @@ from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.arena import open_arena
 from train.rollouts.runner import Arena, group_requests
+from train.stages.open_stage import require
 from train.stages.output import say
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, require, stage_dir
+from train.stages.run_dir import StageDir, stage_dir
 
 
 def run(command: Command, *, world_size: int) -> int:

@@ -21,8 +21,9 @@ from envs.errors import UserError
 from train.config.load import Command
 from train.models.distributed import join
 from train.models.model import check_base
+from train.stages.open_stage import open_stage
 from train.stages.output import keep_log
-from train.stages.run_dir import Stage, StageDir, open_stage, stage_dir
+from train.stages.run_dir import Stage, StageDir, stage_dir
 
 
 @dataclass

@@ -17,8 +17,6 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from envs.errors import UserError
-from envs.files import read_records
-from envs.records import Episode
 from train.config.load import Command
 from train.config.settings import Settings
 from train.models.distributed import autocast_deepspeed, device_arguments, whole_weights
@@ -39,9 +37,10 @@ from train.recipes.opening import Opening
 from train.rl.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
 from train.rl.metrics_callback import StepRecorder
 from train.rl.segments import episode_rows
+from train.stages.open_stage import require
 from train.stages.output import say
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, require
+from train.stages.run_dir import StageDir
 
 _DECAY_SHARE = 0.6  # of the steps: a short run gains most while the rate falls (measured on tiny)
 _WARMUP_SHARE = 0.009  # of the steps: 20 of tiny's 2,244
@@ -122,7 +121,7 @@ def train(command: Command, stage: StageDir, demos: StageDir) -> None:
 
 def rows_dataset(demos: StageDir) -> Dataset:
     """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
-    episodes = read_records(demos.path / "demonstrations.jsonl", Episode)
+    episodes = demos.read_episodes("demonstrations")
     rows = [row for episode in episodes for row in episode_rows(episode, advantage=0.0)]
     return Dataset.from_dict(
         {

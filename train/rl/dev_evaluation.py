@@ -25,7 +25,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from envs.files import join_lines, read_records, read_rows, to_json, write_whole
+from envs.files import join_lines, read_rows, to_json, write_whole
 from envs.records import Episode
 from rewards.cost import billed_tokens
 from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
@@ -76,14 +76,13 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         passed = passed_rows(self.rows)
         if passed:
             top = max(passed, key=lambda row: (row["pass_rate"], row["step"]))  # as `_evaluate`
-            file = self._stage.episode_file(_name(top["step"]))
-            self._good = read_records(file, Episode)
+            self._good = self._stage.read_episodes(_name(top["step"]))
         self._check_drops()
         if self._stage.is_main:
             self._write_rows()
-            for found in self._stage.episodes.glob("dev_*.jsonl"):
-                if int(found.stem.removeprefix("dev_")) > step:
-                    found.unlink()
+            for name in self._stage.list_episodes("dev_"):
+                if int(name.removeprefix("dev_")) > step:
+                    self._stage.episode_file(name).unlink()
             for folder in (self._stage.path / "dev").glob("*"):
                 if int(folder.name) > step:
                     shutil.rmtree(folder)
@@ -132,7 +131,7 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         elif passed_rows([row]) and row["pass_rate"] >= top:
             self._good = episodes
         if self._stage.is_main:
-            self._stage.write_episodes(_name(step), (e.model_dump_json() for e in episodes))
+            self._stage.write_episodes(_name(step), episodes)
             self._write_rows()
             say(describe(row, stopped=self.stopped))
 

@@ -9,7 +9,7 @@ from which a resume counts again. All policies of the run count alike, the early
 import json
 from collections.abc import Iterable
 
-from envs.files import read_records, write_whole
+from envs.files import write_whole
 from envs.records import Episode
 from rewards.solves import Solves, count_solves
 from train.stages.run_dir import StageDir
@@ -34,9 +34,8 @@ class SolveCounts:
     def restore(self) -> None:
         """Count what is recorded so far."""
         self._counts = {}
-        for path in sorted(self._stage.episodes.glob("step_*.jsonl")):
-            found = read_records(path, Episode)
-            self._counts = count_solves(found, before=self._counts)
+        for name in self._stage.list_episodes("step_"):
+            self._counts = count_solves(self._stage.read_episodes(name), before=self._counts)
         if self._counts:
             self._write()
 
@@ -48,8 +47,4 @@ class SolveCounts:
 
 def read_solves(stage: StageDir) -> dict[str, Solves]:
     """Return what a run has counted, by task id; nothing if it has not played."""
-    path = stage.path / "solves.json"
-    if not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {name: Solves(**count) for name, count in found.items()}
+    return {name: Solves(**count) for name, count in stage.read_json("solves.json").items()}

@@ -5,7 +5,6 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
-from envs.files import read_records
 from envs.records import Episode, Score
 from rewards.advantages import CAP_MEMORY, RunningCap, score_group
 from rewards.cost import sampled_tokens
@@ -66,7 +65,7 @@ class StepRollouts:
         scored = [(group, self._score(group)) for group in groups]
         everyone = gather_object(scored)
         everything = [episode for group, _ in everyone for episode in group]
-        self._stage.write_episodes(request.step + 1, (e.model_dump_json() for e in everything))
+        self._stage.write_episodes(request.step + 1, everything)
         self._solves.add(everything)
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
         metrics["cost_weight"] = self.controller.weight
@@ -120,8 +119,8 @@ class StepRollouts:
                 self.ease()
         needed: list[list[Episode]] = []  # the last steps, as far back as the cap looks
         num_solved = 0
-        for path in sorted(self._stage.episodes.glob("step_*.jsonl"), reverse=True):
-            needed.append(read_records(path, Episode))
+        for name in reversed(self._stage.list_episodes("step_")):
+            needed.append(self._stage.read_episodes(name))
             num_solved += sum(map(is_solved, needed[-1]))
             if num_solved >= CAP_MEMORY:
                 break

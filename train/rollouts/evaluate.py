@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
-from envs.files import read_records, write_whole
+from envs.files import write_whole
 from envs.policies import draw_options
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
@@ -30,8 +30,9 @@ from train.rollouts.arena import open_arena
 from train.rollouts.engine import Engine, engine_for
 from train.rollouts.policy_places import Place, acting_model, find_place
 from train.rollouts.runner import Arena, Request, group_requests, model_policy
+from train.stages.open_stage import list_changes
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, tasks_dir
+from train.stages.run_dir import StageDir, stage_dir
 
 Sampling = Literal["temperature 1", "greedy", "scripted"]
 
@@ -76,8 +77,8 @@ def evaluate(
         if not stage.episode_file(series.name).is_file():
             _note_played(settings, stage, series)
             episodes = play_series(settings, series, tokenizer=_tokenizer(stage, series, now))
-            stage.write_episodes(series.name, (e.model_dump_json() for e in episodes))
-        found[series.name] = (series, read_episodes(stage, series.name))
+            stage.write_episodes(series.name, episodes)
+        found[series.name] = (series, stage.read_episodes(series.name))
     summary = summarise(found, seed=settings.run.seed)
     write_whole(stage.path / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
@@ -107,7 +108,7 @@ def is_summarised(stage: StageDir, wanted: Sequence[Series]) -> bool:
     files = [stage.episode_file(series.name) for series in wanted]
     if not stage.is_done() or not all(path.is_file() for path in files):
         return False
-    rows = read_summary(stage)["policies"]
+    rows = stage.read_json("summary.json")["policies"]
     return [(row["name"], row["sampling"]) for row in rows] == [
         (series.policy, series.sampling) for series in wanted
     ]
@@ -119,20 +120,15 @@ def check_unchanged(settings: Settings, stage: StageDir, wanted: Sequence[Series
     Raises:
         UserError: The weights behind a name, or what was asked of it, are others now.
     """
-    played = _read_played(stage)
+    played = stage.read_json("played.json")
     for series in wanted:
         before, now = played.get(series.name), _description(settings, series)
         path = stage.episode_file(series.name)
         if before is None or before == now or not path.is_file():
             continue
-        changes = [
-            f"{key}: {_short(before.get(key))} -> {_short(now.get(key))}"
-            for key in now
-            if before.get(key) != now.get(key)
-        ]
         raise UserError(
             f"{series.name} has changed since its episodes were played",
-            got="; ".join(changes),
+            got="; ".join(list_changes(before, now))[:300],
             remedy=f"delete {path} to play it again, or --clean to play all again",
         )
 
@@ -143,7 +139,7 @@ def _description(settings: Settings, series: Series) -> dict[str, Any]:
     return {
         "policy": series.written,
         "weights": series.place.digest,
-        "tasks": StageDir(tasks_dir(settings), "tasks").digest(),
+        "tasks": stage_dir(settings, "tasks").digest(),
         "evaluate": {"split": asked.split, "num_tasks": asked.num_tasks},
         "num_samples": series.num_samples,
         "context": settings.context.model_dump(mode="json"),
@@ -154,18 +150,8 @@ def _description(settings: Settings, series: Series) -> dict[str, Any]:
 
 
 def _note_played(settings: Settings, stage: StageDir, series: Series) -> None:
-    played = {**_read_played(stage), series.name: _description(settings, series)}
+    played = {**stage.read_json("played.json"), series.name: _description(settings, series)}
     write_whole(stage.path / "played.json", json.dumps(played, indent=2) + "\n")
-
-
-def _read_played(stage: StageDir) -> dict[str, dict[str, Any]]:
-    path = stage.path / "played.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
-
-
-def _short(value: object) -> str:
-    return str(value)[:60]
 
 
 def _tokenizer(stage: StageDir, series: Series, now: datetime) -> PreTrainedTokenizerFast:
@@ -224,17 +210,6 @@ def _script(arena: Arena, name: str, request: Request) -> Policy:
     if name in ("careful", "wasteful"):
         options = draw_options(name, rng=random.Random(request.seed))  # type: ignore[arg-type]
     return arena.script(arena.store.public[request.task_id], name, options=options)
-
-
-def read_episodes(stage: StageDir, name: str) -> list[Episode]:
-    """Read the episodes of one series."""
-    return read_records(stage.episode_file(name), Episode)
-
-
-def read_summary(stage: StageDir) -> dict[str, Any]:
-    """Read `summary.json`."""
-    found: dict[str, Any] = json.loads((stage.path / "summary.json").read_text(encoding="utf-8"))
-    return found
 
 
 def summarise(

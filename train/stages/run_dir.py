@@ -1,4 +1,4 @@
-"""The run directory: runs/NAME/STAGE/ is created, refused, resumed and read through this file.
+"""The run directory: where the files of a run lie, and the one place that reads and writes them.
 
     runs/NAME/STAGE/config.yaml        resolved settings
                     environment.json   versions, platform, seed (no times: equal runs, equal files)
@@ -9,19 +9,18 @@
                     done               JSON with a digest of the stage's output, written last
 
 Only the main process of a distributed run writes; the others pass `is_main=False` and touch
-nothing. Tasks and fetched models are shared between runs and live in `run.cache`.
+nothing. Tasks and fetched models are shared between runs and live in `run.cache`. How a stage is
+begun, resumed or refused: train/stages/open_stage.py.
 """
 
 import json
-import platform
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ValidationError
 
 from envs.errors import UserError
 from envs.files import (
@@ -29,11 +28,14 @@ from envs.files import (
     hash_files,
     hash_text,
     join_lines,
+    join_records,
+    read_records,
     read_rows,
     to_json,
     write_whole,
 )
-from train.config.settings import Settings
+from envs.records import Episode
+from train.config.settings import Settings, rename_settings
 from train.stages.output import say
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
@@ -47,17 +49,6 @@ COMMANDS: dict[Stage, str] = {
     "export": "tightrope export",
     "report": "tightrope report",
 }
-
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
-
-
-_LORA = ("model.lora_rank", "model.lora_alpha", "model.lora_targets")
-BAKED: dict[Stage, tuple[str, ...]] = {
-    "demos": ("model.base", "model.chat_template", "prompt.template_args"),
-    "sft": ("model.base", "model.tiny", *_LORA),
-    "grpo": ("model.base", "model.tiny", *_LORA),
-}
-"""Settings that a finished stage holds in its files, so that another value would change nothing."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +77,8 @@ class StageDir:
 
     @property
     def episodes(self) -> Path:
-        """Folder of one JSONL file per step."""
-        return self.path / "episodes"
+        """Folder of one JSONL file per step; of demos the stage's own, with one file."""
+        return self.path if self.stage == "demos" else self.path / "episodes"
 
     @property
     def checkpoints(self) -> Path:
@@ -97,7 +88,7 @@ class StageDir:
     @property
     def done(self) -> Path:
         """Marker that the stage is whole."""
-        return self.path / "done"
+        return self.path / ("manifest.json" if self.stage == "tasks" else "done")
 
     def is_done(self) -> bool:
         """Tell whether the stage came to its end."""
@@ -117,11 +108,43 @@ class StageDir:
         stem = f"step_{name:05d}" if isinstance(name, int) else name
         return self.episodes / f"{stem}.jsonl"
 
-    def write_episodes(self, name: int | str, lines: Iterable[str]) -> Path:
-        """Write one JSON text per line; the file appears under its name only when it is whole."""
+    def list_episodes(self, prefix: str = "") -> list[str]:
+        """Return the names of the files that hold episodes, in order: of steps 'step_00001'."""
+        return sorted(path.stem for path in self.episodes.glob(f"{prefix}*.jsonl"))
+
+    def read_episodes(self, name: int | str) -> list[Episode]:
+        """Read the episodes of a step, or of a named file.
+
+        Raises:
+            UserError: A line is not an episode of this version.
+        """
+        path = self.episode_file(name)
+        try:
+            return read_records(path, Episode)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise UserError(
+                f"{path} holds no episodes of this version",
+                got=f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}",
+                remedy=f"run the stage that wrote it again: {COMMANDS[self.stage]}, with --clean",
+            ) from error
+
+    def read_json(self, name: str) -> Any:
+        """Read a file of the stage such as 'done' or 'summary.json'; {} if there is none."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the resolved settings as plain data under today's names; {} if there are none."""
+        if not self.config.is_file():
+            return {}
+        return rename_settings(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+
+    def write_episodes(self, name: int | str, episodes: Iterable[Episode]) -> Path:
+        """Write one episode per line; the file appears under its name only when it is whole."""
         path = self.episode_file(name)
         if self.is_main:
-            write_whole(path, join_lines(lines))
+            write_whole(path, join_records(episodes))
         return path
 
     def rewind(self, step: int) -> None:
@@ -131,9 +154,9 @@ class StageDir:
         rows = [row for row in self.read_metrics() if row.get("step", 0) <= step]
         if self.metrics.exists():
             write_whole(self.metrics, join_lines(map(to_json, rows)))
-        for path in self.episodes.glob("step_*.jsonl"):
-            if int(path.stem.removeprefix("step_")) > step:
-                path.unlink()
+        for name in self.list_episodes("step_"):
+            if int(name.removeprefix("step_")) > step:
+                self.episode_file(name).unlink()
 
     def say_stopped(self, step: int) -> None:
         """Say how to go on after a signal ended the stage early."""
@@ -148,157 +171,19 @@ class StageDir:
 
     def digest(self) -> str | None:
         """Return what tells this finished stage from one made anew; None if unfinished."""
-        marker = self.path / "manifest.json" if self.stage == "tasks" else self.done
-        return _digest(marker) if marker.is_file() else None
-
-    def inputs(self) -> dict[Stage, str]:
-        """Return the digests of the stages that this one was begun with."""
-        path = self.path / "inputs.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return _digest(self.done) if self.is_done() else None
 
 
 def stage_dir(settings: Settings, stage: Stage) -> StageDir:
-    """Return the stage's directory for reading, whether it exists or not."""
-    return StageDir(Path(settings.run.dir) / settings.run.name / stage, stage)
-
-
-def open_stage(
-    settings: Settings,
-    stage: Stage,
-    *,
-    resume: bool = False,
-    clean: bool = False,
-    reopen: bool = False,
-    is_main: bool = True,
-    inputs: Sequence[StageDir] = (),
-    dry_run: bool = False,
-) -> StageDir:
-    """Create the stage's directory, or take up an old one; record settings and environment.
-
-    Args:
-        settings: The experiment.
-        stage: Which one.
-        resume: Go on with what is there.
-        clean: Delete what is there.
-        reopen: Something is to be added, should it be finished.
-        is_main: The other processes of a run touch nothing.
-        inputs: The finished stages that it reads.
-        dry_run: Refuse what would be refused, and write nothing.
-
-    Raises:
-        UserError: It holds something and neither `resume` nor `clean` was given; both were; it was
-            begun with other inputs; or `clean` would delete something that no stage wrote.
-    """
-    if resume and clean:
-        raise UserError("--resume and --clean contradict each other", remedy="give one of them")
-    found = stage_dir(settings, stage)
-    if not is_main:
-        return StageDir(found.path, stage, is_main=False)
-    _check_old(settings, found, resume=resume, clean=clean)
-    if dry_run:
-        return found
-    if clean and found.path.exists():
-        _delete(found)
-    if reopen and found.is_done():
-        found.done.unlink()
-    changes = config_changes(found.config, settings)
-    if found.is_done() or changes:
-        state = "is finished, nothing is made again" if found.is_done() else "goes on"
-        told = f"; settings changed since: {', '.join(changes)}" if changes else ""
-        say(f"{found.path} {state}{told}")
-    if found.is_done():
-        return found
-    digests = {each.stage: each.digest() for each in inputs}
-    found.path.mkdir(parents=True, exist_ok=True)
-    write_whole(found.config, dump_settings(settings))
-    write_whole(found.path / "inputs.json", to_json(digests, indent=2) + "\n")
-    write_whole(found.path / "environment.json", to_json(environment(settings), indent=2) + "\n")
-    return found
-
-
-def _check_old(settings: Settings, found: StageDir, *, resume: bool, clean: bool) -> None:
-    """Refuse what is in the stage's directory, if it is in the way."""
-    if not found.path.exists() or not any(found.path.iterdir()):
-        return
-    if clean and not found.config.is_file():
-        raise UserError(
-            f"{found.path} does not look like a stage directory: no config.yaml",
-            remedy="look into it and delete it by hand",
-        )
-    if not clean and not resume:
-        state = "is finished" if found.is_done() else "holds an unfinished run"
-        raise UserError(
-            f"{found.path} {state}",
-            remedy="--resume goes on with it, --clean deletes it and starts again",
-        )
-    changed = [] if clean else changed_inputs(settings, found)
-    if changed:
-        raise UserError(
-            f"{found.path} was begun with another {' and '.join(changed)}",
-            got="made anew since",
-            remedy="--clean deletes it and starts again",
-        )
-
-
-def require(settings: Settings, stage: Stage, *, experiment: str) -> StageDir:
-    """Return a finished stage.
-
-    Args:
-        experiment: The arguments that name the experiment, for the remedy.
-
-    Raises:
-        UserError: It is missing, unfinished, made from a stage that was made anew since (a task
-            set may be exchanged), or with other settings, see `BAKED`; the remedy is the command
-            that makes it.
-    """
-    found = stage_dir(settings, stage)
+    """Return the stage's directory for reading, whether it exists or not; of tasks the set's."""
     if stage == "tasks":
-        found = StageDir(tasks_dir(settings), stage)
-        whole = (found.path / "manifest.json").is_file()
-    else:
-        whole = found.is_done()
-    if whole:
-        changed = [name for name in changed_inputs(settings, found) if name != "tasks"]
-        if changed:
-            raise UserError(
-                f"{found.path} was made from another {' and '.join(changed)}",
-                got="made anew since",
-                remedy=f"{COMMANDS[stage]} {experiment} --clean",
-            )
-        if other := _baked_changes(found, settings):
-            raise UserError(
-                f"{found.path} was made with other settings",
-                got=", ".join(other),
-                remedy=f"set them back, or {COMMANDS[stage]} {experiment} --clean",
-            )
-        return found
-    half = stage != "tasks" and found.path.exists()
-    remedy = f"{COMMANDS[stage]} {experiment}{' --resume' if half else ''}"
-    raise UserError(f"{found.path} is {'unfinished' if half else 'missing'}", remedy=remedy)
+        return StageDir(tasks_dir(settings), stage)
+    return stage_in(Path(settings.run.dir) / settings.run.name, stage)
 
 
-def _baked_changes(found: StageDir, settings: Settings) -> list[str]:
-    names = BAKED.get(found.stage, ())
-    goes_on = settings.model.kind != "tiny" and settings.grpo.start_from == "sft"
-    if found.stage == "sft" and not goes_on:  # no adapter of its own that another stage reads
-        names = tuple(name for name in names if name not in _LORA)
-    changes = config_changes(found.config, settings)
-    starts = tuple(f"{name}{end}" for name in names for end in ":.")
-    return [change for change in changes if change.startswith(starts)]
-
-
-def changed_inputs(settings: Settings, found: StageDir) -> list[Stage]:
-    """Return which stages were made anew, or exchanged, since `found` was begun with them."""
-    return [
-        name
-        for name, digest in found.inputs().items()
-        if _now(settings, name) not in (None, digest)
-    ]
-
-
-def _now(settings: Settings, name: Stage) -> str | None:
-    folder = tasks_dir(settings) if name == "tasks" else stage_dir(settings, name).path
-    return StageDir(folder, name).digest()
+def stage_in(run: Path, stage: Stage) -> StageDir:
+    """Return the directory of a stage of the run in `run`, whether it exists or not."""
+    return StageDir(run / stage, stage)
 
 
 def tasks_dir(settings: Settings) -> Path:
@@ -326,54 +211,7 @@ def dump_settings(settings: Settings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
-def config_changes(old: Path, settings: Settings) -> tuple[str, ...]:
-    """Return which settings differ from the saved ones, as 'section.field: old -> new'."""
-    if not old.is_file():
-        return ()
-    before = _flat(yaml.safe_load(old.read_text(encoding="utf-8")))
-    after = _flat(settings.model_dump(mode="json"))
-    names = [*after, *(name for name in before if name not in after)]
-    return tuple(
-        f"{name}: {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
-        for name in names
-        if before.get(name, "absent") != after.get(name, "absent")
-    )
-
-
-def environment(settings: Settings) -> dict[str, Any]:
-    """Return what a result depends on besides settings; times stay outside."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "seed": settings.run.seed,
-        "packages": {name: _version(name) for name in ("tightrope", *PACKAGES)},
-    }
-
-
 def _digest(path: Path) -> str:
     """Return the sha256 of a file, or of all files below a folder with their names."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return hash_files({str(file.relative_to(path)): file for file in files if file.is_file()})
-
-
-def _delete(found: StageDir) -> None:
-    doomed = found.path.with_name(f".{found.path.name}.deleting")
-    shutil.rmtree(doomed, ignore_errors=True)  # of a process that was killed while it deleted
-    found.path.replace(doomed)
-    shutil.rmtree(doomed)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        path = f"{prefix}{name}"
-        flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
-    return flat

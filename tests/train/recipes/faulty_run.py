@@ -39,8 +39,9 @@ from train.rl.segments import episode_rows
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.arena import open_arena
 from train.rollouts.runner import Arena, Request
+from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir, open_stage
+from train.stages.run_dir import StageDir
 
 FAULTS: Mapping[str, float] = {"fail": 0.10, "hang": 0.03, "kill_server": 0.02}
 KL_WEIGHT = 0.05

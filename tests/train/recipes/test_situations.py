@@ -18,7 +18,8 @@ from tests.train.small_run import CONFIG, ROOT, add_base, add_tokenizer, argumen
 from tightrope_cli import demos
 from train import grpo
 from train.stages.ending import run_main
-from train.stages.run_dir import open_stage, stage_dir
+from train.stages.open_stage import open_stage
+from train.stages.run_dir import stage_dir
 
 SMOLLM2 = ROOT / "configs" / "smollm2.yaml"
 PRETRAINED = ("--tasks.source=synthetic", "--tasks.test=10", "--sft.forced_share=0.3")

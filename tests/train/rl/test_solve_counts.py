@@ -4,12 +4,13 @@ from rewards.solves import Solves
 from tests.rewards.episodes import make_episode
 from tests.train.small_run import settings_in
 from train.rl.solve_counts import SolveCounts, read_solves
-from train.stages.run_dir import StageDir, open_stage
+from train.stages.open_stage import open_stage
+from train.stages.run_dir import StageDir
 
 
 def play(stage, counts, step, *solved):
     episodes = [make_episode(task_id=f"t{step % 2}", solved=each) for each in solved]
-    stage.write_episodes(step, (each.model_dump_json() for each in episodes))
+    stage.write_episodes(step, episodes)
     counts.add(episodes)
 
 

@@ -11,8 +11,8 @@ from tests.rewards.episodes import make_episode
 from tests.train.small_run import settings_in
 from train.rl.solve_counts import read_solves
 from train.rl.step_rollouts import StepRollouts
+from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
-from train.stages.run_dir import open_stage
 
 
 @pytest.mark.parametrize("num_steps", [0, 3, 40], ids=["nothing", "before the cap", "long"])
@@ -30,7 +30,7 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
                 for _ in range(64)
             ]
             scores = score_group(group, cost_weight=lived.controller.weight, sampled_cap=None)
-            stage.write_episodes(step, (e.model_dump_json() for e in group))
+            stage.write_episodes(step, group)
             metrics = step_metrics([group], [scores])
             stage.append_metrics({"step": step, **metrics})
             lived.after_step(group, metrics)

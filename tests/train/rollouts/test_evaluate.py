@@ -15,7 +15,6 @@ from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, 
 from tightrope_cli.evaluate import as_setting, main
 from train.config.settings import Settings
 from train.models.model import load_tokenizer, random_tiny, run_tokenizer
-from train.rollouts.evaluate import read_episodes
 from train.stages.run_dir import StageDir, stage_dir
 
 NUM_TASKS = 2
@@ -59,7 +58,7 @@ def stage_of(settings: Settings) -> StageDir:
 
 
 def played(folder: Path, name: str) -> list[Episode]:
-    return read_episodes(stage_of(settings_in(folder)), name)
+    return stage_of(settings_in(folder)).read_episodes(name)
 
 
 def test_scripts_need_tasks_only(tmp_path: Path) -> None:
