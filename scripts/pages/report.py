@@ -6,29 +6,31 @@ Stages that have not run yet are named as such; a page can be made at any time, 
 runs. No scripts, no network, no fonts: it can be mailed, archived and opened from a disk.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from envs.errors import UserError
-from envs.files import read_records, read_rows, write_whole
+from envs.files import write_whole
 from envs.records import Episode
 from rewards.intervals import share_of_the_way
 from rewards.metrics import compare
 from tightrope_cli.pages.episodes import Decode, best_and_worst, most_shortened
 from tightrope_cli.pages.figures import COLOURS, Chart, draw_curve, draw_tradeoff, is_greedy
 from tightrope_cli.pages.formats import count, decimal, interval, share
+from train.stages.run_dir import Stage, StageDir, stage_in
 
 Row = Mapping[str, Any]
 
-STAGES: Final = {"sft": "warm start", "grpo": "reinforcement learning", "evaluate": "evaluation"}
+STAGES: Final[dict[Stage, str]] = {
+    "sft": "warm start",
+    "grpo": "reinforcement learning",
+    "evaluate": "evaluation",
+}
 NUM_SHOWN: Final = 3
 """Episodes shown of each kind."""
 REASONS: Final = (
@@ -119,21 +121,19 @@ def build_report(
 
 def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
     """Read the run and return everything the template names."""
-    summary = _read_json(run_dir / "evaluate" / "summary.json")
+    sft, grpo, evaluation = (stage_in(run_dir, stage) for stage in STAGES)
+    summary = evaluation.read_json("summary.json")
     policies = [_complete(row) for row in summary.get("policies", [])]
     scored = [row for row in policies if row["pass_rate"] is not None]
-    steps = read_metrics(run_dir / "grpo" / "metrics.jsonl")
+    steps = grpo.read_metrics()
     curves = [_draw(steps, key, {"name": key, **look}) for key, look in CURVES.items()]
-    evaluated = {
-        path.stem: read_episodes(path)
-        for path in sorted((run_dir / "evaluate" / "episodes").glob("*.jsonl"))
-    }
-    shown, origin = _episodes_to_show(run_dir, evaluated)
+    evaluated = {name: evaluation.read_episodes(name) for name in evaluation.list_episodes()}
+    shown, origin = _episodes_to_show(grpo, evaluated)
     best, worst = best_and_worst(shown, count=NUM_SHOWN, decode=decode)
     before, after = evaluated.get("sft", []), evaluated.get("grpo", [])
     return {
         "name": run_dir.name,
-        "config": _read_config(run_dir),
+        "config": evaluation.read_config() or grpo.read_config() or sft.read_config(),
         "stages": {title: (run_dir / stage).is_dir() for stage, title in STAGES.items()},
         "policies": policies,
         "headline": {row["name"]: row for row in policies if not is_greedy(row)},
@@ -146,7 +146,7 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "gap": share_of_the_way(before, after, evaluated.get("gold", [])),
         "curves": [chart for chart in curves if chart],
         "unscorable": unscorable_parts(steps),
-        "warm_start": _draw(read_metrics(run_dir / "sft" / "metrics.jsonl"), "loss", WARM_START),
+        "warm_start": _draw(sft.read_metrics(), "loss", WARM_START),
         "pairs": most_shortened(before, after, count=NUM_SHOWN, decode=decode),
         "best": best,
         "worst": worst,
@@ -165,45 +165,6 @@ def unscorable_parts(rows: Sequence[Row]) -> dict[str, int]:
     return dict(counts)
 
 
-def read_metrics(path: Path) -> list[Row]:
-    """Read one JSON object per line; a last line cut short by a running stage is left out."""
-    return [*read_rows(path)]
-
-
-def read_episodes(path: Path) -> list[Episode]:
-    """Read one episode per line.
-
-    Raises:
-        UserError: A line is not an episode of this version.
-    """
-    try:
-        return read_records(path, Episode)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        got = f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}"
-        remedy = f"run the stage that wrote it again: {path.parent.parent.name}"
-        raise UserError(
-            f"{path} holds no episodes of this version", got=got, remedy=remedy
-        ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def _read_config(run_dir: Path) -> dict[str, Any]:
-    """Return the resolved settings of the latest stage that has some."""
-    for stage in reversed(STAGES):
-        path = run_dir / stage / "config.yaml"
-        if path.is_file():
-            found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return found
-    return {}
-
-
 def _find_decoder(run_dir: Path) -> Decode | None:
     paths = sorted(run_dir.rglob("tokenizer.json"), key=lambda path: (len(path.parts), path))
     if not paths:
@@ -217,17 +178,15 @@ def _find_decoder(run_dir: Path) -> Decode | None:
 
 
 def _episodes_to_show(
-    run_dir: Path, evaluated: Mapping[str, list[Episode]]
+    grpo: StageDir, evaluated: Mapping[str, list[Episode]]
 ) -> tuple[list[Episode], str]:
     for policy in ("grpo", "sft"):
         if evaluated.get(policy):
             return evaluated[policy], f"the evaluation of {policy} on held-out tasks"
-    steps = sorted((run_dir / "grpo" / "episodes").glob("step_*.jsonl"))
-    if steps:
-        number = int(steps[-1].stem.removeprefix("step_"))
-        return read_episodes(
-            steps[-1]
-        ), f"training step {number}, because evaluation has not run yet"
+    if steps := grpo.list_episodes("step_"):
+        number = int(steps[-1].removeprefix("step_"))
+        origin = f"training step {number}, because evaluation has not run yet"
+        return grpo.read_episodes(number), origin
     return [], ""
 
 

@@ -14,7 +14,7 @@ from envs.errors import UserError
 from rewards.cost import billed_tokens
 from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
 from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
-from tightrope_cli.pages.report import build_report, page_context, read_episodes
+from tightrope_cli.pages.report import build_report, page_context
 from tightrope_cli.report import main
 from train.stages.ending import run_main
 
@@ -241,7 +241,7 @@ def test_episodes_of_another_version_are_the_users_error(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text('{"schema_version": 99}\n')
     with pytest.raises(UserError, match="evaluate"):
-        read_episodes(path)
+        page_context(tmp_path, decode=None)
 
 
 def test_the_command_writes_the_page_and_replaces_it(run_dir, capsys):

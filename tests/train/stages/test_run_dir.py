@@ -59,7 +59,7 @@ def test_a_row_cut_by_a_kill_is_left_out_and_mended_by_rewind(settings: Settings
 
 def test_episodes_appear_only_when_whole(settings: Settings) -> None:
     stage = open_stage(settings, "grpo")
-    with pytest.raises(ValueError, match="surrogates"):  # dies while it writes, as a full disk would make it
+    with pytest.raises(ValueError, match="surrogates"):  # dies while it writes
         stage.write_episodes(1, [Row(a="x"), Row.model_construct(a="\ud800")])
     assert not stage.episode_file(1).exists()
     stage.write_episodes(1, [Row(a="x"), Row(a="y")])
