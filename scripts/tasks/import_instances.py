@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envs.errors import UserError
-from envs.records import SPLITS, Split
+from envs.records import Split
+from tightrope_cli.tasks.task_set import CLEAN, SPLIT, WORKERS, refuse_existing
 from train.config.load import Flag, parse_flags
 from train.stages.progress import Progress
 
@@ -31,18 +32,16 @@ def main(argv: list[str]) -> int:
             Flag("file", "JSON or JSONL of instances", kind=Path),
             Flag("--repo", "the repository's folder, without a bug", kind=Path),
             Flag("--out", "folder of the task set", kind=Path),
-            Flag("--split", "where the tasks go", default="train", choices=SPLITS),
-            Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
-            Flag("--clean", "replace a task set that is there", kind=bool),
+            SPLIT,
+            WORKERS,
+            CLEAN,
         ],
     )
     for name in ("repo", "out"):
         if flags[name] is None:
             raise UserError(f"tightrope tasks import needs --{name}", remedy="name a folder")
     out: Path = flags["out"]
-    if (out / "manifest.json").is_file() and not flags["clean"]:
-        remedy = "--clean replaces it, or name another folder"
-        raise UserError("a task set is there already", got=str(out), remedy=remedy)
+    refuse_existing(out, clean=flags["clean"])
     from envs.projects.instances import read_instances, read_repository
     from envs.tasks.store import Manifest, content_sha, write_built
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rewards.solves import Solves, pass_at_k
-from tightrope_cli.tasks.build import open_set, print_counts
+from tightrope_cli.tasks.task_set import open_set, print_counts
 from train.config.load import Flag, parse_command
 from train.rl.solve_counts import read_solves
 from train.stages.run_dir import stage_dir, tasks_dir
@@ -35,9 +35,8 @@ def main(argv: list[str]) -> int:
         flags=[Flag("--figures", "folder of the histograms; if not given, SET.stats", kind=Path)],
         common=[],
     )
-    folder = tasks_dir(command.settings)
-    store = open_set(folder, command)
-    print_counts(store, folder, note="")
+    store, folder = open_set(command), tasks_dir(command.settings)
+    print_counts(command, store)
     _print_table(store)
     grpo = stage_dir(command.settings, "grpo")
     solves = {name: count for name, count in read_solves(grpo).items() if name in store.public}

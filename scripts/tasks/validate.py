@@ -8,6 +8,7 @@ part of an answer may show. The tasks that fail are printed with the reason, and
 
 from pathlib import Path
 
+from tightrope_cli.tasks.task_set import WORKERS
 from train.config.load import Flag, default_cache, parse_flags
 from train.stages.progress import Progress
 
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
         example="tightrope tasks validate .cache/tightrope/tasks/synthetic-0123456789ab",
         flags=[
             Flag("dir", "folder of the task set", kind=Path),
-            Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
+            WORKERS,
         ],
     )
     from envs.grading.graders import make_grader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tightrope_cli.main import MODULES, VERBS
+from tightrope_cli.main import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = [sys.executable, "-c", "import sys; from tightrope_cli.main import main; sys.exit(main())"]
@@ -29,7 +29,7 @@ def cpu_seconds_of_children() -> float:
     return times.children_user + times.children_system
 
 
-@pytest.mark.parametrize("line", ["--help", *(f"{verb} --help" for verb in VERBS)])
+@pytest.mark.parametrize("line", ["--help", "tasks --help", *(f"{verb} --help" for verb in VERBS)])
 def test_help_takes_under_a_second_of_cpu_without_torch(line: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", LOADED, *line.split()], cwd=ROOT, capture_output=True, text=True
@@ -48,7 +48,8 @@ def test_help_takes_under_a_second_of_cpu_without_torch(line: str) -> None:
 def test_every_verb_is_a_file_and_listed() -> None:
     shown = run("--help").stdout
     for verb in VERBS:
-        assert find_spec(f"tightrope_cli.{MODULES.get(verb, verb)}") is not None
+        module, _ = VERBS[verb]
+        assert find_spec(f"tightrope_cli.{module}") is not None
         assert f"  {verb} " in shown
 
 
@@ -57,10 +58,12 @@ def test_every_verb_is_a_file_and_listed() -> None:
     [
         (["evalute"], "did you mean `tightrope evaluate`?"),
         (["xyzzy"], "see `tightrope --help`"),
+        (["tasks", "stat", "--config", "x.yaml"], "did you mean `tightrope tasks stats`?"),
+        (["model", "fetc", "x"], "did you mean `tightrope model fetch`?"),
         (["evaluate"], "needs --config"),
         (["evaluate", "--config", "none.yaml"], "cannot read none.yaml"),
     ],
-    ids=["near miss", "unknown", "no config", "no file"],
+    ids=["near miss", "unknown", "near task verb", "near action", "no config", "no file"],
 )
 def test_mistakes_exit_2_in_one_line(arguments: list[str], part: str) -> None:
     shown = run(*arguments)
@@ -69,7 +72,11 @@ def test_mistakes_exit_2_in_one_line(arguments: list[str], part: str) -> None:
     assert shown.stderr.count("\n") == 1
 
 
-def test_no_verb_shows_the_verbs() -> None:
+def test_no_verb_shows_the_verbs_and_half_a_verb_those_that_begin_so() -> None:
     shown = run()
     assert shown.returncode == 2
-    assert "verbs" in shown.stdout
+    assert all(f"  {verb} " in shown.stdout for verb in VERBS)
+    half = run("tasks")
+    assert half.returncode == 2
+    assert "  tasks add " in half.stdout
+    assert "  doctor " not in half.stdout

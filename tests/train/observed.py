@@ -145,7 +145,7 @@ def drawn(case: Case) -> Any:
 
 def built(case: Case) -> Any:
     folder = case.own / "set"
-    assert run_main(tasks.main, ["build", *case.line, f"--tasks.dir={folder}"]) == 0
+    assert run_main(tasks.main, [*case.line, f"--tasks.dir={folder}"]) == 0
     store = TaskStore.open(folder)
     return list(store.public), [store.workspace(task) for task in store.public.values()]
 

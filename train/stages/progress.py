@@ -29,7 +29,7 @@ class Progress:
     """Reports the state of one stretch of work.
 
     Args:
-        what: What is being done, as a phrase.
+        what: What is being done, as a phrase; '' if `show` says it.
         total: Units in all; None if unknown.
         unit: Plural name of a unit.
         every_s: Seconds without a line after which one is written.
@@ -83,6 +83,17 @@ class Progress:
             self._mark()
         self.tick()
 
+    def show(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Say how many of how many are done of what; another `what` begins another stretch."""
+        if what != self.what:
+            self.report(last=True)
+            with self._lock:
+                self.what, self.total, self.done, self.note = what, total, 0, ""
+                self._began, self._marks = self._clock(), []
+            self.report()
+        self.total = total
+        self.update(done, note=note)
+
     def advance(self, count: int = 1, *, note: str = "") -> None:
         """Say that `count` more units are done; safe from several threads."""
         with self._lock:
@@ -101,7 +112,7 @@ class Progress:
         with self._lock:
             self._last = self._clock()
             line = self.line(last=last)
-            if self._enabled:
+            if self._enabled and self.what:
                 self._stream.write(f"{line}\n")
                 self._stream.flush()
 

@@ -15,7 +15,7 @@ from envs.sandbox.interpreter import own_interpreter
 from envs.source_text import file_bytes
 from envs.tasks.store import TaskStore
 from tests.envs.projects.small_project import FILES, TESTS
-from tightrope_cli.tasks.build import main
+from tightrope_cli.main import run_verb
 
 MORE = "".join(
     f"\n\ndef test_more_{n}():\n    assert clamp({n}, 0, 50) == {n}\n" for n in range(10)
@@ -65,7 +65,7 @@ def test_tasks_of_a_users_project_with_its_own_python(
     before = digest(folder) | digest(python.parents[1])
     asked = ["--path", str(folder), "--python", str(python), "--count", "2", "--split", "test"]
     out = ["--out", str(tmp_path / "set")]
-    assert main(["build", "--source", "path", *asked, *out]) == 0
+    assert run_verb(["tasks", "build", "--source", "path", *asked, *out]) == 0
     assert "2 test tasks of mine (24 tests" in capsys.readouterr().out
     assert digest(folder) | digest(python.parents[1]) == before
     store = TaskStore.open(tmp_path / "set")
@@ -74,7 +74,7 @@ def test_tasks_of_a_users_project_with_its_own_python(
         assert store.hidden[task.id].runtime.python == str(python)
         assert str(python) not in task.model_dump_json()
     shown, where = next(iter(store.public.values())), f"--tasks.dir={tmp_path / 'set'}"
-    assert main(["show", shown.id, "--config", "configs/tiny.yaml", where]) == 0
+    assert run_verb(["tasks", "show", shown.id, "--config", "configs/tiny.yaml", where]) == 0
     assert store.workspace(shown)["tests/test_core.py"].rstrip() in capsys.readouterr().out
     with pytest.raises(UserError, match="No module named 'dependency'"):
         open_local(folder, python=None, cache_dir=tmp_path)
@@ -87,18 +87,18 @@ def test_nothing_is_written_into_the_project_though_the_cache_lies_below_it(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(folder)
     before = digest(folder)
-    build = ["build", "--source", "path", "--path", ".", "--count", "2"]
-    assert main(build) == 0
+    build = ["tasks", "build", "--source", "path", "--path", ".", "--count", "2"]
+    assert run_verb(build) == 0
     assert digest(folder) == before
     (made,) = (tmp_path / "home" / ".cache" / "tightrope" / "tasks").glob("path-mine-*-train-2-0")
     assert len(TaskStore.open(made).public) == 2
     with pytest.raises(UserError, match="there already"):
-        main(build)
+        run_verb(build)
     with pytest.raises(UserError, match="never written to"):
-        main([*build, "--out", "tasks"])
+        run_verb([*build, "--out", "tasks"])
     monkeypatch.setenv("HOME", str(folder))
     with pytest.raises(UserError, match="never written to"):
-        main(build)
+        run_verb(build)
     assert digest(folder) == before
 
 

@@ -12,11 +12,19 @@ from pathlib import Path
 
 from envs.errors import UserError
 from envs.records import SPLITS
-from tightrope_cli.tasks.build_progress import Stages
+from tightrope_cli.tasks.task_set import (
+    CLEAN,
+    EXCLUDE,
+    SPLIT,
+    WORKERS,
+    exclusions,
+    refuse_existing,
+)
 from train.config.load import Flag, default_cache, parse_flags
+from train.stages.progress import Progress
 
 
-def is_asked_for(argv: list[str]) -> bool:
+def is_meant(argv: list[str]) -> bool:
     """Tell whether a `tasks build` line is for this file."""
     pairs = zip(argv, [*argv[1:], ""], strict=True)
     return "--source=path" in argv or ("--source", "path") in pairs
@@ -35,36 +43,32 @@ def main(argv: list[str]) -> int:
             Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
             Flag("--out", "folder of the task set [cache/tasks/path-NAME-...]", kind=Path),
             Flag("--count", "most tasks", kind=int, default=200),
-            Flag("--split", "where they go", default="train", choices=SPLITS),
+            SPLIT,
             Flag("--seed", "draws the tasks", kind=int, default=0),
-            Flag("--exclude", "test files, functions or ids that shall not count", nargs="*"),
-            Flag("--exclude-red", "nor those that fail here, if one in ten at most", kind=bool),
-            Flag("--workers", "sandboxed runs under way at once", kind=int, default=2),
-            Flag("--clean", "replace a task set that is there", kind=bool),
+            *EXCLUDE,
+            WORKERS,
+            CLEAN,
         ],
     )
     if flags["path"] is None:
         raise UserError("--source path needs --path", remedy="name the project's folder")
-    from envs.projects.admission import Exclusions
     from envs.projects.local_folder import open_local
     from envs.sources.build import build
 
     cache = _cache_beside(flags["path"])
     _refuse_within(flags["path"], flags["out"] or cache)
-    with Stages() as stages:
-        stages.report("runs of the suite as it is", 0, 1)
+    with Progress("", unit="done") as progress:
+        progress.show("runs of the suite as it is", 0, 1)
         project, files = open_local(
             flags["path"],
             python=flags["python"],
             split=flags["split"],
-            exclusions=Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"]),
+            exclusions=exclusions(flags),
             cache_dir=cache,
         )
-        asked = f"{project.split}-{flags['count']}-{flags['seed']}"
-        out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}-{asked}"
-        if (out / "manifest.json").is_file() and not flags["clean"]:
-            remedy = "take it with --tasks.dir, replace it with --clean, or name another --out"
-            raise UserError("a task set is there already", got=str(out), remedy=remedy)
+        drawn = f"{project.split}-{flags['count']}-{flags['seed']}"
+        out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}-{drawn}"
+        refuse_existing(out, clean=flags["clean"])
         counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
         manifest = build(
             "path",
@@ -73,7 +77,7 @@ def main(argv: list[str]) -> int:
             seed=flags["seed"],
             cache_dir=cache,
             workers=flags["workers"],
-            report=stages.report,
+            report=progress.show,
             local=(project, files),
         )
     rejected = ", ".join(f"{n} {reason}" for reason, n in Counter(manifest.rejects).most_common(3))

@@ -1,0 +1,55 @@
+"""What verbs of `tightrope tasks` share: their flags, and how a set is opened, refused, counted."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envs.errors import UserError
+from envs.records import SPLITS
+from train.config.load import Command, Flag
+from train.stages.run_dir import tasks_dir
+
+if TYPE_CHECKING:
+    from envs.projects.admission import Exclusions
+    from envs.tasks.store import TaskStore
+
+LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
+CLEAN = Flag("--clean", "replace a task set that is there", kind=bool)
+SPLIT = Flag("--split", "where the tasks go", default="train", choices=SPLITS)
+WORKERS = Flag("--workers", "sandboxed runs at once", kind=int, default=2)
+EXCLUDE = (
+    Flag("--exclude", "test files, functions or ids that do not count", nargs="*"),
+    Flag("--exclude-red", "nor do those that fail here, if one in ten at most", kind=bool),
+)
+
+
+def exclusions(flags: dict[str, Any]) -> "Exclusions":
+    """Return which tests do not count, by the flags of `EXCLUDE`."""
+    from envs.projects.admission import Exclusions
+
+    return Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"])
+
+
+def refuse_existing(folder: Path, *, clean: bool) -> None:
+    """Raise UserError if a set is in the folder, unless it may be replaced."""
+    if (folder / "manifest.json").is_file() and not clean:
+        remedy = "use it with --tasks.dir, replace it with --clean, or name another --out"
+        raise UserError("a task set is there already", got=str(folder), remedy=remedy)
+
+
+def open_set(command: Command) -> "TaskStore":
+    """Open the task set of an experiment; one that is missing names the command that makes it."""
+    from envs.tasks.store import TaskStore
+
+    folder = tasks_dir(command.settings)
+    if not (folder / "manifest.json").is_file():
+        remedy = f"run `tightrope tasks build {command.experiment}`"
+        raise UserError("no task set", got=str(folder), remedy=remedy)
+    return TaskStore.open(folder)
+
+
+def print_counts(command: Command, store: "TaskStore", *, note: str = "") -> None:
+    """Print how many tasks each split has."""
+    counts = Counter(task.split for task in store.public.values())
+    text = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
+    print(f"{tasks_dir(command.settings)}: {text}{f' ({note})' if note else ''}")
