@@ -54,12 +54,19 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Check:
-    """One row: what was looked at, how it stands, what was found, and what would mend it."""
+    """One row: what was looked at and found; the remedy for a lack of it; whether it is needed."""
 
     name: str
-    state: State
     found: str
     remedy: str = ""
+    is_needed: bool = False
+
+    @property
+    def state(self) -> State:
+        """How it stands; without a remedy all is well."""
+        if not self.remedy:
+            return "ok"
+        return "missing" if self.is_needed else "optional"
 
 
 def main(argv: list[str]) -> int:
@@ -67,7 +74,7 @@ def main(argv: list[str]) -> int:
     parse_flags(
         argv,
         prog="tightrope doctor",
-        description="Checks this machine and says what would mend it; changes nothing.",
+        description="Checks this machine and names a remedy for each lack; changes nothing.",
         example="tightrope doctor",
     )
     return diagnose(platform.system())
@@ -120,10 +127,9 @@ def check_all() -> list[Check]:
 
 def check_python(found: tuple[int, int]) -> Check:
     """Judge the interpreter's version."""
-    text = f"{found[0]}.{found[1]}"
-    if PYTHONS[0] <= found <= PYTHONS[1]:
-        return Check("Python", "ok", text)
-    return Check("Python", "missing", text, "use 3.11 to 3.13: make setup PYTHON=python3.11")
+    remedy = "use 3.11 to 3.13: make setup PYTHON=python3.11"
+    is_known = PYTHONS[0] <= found <= PYTHONS[1]
+    return Check("Python", f"{found[0]}.{found[1]}", "" if is_known else remedy, is_needed=True)
 
 
 def requirements(root: Path) -> list[str]:
@@ -158,13 +164,11 @@ def check_packages(
         if found is None or not need.specifier.contains(found, prereleases=True)
     ]
     again = "make -B setup" if lock.is_file() else "install the wheel again, with its dependencies"
-    text = f"all {len(required)} that are needed"
-    packages = Check("packages", "ok", text)
-    if wrong:
-        packages = Check("packages", "missing", _some(wrong), again)
+    text = _some(wrong) or f"all {len(required)} that are needed"
+    packages = Check("packages", text, again if wrong else "", is_needed=True)
     if not lock.is_file():
         text = "no constraints.txt here: an installed wheel, held to its bounds only"
-        return [packages, Check("lock", "ok", text)]
+        return [packages, Check("lock", text)]
     pins = [line.split("==") for line in lock.read_text("utf-8").split("\n") if "==" in line]
     other = [
         f"{name} {found or 'absent'} (locked {pin})"
@@ -173,8 +177,8 @@ def check_packages(
         if found is None or Version(found).public != pin
     ]
     if not other:
-        return [packages, Check("lock", "ok", f"all {len(pins)} as in constraints.txt")]
-    return [packages, Check("lock", "optional", f"{len(other)} differ: {_some(other)}", again)]
+        return [packages, Check("lock", f"all {len(pins)} as in constraints.txt")]
+    return [packages, Check("lock", f"{len(other)} differ: {_some(other)}", again)]
 
 
 def ask_torch(python: str) -> dict[str, Any]:
@@ -207,25 +211,25 @@ def cards_of_driver() -> list[str]:
 def check_torch(answer: Mapping[str, Any]) -> Check:
     """Judge whether torch loads."""
     if "error" in answer:
-        return Check("torch", "missing", answer["error"], "make -B setup")
+        return Check("torch", answer["error"], "make -B setup", is_needed=True)
     if "late" in answer:
-        return Check("torch", "optional", answer["late"], "again when the machine is less busy")
-    return Check("torch", "ok", f"{answer['version']}, {answer['build']}")
+        return Check("torch", answer["late"], "again when the machine is less busy")
+    return Check("torch", f"{answer['version']}, {answer['build']}")
 
 
 def check_gpus(answer: Mapping[str, Any], cards: Sequence[str]) -> Check:
     """Judge what torch can use against what the driver knows."""
-    if cards and "gpus" not in answer:
-        return Check("GPU", "optional", f"{'; '.join(cards)}: torch was not asked", "see torch")
     if answer.get("gpus"):
-        return Check("GPU", "ok", "; ".join(answer["gpus"]))
-    if not cards:
-        remedy = "none for configs/tiny.yaml; qwen3b.yaml needs one of 80 GB"
-        return Check("GPU", "optional", "none", remedy)
-    remedy = "rm -rf .venv && make setup, without PIP_ARGS, fetches a torch with CUDA"
-    if answer["build"].startswith("CUDA"):
-        remedy = f"renew the driver: torch is built for {answer['build']}"
-    return Check("GPU", "optional", f"{'; '.join(cards)}: torch cannot use it", remedy)
+        return Check("GPU", "; ".join(answer["gpus"]))
+    found, remedy = "none", "none for configs/tiny.yaml; qwen3b.yaml needs one of 80 GB"
+    if cards and "gpus" not in answer:
+        found, remedy = f"{'; '.join(cards)}: torch was not asked", "see torch"
+    elif cards:
+        found = f"{'; '.join(cards)}: torch cannot use it"
+        remedy = "rm -rf .venv && make setup, without PIP_ARGS, fetches a torch with CUDA"
+        if answer["build"].startswith("CUDA"):
+            remedy = f"renew the driver: torch is built for {answer['build']}"
+    return Check("GPU", found, remedy)
 
 
 def check_sandbox(found: "SandboxProbe") -> Check:
@@ -233,8 +237,10 @@ def check_sandbox(found: "SandboxProbe") -> Check:
     layers = ", ".join(name for name, used in found.layers.items() if used)
     text = f"level {found.level}" + (f"; layers {layers}" if layers else "")
     if found.found is None:
-        return Check("sandbox", "missing", "; ".join([text, *found.reasons])[:300], found.remedy)
-    return Check("sandbox", "optional" if found.remedy else "ok", text, found.remedy)
+        return Check(
+            "sandbox", "; ".join([text, *found.reasons])[:300], found.remedy, is_needed=True
+        )
+    return Check("sandbox", text, found.remedy)
 
 
 def check_layers(found: "SandboxProbe") -> list[Check]:
@@ -242,10 +248,9 @@ def check_layers(found: "SandboxProbe") -> list[Check]:
     from envs.sandbox.levels import LAYER_REMEDIES
 
     return [
-        Check(f"- {name}", "ok", "in use")
-        if found.layers.get(name)
-        else Check(f"- {name}", "optional", "not in use", remedy)
+        Check(f"- {name}", f"{'' if used else 'not '}in use", "" if used else remedy)
         for name, remedy in LAYER_REMEDIES.items()
+        for used in [found.layers.get(name)]
     ]
 
 
@@ -253,16 +258,14 @@ def check_second_runner(found: "Bubblewrap") -> Check:
     """Judge bubblewrap, which only `reward.second_runner_share` needs."""
     from envs.grading.bwrap_runner import REMEDY
 
-    if found.failure:
-        return Check("second runner", "optional", found.failure, REMEDY)
-    return Check("second runner", "ok", f"bubblewrap works: {found.program}")
+    text = found.failure or f"bubblewrap works: {found.program}"
+    return Check("second runner", text, REMEDY if found.failure else "")
 
 
 def check_cores(cores: int) -> Check:
     """Judge the cores that this process may use."""
-    if cores >= 2:
-        return Check("cores", "ok", str(cores))
-    return Check("cores", "optional", str(cores), "all works; times in the README are for 2")
+    remedy = "all works; times in the README are for 2" if cores < 2 else ""
+    return Check("cores", str(cores), remedy)
 
 
 def memory_gb(root: Path) -> float:
@@ -278,10 +281,9 @@ def memory_gb(root: Path) -> float:
 
 def check_memory(gigabytes: float) -> Check:
     """Judge the memory."""
-    text = f"{gigabytes:.1f} GB"
-    if gigabytes >= LEAST_MEMORY_GB:
-        return Check("memory", "ok", text)
-    return Check("memory", "missing", text, f"{LEAST_MEMORY_GB:g} GB, or the container's limit up")
+    remedy = f"{LEAST_MEMORY_GB:g} GB, or raise the container's limit"
+    is_enough = gigabytes >= LEAST_MEMORY_GB
+    return Check("memory", f"{gigabytes:.1f} GB", "" if is_enough else remedy, is_needed=True)
 
 
 def check_folder(name: str, folder: Path, *, why: str) -> Check:
@@ -294,22 +296,18 @@ def check_folder(name: str, folder: Path, *, why: str) -> Check:
         free = shutil.disk_usage(there).free / 1e9
     except OSError as error:
         remedy = f"make it writable, or take another folder ({why})"
-        return Check(name, "missing", f"{text}: {error.strerror}", remedy)
-    text = f"{text}, {free:.1f} GB free"
-    if free < LEAST_DISK_GB:
-        return Check(name, "missing", text, f"free {LEAST_DISK_GB:g} GB there ({why})")
-    return Check(name, "ok", text)
+        return Check(name, f"{text}: {error.strerror}", remedy, is_needed=True)
+    remedy = f"free {LEAST_DISK_GB:g} GB there ({why})" if free < LEAST_DISK_GB else ""
+    return Check(name, f"{text}, {free:.1f} GB free", remedy, is_needed=True)
 
 
 def check_hub(failure: str | None) -> Check:
     """Judge the model hub, which only models of the hub need."""
-    if failure is None:
-        return Check("model hub", "ok", "reached")
     remedy = (
         "only hub models need it: configs/tiny.yaml runs without, smollm2.yaml after `tightrope "
         "model fetch smollm2-135m`, others with model.base: ./FOLDER"
     )
-    return Check("model hub", "optional", failure, remedy)
+    return Check("model hub", failure or "reached", remedy if failure else "")
 
 
 def _some(items: Sequence[str], *, most: int = 4) -> str:

@@ -10,32 +10,21 @@ the policies come from, no others. `--resume` adds policies to those that were p
 """
 
 import json
-import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from tightrope_cli.pipeline import print_results
 from train.config.load import Command, Flag, parse_command
 from train.config.policy_names import entry_of
 from train.stages.open_stage import open_stage, require
 from train.stages.output import keep_log
 from train.stages.run_dir import Stage, StageDir, stage_dir
 
-FLAG = "--policies"
-
 
 def main(argv: list[str]) -> int:
     """Run the stage; returns the exit code."""
-    about = (
-        "names as in evaluate.policies, folders of adapters, checkpoints and models, hub ids; "
-        "NAME-greedy and FOLDER:greedy take the likeliest token"
-    )
-    command = parse_command(
-        as_setting(argv),
-        prog="tightrope evaluate",
-        description="Evaluate policies on held-out tasks.",
-        example="tightrope evaluate --config configs/tiny.yaml --policies runs/demo/grpo/adapter",
-        flags=[Flag(FLAG, about, nargs="+")],
-    )
+    command = parse(argv)
     settings = command.settings
     inputs = needed(command)
     from train.rollouts.arena import open_tasks
@@ -74,30 +63,27 @@ def main(argv: list[str]) -> int:
     else:
         summary = evaluate(settings, stage, wanted, now=now)
         stage.finish({"policies": len(summary["policies"])}, output=stage.path / "summary.json")
-    from rich.console import Console
-
-    from tightrope_cli.pipeline import results_table
-
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(results_table(summary))
+    print_results(summary)
     return 0
 
 
-def as_setting(argv: list[str]) -> list[str]:
-    """Return the command line with `--policies A B` as the setting that it stands for."""
-    line, policies, queue = list[str](), list[str](), list(argv)
-    while queue:
-        word = queue.pop(0)
-        name, equals, value = word.partition("=")
-        if name != FLAG:
-            line.append(word)
-            continue
-        policies += [value] if equals else []
-        while not equals and queue and not queue[0].startswith("--"):
-            policies.append(queue.pop(0))
-        if not policies:
-            line.append(word)  # argparse says that it needs one
-    return [*line, f"--evaluate.policies={json.dumps(policies)}"] if policies else line
+def parse(argv: list[str]) -> Command:
+    """Return the command; `--policies A B` is the setting `evaluate.policies`."""
+    about = (
+        "names as in evaluate.policies, folders of adapters, checkpoints and models, hub ids; "
+        "NAME-greedy and FOLDER:greedy take the likeliest token"
+    )
+    parse_line = partial(
+        parse_command,
+        prog="tightrope evaluate",
+        description="Evaluate policies on held-out tasks.",
+        example="tightrope evaluate --config configs/tiny.yaml --policies runs/demo/grpo/adapter",
+        flags=[Flag("--policies", about, nargs="+")],
+    )
+    command = parse_line(argv)
+    if command.flags["policies"] is None:
+        return command
+    return parse_line([*argv, "--evaluate.policies", json.dumps(command.flags["policies"])])
 
 
 def needed(command: Command) -> list[StageDir]:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,7 @@ def _environment() -> dict[str, str]:
 def _show_results(command: Command, timings: list[str]) -> None:
     settings = command.settings
     evaluated = stage_dir(settings, "evaluate")
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(results_table(evaluated.read_json("summary.json")))
+    print_results(evaluated.read_json("summary.json"))
     for name, path in (
         ("report", stage_dir(settings, "report").path / "index.html"),
         ("adapter", stage_dir(settings, "export").path),
@@ -155,8 +155,8 @@ def _show_results(command: Command, timings: list[str]) -> None:
         print(f"{'times':<9} {', '.join(timings)}")
 
 
-def results_table(summary: dict[str, Any]) -> Table:
-    """Return the policies of `summary.json` as a table."""
+def print_results(summary: dict[str, Any]) -> None:
+    """Print the policies of `summary.json` as a table."""
     columns = "policy|sampling|tasks|samples|pass rate|tokens per solved|peak p50/p95|turns"
     table = Table(*columns.split("|"), title="held-out tasks, with 95 % intervals over tasks")
     for row in summary["policies"]:
@@ -170,14 +170,12 @@ def results_table(summary: dict[str, Any]) -> Table:
             f"{row['peak_context_p50']:,.0f}/{row['peak_context_p95']:,.0f}",
             f"{row['turns_mean']:.1f}",
         )
-    return table
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
-def _interval(value: float | None, interval: list[float | None] | None, form: str) -> str:
-    def text(number: float | None) -> str:
-        return "-" if number is None else format(number, form)
-
-    return text(value) + (f" [{text(interval[0])}, {text(interval[1])}]" if interval else "")
+def _interval(value: float | None, ends: Sequence[float | None] | None, form: str) -> str:
+    texts = ["-" if each is None else format(each, form) for each in (value, *(ends or ()))]
+    return f"{texts[0]} [{', '.join(texts[1:])}]" if ends else texts[0]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from envs.records import (
     ToolCall,
     Turn,
 )
-from rewards.cost import billed_tokens, num_compactions, num_evictions, num_segments, peak_context
+from rewards.cost import billed_tokens, num_segments
 from rewards.outcome import is_scorable, is_solved
 
 Decode = Callable[[Sequence[int]], str]
@@ -58,19 +58,8 @@ class TurnView:
 class EpisodeView:
     """One episode as the page shows it; `top_tokens` is the top of its chart."""
 
-    title: str
-    policy: str
-    task_id: str
-    ending: str
-    solved: bool
-    forced: bool
-    window_tokens: int
+    record: Episode
     top_tokens: int
-    billed_tokens: int
-    peak_context: int
-    num_segments: int
-    num_evictions: int
-    num_compactions: int
     prompt: str
     turns: tuple[TurnView, ...]
 
@@ -79,7 +68,6 @@ class EpisodeView:
 class Pair:
     """The same task solved by two policies."""
 
-    task_id: str
     saved_tokens: int
     before: EpisodeView
     after: EpisodeView
@@ -91,24 +79,23 @@ def most_shortened(
     *,
     count: int,
     decode: Decode | None,
-    names: tuple[str, str] = ("sft", "grpo"),
 ) -> list[Pair]:
     """Return tasks both policies solved whose first solving samples differ most in tokens."""
-    first, second = _first_solved(before), _first_solved(after)
-    shared = sorted(first.keys() & second.keys())
-    drops = {key: billed_tokens(first[key]) - billed_tokens(second[key]) for key in shared}
-    chosen = sorted((key for key in shared if drops[key] > 0), key=lambda k: -drops[k])[:count]
+    first, second = (
+        _first_per_task(sorted(filter(is_solved, some), key=lambda item: item.sample_index))
+        for some in (before, after)
+    )
+    drops = {
+        task: billed_tokens(first[task]) - billed_tokens(second[task])
+        for task in sorted(first.keys() & second.keys())
+    }
     pairs = []
-    for key in chosen:
-        both = (first[key], second[key])
-        top = max(_most_held(episode) for episode in both)
-        views = [
-            unfold(episode, title=name, decode=decode, top_tokens=top)
-            for episode, name in zip(both, names, strict=True)
-        ]
-        saved = drops[key]
-        pairs.append(Pair(task_id=key, saved_tokens=saved, before=views[0], after=views[1]))
-    return pairs
+    for task in sorted((task for task in drops if drops[task] > 0), key=lambda task: -drops[task]):
+        both = (first[task], second[task])
+        top = max(map(_most_held, both))
+        views = [unfold(episode, decode=decode, top_tokens=top) for episode in both]
+        pairs.append(Pair(saved_tokens=drops[task], before=views[0], after=views[1]))
+    return pairs[:count]
 
 
 def best_and_worst(
@@ -119,42 +106,46 @@ def best_and_worst(
     Cheap means billed tokens over the reference cost, so that hard tasks can win too. If some
     solved episode rewrote its context, the cheapest of those is among the best. One per task.
     """
-    solved = _one_per_task(sorted(filter(is_solved, episodes), key=_relative_cost))
+    solved = [*_first_per_task(sorted(filter(is_solved, episodes), key=_relative_cost)).values()]
     best = solved[:count]
     rewrote = [episode for episode in solved if num_segments(episode) > 1]
     if rewrote and not any(episode in best for episode in rewrote):
         best = [*best[: count - 1], rewrote[0]]
     failed = (item for item in episodes if is_scorable(item) and not is_solved(item))
-    worst = _one_per_task(sorted(failed, key=lambda item: -billed_tokens(item)))[:count]
+    worst = [*_first_per_task(sorted(failed, key=lambda item: -billed_tokens(item))).values()]
     return (
-        [unfold(item, title="best", decode=decode) for item in best],
-        [unfold(item, title="worst", decode=decode) for item in worst],
+        [unfold(item, decode=decode) for item in best],
+        [unfold(item, decode=decode) for item in worst[:count]],
     )
 
 
 def unfold(
-    episode: Episode, *, title: str, decode: Decode | None, top_tokens: int | None = None
+    episode: Episode, *, decode: Decode | None, top_tokens: int | None = None
 ) -> EpisodeView:
     """Turn a record into what the page shows; with a shared `top_tokens` charts share a scale."""
     opened = episode.events[0]
     prompt = decode(opened.prefix_ids) if decode and isinstance(opened, Opened) else ""
     return EpisodeView(
-        title=title,
-        policy=episode.policy,
-        task_id=episode.task_id,
-        ending="solved" if is_solved(episode) else _ending(episode),
-        solved=is_solved(episode),
-        forced=episode.forced,
-        window_tokens=episode.window_tokens,
+        record=episode,
         top_tokens=top_tokens or _most_held(episode),
-        billed_tokens=billed_tokens(episode),
-        peak_context=peak_context(episode),
-        num_segments=num_segments(episode),
-        num_evictions=num_evictions(episode),
-        num_compactions=num_compactions(episode),
         prompt=_capped(prompt),
         turns=_turn_views(episode, decode),
     )
+
+
+def ending(episode: Episode) -> str:
+    """Return in words how an episode ended."""
+    if is_solved(episode):
+        return "solved"
+    found = episode.outcome
+    if found is not None and found.unscorable:
+        return "could not be scored"
+    if found is not None and found.second_runner:
+        return "passed, but the second runner disagrees"
+    if found is not None and found.tampered:
+        return "tampered with the tests"
+    reason = episode.stop_reason.value.replace("_", " ")
+    return "submitted, not solved" if reason == "submitted" else reason
 
 
 def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]:
@@ -216,19 +207,11 @@ def _sampled_text(sampled: Sampled, turn: Turn, decode: Decode | None) -> str:
     return "\n".join(json.dumps(call, ensure_ascii=False) for call in calls)
 
 
-def _first_solved(episodes: Iterable[Episode]) -> dict[str, Episode]:
-    first: dict[str, Episode] = {}
-    for episode in sorted(episodes, key=lambda item: item.sample_index):
-        if is_solved(episode):
-            first.setdefault(episode.task_id, episode)
-    return first
-
-
-def _one_per_task(episodes: Iterable[Episode]) -> list[Episode]:
+def _first_per_task(episodes: Iterable[Episode]) -> dict[str, Episode]:
     first: dict[str, Episode] = {}
     for episode in episodes:
         first.setdefault(episode.task_id, episode)
-    return list(first.values())
+    return first
 
 
 def _relative_cost(episode: Episode) -> tuple[float, int]:
@@ -238,18 +221,6 @@ def _relative_cost(episode: Episode) -> tuple[float, int]:
 
 def _most_held(episode: Episode) -> int:
     return max([episode.window_tokens, *(turn.sample_end for turn in episode.turns)])
-
-
-def _ending(episode: Episode) -> str:
-    found = episode.outcome
-    if found is not None and found.unscorable:
-        return "could not be scored"
-    if found is not None and found.second_runner:
-        return "passed, but the second runner disagrees"
-    if found is not None and found.tampered:
-        return "tampered with the tests"
-    reason = episode.stop_reason.value.replace("_", " ")
-    return "submitted, not solved" if reason == "submitted" else reason
 
 
 def _capped(text: str) -> str:

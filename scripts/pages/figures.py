@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
 from matplotlib import rc_context
@@ -37,14 +37,8 @@ COLOURS: Final = {
     "gold": "#8a7300",
     "careful": "#5a5fa8",
 }
-"""Variables of the page's style sheet, by their values in light; other values serve in dark."""
-POLICY_COLOURS: Final = {
-    "base": COLOURS["base"],
-    "sft": COLOURS["sft"],
-    "grpo": COLOURS["accent"],
-    "gold": COLOURS["gold"],
-    "careful": COLOURS["careful"],
-}
+"""Variables of the page's style sheet, by their values in light; other values serve in dark. A
+policy has the colour of its name; GRPO, the accent."""
 STYLE: Final[dict[Any, Any]] = {
     "figure.dpi": 72,  # a unit of the page is a point here
     "font.size": 12,
@@ -98,6 +92,24 @@ INLINED: Final = (
 """What is changed in the SVG of matplotlib for a page: pattern and replacement, in this order."""
 
 
+class Curve(NamedTuple):
+    """A metric over steps.
+
+    Args:
+        name: Of the metric, and of the files.
+        title: What it is called.
+        meaning: What the number is, in a sentence.
+        form: Formats a value for axis and words.
+        ceiling: Top of the axis; None fits the values.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    form: Callable[[float], str] = "{:.3g}".format
+    ceiling: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chart:
     """One chart.
@@ -105,16 +117,14 @@ class Chart:
     Args:
         name: Of its files.
         figure: The drawing, made under `STYLE`.
-        title: Heading of the drawing; the page has its own.
-        meaning: What the number is, in a sentence.
-        words: What the chart shows, for readers who cannot see it.
+        words: What it shows, for readers who cannot see it.
+        curve: What it is a drawing of, if that is a curve.
     """
 
     name: str
     figure: Figure
-    title: str
-    meaning: str = ""
     words: str = ""
+    curve: Curve | None = None
 
     def inline(self) -> Markup:
         """Return it as an SVG element whose colours are the page's variables."""
@@ -144,42 +154,34 @@ class Chart:
             )
 
 
-def draw_curve(
-    points: Sequence[tuple[float, float]],
-    *,
-    name: str,
-    title: str,
-    meaning: str,
-    form: Callable[[float], str] = "{:.3g}".format,
-    ceiling: float | None = None,
-) -> Chart:
+def draw_curve(curve: Curve, points: Sequence[tuple[float, float]]) -> Chart:
     """Draw one value per step as dots with a moving average.
 
     Args:
+        curve: What is drawn.
         points: (step, value), by step; steps without a value are simply not there.
-        form: Formats a value for axis and words.
-        ceiling: Top of the axis; None fits the values.
     """
     steps, values = zip(*points, strict=True)
     smooth = moving_average(values)
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(0, ceiling or max(values) or 1)
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(
+        0, curve.ceiling or max(values) or 1
+    )
     with rc_context(STYLE):
-        figure = Figure(figsize=_inches(360, 200))
+        figure = Figure(figsize=(360 / 72, 200 / 72))
         axes: Any = figure.add_axes((50 / 360, 28 / 200, 298 / 360, 160 / 200))
         colour = {"color": COLOURS["accent"], "clip_on": False, "zorder": 3}
         axes.plot(steps, values, "o", **colour, alpha=0.35, markersize=4, markeredgewidth=0)
         axes.plot(steps, smooth, **colour, linewidth=2, solid_capstyle="round")
         axes.plot(steps[-1], smooth[-1], "o", **colour, markersize=7, markeredgewidth=0)
-        axes.set_yticks(ticks, [form(tick) for tick in ticks])
+        axes.set_yticks(ticks, [curve.form(tick) for tick in ticks])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.set(ylim=(0, ticks[-1]), xlim=(steps[0], max(steps[-1], steps[0] + 1)))
         axes.grid(visible=False, axis="x")
-        axes.set_title(title, gid="title")
+        axes.set_title(curve.title, gid="title")
         axes.set_xlabel("step", gid="step")
-    ends = (
-        f"from {form(values[0])} at step {steps[0]:g} to {form(values[-1])} at step {steps[-1]:g}"
-    )
-    return Chart(name=name, title=title, meaning=meaning, words=f"{title} {ends}", figure=figure)
+    first, last = (f"{curve.form(values[i])} at step {steps[i]:g}" for i in (0, -1))
+    words = f"{curve.title} from {first} to {last}"
+    return Chart(name=curve.name, figure=figure, words=words, curve=curve)
 
 
 def moving_average(values: Sequence[float]) -> list[float]:
@@ -201,7 +203,7 @@ def draw_tradeoff(policies: Sequence[Mapping[str, Any]]) -> Chart:
     # scripted yardsticks first: their labels have the fewest places to go
     rows = sorted(policies, key=lambda row: row["name"] in ("base", "sft", "grpo"))
     with rc_context(STYLE):
-        figure = Figure(figsize=_inches(640, 380))
+        figure = Figure(figsize=(640 / 72, 380 / 72))
         plane, lane = _draw_axes(figure, rows)
         points = [_draw_policy(row, plane if _has_tokens(row) else lane) for row in rows]
         taken = [*WALLS, *(_around(point, 7) for point in points)]
@@ -211,16 +213,7 @@ def draw_tradeoff(policies: Sequence[Mapping[str, Any]]) -> Chart:
         taken += _draw_arrow(rows, points, plane)
         for row, point in zip(rows, points, strict=True):
             _draw_label(_label(row), point, taken, plane)
-    return Chart(
-        name="tradeoff",
-        figure=figure,
-        title="Pass rate against tokens",
-        words="; ".join(map(_in_words, rows)),
-    )
-
-
-def _inches(width: float, height: float) -> tuple[float, float]:
-    return width / STYLE["figure.dpi"], height / STYLE["figure.dpi"]
+    return Chart(name="tradeoff", figure=figure, words="; ".join(map(_in_words, rows)))
 
 
 def _draw_axes(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:
@@ -255,7 +248,7 @@ def _draw_axes(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, 
 def _draw_policy(row: Mapping[str, Any], axes: Any) -> tuple[float, float]:
     """Draw one policy with its 95 % intervals; returns its place in points."""
     tokens, pass_rate = row["tokens_per_solved"], row["pass_rate"]
-    colour = POLICY_COLOURS.get(row["name"], COLOURS["soft"])
+    colour = COLOURS.get({"grpo": "accent"}.get(row["name"], row["name"]), COLOURS["soft"])
     whisker = {"color": colour, "alpha": 0.55, "linewidth": 1.75, "clip_on": False}
     x = tokens if _has_tokens(row) else 0.5
     axes.vlines(x, *row["pass_rate_ci95"], **whisker)

@@ -68,8 +68,7 @@ def _draw(name: str, values: Mapping[str, float], splits: Mapping[str, Split]) -
             edgecolor="white",
             linewidth=0.4,
         )
-        title = f"Tasks by {LABELS[name]}"
-        axes.set(title=title, xlabel=LABELS[name], ylabel="tasks")
+        axes.set(title=f"Tasks by {LABELS[name]}", xlabel=LABELS[name], ylabel="tasks")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(integer=name != "pass_at_1"))
         if name == "traceback_names_function":
@@ -78,7 +77,7 @@ def _draw(name: str, values: Mapping[str, float], splits: Mapping[str, Split]) -
             axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
         if len(drawn) > 1:
             axes.legend()
-    return Chart(name=name, figure=figure, title=title)
+    return Chart(name=name, figure=figure)
 
 
 def _edges(name: str, values: Sequence[float]) -> list[float]:

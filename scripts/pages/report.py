@@ -17,10 +17,12 @@ from tokenizers import Tokenizer
 from envs.errors import UserError
 from envs.files import write_whole
 from envs.records import Episode
+from rewards.cost import billed_tokens, num_compactions, num_evictions, peak_context
 from rewards.intervals import share_of_the_way
 from rewards.metrics import compare
-from tightrope_cli.pages.episodes import Decode, best_and_worst, most_shortened
-from tightrope_cli.pages.figures import COLOURS, Chart, draw_curve, draw_tradeoff, is_greedy
+from rewards.outcome import is_solved
+from tightrope_cli.pages.episodes import Decode, best_and_worst, ending, most_shortened
+from tightrope_cli.pages.figures import COLOURS, Chart, Curve, draw_curve, draw_tradeoff, is_greedy
 from tightrope_cli.pages.formats import count, decimal, interval, share
 from train.stages.run_dir import Stage, StageDir, stage_in
 
@@ -45,45 +47,53 @@ REASONS: Final = (
 )
 """Order of the parts in a bar of stop reasons; `submitted` is what was submitted and not solved."""
 
-CURVES: Final[dict[str, dict[str, Any]]] = {
-    "pass_rate": {
-        "title": "Pass rate",
-        "meaning": "Share of the step's episodes that were solved.",
-        "form": share,
-        "ceiling": 1,
-    },
-    "tokens_per_solved": {
-        "title": "Tokens per solved task",
-        "meaning": "Billed tokens of all episodes, failed ones included, over the number solved.",
-        "form": count,
-    },
-    "peak_context": {
-        "title": "Peak context",
-        "meaning": "Tokens of the largest view of an episode, mean over the step.",
-        "form": count,
-    },
-    "segments_per_episode": {
-        "title": "Segments per episode",
-        "meaning": "One plus the times the context was rewritten by evict or compact.",
-    },
-    "entropy": {
-        "title": "Entropy",
-        "meaning": "Uncertainty of the policy per sampled token, in nats. Near zero it explores no "
-        "more.",
-    },
-    "share_groups_without_signal": {
-        "title": "Groups without signal",
-        "meaning": "Share of groups in which every advantage is zero: nothing to learn from.",
-        "form": share,
-        "ceiling": 1,
-    },
-}
-"""Curves of GRPO: the metric, and how it is drawn."""
-WARM_START: Final[dict[str, Any]] = {
-    "name": "warm_start_loss",
-    "title": "Warm start loss",
-    "meaning": "Cross-entropy per sampled token of the demonstrations, in nats.",
-}
+FACTS: Final = (
+    billed_tokens,
+    ending,
+    is_solved,
+    num_compactions,
+    num_evictions,
+    peak_context,
+)
+"""What the page says of an episode."""
+CURVES: Final = (
+    Curve("pass_rate", "Pass rate", "Share of the step's episodes that were solved.", share, 1),
+    Curve(
+        "tokens_per_solved",
+        "Tokens per solved task",
+        "Billed tokens of all episodes, failed ones included, over the number solved.",
+        count,
+    ),
+    Curve(
+        "peak_context",
+        "Peak context",
+        "Tokens of the largest view of an episode, mean over the step.",
+        count,
+    ),
+    Curve(
+        "segments_per_episode",
+        "Segments per episode",
+        "One plus the times the context was rewritten by evict or compact.",
+    ),
+    Curve(
+        "entropy",
+        "Entropy",
+        "Uncertainty of the policy per sampled token, in nats. Near zero it explores no more.",
+    ),
+    Curve(
+        "share_groups_without_signal",
+        "Groups without signal",
+        "Share of groups in which every advantage is zero: nothing to learn from.",
+        share,
+        1,
+    ),
+)
+"""Of GRPO, by the metric."""
+WARM_START: Final = Curve(
+    "warm_start_loss",
+    "Warm start loss",
+    "Cross-entropy per sampled token of the demonstrations, in nats.",
+)
 
 
 def build_report(
@@ -111,10 +121,11 @@ def build_report(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     pages.filters |= {form.__name__: form for form in (count, share, decimal, interval)}
+    pages.filters |= {fact.__name__: fact for fact in FACTS}
     context = page_context(run_dir, decode=decode or _find_decoder(run_dir))
     write_whole(out, pages.get_template("report.html.j2").render(context))
-    for chart in (context["tradeoff"], *context["curves"], context["warm_start"]):
-        if figures is not None and chart is not None:
+    if figures is not None:
+        for chart in (*context["tradeoff"], *context["curves"], *context["warm_start"]):
             chart.write(figures)
     return out
 
@@ -126,7 +137,7 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
     policies = [_complete(row) for row in summary.get("policies", [])]
     scored = [row for row in policies if row["pass_rate"] is not None]
     steps = grpo.read_metrics()
-    curves = [_draw(steps, key, {"name": key, **look}) for key, look in CURVES.items()]
+    losses = [row | {WARM_START.name: row.get("loss")} for row in sft.read_metrics()]
     evaluated = {name: evaluation.read_episodes(name) for name in evaluation.list_episodes()}
     shown, origin = _episodes_to_show(grpo, evaluated)
     best, worst = best_and_worst(shown, count=NUM_SHOWN, decode=decode)
@@ -138,15 +149,15 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "policies": policies,
         "headline": {row["name"]: row for row in policies if not is_greedy(row)},
         "colours": COLOURS,
-        "tradeoff": draw_tradeoff(scored) if scored else None,
+        "tradeoff": [draw_tradeoff(scored)] if scored else [],
         "bars": [_stop_bar(row) for row in policies],
         "written": [row for row in map(_written_calls, policies) if row["text"]],
         "reasons": REASONS,
         "comparison": _comparison(summary, before, after),
         "gap": share_of_the_way(before, after, evaluated.get("gold", [])),
-        "curves": [chart for chart in curves if chart],
+        "curves": _draw_curves(steps, *CURVES),
         "unscorable": unscorable_parts(steps),
-        "warm_start": _draw(sft.read_metrics(), "loss", WARM_START),
+        "warm_start": _draw_curves(losses, WARM_START),
         "pairs": most_shortened(before, after, count=NUM_SHOWN, decode=decode),
         "best": best,
         "worst": worst,
@@ -234,7 +245,10 @@ def _comparison(
     return None
 
 
-def _draw(rows: Sequence[Row], key: str, look: Mapping[str, Any]) -> Chart | None:
-    """Draw a metric over the steps that have it; None if none has."""
-    points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-    return draw_curve(points, **look) if points else None
+def _draw_curves(rows: Sequence[Row], *curves: Curve) -> list[Chart]:
+    """Draw those of which there are numbers."""
+    found = {
+        curve: [(row["step"], row[curve.name]) for row in rows if row.get(curve.name) is not None]
+        for curve in curves
+    }
+    return [draw_curve(curve, points) for curve, points in found.items() if points]

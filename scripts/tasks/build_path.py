@@ -55,8 +55,13 @@ def main(argv: list[str]) -> int:
     from envs.projects.local_folder import open_local
     from envs.sources.build import build
 
-    cache = _cache_beside(flags["path"])
-    _refuse_within(flags["path"], flags["out"] or cache)
+    folder, cache = flags["path"].expanduser().resolve(), default_cache()
+    if cache.resolve().is_relative_to(folder):
+        cache = Path.home() / ".cache" / "tightrope"
+    written: Path = flags["out"] or cache
+    if written.expanduser().resolve().is_relative_to(folder):
+        remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"
+        raise UserError("a project is never written to", got=str(written), remedy=remedy)
     with Progress("", unit="done") as progress:
         progress.show("runs of the suite as it is", 0, 1)
         project, files = open_local(
@@ -86,19 +91,3 @@ def main(argv: list[str]) -> int:
         f"({project.num_tests} tests, {project.suite_s} CPU seconds); dropped: {rejected or 'none'}"
     )
     return 0
-
-
-def _cache_beside(folder: Path) -> Path:
-    """Return the cache, or the one of the user's home if the project's folder holds it."""
-    cache = default_cache()
-    return Path.home() / ".cache" / "tightrope" if _is_within(cache, folder) else cache
-
-
-def _refuse_within(folder: Path, written: Path) -> None:
-    if _is_within(written, folder):
-        remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"
-        raise UserError("a project is never written to", got=str(written), remedy=remedy)
-
-
-def _is_within(path: Path, folder: Path) -> bool:
-    return path.expanduser().resolve().is_relative_to(folder.expanduser().resolve())

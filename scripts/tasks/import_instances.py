@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from envs.errors import UserError
 from envs.records import Split
-from tightrope_cli.tasks.task_set import CLEAN, SPLIT, WORKERS, refuse_existing
+from tightrope_cli.tasks.task_set import CLEAN, SPLIT, WORKERS, check_tasks, refuse_existing
 from train.config.load import Flag, parse_flags
 from train.stages.progress import Progress
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     from envs.tasks.store import Manifest, content_sha, write_built
 
     instances, files = read_instances(flags["file"]), read_repository(flags["repo"])
-    kept, rejects = _tried(instances, files, split=flags["split"], workers=flags["workers"])
+    kept, rejects = _check(instances, files, split=flags["split"], workers=flags["workers"])
     for name, reject in rejects:
         print(f"{name}: {reject}")
     if not kept:
@@ -64,30 +64,26 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _tried(
+def _check(
     instances: "list[Instance]", files: "Files", *, split: Split, workers: int
 ) -> "tuple[list[BuiltTask], list[tuple[str, str]]]":
     """Return the tasks that pass every check, and which instances do not, with the reason."""
-    from envs.grading.graders import make_grader
     from envs.projects.swe_smith import import_instances
-    from envs.tasks.store import TaskStore
-    from envs.tasks.validate import validate
 
-    made, rejects = [], list[tuple[str, str]]()
+    names, made, rejects = list[str](), [], list[tuple[str, str]]()
     with Progress("instances", total=len(instances), unit="tried") as progress:
-        tried = import_instances(instances, files=files, split=split)
-        for done, found in enumerate(tried, start=1):
+        for found in import_instances(instances, files=files, split=split):
             if found.task is None:
                 rejects.append((found.instance_id, found.reject))
             else:
-                made.append((found.instance_id, found.task))
-            progress.update(done)
+                names.append(found.instance_id)
+                made.append(found.task)
+            progress.advance()
     kept = []
-    with make_grader(TaskStore.of(task for _, task in made)) as grader:
-        checks = validate((task for _, task in made), grader=grader, workers=workers)
-        for (name, _), checked in zip(made, checks, strict=True):
-            if checked.reject is None:
-                kept.append(checked.task)
-            else:
-                rejects.append((name, checked.reject))
+    checks = check_tasks(made, workers=workers)
+    for name, checked in zip(names, checks, strict=True):
+        if checked.reject is None:
+            kept.append(checked.task)
+        else:
+            rejects.append((name, checked.reject))
     return kept, rejects

@@ -1,17 +1,20 @@
 """What verbs of `tightrope tasks` share: their flags, and how a set is opened, refused, counted."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envs.errors import UserError
 from envs.records import SPLITS
-from train.config.load import Command, Flag
+from train.config.load import Command, Flag, default_cache
+from train.stages.progress import Progress
 from train.stages.run_dir import tasks_dir
 
 if TYPE_CHECKING:
     from envs.projects.admission import Exclusions
-    from envs.tasks.store import TaskStore
+    from envs.tasks.store import BuiltTask, TaskStore
+    from envs.tasks.validate import Checked
 
 LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
 CLEAN = Flag("--clean", "replace a task set that is there", kind=bool)
@@ -46,6 +49,21 @@ def open_set(command: Command) -> "TaskStore":
         remedy = f"run `tightrope tasks build {command.experiment}`"
         raise UserError("no task set", got=str(folder), remedy=remedy)
     return TaskStore.open(folder)
+
+
+def check_tasks(tasks: "Sequence[BuiltTask]", *, workers: int) -> "Iterator[Checked]":
+    """Grade gold and no-op of each task as episodes are graded, under a progress line."""
+    from envs.grading.graders import make_grader
+    from envs.tasks.store import TaskStore
+    from envs.tasks.validate import validate
+
+    with (
+        make_grader(TaskStore.of(tasks), cache_dir=default_cache()) as grader,
+        Progress("checking gold and no-op", total=len(tasks), unit="tasks") as progress,
+    ):
+        for checked in validate(tasks, grader=grader, workers=workers):
+            progress.advance()
+            yield checked
 
 
 def print_counts(command: Command, store: "TaskStore", *, note: str = "") -> None:

@@ -8,9 +8,8 @@ part of an answer may show. The tasks that fail are printed with the reason, and
 
 from pathlib import Path
 
-from tightrope_cli.tasks.task_set import WORKERS
-from train.config.load import Flag, default_cache, parse_flags
-from train.stages.progress import Progress
+from tightrope_cli.tasks.task_set import WORKERS, check_tasks
+from train.config.load import Flag, parse_flags
 
 
 def main(argv: list[str]) -> int:
@@ -25,20 +24,14 @@ def main(argv: list[str]) -> int:
             WORKERS,
         ],
     )
-    from envs.grading.graders import make_grader
     from envs.tasks.store import TaskStore
-    from envs.tasks.validate import validate
 
-    store = TaskStore.open(flags["dir"])
-    total, failed = len(store.public), list[str]()
-    with (
-        make_grader(store, cache_dir=default_cache()) as grader,
-        Progress("checking gold and no-op", total=total, unit="tasks") as progress,
-    ):
-        checks = validate(store.built(), grader=grader, workers=flags["workers"])
-        for done, checked in enumerate(checks, start=1):
-            if checked.reject is not None:
-                failed.append(f"{checked.task.public.id}: {checked.reject}")
-            progress.update(done, note=f"{len(failed)} fail")
-    print("\n".join([*failed, f"{flags['dir']}: {total - len(failed)} of {total} tasks pass"]))
+    tasks = list(TaskStore.open(flags["dir"]).built())
+    failed = [
+        f"{checked.task.public.id}: {checked.reject}"
+        for checked in check_tasks(tasks, workers=flags["workers"])
+        if checked.reject is not None
+    ]
+    passed = f"{flags['dir']}: {len(tasks) - len(failed)} of {len(tasks)} tasks pass"
+    print("\n".join([*failed, passed]))
     return 1 if failed else 0

@@ -127,7 +127,7 @@ def check_record(environment: Environment, nasty: str) -> Episode:
     assert Episode.model_validate_json(episode.model_dump_json().encode()) == episode
     (noted,) = (event for event in episode.events if event.kind == "noted")
     assert noted.facts == representable(nasty)
-    shown = unfold(episode, title="x", decode=CHAT.decode)
+    shown = unfold(episode, decode=CHAT.decode)
     assert not UNSEEN.search(
         "".join(f"{turn.text}{turn.notes}{turn.summary}" for turn in shown.turns)
     )

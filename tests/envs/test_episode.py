@@ -258,7 +258,7 @@ def test_a_record_is_whole_wherever_a_tool_fails(calls: list[ToolCall], turns_be
     assert len(episode.turns) == turns_before + 1
     assert billed_tokens(episode) == before + sampled, "what was sampled is billed"
     check_contexts(episode)
-    assert len(unfold(episode, title="x", decode=None).turns) == len(episode.turns)
+    assert len(unfold(episode, decode=None).turns) == len(episode.turns)
 
 
 def test_a_note_points_to_the_lines_as_they_were_when_it_was_made() -> None:

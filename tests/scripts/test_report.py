@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from envs.errors import UserError
-from rewards.cost import billed_tokens
+from rewards.cost import billed_tokens, num_segments
 from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
 from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
 from tightrope_cli.pages.report import build_report, page_context
@@ -318,9 +318,9 @@ def test_most_shortened_wants_tasks_that_both_solved():
     expected = sorted(drops.values(), reverse=True)[:3]
     assert [pair.saved_tokens for pair in pairs] == expected
     for pair in pairs:
-        assert pair.before.solved
-        assert pair.after.solved
-        assert pair.saved_tokens == pair.before.billed_tokens - pair.after.billed_tokens > 0
+        first, second = pair.before.record, pair.after.record
+        assert _is_solved(first) and _is_solved(second)
+        assert pair.saved_tokens == billed_tokens(first) - billed_tokens(second) > 0
 
 
 def test_best_are_cheap_and_worst_are_dear():
@@ -330,13 +330,14 @@ def test_best_are_cheap_and_worst_are_dear():
         for t in range(20)
         for s in range(2)
     ]
-    best, worst = best_and_worst(episodes, count=3, decode=None)
-    assert all(view.solved for view in best)
-    assert not any(view.solved for view in worst)
-    assert best[0].billed_tokens == min(billed_tokens(e) for e in episodes if _is_solved(e))
-    assert worst[0].billed_tokens == max(billed_tokens(e) for e in episodes if not _is_solved(e))
-    assert any(view.num_segments > 1 for view in best)
-    assert len({view.task_id for view in best}) == 3
+    views = best_and_worst(episodes, count=3, decode=None)
+    best, worst = ([view.record for view in some] for some in views)
+    assert all(map(_is_solved, best))
+    assert not any(map(_is_solved, worst))
+    assert billed_tokens(best[0]) == min(billed_tokens(e) for e in episodes if _is_solved(e))
+    assert billed_tokens(worst[0]) == max(billed_tokens(e) for e in episodes if not _is_solved(e))
+    assert any(num_segments(episode) > 1 for episode in best)
+    assert len({episode.task_id for episode in best}) == 3
 
 
 def _is_solved(episode):
@@ -351,7 +352,7 @@ def test_unfolded_turns_hold_what_the_record_holds():
         if len((made := make_episode(tokenizer, policy="sft", task=task, sample=0, seed=0)).turns)
         > 4
     )
-    view = unfold(episode, title="x", decode=lambda ids: tokenizer.decode(list(ids)))
+    view = unfold(episode, decode=lambda ids: tokenizer.decode(list(ids)))
     held = [turn.cached + turn.new for turn in view.turns]
     assert held == [turn.prompt_end for turn in episode.turns]
     assert view.turns[1].evicted == ("o1",)
@@ -367,7 +368,7 @@ def test_long_texts_are_cut_and_say_so():
     tokenizer = byte_tokenizer()
     text = "x" * 5000
     episode = make_episode(tokenizer, policy="gold", task=0, sample=0, seed=0)
-    view = unfold(episode, title="x", decode=lambda _: text)
+    view = unfold(episode, decode=lambda _: text)
     assert view.turns[0].text == "x" * MAX_CHARACTERS + "\n[3,500 more characters]"
 
 
@@ -377,4 +378,4 @@ def test_an_episode_without_turns_can_be_shown():
     empty = episode.model_copy(
         update={"turns": (), "events": episode.events[:1], "segment_ids": ()}
     )
-    assert unfold(empty, title="x", decode=None).turns == ()
+    assert unfold(empty, decode=None).turns == ()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tightrope_cli.pages.figures import COLOURS, draw_curve, draw_tradeoff, moving_average
+from tightrope_cli.pages.figures import COLOURS, Curve, draw_curve, draw_tradeoff, moving_average
 
 POLICY = {
     "name": "sft",
@@ -19,7 +19,7 @@ POLICY = {
     ids=["one-zero", "zeros", "one-step", "many-steps"],
 )
 def test_any_curve_can_be_drawn(points):
-    svg = draw_curve(points, name="loss", title="loss", meaning="", form="{:.2f}".format).inline()
+    svg = draw_curve(Curve("loss", "loss", ""), points).inline()
     assert "nan" not in svg
     assert svg.count("<use") == len(points) + 1
 

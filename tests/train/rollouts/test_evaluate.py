@@ -12,7 +12,7 @@ from envs.errors import UserError
 from envs.records import Episode
 from envs.sources.build import build
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
-from tightrope_cli.evaluate import as_setting, main
+from tightrope_cli.evaluate import main, parse
 from train.config.settings import Settings
 from train.models.model import load_tokenizer, random_tiny, run_tokenizer
 from train.stages.run_dir import StageDir, stage_dir
@@ -254,11 +254,13 @@ def test_a_missing_stage_is_named_only_where_it_is_needed(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("--policies a/b c --resume", '--resume --evaluate.policies=["a/b", "c"]'),
-        ("--policies=a/b --config x", '--config x --evaluate.policies=["a/b"]'),
-        ("--config x", "--config x"),
-        ("--policies --resume", "--policies --resume"),
+        ("--policies ./a/b sft --resume", ("./a/b", "sft")),
+        ("--policies=./a/b --evaluate.policies=[gold]", ("./a/b",)),
+        ("--evaluate.policies=[gold]", ("gold",)),
     ],
+    ids=["several", "stronger than the setting", "the setting"],
 )
-def test_the_flag_is_the_setting(line: str, expected: str) -> None:
-    assert " ".join(as_setting(line.split())) == expected
+def test_the_flag_is_the_setting(line: str, expected: tuple[str, ...]) -> None:
+    command = parse(["--config", "configs/smoke.yaml", *line.split()])
+    assert tuple(command.settings.evaluate.policies) == expected
+    assert "evaluate.policies" in command.experiment
