@@ -27,19 +27,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.episode import TurnDone
 from envs.grading.graders import Equipment, make_grader
 from envs.policies import call, draw_options
 from envs.records import Outcome, Policy, ToolCall
 from envs.sandbox.levels import probe
 from envs.sources.synthetic import generate
 from envs.tasks.store import TaskStore
+from envs.tools import TurnDone
 from envs.workers.pool import WorkerPool
-from envs.workers.workbench import InProcess, Workbench, open_workbench
+from envs.workers.workbench import Workbench, open_workbench
 from envs.workspace import Changes, Workspace
 from rewards.metrics import count_failed_parts
 from rewards.outcome import is_scorable
-from tests.envs.world import CHAT
+from tests.envs.world import CHAT, InProcess
 from tests.train.recipes.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
 from train.config.load import load_settings
 from train.rollouts.runner import Arena, Request

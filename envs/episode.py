@@ -1,25 +1,16 @@
 """The episode loop, on one screen: view, sample, tools, and the grading at its end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from envs.environment import Environment, EpisodeMetadata
 from envs.records import Episode, Outcome, Policy, StopReason, ToolCall
-from envs.tools import ToolResult
+from envs.tools import TurnDone
 from envs.workspace import Changes
 
 
-@dataclass(frozen=True)
-class TurnDone:
-    """What the tools of a turn said, and what the workspace has become."""
-
-    results: tuple[ToolResult, ...]
-    changes: Changes
-
-
 class Bench(Protocol):
-    """Carries out turns and gradings for episodes: `InProcess`, or a `WorkerPool`."""
+    """Carries out turns and gradings for episodes: a `WorkerPool`, or a stand-in of tests."""
 
     async def use_tools(
         self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float

@@ -379,11 +379,14 @@ class TestReport(Record):
 
     num_passed: int
     failures: tuple[tuple[Text, Text], ...]
-    unscorable: Text | None = None
 
 
 class Grader(Protocol):
-    """Runs tests of one kind of task in the sandbox."""
+    """Runs tests of one kind of task in the sandbox.
+
+    Raises:
+        InfrastructureError: The sandbox failed, twice; from both methods.
+    """
 
     def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
         """Grade submitted `files` (path to text) in a fresh copy from pristine tests."""

@@ -17,7 +17,7 @@ from envs.calls.malformed import Malformed, clip
 from envs.errors import InfrastructureError
 from envs.records import JsonValue, Span, Strategy, TestReport, ToolCall
 from envs.syntax import parse_python
-from envs.workspace import Workspace, number_lines
+from envs.workspace import Changes, Workspace, number_lines
 
 NAMES = (
     "list_files",
@@ -72,6 +72,14 @@ class ToolResult:
             span = self.spans[0]
             return (span.model_copy(update={"end": min(span.end, span.start + num_shown - 1)}),)
         return self.spans[:num_shown]
+
+
+@dataclass(frozen=True)
+class TurnDone:
+    """What the tools of a turn said, and what the workspace has become."""
+
+    results: tuple[ToolResult, ...]
+    changes: Changes
 
 
 class Toolbox:

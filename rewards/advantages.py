@@ -10,6 +10,7 @@ them, rho = |S|/G'.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -83,18 +84,18 @@ def score_group(
     kept = [index for index, score in enumerate(scores) if score.scorable]
     if len(kept) < 2:
         return scores
-    group = _Group(
-        outcomes=[scores[index].outcome for index in kept],
-        costs=[scores[index].cost for index in kept],
-        solved=[scores[index].solved for index in kept],
-    )
-    members = [episodes[index] for index in kept]
-    channels = _apply(method, group, cost_weight, members, [scores[index] for index in kept])
+    group = [scores[index] for index in kept]
+    if callable(method):
+        members = [episodes[index] for index in kept]
+        own = method(members, scores=group, cost_weight=cost_weight)
+        channels = _whole(group, _checked(own, num_episodes=len(group)))
+    else:
+        channels = _METHODS[method](group, cost_weight)
     for place, index in enumerate(kept):
         advantage = channels.combined[place]
         floor = MIN_SHARE_OF_OUTCOME * channels.a_out[place]
         # where all solve, A_out is 0 and there is no floor: the cost channel acts alone
-        clamped = channels.keeps_floor and group.solved[place] and floor > 0 and advantage < floor
+        clamped = channels.keeps_floor and group[place].solved and floor > 0 and advantage < floor
         advantage = floor if clamped else advantage
         damping = 1.0
         if sampled_cap is not None and advantage < 0:
@@ -102,7 +103,7 @@ def score_group(
         components = _components(
             a_out=channels.a_out[place],
             a_cost=channels.a_cost[place],
-            rho=group.rho,
+            rho=_rho(group),
             clamped=float(clamped),
             damping=damping,
         )
@@ -127,9 +128,7 @@ class RunningCap:
         """L_cap in tokens; None until `CAP_WARM_UP` episodes were solved."""
         if len(self.recent) < CAP_WARM_UP:
             return None
-        ordered = sorted(self.recent)
-        middle = len(ordered) // 2
-        return CAP_FACTOR * (ordered[middle] + ordered[-middle - 1]) / 2
+        return CAP_FACTOR * statistics.median(self.recent)
 
     def updated(self, episodes: Sequence[Episode]) -> "RunningCap":
         """Return the cap that has also seen `episodes`, of which only the solved count."""
@@ -143,17 +142,8 @@ CAP_MEMORY: Final = 512
 """Solved episodes the median looks back on, so that it follows a policy that gets shorter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Group:
-    """The scorable episodes of a group, one value each."""
-
-    outcomes: list[float]
-    costs: list[float]
-    solved: list[bool]
-
-    @property
-    def rho(self) -> float:
-        return sum(self.solved) / len(self.solved)
+_Group = Sequence[Score]
+"""The scores of the scorable episodes of a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +171,7 @@ def _zscore(group: _Group, weight: float) -> _Channels:
 
 def _outcome_only(group: _Group, weight: float) -> _Channels:
     """Ablation: A = A_out, cost is free."""
-    return _whole(group, _centred(group.outcomes))
+    return _whole(group, _outcome_channel(group))
 
 
 def _additive(group: _Group, weight: float) -> _Channels:
@@ -189,8 +179,8 @@ def _additive(group: _Group, weight: float) -> _Channels:
 
     lambda = cost_weight / mean C, so that the weight has no unit.
     """
-    penalty = weight / max(_mean(group.costs), 1.0)
-    rewards = [o - penalty * c for o, c in zip(group.outcomes, group.costs, strict=True)]
+    penalty = weight / max(_mean([score.cost for score in group]), 1.0)
+    rewards = [score.outcome - penalty * score.cost for score in group]
     centred = _centred(rewards)
     spread = math.sqrt(_mean([value * value for value in centred]))
     return _whole(group, [value / (spread + STD_EPSILON) for value in centred])
@@ -198,9 +188,11 @@ def _additive(group: _Group, weight: float) -> _Channels:
 
 def _multiplicative(group: _Group, weight: float) -> _Channels:
     """Ablation: r_i = o_i/(1 + cost_weight*C_i/mean_S C) if solved, else o_i; A = r_i - mean r."""
-    members = list(zip(group.outcomes, group.costs, group.solved, strict=True))
-    typical = max(_mean([c for _, c, ok in members if ok] or [1.0]), 1.0)
-    rewards = [o / (1.0 + weight * c / typical) if ok else o for o, c, ok in members]
+    typical = max(_mean([score.cost for score in group if score.solved] or [1.0]), 1.0)
+    rewards = [
+        score.outcome / (1.0 + weight * score.cost / typical) if score.solved else score.outcome
+        for score in group
+    ]
     return _whole(group, _centred(rewards))
 
 
@@ -216,15 +208,23 @@ _METHODS: Final[dict[Method, Callable[[_Group, float], _Channels]]] = {
 def _two_channels(
     group: _Group, weight: float, measure: Callable[[list[float]], list[float]]
 ) -> _Channels:
-    a_out = _centred(group.outcomes)
+    a_out = _outcome_channel(group)
     a_cost = [0.0] * len(a_out)
-    solvers = [index for index, solved in enumerate(group.solved) if solved]
+    solvers = [index for index, score in enumerate(group) if score.solved]
     if len(solvers) >= 2:
-        measured = _centred(measure([math.log(max(group.costs[i], 1.0)) for i in solvers]))
+        measured = _centred(measure([math.log(max(group[i].cost, 1.0)) for i in solvers]))
         for index, value in zip(solvers, measured, strict=True):
-            a_cost[index] = -group.rho * value
+            a_cost[index] = -_rho(group) * value
     combined = [out + weight * cost for out, cost in zip(a_out, a_cost, strict=True)]
     return _Channels(combined=combined, a_out=a_out, a_cost=a_cost, keeps_floor=True)
+
+
+def _outcome_channel(group: _Group) -> list[float]:
+    return _centred([score.outcome for score in group])
+
+
+def _rho(group: _Group) -> float:
+    return sum(score.solved for score in group) / len(group)
 
 
 def _doublings(log_costs: list[float]) -> list[float]:
@@ -239,22 +239,9 @@ def _sigmoid_of_z(log_costs: list[float]) -> list[float]:
 
 def _whole(group: _Group, combined: list[float]) -> _Channels:
     """Channels of a method without a cost channel: `A_cost` is what cost changed, A - A_out."""
-    a_out = _centred(group.outcomes)
+    a_out = _outcome_channel(group)
     a_cost = [whole - part for whole, part in zip(combined, a_out, strict=True)]
     return _Channels(combined=combined, a_out=a_out, a_cost=a_cost)
-
-
-def _apply(
-    method: Method | Advantage,
-    group: _Group,
-    weight: float,
-    episodes: Sequence[Episode],
-    scores: Sequence[Score],
-) -> _Channels:
-    if callable(method):
-        own = method(episodes, scores=scores, cost_weight=weight)
-        return _whole(group, _checked(own, num_episodes=len(episodes)))
-    return _METHODS[method](group, weight)
 
 
 def _checked(advantages: Sequence[float], *, num_episodes: int) -> list[float]:
@@ -263,7 +250,7 @@ def _checked(advantages: Sequence[float], *, num_episodes: int) -> list[float]:
         raise UserError(
             "the function of reward.advantage must return a finite number per episode",
             got=f"{list(advantages)} for {num_episodes} episodes",
-            remedy="mend the function",
+            remedy="correct the function",
         )
     return [float(value) for value in advantages]
 

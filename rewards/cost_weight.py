@@ -12,6 +12,7 @@ A guard halves either when evaluations on the same dev tasks drop (`train/rl/dev
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Final, Literal
 
 from envs.records import Episode
@@ -57,10 +58,10 @@ class CostWeightController:
         seen = self.num_episodes + num_episodes
         if self.reference is None:
             settled = len(rates) >= ONSET_STEPS and seen >= ONSET_EPISODES
-            reference = math.fsum(rates) / len(rates) if settled else None
+            reference = fmean(rates) if settled else None
             return replace(self, pass_rates=rates, num_episodes=seen, reference=reference)
         rates = rates[-MEMORY:]
-        error = math.fsum(rates) / len(rates) - (self.reference - TOLERANCE)
+        error = fmean(rates) - (self.reference - TOLERANCE)
         step = GAIN * max(-LARGEST_ERROR, min(LARGEST_ERROR, error))
         low, high = BOUNDS
         weight = max(low, min(high, self.weight * math.exp(step)))
@@ -87,12 +88,8 @@ class Drop:
 def paired_drop(before: Sequence[Episode], after: Sequence[Episode]) -> Drop:
     """Compare two evaluations task by task; tasks not scorable in both are left out."""
     first, second = by_task(before), by_task(after)
-    drops = [_rate(first[task]) - _rate(second[task]) for task in first if task in second]
-    num = len(drops)
-    mean = math.fsum(drops) / max(1, num)
+    shared = [task for task in first if task in second]
+    drops = [fmean(map(is_solved, first[t])) - fmean(map(is_solved, second[t])) for t in shared]
+    num, mean = len(drops), fmean(drops) if drops else 0.0
     variance = math.fsum((drop - mean) ** 2 for drop in drops) / max(1, num - 1)
     return Drop(mean=mean, standard_error=math.sqrt(variance / max(1, num)))
-
-
-def _rate(episodes: Sequence[Episode]) -> float:
-    return sum(map(is_solved, episodes)) / len(episodes)

@@ -64,10 +64,7 @@ def summarize(
         "billed_tokens_mean": _mean([meter.billed_tokens(item) for item in scored]),
         "peak_context_p50": _percentile(peaks, 50),
         "peak_context_p95": _percentile(peaks, 95),
-        "turns_mean": _mean([len(item.turns) for item in scored]),
-        "segments_mean": _mean([meter.num_segments(item) for item in scored]),
-        "compactions_mean": _mean([meter.num_compactions(item) for item in scored]),
-        "evictions_mean": _mean([meter.num_evictions(item) for item in scored]),
+        **{f"{what}_mean": mean for what, mean in _mean_counts(scored).items()},
         "stop_reasons": {reason: stops.count(reason) for reason in sorted(set(stops))},
         "calls": count_calls(scored),
     }
@@ -175,6 +172,15 @@ def count_calls(episodes: Sequence[Episode]) -> dict[str, int]:
     }
 
 
+def _mean_counts(scored: Sequence[Episode]) -> dict[str, float | None]:
+    return {
+        "turns": _mean([len(episode.turns) for episode in scored]),
+        "segments": _mean([meter.num_segments(episode) for episode in scored]),
+        "compactions": _mean([meter.num_compactions(episode) for episode in scored]),
+        "evictions": _mean([meter.num_evictions(episode) for episode in scored]),
+    }
+
+
 def _num_disagreements(episodes: Sequence[Episode]) -> int:
     """Count the passes that the second runner did not believe."""
     return sum(bool(each.outcome and each.outcome.second_runner) for each in episodes)
@@ -192,10 +198,7 @@ def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:
         "billed_tokens": billed / len(scored),
         "sampled_tokens": float(np.mean([meter.sampled_tokens(item) for item in scored])),
         "peak_context": float(np.mean([meter.peak_context(item) for item in scored])),
-        "turns_per_episode": float(np.mean([len(item.turns) for item in scored])),
-        "segments_per_episode": float(np.mean(segments)),
-        "compactions_per_episode": float(np.mean([meter.num_compactions(i) for i in scored])),
-        "evictions_per_episode": float(np.mean([meter.num_evictions(item) for item in scored])),
+        **{f"{what}_per_episode": mean or 0.0 for what, mean in _mean_counts(scored).items()},
         # the first segment starts from the frozen prefix, every later one from a rewritten context
         "share_rows_rewritten": sum(max(n - 1, 0) for n in segments) / max(sum(segments), 1),
         "share_malformed_calls": num_malformed / num_calls,

@@ -18,6 +18,7 @@ the one over tasks, of one trained policy. State the number of seeds beside ever
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -32,11 +33,10 @@ def t_interval(values: Sequence[float]) -> Estimate:
     num = len(values)
     if num == 0:
         return Estimate(value=None, ci95=(None, None))
-    mean = math.fsum(values) / num
+    mean = statistics.fmean(values)
     if num == 1:
         return Estimate(value=mean, ci95=(None, None))
-    variance = math.fsum((value - mean) ** 2 for value in values) / (num - 1)
-    margin = t_quantile(num - 1) * math.sqrt(variance / num)
+    margin = t_quantile(num - 1) * statistics.stdev(values) / math.sqrt(num)
     return Estimate(value=mean, ci95=(mean - margin, mean + margin))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, settings
 
-from envs.grading.bwrap_runner import REMEDY, bubblewrap_failure
+from envs.grading.bwrap_runner import REMEDY, bubblewrap
 from envs.sandbox.levels import LAYER_REMEDIES
 
 # Of torch's threads, here and in processes that tests start: one that waits for another sleeps. By
@@ -27,8 +27,8 @@ settings.load_profile("tightrope")
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs bubblewrap where it does not work: from here, hence in one line of `-ra`."""
-    if item.get_closest_marker("bubblewrap") and bubblewrap_failure():
-        pytest.skip(f"no bubblewrap: {bubblewrap_failure()}. Remedy: {REMEDY}")
+    if item.get_closest_marker("bubblewrap") and bubblewrap().failure:
+        pytest.skip(f"no bubblewrap: {bubblewrap().failure}. Remedy: {REMEDY}")
     if item.get_closest_marker("mounts") and mounts_failure():
         pytest.skip(f"no mounts: {mounts_failure()}. Remedy: {LAYER_REMEDIES['namespaces']}")
 

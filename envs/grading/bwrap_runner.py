@@ -38,10 +38,7 @@ from envs.source_text import file_bytes
 Files = dict[str, str]
 
 START_S = 20.0  # seconds for interpreter and pytest to load on a busy machine
-TIMEOUT_FACTOR = (
-    3  # wall seconds for each second that it may compute; more is no fault of the suite
-)
-LOOKS = 10  # at how long it has slept, while it sleeps for as long as it may
+TIMEOUT_FACTOR = 3  # wall seconds for each second that it may compute; more is not its fault
 READY = "ready\n"
 SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
 MEMORY_BYTES = 2 * 2**30
@@ -171,11 +168,6 @@ def bubblewrap() -> Bubblewrap:
     return first_that_works(bubblewraps())
 
 
-def bubblewrap_failure() -> str:
-    """Return why bubblewrap does not work here, '' if it does."""
-    return bubblewrap().failure
-
-
 def run_cold(
     files: Files,
     *,
@@ -198,61 +190,53 @@ def run_cold(
     Raises:
         InfrastructureError: It could not be started, or the machine does not serve it.
     """
+    program = program or bubblewrap().program or "bwrap"
     try:
-        return _run_cold(files, arguments, ids, limit_s, python, program)
+        with contextlib.ExitStack() as stack:
+            groups = stack.enter_context(_group())
+            stdin = stack.enter_context(tempfile.TemporaryFile())
+            stdin.write(json.dumps(_request(files, arguments, ids, limit_s, bool(groups))).encode())
+            stdin.seek(0)
+            rules = FilterRules(new_processes=True, private_pids=True, private_root=True)
+            filter_file = stack.enter_context(tempfile.TemporaryFile())
+            filter_file.write(assemble(rules, own_pid=0))
+            filter_file.seek(0)
+            command = [program, *_arguments(filter_file.fileno(), python or own_interpreter())]
+            process = subprocess.Popen(
+                ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(filter_file.fileno(),),
+                start_new_session=True,
+            )
+            run = _collect(process, limit_s=limit_s)
     except OSError as error:  # a full disk, no descriptor, no memory for a process
         raise InfrastructureError(f"second runner: {error}") from error
-
-
-def _run_cold(
-    files: Files,
-    arguments: Sequence[str],
-    ids: Sequence[str],
-    limit_s: float,
-    python: Interpreter | None,
-    program: str,
-) -> ColdRun:
-    program = program or bubblewrap().program or "bwrap"
-    with contextlib.ExitStack() as stack:
-        groups = stack.enter_context(_group())
-        request = {
-            "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
-            "limits": _limits(limit_s, grouped=bool(groups)),
-            "ready": READY,
-            "files": {path: file_bytes(path, files[path]).decode("latin-1") for path in files},
-            "arguments": list(arguments),
-            "ids": list(ids),
-        }
-        stdin = stack.enter_context(tempfile.TemporaryFile())
-        stdin.write(json.dumps(request).encode("ascii"))
-        stdin.seek(0)
-        rules = FilterRules(new_processes=True, private_pids=True, private_root=True)
-        filter_file = stack.enter_context(tempfile.TemporaryFile())
-        filter_file.write(assemble(rules, own_pid=0))
-        filter_file.seek(0)
-        command = [program, *_arguments(filter_file.fileno(), python or own_interpreter())]
-        process = subprocess.Popen(
-            ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(filter_file.fileno(),),
-            start_new_session=True,
-        )
-        run = _collect(process, limit_s=limit_s)
     if not run.output.startswith(READY):
         raise InfrastructureError(f"second runner: {run.output.strip()[-300:] or run.status}")
     return ColdRun(run.status, run.output[len(READY) :])
 
 
-def _limits(limit_s: float, *, grouped: bool) -> dict[str, int]:
-    return {
+def _request(
+    files: Files, arguments: Sequence[str], ids: Sequence[str], limit_s: float, grouped: bool
+) -> dict[str, object]:
+    """Return what `envs/grading/bwrap_child.py` reads."""
+    limits = {
         "AS": MEMORY_BYTES,
         "CPU": int(limit_s) + 1,
         "FSIZE": isolation.MAX_FILE_BYTES,
         "NOFILE": isolation.MAX_OPEN_FILES,
         "NPROC": isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED,
         "CORE": 0,
+    }
+    return {
+        "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
+        "limits": limits,
+        "ready": READY,
+        "files": {path: file_bytes(path, files[path]).decode("latin-1") for path in files},
+        "arguments": list(arguments),
+        "ids": list(ids),
     }
 
 
@@ -341,25 +325,24 @@ def _collect(process: "subprocess.Popen[bytes]", *, limit_s: float) -> ColdRun:
     assert process.stdout is not None
     poller = select.poll()
     poller.register(process.stdout, select.POLLIN)
-    output, status, every_s = b"", None, limit_s / LOOKS
+    output, status = b"", None
     deadline = time.monotonic() + TIMEOUT_FACTOR * limit_s
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-    clock = SleepClock(proc, process.pid, every_s=every_s, now=time.monotonic())
+    clock = SleepClock(proc, process.pid, limit_s=limit_s)
+    clock.is_passed()
     with process.stdout:
         try:
             while status is None and len(output) <= MAX_OUTPUT_BYTES:
-                events = poller.poll(every_s * 1000)
+                events = poller.poll(clock.every_s * 1000)
                 chunk = os.read(process.stdout.fileno(), 2**16) if events else b""
                 output += chunk
                 if events and not chunk:  # it may have closed its output only
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        status = process.wait(every_s)
-                clock.look(time.monotonic())
-                late = time.monotonic() > deadline
-                waited = max(clock.slept_s, clock.computed_s) <= limit_s
-                if late and waited and not clock.is_blind:
+                        status = process.wait(clock.every_s)
+                late, slept = time.monotonic() > deadline, clock.is_passed()
+                if late and not (slept or clock.computed_s > limit_s or clock.is_blind):
                     raise InfrastructureError("second runner: the machine is too busy")
-                if late or clock.slept_s > limit_s:
+                if late or slept:
                     break
         finally:
             os.close(proc)

@@ -10,7 +10,7 @@ of another make, and counts as a failure where that one disagrees.
         outcome = grader.grade(hidden, files)
 
 Only files that the task says are editable count, and any other difference is ignored. A candidate
-that crashes or hangs has failed its tests; a sandbox that fails twice makes the outcome unscorable.
+that crashes or hangs has failed its tests; a sandbox that fails twice raises InfrastructureError.
 
 Not covered: code aimed at this very pytest grader that also passes the screen can forge a result,
 and code that reads the tests can know what they expect; `benchmarks/attacks.py` counts both.
@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from envs.errors import InfrastructureError
 from envs.files import hash_text
 from envs.grading.bwrap_runner import SecondRunner
 from envs.grading.static_screen import added_suspects
@@ -100,20 +99,14 @@ class IoGrader:
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files` by all hidden cases, called in random order."""
         task = self._store.public[hidden.task_id]
-        try:
-            results = self._call(task, files, hidden.cases, limit_s=hidden.limit_s)
-        except InfrastructureError as error:
-            return _unscorable(error, self._server.level)
+        results = self._call(task, files, hidden.cases, limit_s=hidden.limit_s)
         passed = {case.id for case in hidden.cases if is_equal(results[case.id][0], case.expected)}
         return _outcome(hidden, passed, tampered=False, level=self._server.level)
 
     def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
         """Run the visible cases whose id contains `selector` and say what each failing one did."""
         cases = [case for case in task.visible_cases if selector in case.id]
-        try:
-            results = self._call(task, files, cases, limit_s=VISIBLE_LIMIT_S)
-        except InfrastructureError as error:
-            return TestReport(num_passed=0, failures=(), unscorable=str(error))
+        results = self._call(task, files, cases, limit_s=VISIBLE_LIMIT_S)
         failures = []
         for case in cases:
             value, error_text = results[case.id]
@@ -178,12 +171,9 @@ class PytestGrader:
         editable = {path: tree[path] for path in task.editable if path in tree}
         suspects = added_suspects(workspace, editable)
         ids = [*hidden.fail_to_pass, *hidden.pass_to_pass]
-        try:
-            suite = run_suite(
-                self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
-            )
-        except InfrastructureError as error:
-            return _unscorable(error, self._server.level)
+        suite = run_suite(
+            self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
+        )
         credited = suite.complete and suite.num_canaries_failed == NUM_CANARIES
         passed = suite.passed if credited else frozenset[str]()
         tampered = bool(suspects) or suite.forged
@@ -192,13 +182,10 @@ class PytestGrader:
             return outcome
         if _draw(hidden.task_id, editable) >= self._share:
             return outcome
-        try:
-            gold = self._store.tests(hidden)
-            doubt = self._second.doubt(
-                tree, gold=gold, ids=ids, limit_s=hidden.limit_s, python=self._server.interpreter
-            )
-        except InfrastructureError as error:
-            return _unscorable(error, self._server.level)
+        gold = self._store.tests(hidden)
+        doubt = self._second.doubt(
+            tree, gold=gold, ids=ids, limit_s=hidden.limit_s, python=self._server.interpreter
+        )
         return outcome.model_copy(update={"tampered": bool(doubt), "second_runner": doubt})
 
     def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
@@ -207,10 +194,7 @@ class PytestGrader:
         if not ids:
             return TestReport(num_passed=0, failures=())
         tree = submitted_on(self._store.workspace(task), task.editable, files)
-        try:
-            suite = run_suite(self._server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
-        except InfrastructureError as error:
-            return TestReport(num_passed=0, failures=(), unscorable=str(error))
+        suite = run_suite(self._server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
         failures = [(id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed]
         return TestReport(num_passed=len(ids) - len(failures), failures=tuple(failures))
 
@@ -359,10 +343,4 @@ def _outcome(hidden: HiddenTask, passed: Collection[str], *, tampered: bool, lev
         pass_to_pass_rate=_rate(hidden.pass_to_pass, passed, if_none=1.0),
         tampered=tampered,
         sandbox_level=level,
-    )
-
-
-def _unscorable(error: InfrastructureError, level: str) -> Outcome:
-    return Outcome(
-        fail_to_pass_rate=0.0, pass_to_pass_rate=0.0, unscorable=str(error), sandbox_level=level
     )

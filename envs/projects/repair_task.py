@@ -236,11 +236,13 @@ def told(task: BuiltTask, statement: str, *, bug: Bug) -> BuiltTask:
 def _visible_failures(
     task: BuiltTask, files: Files, *, grader: Grader
 ) -> tuple[tuple[str, str], ...]:
+    causes = []
     for _ in range(NUM_DESCRIBING_TRIES):
-        report = grader.run_visible(task.public, files, "")
-        if report.unscorable is None:
-            return report.failures
-    raise InfrastructureError(f"task {task.public.id}: {report.unscorable}")
+        try:
+            return grader.run_visible(task.public, files, "").failures
+        except InfrastructureError as error:
+            causes.append(str(error))
+    raise InfrastructureError(f"task {task.public.id}: {causes[-1]}")
 
 
 def _provenance(project: Project, seed: int) -> Provenance:

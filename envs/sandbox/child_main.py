@@ -39,7 +39,6 @@ SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a co
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
 GROUPS = "tightrope-{pid}-"  # start of the names of a server's control groups
 LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
-_LOOKS = 10  # at how long a run has slept, while it sleeps for as long as it may
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """
     abc bisect calendar collections.abc contextlib copy dataclasses datetime decimal enum fractions
@@ -189,7 +188,8 @@ def _watch(
         _candidate(config, request, box, uid, writer)
     os.close(writer)
     watched = None if config["namespaces"] else overgrown
-    sleep = _SleepLimit(config["proc"], pid, request["idle_s"]) if "idle_s" in request else None
+    idle_s = request.get("idle_s")
+    sleep = None if idle_s is None else SleepClock(config["proc"], pid, limit_s=idle_s)
     output, ending = _collect(reader, run, float(request["wall_s"]), overgrown=watched, sleep=sleep)
     os.close(reader)
     with contextlib.suppress(ProcessLookupError):
@@ -206,48 +206,13 @@ def _watch(
     }
 
 
-class _SleepLimit:
-    """Looks now and then whether a run has slept for longer than it may.
-
-    Args:
-        proc: Descriptor of /proc.
-        pid: The run's first process.
-        limit_s: Seconds that it may sleep in all.
-    """
-
-    def __init__(self, proc: int, pid: int, limit_s: float) -> None:
-        self.every_s = limit_s / _LOOKS
-        self.is_blind = False
-        self._proc, self._pid, self._limit_s = proc, pid, limit_s
-        self._clock: SleepClock | None = None
-        self._next_look = 0.0
-
-    @property
-    def computed_s(self) -> float:
-        """CPU seconds that it was seen to compute."""
-        return self._clock.computed_s if self._clock else 0.0
-
-    def is_passed(self) -> bool:
-        """Look, if it is time; the first call starts the clock."""
-        now = time.monotonic()
-        if self._clock is None:
-            self._clock = SleepClock(self._proc, self._pid, every_s=self.every_s, now=now)
-            self.is_blind = self._clock.is_blind
-        elif now >= self._next_look:
-            self._clock.look(now)
-        else:
-            return False
-        self._next_look = now + self.every_s
-        return self._clock.slept_s > self._limit_s
-
-
 def _collect(
     reader: int,
     run: socket.socket,
     wall_s: float,
     *,
     overgrown: Callable[[], bool] | None,
-    sleep: _SleepLimit | None = None,
+    sleep: SleepClock | None = None,
 ) -> tuple[bytes, str]:
     """Read to the end, but for at most `wall_s` once all layers are on: the time before is ours."""
     poller = select.poll()

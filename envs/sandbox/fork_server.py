@@ -15,8 +15,7 @@ thread, file or secret of the trainer.
 
 import threading
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from envs.errors import InfrastructureError
 from envs.sandbox.interpreter import Interpreter, own_interpreter
@@ -118,15 +117,10 @@ class ForkServer:
             if self._process is not None:
                 self._process.close()
 
-    def __enter__(self) -> "ForkServer":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run_once(self, request: dict[str, Any], *, wall_s: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Length-prefixed JSON over a socket, the only thing that trusted and untrusted sides exchange.
+"""Length-prefixed frames over a socket: of JSON between trusted and untrusted sides.
 
-A frame is 4 bytes of length (big-endian), then that many bytes of UTF-8 JSON. Never pickle: the
-bytes may come from a candidate. Standard library only.
+A frame is 8 bytes of length (big-endian), then that many bytes. What may come from a candidate is
+UTF-8 JSON, never pickle. Standard library only.
 """
 
 import json
@@ -10,13 +10,18 @@ import struct
 import time
 from typing import Any
 
+LENGTH = struct.Struct(">Q")
 MAX_FRAME_BYTES = 64 * 2**20  # a whole project's tree, with room
 
 
 def send_frame(channel: socket.socket, message: dict[str, Any]) -> None:
     """Send `message`, waiting as long as the socket's own timeout."""
-    body = json.dumps(message).encode("ascii")
-    channel.sendall(struct.pack(">I", len(body)) + body)
+    send_bytes(channel, json.dumps(message).encode("ascii"))
+
+
+def send_bytes(channel: socket.socket, body: bytes) -> None:
+    """Send a frame of any bytes."""
+    channel.sendall(LENGTH.pack(len(body)) + body)
 
 
 def receive_frame(channel: socket.socket, *, deadline: float | None = None) -> dict[str, Any]:
@@ -31,13 +36,20 @@ def receive_frame(channel: socket.socket, *, deadline: float | None = None) -> d
         TimeoutError: The deadline passed.
         ValueError: The frame is too long or no JSON object.
     """
-    (length,) = struct.unpack(">I", _receive(channel, 4, deadline))
-    if length > MAX_FRAME_BYTES:
-        raise ValueError(f"frame of {length} bytes")
-    message = json.loads(_receive(channel, length, deadline))
+    message = json.loads(receive_bytes(channel, deadline=deadline, most=MAX_FRAME_BYTES))
     if not isinstance(message, dict):
         raise ValueError("frame is no object")
     return message
+
+
+def receive_bytes(
+    channel: socket.socket, *, deadline: float | None = None, most: int | None = None
+) -> bytes:
+    """Receive a frame of at most `most` bytes; raises as `receive_frame` does."""
+    (length,) = LENGTH.unpack(_receive(channel, LENGTH.size, deadline))
+    if most is not None and length > most:
+        raise ValueError(f"frame of {length} bytes")
+    return _receive(channel, length, deadline)
 
 
 def _receive(channel: socket.socket, length: int, deadline: float | None) -> bytes:

@@ -11,8 +11,10 @@ process computes that comes and goes between two looks is seen only if its paren
 """
 
 import os
+import time
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_LOOKS = 10  # while it sleeps for as long as it may
 _LONGEST_STEP = 3.0  # times the usual time between two looks; the rest of it nobody was served
 
 
@@ -25,34 +27,41 @@ class SleepClock:
     Args:
         proc: Descriptor of /proc.
         pid: The process.
-        every_s: Seconds between two looks, about.
-        now: Time of `time.monotonic()`.
+        limit_s: Seconds that it may sleep in all.
+
+    Attributes:
+        every_s: Seconds between two looks.
+        slept_s: Seconds that it has slept.
+        is_blind: The kernel does not say here who sleeps.
     """
 
-    def __init__(self, proc: int, pid: int, *, every_s: float, now: float) -> None:
-        self._proc, self._pid, self._every_s = proc, pid, every_s
-        self._looked, self._passed_s = now, 0.0
+    def __init__(self, proc: int, pid: int, *, limit_s: float) -> None:
+        self.every_s, self.slept_s, self.is_blind = limit_s / _LOOKS, 0.0, False
+        self._proc, self._pid, self._limit_s = proc, pid, limit_s
+        self._looked: float | None = None  # time of `time.monotonic()`
+        self._passed_s = self._first_s = 0.0
         self._computed: dict[tuple[str, str], float] = {}
-        first = self._served()
-        self.is_blind = first is None  # the kernel does not tell here
-        self._first_s = first[0] if first else 0.0
-        self.slept_s = 0.0
 
     @property
     def computed_s(self) -> float:
         """CPU seconds of all processes that were seen, those that have ended included."""
         return sum(self._computed.values())
 
-    def look(self, now: float) -> None:
-        """Bring `slept_s` and `computed_s` up to date."""
-        self._passed_s += min(now - self._looked, _LONGEST_STEP * self._every_s)
-        self._looked = now
-        found = self._served()
-        if found is None or self.is_blind:
-            return  # one of them has just ended: the next look counts this time too
-        served_s, wants_core = found
-        if not wants_core:  # the kernel adds a wait to the rest when it is over
-            self.slept_s = self._passed_s - (served_s - self._first_s)
+    def is_passed(self) -> bool:
+        """Look, if it is time, whether it has slept for too long; the first call starts it."""
+        now = time.monotonic()
+        if self._looked is None:
+            first = self._served()
+            self._looked, self.is_blind = now, first is None
+            self._first_s = first[0] if first else 0.0
+        elif now >= self._looked + self.every_s:
+            self._passed_s += min(now - self._looked, _LONGEST_STEP * self.every_s)
+            self._looked = now
+            served = self._served()  # None if one of them has just ended: the next look counts it
+            if served and not served[1] and not self.is_blind:
+                # the kernel adds a wait to the rest when it is over
+                self.slept_s = self._passed_s - (served[0] - self._first_s)
+        return self.slept_s > self._limit_s
 
     def _served(self) -> tuple[float, bool] | None:
         """Return seconds computed or waited for a core so far, and whether a thread does now."""

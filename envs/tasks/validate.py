@@ -73,10 +73,10 @@ def graded(grader: Grader, hidden: HiddenTask, files: Files) -> Outcome:
     """
     causes = []
     for _ in range(_NUM_TRIES):
-        outcome = grader.grade(hidden, files)
-        if outcome.unscorable is None:
-            return outcome
-        causes.append(outcome.unscorable)
+        try:
+            return grader.grade(hidden, files)
+        except InfrastructureError as error:
+            causes.append(str(error))
     raise InfrastructureError(f"task {hidden.task_id} could not be graded: {causes[-1]}")
 
 

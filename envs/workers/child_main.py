@@ -1,20 +1,21 @@
 """The worker's own process: opens its workbench, then does what it is asked, one thing at a time.
 
-Started by `envs/workers/pool.py`, with which it exchanges frames of pickle: 8 bytes of length, then
-what is asked, (name, arguments), and what came of it, (kind, value). Both ends are this project's
-own; nothing that a candidate wrote is ever unpickled.
+Started by `envs/workers/pool.py`, with which it exchanges frames of pickle: a request, (name,
+arguments), and what came of it, (kind, value). Both ends are this project's own; nothing that a
+candidate wrote is ever unpickled.
 """
 
+import contextlib
 import os
 import pickle
 import signal
 import socket
-import struct
 import traceback
 from typing import Any
 
 from envs.errors import InfrastructureError, UserError
 from envs.sandbox import isolation
+from envs.sandbox.framing import receive_bytes, send_bytes
 from envs.workers.workbench import Workbench
 
 
@@ -24,15 +25,15 @@ def main(*, socket_fd: int, parent: int) -> None:
     if os.getppid() != parent:
         return  # it died before it could be watched
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(fileno=socket_fd) as channel:
-        opener = _receive(channel)
-        if opener is None:
-            return
-        with pickle.loads(opener)() as bench:
-            _send(channel, ("ready", None))
-            while (request := _receive(channel)) is not None:
-                name, arguments = pickle.loads(request)
-                _send(channel, _answer(bench, name, arguments))
+    with (
+        socket.socket(fileno=socket_fd) as channel,
+        contextlib.suppress(EOFError),
+        pickle.loads(receive_bytes(channel))() as bench,
+    ):
+        send_bytes(channel, pickle.dumps(("ready", None)))
+        while True:
+            name, arguments = pickle.loads(receive_bytes(channel))
+            send_bytes(channel, pickle.dumps(_answer(bench, name, arguments)))
 
 
 def _answer(bench: Workbench, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
@@ -49,24 +50,3 @@ def _answer(bench: Workbench, name: str, arguments: tuple[Any, ...]) -> tuple[st
 
 
 _PARTS = {"use_tools": "tool", "grade": "grading"}
-
-
-def _send(channel: socket.socket, message: tuple[str, Any]) -> None:
-    frame = pickle.dumps(message)
-    channel.sendall(struct.pack(">Q", len(frame)) + frame)
-
-
-def _receive(channel: socket.socket) -> bytes | None:
-    """Return the next frame, None once the other end is closed."""
-    head = _exactly(channel, 8)
-    return None if head is None else _exactly(channel, struct.unpack(">Q", head)[0])
-
-
-def _exactly(channel: socket.socket, length: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < length:
-        chunk = channel.recv(min(length - len(data), 2**20))
-        if not chunk:
-            return None
-        data += chunk
-    return bytes(data)

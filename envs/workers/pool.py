@@ -24,20 +24,19 @@ import os
 import pickle
 import select
 import socket
-import struct
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, cast
+from typing import Any, Self, cast
 
-from envs.episode import TurnDone
 from envs.errors import InfrastructureError, UserError
 from envs.records import Outcome, ToolCall
 from envs.sandbox import cgroups
+from envs.sandbox.framing import LENGTH
+from envs.tools import TurnDone
 from envs.workers.workbench import MAX_SERVERS, Workbench
 from envs.workspace import Changes
 
@@ -100,15 +99,10 @@ class WorkerPool:
         self._idle.clear()
         self._busy.clear()
 
-    def __enter__(self) -> "WorkerPool":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def _ask(self, name: str, task_id: str, *arguments: Any, deadline_s: float) -> Any:
@@ -219,7 +213,7 @@ class _Worker:
     async def _exchange(self, request: bytes, limit_s: float) -> Any:
         try:
             async with asyncio.timeout(limit_s):
-                frame = struct.pack(">Q", len(request)) + request
+                frame = LENGTH.pack(len(request)) + request
                 await asyncio.get_running_loop().sock_sendall(self._socket, frame)
                 return await self._receive()
         except TimeoutError:
@@ -231,10 +225,10 @@ class _Worker:
     async def _receive(self) -> Any:
         """Return the next frame; what came of it stays if this is cancelled."""
         while True:
-            if len(self._received) >= 8:
-                (length,) = struct.unpack(">Q", self._received[:8])
-                if len(self._received) >= 8 + length:
-                    frame = bytes(self._received[8 : 8 + length])
+            if len(self._received) >= LENGTH.size:
+                (length,) = LENGTH.unpack_from(self._received)
+                if len(self._received) >= LENGTH.size + length:
+                    frame = bytes(self._received[LENGTH.size :])
                     self._received.clear()
                     return pickle.loads(frame)
             await self._readable()

@@ -2,19 +2,17 @@
 
 It holds the task set and the graders, and keeps nothing of an episode: each request says what the
 episode has done to its workspace so far. So any workbench can serve any turn, and one that is
-killed takes no other episode with it. It stands in a worker process (`envs/workers/pool.py`), or,
-where no run is at stake, in the process that plays (`InProcess`).
+killed takes no other episode with it. It stands in a worker process (`envs/workers/pool.py`).
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from envs.episode import TurnDone
 from envs.errors import InfrastructureError
 from envs.grading.graders import Equipment, TaskFiles, make_grader
-from envs.records import Grader, Outcome, TestReport, ToolCall
-from envs.tools import Toolbox
+from envs.records import FailedPart, Grader, Outcome, TestReport, ToolCall
+from envs.tools import Toolbox, TurnDone
 from envs.workspace import Changes, Workspace
 
 MAX_SERVERS = 6  # fork-servers of one workbench, about 40 MB each; a set of 37 projects asks for 10
@@ -36,10 +34,8 @@ class Workbench:
         task = self._store.public[task_id]
 
         def run_visible(files: dict[str, str], selector: str) -> TestReport:
-            report = self._grader.run_visible(task, files, selector)
-            if report.unscorable:
-                raise InfrastructureError(report.unscorable, part="visible_tests")
-            return report
+            with _failing("visible_tests"):
+                return self._grader.run_visible(task, files, selector)
 
         workspace = Workspace.of(self._store.workspace(task), task.editable)
         workspace.take(changes)
@@ -48,29 +44,17 @@ class Workbench:
 
     def grade(self, task_id: str, files: dict[str, str]) -> Outcome:
         """Grade submitted files; see `Bench`."""
-        outcome = self._grader.grade(self._store.hidden[task_id], files)
-        if outcome.unscorable:
-            raise InfrastructureError(outcome.unscorable, part="grading")
-        return outcome
+        with _failing("grading"):
+            return self._grader.grade(self._store.hidden[task_id], files)
 
 
-class InProcess:
-    """A workbench in this very process: nothing can end what hangs, so deadlines do not count."""
-
-    def __init__(self, workbench: Workbench) -> None:
-        self._workbench = workbench
-
-    async def use_tools(
-        self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float
-    ) -> TurnDone:
-        """See `Bench`."""
-        del deadline_s
-        return self._workbench.use_tools(task_id, changes, calls)
-
-    async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
-        """See `Bench`."""
-        del deadline_s
-        return self._workbench.grade(task_id, files)
+@contextmanager
+def _failing(part: FailedPart) -> Iterator[None]:
+    """Have an infrastructure failure say what failed."""
+    try:
+        yield
+    except InfrastructureError as error:
+        raise InfrastructureError(str(error), part=part) from error
 
 
 @contextmanager

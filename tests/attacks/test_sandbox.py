@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.grading.bwrap_runner import bubblewrap_failure
+from envs.grading.bwrap_runner import bubblewrap
 from envs.sandbox.levels import ServerProcess, probe
 from tests.attacks.attempts import attacks, name_of, try_sandbox
 from tests.attacks.world import open_world
@@ -66,5 +66,5 @@ def test_other_users_and_containers_grade_and_hold_all_attacks(role, level, tmp_
     graded = {"io gold": True, "io noop": False, "pytest gold": True, "pytest noop": False}
     assert told["solved"] == graded
     assert told["not held"] == {}
-    works = role == "user" and not bubblewrap_failure()  # containers deny the namespaces it needs
+    works = role == "user" and not bubblewrap().failure  # containers deny the namespaces it needs
     assert (told["second runner"] == "") == works

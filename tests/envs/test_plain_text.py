@@ -98,7 +98,7 @@ def test_records_of_any_text_read_back(text: str) -> None:
         Noted(path="x.py", start=1, end=1, facts=text),
         Compacted(summary=text, prefix_ids=(1,)),
         Observation(id="o1", text=text, num_tokens=1, remaining_tokens=1),
-        TestReport(num_passed=0, failures=((text, text),), unscorable=text),
+        TestReport(num_passed=0, failures=((text, text),)),
         Outcome(
             fail_to_pass_rate=0.0,
             pass_to_pass_rate=0.0,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.errors import InfrastructureError
 from envs.grading.graders import IoGrader, PytestGrader, encode_value, make_grader, submitted_on
 from envs.grading.static_screen import added_suspects
 from envs.grading.test_suite import run_suite
@@ -179,8 +180,10 @@ def test_a_broken_sandbox_is_unscorable_not_zero(kind):
     server = ForkServer(preload=kind)
     server.close()
     grader = {"io": IoGrader, "pytest": PytestGrader}[kind](server, store_of(task))
-    assert "closed" in grader.grade(task.hidden, task.workspace).unscorable
-    assert "closed" in grader.run_visible(task.public, task.workspace, "").unscorable
+    with pytest.raises(InfrastructureError, match="closed"):
+        grader.grade(task.hidden, task.workspace)
+    with pytest.raises(InfrastructureError, match="closed"):
+        grader.run_visible(task.public, task.workspace, "")
 
 
 def test_io_report_says_what_was_called_and_came_back(grader):

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[0] = str(ROOT)
 
-from envs.grading.bwrap_runner import bubblewrap_failure  # noqa: E402
+from envs.grading.bwrap_runner import bubblewrap  # noqa: E402
 from envs.grading.graders import make_grader  # noqa: E402
 from envs.sandbox.levels import (  # noqa: E402
     ServerProcess,
@@ -52,7 +52,7 @@ def main(role: str, folder: Path) -> None:
             pass
         else:
             raise AssertionError("unshare is not denied here")
-    told = grade() | {"not held": be_attacked(), "second runner": bubblewrap_failure()}
+    told = grade() | {"not held": be_attacked(), "second runner": bubblewrap().failure}
     print(json.dumps(told))
 
 

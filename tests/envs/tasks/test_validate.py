@@ -20,6 +20,8 @@ class FixedGrader:
         self.num_graded += 1
         edit = hidden.gold_edits[0]
         is_gold = files[edit.path].splitlines()[edit.start - 1] == edit.text
+        if is_gold and isinstance(self.gold, InfrastructureError):
+            raise self.gold
         return self.gold if is_gold else self.noop
 
     def run_visible(self, task, files, selector):
@@ -67,7 +69,7 @@ def test_tasks_come_back_in_order():
 
 
 def test_a_task_on_which_the_sandbox_fails_is_dropped_and_many_in_a_row_end_the_build(task):
-    grader = FixedGrader(gold=outcome(0, 0, unscorable="no fork"), noop=outcome(0, 1))
+    grader = FixedGrader(gold=InfrastructureError("no fork"), noop=outcome(0, 1))
     assert [one.reject for one in validate([task] * 2, grader=grader)] == [NO_SANDBOX] * 2
     assert grader.num_graded == 6
     with pytest.raises(InfrastructureError, match=r"5 times in a row.*no fork"):

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from envs.episode import TurnDone
 from envs.errors import InfrastructureError
 from envs.grading.graders import Equipment, RoutingGrader, TaskFiles, make_grader
 from envs.records import ToolCall
 from envs.sandbox.levels import ServerProcess
+from envs.tools import TurnDone
 from envs.workers.workbench import Workbench
 from envs.workspace import Changes
 

@@ -13,7 +13,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from envs.errors import UserError
-from envs.grading.bwrap_runner import bubblewrap_failure
+from envs.grading.bwrap_runner import bubblewrap
 from envs.sources.build import build
 from tests.train import observed
 from tests.train.observed import Case
@@ -262,7 +262,7 @@ def test_what_would_change_nothing_is_refused(row: Refused, case: Callable[..., 
         row.observe(case("refused", *row.beside, f"--{row.change}"))
 
 
-@pytest.mark.skipif(bool(bubblewrap_failure()), reason="no bubblewrap")
+@pytest.mark.skipif(bool(bubblewrap().failure), reason="no bubblewrap")
 def test_the_second_runner_grades_its_share(case: Callable[..., Case]) -> None:
     projects = "--tasks.source=projects"
     assert observed.regraded(case("never", projects)) is None

@@ -11,10 +11,10 @@ import torch
 
 from envs.errors import InfrastructureError
 from envs.records import HiddenTask, Outcome, RepairTask, StopReason, TestReport
-from envs.workers.workbench import InProcess, Workbench
+from envs.workers.workbench import Workbench
 from rewards.advantages import score_group
 from rewards.outcome import failed_part, is_scorable, is_solved
-from tests.envs.world import CHAT, TASK, OneTask
+from tests.envs.world import CHAT, TASK, InProcess, OneTask
 from train.config.settings import Settings
 from train.rollouts.demonstrations import Demonstrations, make_demonstrations
 from train.rollouts.engine import Engine, Sampling
@@ -45,13 +45,9 @@ class Flaky:
     def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
         self.calls.append(hidden.task_id)
         fixed = all(edit.text in files[edit.path] for edit in hidden.gold_edits)
-        broken = len(self.calls) <= self.num_failures
-        return Outcome(
-            fail_to_pass_rate=float(fixed and not broken),
-            pass_to_pass_rate=1.0,
-            unscorable="the sandbox died" if broken else None,
-            sandbox_level="none",
-        )
+        if len(self.calls) <= self.num_failures:
+            raise InfrastructureError("the sandbox died")
+        return Outcome(fail_to_pass_rate=float(fixed), pass_to_pass_rate=1.0, sandbox_level="none")
 
     def run_visible(self, task: RepairTask, files: dict[str, str], selector: str) -> TestReport:
         return TestReport(num_passed=1, failures=())
