@@ -32,7 +32,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.grading.bwrap_runner import SecondRunner, bubblewrap, run_cold
+from envs.grading.bwrap_runner import bubblewrap, require_bubblewrap, run_cold
 from envs.grading.graders import NUM_CANARIES
 from envs.grading.test_suite import run_suite
 from envs.sandbox.fork_server import ForkServer
@@ -123,7 +123,7 @@ def said(line: Sequence[str], folder: Path) -> str:
 
 def second(_: ExitStack) -> Run:
     """Start the interpreter as the second runner does."""
-    SecondRunner()  # complains if it cannot run here
+    require_bubblewrap()  # complains if it cannot run here
 
     def run() -> float:
         files = TREE | {"pytest.ini": "[pytest]\npythonpath = .\n", "told.py": TOLD}

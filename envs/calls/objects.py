@@ -12,7 +12,6 @@ from envs.calls.malformed import Malformed
 from envs.records import JsonValue, Repair
 
 EXPECTED = '{"name": ..., "arguments": {...}}'
-MAX_ARGUMENTS_DEPTH = 20
 _NAMES = ("name", "tool_name", "function_name", "tool", "function", "action")
 _ARGUMENTS = (
     *("arguments", "parameters", "args", "input", "action_input"),
@@ -24,8 +23,8 @@ _MAX_NAME = 64
 
 
 @dataclass(frozen=True)
-class Said:
-    """A call as an object says it, or `expected`: what should have been said."""
+class FoundCall:
+    """A call as it was written, or `expected`: what should have been written."""
 
     name: str
     arguments: Mapping[str, JsonValue]
@@ -33,34 +32,34 @@ class Said:
     expected: str | None = None
 
 
-def calls_in(value: JsonValue, *, tools: Collection[str], depth: int = 3) -> list[Said]:
+def find_calls(value: JsonValue, *, tools: Collection[str], depth: int = 3) -> list[FoundCall]:
     """Return the calls that a decoded value makes; none if it is no call at all."""
     if not isinstance(value, dict) or depth == 0:
         return []
     inner = value.get("tool_calls")
     if isinstance(inner, list):
-        return [said for each in inner for said in calls_in(each, tools=tools, depth=depth - 1)]
+        return [call for each in inner for call in find_calls(each, tools=tools, depth=depth - 1)]
     for key in _INNER:
         if isinstance(value.get(key), dict):
             beside = {each: value[each] for each in _ARGUMENTS if each in value}
-            return calls_in(beside | value[key], tools=tools, depth=depth - 1)
+            return find_calls(beside | value[key], tools=tools, depth=depth - 1)
     names = {key: value[key] for key in _NAMES if isinstance(value.get(key), str)}
     if not names:
         return _named_by_key(value, tools)
     if len(set(names.values())) > 1:
-        return [Said("", {}, expected=f"one name, not {' and '.join(names)}")]
+        return [FoundCall("", {}, expected=f"one name, not {' and '.join(names)}")]
     key, name = next(iter(names.items()))
     if len(name) > _MAX_NAME:
-        return [Said("", {}, expected="the name of a tool")]
+        return [FoundCall("", {}, expected="the name of a tool")]
     name = name.strip().removeprefix("functions.")
     given = [key for key in _ARGUMENTS if key in value]
     if not given and name not in tools:
         return []
-    said = _with_arguments(name, {k: v for k, v in value.items() if k not in names}, given)
-    return [said if key == "name" else _mended(said, "alias")]
+    call = _with_arguments(name, {k: v for k, v in value.items() if k not in names}, given)
+    return [call if key == "name" else _by_alias(call)]
 
 
-def nesting(value: JsonValue) -> int:
+def count_nesting(value: JsonValue) -> int:
     """Count how many brackets stand inside each other."""
     parts: list[JsonValue]
     depth, layer = 0, [value]
@@ -73,13 +72,13 @@ def nesting(value: JsonValue) -> int:
     return depth
 
 
-def _with_arguments(name: str, rest: dict[str, JsonValue], given: list[str]) -> Said:
+def _with_arguments(name: str, rest: dict[str, JsonValue], given: list[str]) -> FoundCall:
     if not given:
         flat = {key: value for key, value in rest.items() if key not in _BESIDE}
-        return Said(name, flat, frozenset({"flat_arguments" if flat else "no_arguments"}))
+        return FoundCall(name, flat, frozenset({"flat_arguments" if flat else "no_arguments"}))
     values = [rest[key] for key in given if rest[key] not in (None, "", {}, [])]
     if len(values) > 1 and any(value != values[0] for value in values):
-        return Said(name, {}, expected=f"one of {' and '.join(given)}")
+        return FoundCall(name, {}, expected=f"one of {' and '.join(given)}")
     repairs: set[Repair] = set() if given[0] == "arguments" else {"alias"}
     value = values[0] if values else {}
     if not values and any(rest[key] != {} for key in given):
@@ -91,12 +90,10 @@ def _with_arguments(name: str, rest: dict[str, JsonValue], given: list[str]) -> 
             repairs |= {"text_arguments", *decoded.repairs}
         except Malformed as error:
             where = f"character {error.at + 1} of the text"
-            return Said(name, {}, expected=f"{error.expected}, at {where}")
+            return FoundCall(name, {}, expected=f"{error.expected}, at {where}")
     if not isinstance(value, dict):
-        return Said(name, {}, expected=f"an object in {given[0]}")
-    if nesting(value) > MAX_ARGUMENTS_DEPTH:
-        return Said(name, {}, expected=f"arguments at most {MAX_ARGUMENTS_DEPTH} brackets deep")
-    return Said(name, value, frozenset(repairs))
+        return FoundCall(name, {}, expected=f"an object in {given[0]}")
+    return FoundCall(name, value, frozenset(repairs))
 
 
 def _decoded(text: str) -> Decoded:
@@ -108,15 +105,15 @@ def _decoded(text: str) -> Decoded:
     return decoded
 
 
-def _named_by_key(value: dict[str, JsonValue], tools: Collection[str]) -> list[Said]:
+def _named_by_key(value: dict[str, JsonValue], tools: Collection[str]) -> list[FoundCall]:
     """Read `{"outline": {"path": "a.py"}}`."""
     if len(value) != 1:
         return []
     ((name, arguments),) = value.items()
     if name not in tools or not isinstance(arguments, dict):
         return []
-    return [_mended(_with_arguments(name, {"arguments": arguments}, ["arguments"]), "alias")]
+    return [_by_alias(_with_arguments(name, {"arguments": arguments}, ["arguments"]))]
 
 
-def _mended(said: Said, repair: Repair) -> Said:
-    return replace(said, repairs=said.repairs | {repair})
+def _by_alias(call: FoundCall) -> FoundCall:
+    return replace(call, repairs=call.repairs | {"alias"})

@@ -6,31 +6,21 @@ that know Python better than JSON.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from envs.calls.lenient_json import decode, skip_space
 from envs.calls.malformed import Malformed
 from envs.calls.marks import SEPARATORS
+from envs.calls.objects import FoundCall
 from envs.records import JsonValue, Repair
 
 HEAD = re.compile(r"(?:functions\.|tools\.|default_api\.)?([A-Za-z_]\w{0,63})(?:\.call)?\(")
 _KEYWORD = re.compile(r"([A-Za-z_]\w{0,63})\s{0,4}=(?!=)")
 
 
-@dataclass(frozen=True)
-class PythonCall:
-    """A call and the offset behind it."""
-
-    name: str
-    arguments: dict[str, JsonValue]
-    end: int
-    repairs: frozenset[Repair]
-
-
 def read_python_call(
     text: str, head: re.Match[str], *, parameters: Mapping[str, Sequence[str]]
-) -> PythonCall:
-    """Read the call that begins with `head`.
+) -> tuple[FoundCall, int]:
+    """Read the call that begins with `head`; the number is the offset behind it.
 
     Args:
         text: What a model wrote.
@@ -64,27 +54,28 @@ def read_python_call(
             at = skip_space(text, at + 1)
         elif not text.startswith(")", at):
             raise Malformed(at, "',' or ')'", is_cut=at == len(text), is_doubtful=True)
-    return PythonCall(name, arguments, at + 1, frozenset(repairs))
+    return FoundCall(name, arguments, frozenset(repairs)), at + 1
 
 
 def read_python_calls(
     text: str, at: int, *, parameters: Mapping[str, Sequence[str]]
-) -> tuple[list[PythonCall], int, Malformed | None]:
+) -> tuple[list[FoundCall], int, Malformed | None]:
     """Read calls one after another, as a list or not, up to something else or a broken one.
 
     Returns:
         The calls, the offset behind them, and what is wrong with the one that stands there.
     """
-    calls: list[PythonCall] = []
+    calls: list[FoundCall] = []
     has_bracket = text.startswith("[", at)
-    at = skip_space(text, at + has_bracket)
+    end = at = skip_space(text, at + has_bracket)
     while (head := HEAD.match(text, at)) and head[1] in parameters:
         try:
-            calls.append(read_python_call(text, head, parameters=parameters))
+            call, end = read_python_call(text, head, parameters=parameters)
         except Malformed as error:
             return calls, at, error
-        separators = SEPARATORS.match(text, calls[-1].end)
-        at = separators.end() if separators else calls[-1].end
+        calls.append(call)
+        separators = SEPARATORS.match(text, end)
+        at = separators.end() if separators else end
     if not has_bracket:
-        return calls, calls[-1].end if calls else at, None
+        return calls, end, None
     return calls, at + text.startswith("]", at), None

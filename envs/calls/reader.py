@@ -17,12 +17,13 @@ from envs.calls import marks
 from envs.calls.elements import EQUALS, NAMED, PAIRS, Form, read_elements
 from envs.calls.lenient_json import decode, skip_space
 from envs.calls.malformed import Malformed, Places
-from envs.calls.objects import EXPECTED, MAX_ARGUMENTS_DEPTH, Said, calls_in, nesting
-from envs.calls.python_calls import HEAD, PythonCall, read_python_call, read_python_calls
-from envs.records import CallFormat, JsonValue, Repair, ToolCall
+from envs.calls.objects import EXPECTED, FoundCall, count_nesting, find_calls
+from envs.calls.python_calls import HEAD, read_python_call, read_python_calls
+from envs.records import CallFormat, Repair, ToolCall
 
 Parameters = Mapping[str, Sequence[str]]  # of each tool
 _MARKED, _FENCED, _BARE, _MENTIONED = range(4)  # which calls of a turn count, the first first
+_MAX_DEPTH = 20  # brackets inside each other, in arguments
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -150,9 +151,9 @@ class _Reader:
         if invoke := marks.INVOKE.match(self.text, at):
             return self._read_element(invoke, NAMED)
         if head := HEAD.match(self.text, at):
-            call = read_python_call(self.text, head, parameters=self.parameters)
-            self._add_python(call, _MARKED)
-            return call.end
+            call, end_at = read_python_call(self.text, head, parameters=self.parameters)
+            self._add(call, "python", _MARKED)
+            return end_at
         name = marks.NAME.match(self.text, at)
         end = self._read_named(name) if name else None
         if end is None and marks.CUT_OFF.match(self.text, at):
@@ -161,11 +162,11 @@ class _Reader:
 
     def _read_object(self, at: int, form: CallFormat) -> int:
         decoded = decode(self.text, at, closing=marks.CLOSE)
-        calls = calls_in(decoded.value, tools=self.parameters)
+        calls = find_calls(decoded.value, tools=self.parameters)
         if not calls:
             raise Malformed(at, EXPECTED)
-        for said in calls:
-            self._add_said(said, at, form, _MARKED, decoded.repairs)
+        for call in calls:
+            self._add(call, form, _MARKED, at=at, repairs=decoded.repairs)
         return decoded.end
 
     def _read_element(self, opening: re.Match[str], form: Form) -> int:
@@ -176,7 +177,9 @@ class _Reader:
             end = marks.CLOSE.match(self.text, skip_space(self.text, at))
             return end.end() if end and "function" in end[0] else at
         arguments, at, is_ended = read_elements(self.text, at, form)
-        self._add(name, arguments, "xml", _MARKED, () if is_ended else ("unclosed",))
+        self._add(
+            FoundCall(name, arguments), "xml", _MARKED, repairs=() if is_ended else ("unclosed",)
+        )
         return at
 
     def _read_named(self, found: re.Match[str]) -> int | None:
@@ -193,10 +196,10 @@ class _Reader:
             return self._read_arguments(name, at, is_gemma=found[1] == "call:")
         if PAIRS.argument.match(text, at):
             arguments, at, _ = read_elements(text, at, PAIRS)
-            self._add(name, arguments, "xml", _MARKED)
+            self._add(FoundCall(name, arguments), "xml", _MARKED)
             return at
         if name in self.parameters and marks.CLOSE.match(text, at):
-            self._add(name, {}, "xml", _MARKED)
+            self._add(FoundCall(name, {}), "xml", _MARKED)
             return at
         if at == len(text) and any(each.startswith(name) for each in self.parameters):
             raise Malformed(at, "arguments", is_cut=True)
@@ -205,7 +208,7 @@ class _Reader:
     def _read_arguments(self, name: str, at: int, *, is_gemma: bool = False) -> int:
         decoded = decode(self.text, at, closing=marks.CLOSE)
         repairs = decoded.repairs - ({"quotes", "literals"} if is_gemma else set())
-        self._add(name, decoded.value, "native", _MARKED, repairs, at)
+        self._add(FoundCall(name, decoded.value), "native", _MARKED, at=at, repairs=repairs)
         return decoded.end
 
     def _read_header(self, mark: re.Match[str]) -> int:
@@ -269,7 +272,7 @@ class _Reader:
         end = skip_space(self.text, end)
         if calls and not error and self.text.startswith(mark[0], end):
             for call in calls:
-                self._add_python(call, _FENCED)
+                self._add(call, "python", _FENCED)
             return end + len(mark[0])
         return self._skip_fence(mark[0], at) or mark.end()
 
@@ -292,10 +295,10 @@ class _Reader:
             end = max(at + 1, error.resume)
         else:
             end = decoded.end
-            calls = calls_in(decoded.value, tools=self.parameters)
+            calls = find_calls(decoded.value, tools=self.parameters)
             if calls and not self._is_quoted(at, end):
-                for said in calls:
-                    self._add_said(said, at, form, kind, decoded.repairs)
+                for call in calls:
+                    self._add(call, form, kind, at=at, repairs=decoded.repairs)
                 return end
         if not self.fence:
             return end
@@ -324,7 +327,7 @@ class _Reader:
         if not is_turn:
             return at
         for call in calls:
-            self._add_python(call, _MARKED)
+            self._add(call, "python", _MARKED)
         if not error and rest:  # of a name: the end of the turn cut it off
             error = Malformed(len(text), "(...)", is_cut=True)
         if error:
@@ -337,7 +340,7 @@ class _Reader:
         if not head or head[1] not in self.parameters:
             return mark.end()
         try:
-            return read_python_call(self.text, head, parameters=self.parameters).end
+            return read_python_call(self.text, head, parameters=self.parameters)[1]
         except Malformed as error:
             is_lost = self._may_quote(mark.start(), error)
             return len(self.text) if is_lost else max(mark.end(), error.resume)
@@ -350,31 +353,26 @@ class _Reader:
 
     def _add(
         self,
-        name: str,
-        arguments: Mapping[str, JsonValue],
+        call: FoundCall,
         form: CallFormat,
         kind: int,
-        repairs: Iterable[Repair] = (),
+        *,
         at: int = 0,
+        repairs: Iterable[Repair] = (),
     ) -> None:
-        if nesting(arguments) > MAX_ARGUMENTS_DEPTH:
-            expected = f"arguments at most {MAX_ARGUMENTS_DEPTH} brackets deep"
-            self._fail(Malformed(at, expected), form, kind, name=name)
+        expected = call.expected
+        if expected is None and count_nesting(call.arguments) > _MAX_DEPTH:
+            expected = f"arguments at most {_MAX_DEPTH} brackets deep"
+        if expected is not None:
+            self._fail(Malformed(at, expected), form, kind, name=call.name)
             return
-        mended = tuple(sorted(repairs))
-        call = ToolCall(name=name, arguments=dict(arguments), format=form, repairs=mended)
-        self.found.append((kind, call))
-
-    def _add_said(
-        self, said: Said, at: int, form: CallFormat, kind: int, repairs: frozenset[Repair]
-    ) -> None:
-        if said.expected is not None:
-            self._fail(Malformed(at, said.expected), form, kind, name=said.name)
-        else:
-            self._add(said.name, said.arguments, form, kind, said.repairs | repairs, at)
-
-    def _add_python(self, call: PythonCall, kind: int) -> None:
-        self._add(call.name, call.arguments, "python", kind, call.repairs)
+        found = ToolCall(
+            name=call.name,
+            arguments=dict(call.arguments),
+            format=form,
+            repairs=tuple(sorted({*call.repairs, *repairs})),
+        )
+        self.found.append((kind, found))
 
     def _fail(self, error: Malformed, form: CallFormat, kind: int, name: str = "") -> None:
         call = ToolCall(name=name, format=form, error=self.places.describe(error))

@@ -1,7 +1,6 @@
 """A second opinion on passes, by a runner of another make: cold pytest under bubblewrap.
 
-    runner = SecondRunner()                                   # UserError if it cannot run here
-    reason = runner.doubt(tree, gold=gold, ids=ids, limit_s=10)    # '' if the pass is believed
+    reason = doubt_pass(tree, gold=gold, ids=ids, limit_s=10)    # '' if the pass is believed
 
 It shares no process, plugin or channel with the fork-server, so code that is aimed at those finds
 nothing. It looks twice: at the suite as it is, which must pass, and at a copy with the same names
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import InfrastructureError, UserError
-from envs.grading.negated_asserts import twisted
+from envs.grading.negated_asserts import negate_asserts
 from envs.sandbox import cgroups, isolation
 from envs.sandbox.interpreter import Interpreter, own_interpreter
 from envs.sandbox.seccomp import FilterRules, assemble
@@ -76,59 +75,55 @@ class ColdRun:
     output: str
 
 
-class SecondRunner:
-    """Runs suites under bubblewrap; safe from any thread.
-
-    Args:
-        program: A bubblewrap that works here, if one was found before; '' looks for it.
+def require_bubblewrap() -> str:
+    """Return the program of the second runner.
 
     Raises:
         UserError: There is no bubblewrap, or this machine does not let it work.
     """
+    found = bubblewrap()
+    if found.failure:
+        what = "the second runner cannot run (reward.second_runner_share)"
+        raise UserError(what, got=found.failure, remedy=REMEDY)
+    return found.program
 
-    def __init__(self, *, program: str = "") -> None:
-        found = Bubblewrap(program, "") if program else bubblewrap()
-        if found.failure:
-            what = "the second runner cannot run (reward.second_runner_share)"
-            raise UserError(what, got=found.failure, remedy=REMEDY)
-        self.program = found.program
 
-    def doubt(
-        self,
-        tree: Files,
-        *,
-        gold: Files,
-        ids: Sequence[str],
-        limit_s: float,
-        python: Interpreter | None = None,
-    ) -> str:
-        """Return why the pass of `ids` on `tree` is not believed, '' if it is.
+def doubt_pass(
+    tree: Files,
+    *,
+    gold: Files,
+    ids: Sequence[str],
+    limit_s: float,
+    python: Interpreter | None = None,
+    program: str = "",
+) -> str:
+    """Return why the pass of `ids` on `tree` is not believed, '' if it is; safe from any thread.
 
-        Args:
-            tree: The suite with the submitted files.
-            gold: The same with the original files.
-            ids: Tests that the first runner saw pass.
-            limit_s: What the first runner was given.
-            python: The interpreter of the first runner, if not this project's own.
+    Args:
+        tree: The suite with the submitted files.
+        gold: The same with the original files.
+        ids: Tests that the first runner saw pass.
+        limit_s: What the first runner was given.
+        python: The interpreter of the first runner, if not this project's own.
+        program: The bubblewrap, if not the one that was found to work.
 
-        Raises:
-            InfrastructureError: Bubblewrap did not start, or the machine is too busy.
-        """
-        python = python or own_interpreter()
+    Raises:
+        InfrastructureError: Bubblewrap did not start, or the machine is too busy.
+    """
 
-        def passed(files: Files, asked: Sequence[str]) -> frozenset[str]:
-            return _passed(files, asked, limit_s=limit_s, python=python, program=self.program)
+    def passed(files: Files, asked: Sequence[str]) -> frozenset[str]:
+        return _passed(files, asked, limit_s=limit_s, python=python, program=program)
 
-        failing = sorted(set(ids) - passed(tree, ids))
-        if failing:
-            return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
-        changed, must_fail = twisted(tree, ids)
-        stubborn = passed(tree | changed, must_fail) if must_fail else frozenset()
-        if stubborn:  # a test may well hold whatever the value is
-            stubborn -= passed(gold | changed, sorted(stubborn))
-        if stubborn:
-            return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
-        return ""
+    failing = sorted(set(ids) - passed(tree, ids))
+    if failing:
+        return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
+    changed, must_fail = negate_asserts(tree, ids)
+    stubborn = passed(tree | changed, must_fail) if must_fail else frozenset()
+    if stubborn:  # a test may well hold whatever the value is
+        stubborn -= passed(gold | changed, sorted(stubborn))
+    if stubborn:
+        return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
+    return ""
 
 
 def bubblewraps() -> list[str]:
@@ -241,7 +236,7 @@ def _request(
 
 
 def _passed(
-    tree: Files, ids: Sequence[str], *, limit_s: float, python: Interpreter, program: str
+    tree: Files, ids: Sequence[str], *, limit_s: float, python: Interpreter | None, program: str
 ) -> frozenset[str]:
     """Return which of `ids` pass; the summary lines of pytest say so."""
     ini = {"second_runner.ini": "[pytest]\npythonpath = . src\n"}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envs.files import hash_text
-from envs.grading.bwrap_runner import SecondRunner
+from envs.grading.bwrap_runner import doubt_pass, require_bubblewrap
 from envs.grading.static_screen import added_suspects
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.plain_text import representable
@@ -83,7 +83,7 @@ class Equipment:
             UserError: There is no sandbox, no second runner where one is wanted, or a Python or a
                 wheel cannot be had.
         """
-        program = SecondRunner().program if second_runner_share else ""
+        program = require_bubblewrap() if second_runner_share else ""
         runtimes = {hidden.runtime for hidden in store.hidden.values()}
         found = {each: interpreter_of(each, cache_dir=cache_dir) for each in runtimes}
         return cls(probe().require(), found, program)
@@ -145,10 +145,7 @@ class PytestGrader:
         store: Where the trees are.
         second_runner_share: Share of passes that the second runner grades again, drawn by what was
             submitted, so that a repeated run asks again for the same ones.
-        second_runner: What does that; None tries whether one can run here.
-
-    Raises:
-        UserError: The second runner is wanted and cannot run here.
+        bubblewrap: The program that does that, if not the one that was found to work.
     """
 
     def __init__(
@@ -157,11 +154,10 @@ class PytestGrader:
         store: TaskFiles,
         *,
         second_runner_share: float = 0.0,
-        second_runner: SecondRunner | None = None,
+        bubblewrap: str = "",
     ) -> None:
         self._server, self._store = server, store
-        self._share = second_runner_share
-        self._second = (second_runner or SecondRunner()) if second_runner_share else None
+        self._share, self._bubblewrap = second_runner_share, bubblewrap
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files` on the pristine tree by all hidden tests."""
@@ -178,13 +174,16 @@ class PytestGrader:
         passed = suite.passed if credited else frozenset[str]()
         tampered = bool(suspects) or suite.forged
         outcome = _outcome(hidden, passed, tampered=tampered, level=self._server.level)
-        if self._second is None or tampered or not passed.issuperset(ids):
+        is_drawn = self._share > 0 and _draw(hidden.task_id, editable) < self._share
+        if tampered or not passed.issuperset(ids) or not is_drawn:
             return outcome
-        if _draw(hidden.task_id, editable) >= self._share:
-            return outcome
-        gold = self._store.tests(hidden)
-        doubt = self._second.doubt(
-            tree, gold=gold, ids=ids, limit_s=hidden.limit_s, python=self._server.interpreter
+        doubt = doubt_pass(
+            tree,
+            gold=self._store.tests(hidden),
+            ids=ids,
+            limit_s=hidden.limit_s,
+            python=self._server.interpreter,
+            program=self._bubblewrap,
         )
         return outcome.model_copy(update={"tampered": bool(doubt), "second_runner": doubt})
 
@@ -206,7 +205,7 @@ class RoutingGrader:
         store: The tasks.
         servers: Closed with the grader.
         second_runner_share: Share of the pytest grader's passes that are graded a second time.
-        second_runner: What does that; None tries whether one can run here.
+        bubblewrap: The program that does that; '' looks for one that works here.
 
     Raises:
         UserError: A second runner is wanted and there is no bubblewrap.
@@ -218,12 +217,12 @@ class RoutingGrader:
         servers: ServerPool,
         *,
         second_runner_share: float = 0.0,
-        second_runner: SecondRunner | None = None,
+        bubblewrap: str = "",
     ) -> None:
         self._store, self._servers, self._share = store, servers, second_runner_share
-        self._second: SecondRunner | None = None
         if second_runner_share:  # refused now, not when the first pass comes along
-            self._second = second_runner or SecondRunner()
+            bubblewrap = bubblewrap or require_bubblewrap()
+        self._bubblewrap = bubblewrap
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files`; see the graders."""
@@ -244,7 +243,7 @@ class RoutingGrader:
         if hidden.grader == "io":
             return IoGrader(server, self._store)
         return PytestGrader(
-            server, self._store, second_runner_share=self._share, second_runner=self._second
+            server, self._store, second_runner_share=self._share, bubblewrap=self._bubblewrap
         )
 
 
@@ -274,11 +273,9 @@ def make_grader(
         interpreters=equipment.interpreters if equipment else None,
         max_servers=max_servers,
     )
-    second = (
-        SecondRunner(program=equipment.bubblewrap) if equipment and second_runner_share else None
-    )
+    program = equipment.bubblewrap if equipment else ""
     return RoutingGrader(
-        store, servers, second_runner_share=second_runner_share, second_runner=second
+        store, servers, second_runner_share=second_runner_share, bubblewrap=program
     )
 
 

@@ -1,6 +1,6 @@
 """Makes a copy of a suite that must fail: equalities that tests assert are asked of another value.
 
-    changed, must_fail = twisted({"test_a.py": "def test_a(): assert f(1) == 2"},
+    changed, must_fail = negate_asserts({"test_a.py": "def test_a(): assert f(1) == 2"},
                                  ["test_a.py::test_a"])
 
 The copy asks whether `f(1)` is some other number. Only assertions on the top level of a test
@@ -27,7 +27,7 @@ def NAME(left, right):
 """
 
 
-def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def negate_asserts(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the changed files, and those of `ids` that must fail with them."""
     changed: dict[str, str] = {}
     must_fail: list[str] = []
@@ -37,7 +37,7 @@ def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], 
         except (KeyError, SyntaxError):
             continue
         name = f"_{secrets.token_hex(8)}"
-        names = set(_twist(tree.body, name))
+        names = set(_negate_body(tree.body, name))
         after = sum(_is_leading(statement) for statement in tree.body)
         helper = _HELPER.replace("NAME", name).replace(
             "OFFSET", str(1000 + secrets.randbelow(10**6))
@@ -54,18 +54,18 @@ def twisted(files: dict[str, str], ids: Sequence[str]) -> tuple[dict[str, str], 
     return changed, must_fail
 
 
-def _twist(body: list[ast.stmt], name: str) -> list[str]:
+def _negate_body(body: list[ast.stmt], name: str) -> list[str]:
     """Change the functions in `body`; returns the names of those that now fail."""
     found = []
     for statement in body:
         if isinstance(statement, ast.ClassDef):
-            found += [f"{statement.name}::{inner}" for inner in _twist(statement.body, name)]
-        elif isinstance(statement, ast.FunctionDef) and _twist_function(statement, name):
+            found += [f"{statement.name}::{inner}" for inner in _negate_body(statement.body, name)]
+        elif isinstance(statement, ast.FunctionDef) and _negate_function(statement, name):
             found.append(statement.name)
     return found
 
 
-def _twist_function(function: ast.FunctionDef, name: str) -> bool:
+def _negate_function(function: ast.FunctionDef, name: str) -> bool:
     done = False
     for index, statement in enumerate(function.body):
         if isinstance(statement, (ast.Return, ast.Raise)):

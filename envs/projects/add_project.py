@@ -23,8 +23,7 @@ from envs.projects.layout import MAX_TREE_BYTES, find_layout
 from envs.projects.licences import LICENCE_FILE, licence_of, other_licence
 from envs.projects.lock_file import Project, load_lock, read_sdist
 from envs.records import Split
-from envs.sandbox.pip import run_pip
-from envs.sandbox.wheels import pin_wheels
+from envs.sandbox.wheels import pin_wheels, run_pip
 
 _OTHER_REMEDY = "take another project"
 

@@ -19,7 +19,7 @@ from envs.errors import UserError
 from envs.files import hash_file, hash_text
 from envs.plain_text import representable
 from envs.records import Record, Runtime, Split
-from envs.sandbox.pip import run_pip
+from envs.sandbox.wheels import run_pip
 from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source
 from envs.tasks.store import Files
 

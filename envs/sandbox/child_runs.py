@@ -105,7 +105,7 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
     if "order" in request:
         plugins.append(_RandomOrder(request["order"]))
     if "stall_s" in request:
-        _end_if_stalled(request["stall_s"], plugin.note_stall)
+        _end_if_stalled(request["stall_s"], lambda: plugin.write("stalled"))
     if "trace" in request:
         files = [str(work / name) for name in request["trace"]]
         trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
@@ -117,10 +117,10 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
             code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
         if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
             said.seek(0)
-            plugin.note_no_start(said.read())
+            plugin.write("collect", "conftest.py", "failed", said.read())
     if "trace" in request:
         trace.finish()
-    plugin.finish()
+    plugin.write("done")
 
 
 def warm_up_pytest(folder: Path) -> None:
@@ -180,31 +180,22 @@ class _Reporter:
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
-            self._write("collect", report.nodeid, "failed", str(report.longrepr))
+            self.write("collect", report.nodeid, "failed", str(report.longrepr))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._write("start", nodeid, "", "")
+        self.write("start", nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.passed and hasattr(report, "context"):
             return  # a part of a test, as unittest's subTest makes them: the test itself follows
         outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
         text = "" if outcome == "passed" else str(report.longrepr)
-        self._write(report.when, report.nodeid, outcome, text)
+        self.write(report.when, report.nodeid, outcome, text)
 
     def note_lines(self, test_id: str, lines: str) -> None:
         _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
 
-    def note_no_start(self, text: str) -> None:
-        self._write("collect", "conftest.py", "failed", text)
-
-    def note_stall(self) -> None:
-        self._write("stalled", "", "", "")
-
-    def finish(self) -> None:
-        self._write("done", "", "", "")
-
-    def _write(self, phase: str, test_id: str, outcome: str, text: str) -> None:
+    def write(self, phase: str, test_id: str = "", outcome: str = "", text: str = "") -> None:
         line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
         _write_line(self._writer, line)
 

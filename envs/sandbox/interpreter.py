@@ -9,25 +9,27 @@ installed without a virtual environment; packages in a user's home (`pip install
 before 3.11.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from envs.errors import UserError
 from envs.records import Runtime
-from envs.sandbox.site_packages import files_of, package_folders
 from envs.sandbox.wheels import installed_wheels
 
 START_LIMIT_S = 30.0
 _ASK = """
 import importlib.metadata, json, sys, sysconfig
 try:
-    pytest = importlib.metadata.version("pytest")
+    pytest = importlib.metadata.metadata.version("pytest")
 except importlib.metadata.PackageNotFoundError:
     pytest = ""
 print(json.dumps({
@@ -85,9 +87,9 @@ def own_interpreter() -> Interpreter:
         executable=sys.executable,
         site=_distinct([sysconfig.get_path(name) for name in ("purelib", "platlib")]),
         prefixes=_prefixes(sys.base_prefix, sys.base_exec_prefix),
-        packages=(*started, *files_of("pytest")),
+        packages=(*started, *find_files_of("pytest")),
         hidden=tuple(package_folders()),
-        versions=(sys.version.split()[0], version("pytest")),
+        versions=(sys.version.split()[0], metadata.version("pytest")),
     )
 
 
@@ -124,6 +126,38 @@ def users_interpreter(executable: Path) -> Interpreter:
         hidden=tuple(name for name in package_folders() if name not in site),
         versions=(told["python"], told["pytest"]),
     )
+
+
+def package_folders() -> list[str]:
+    """Return the folders in which interpreters of this machine look for installed packages.
+
+    A sandbox hides them: among the packages may be the very project that is to be repaired.
+    """
+    prefixes = dict.fromkeys([sys.prefix, sys.base_prefix, "/usr", "/usr/local"])
+    found = [
+        str(path)
+        for prefix in prefixes
+        for name in ("site-packages", "dist-packages")
+        for path in Path(prefix).glob(f"lib*/python3*/{name}")
+        if not any(folder.is_symlink() for folder in (path, path.parent, path.parent.parent))
+    ]
+    return list(dict.fromkeys(found))
+
+
+def find_files_of(distribution: str) -> list[str]:
+    """Return the top-level files and folders of a package and of all that it needs."""
+    pending, seen, found = [distribution], set[str](), dict[str, None]()
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            package = metadata.distribution(name)
+            tops = {file.parts[0] for file in package.files or [] if ".." not in file.parts}
+            found |= dict.fromkeys(str(package.locate_file(top)) for top in sorted(tops))
+            needs = map(Requirement, package.requires or [])
+            names = {need.name for need in needs if not need.marker or need.marker.evaluate()}
+            pending += sorted(names - seen)
+    return [name for name in found if Path(name).exists()]
 
 
 def _prefixes(*prefixes: str) -> tuple[str, ...]:

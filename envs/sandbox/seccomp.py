@@ -113,19 +113,6 @@ def assemble(rules: FilterRules, *, own_pid: int) -> bytes:
     return program.code()
 
 
-def assemble_container() -> bytes:
-    """Return a filter that denies what default containers deny: namespaces and mounts."""
-    machine = os.uname().machine
-    program = _Program(list(_AUDIT_ARCH).index(machine))
-    program.begin(_AUDIT_ARCH[machine])
-    for name in ("unshare", "setns", "mount", "umount2", "pivot_root", "move_mount", "fsopen"):
-        program.deny(_DENIED[name])
-    program.deny(_CLONE3, error=errno.ENOSYS)
-    program.deny_if_bits(_CLONE, argument=0, mask=_CLONE_NEW_ANY)
-    program.add(_RET, _ALLOW)
-    return program.code()
-
-
 def _deny_by_argument(program: "_Program", rules: FilterRules, own_pid: int) -> None:
     program.deny_if_bits(_CLONE, argument=0, mask=_CLONE_NEW_ANY)
     if not rules.new_processes:

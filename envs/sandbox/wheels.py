@@ -8,14 +8,18 @@ Nothing of a wheel is executed by its installation.
 """
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from packaging.utils import parse_wheel_filename
+
 from envs.errors import UserError
 from envs.files import hash_file, hash_text
-from envs.sandbox.pip import run_pip
 
+_MAX_CHARS = 200  # of what pip says
 # Wheels that run on any machine.
 _PURE = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
 
@@ -61,8 +65,18 @@ def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
     return folder
 
 
+def run_pip(arguments: Sequence[str]) -> str:
+    """Return '' after pip did what `arguments` say, else the last thing that it said."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+    return (last or "pip failed")[:_MAX_CHARS]
+
+
 def _pin(wheel: Path) -> str:
-    name, version = wheel.name.split("-")[:2]
+    name, version, *_ = parse_wheel_filename(wheel.name)
     return f"{name}=={version} --hash=sha256:{hash_file(wheel)}"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from envs.errors import UserError
 from envs.files import hash_file
-from envs.sandbox.pip import run_pip
+from envs.sandbox.wheels import run_pip
 from train.stages.run_dir import model_dir
 
 Report = Callable[[str], None]  # told what is being done, as a phrase

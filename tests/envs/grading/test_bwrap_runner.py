@@ -12,13 +12,13 @@ import pytest
 
 from envs.grading.bwrap_runner import (
     Bubblewrap,
-    SecondRunner,
     bubblewrap,
     bubblewraps,
+    doubt_pass,
     first_that_works,
 )
 from envs.grading.graders import _draw, make_grader
-from envs.grading.negated_asserts import twisted
+from envs.grading.negated_asserts import negate_asserts
 from tests.envs.small_tasks import BROKEN, FIXED, io_task, is_solved, pytest_task, store_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +26,7 @@ DENIED = """
 from envs.sandbox import isolation
 from envs.errors import UserError
 from envs.grading.graders import make_grader
-from envs.sandbox.seccomp import assemble_container
+from tests.envs.sandbox.container_filter import assemble_container
 from tests.envs.small_tasks import pytest_task, store_of
 
 isolation.drop_privileges(None)
@@ -77,31 +77,30 @@ IDS += [f"tests/test_all.py::test_texts[{name}]" for name in ("a b", "\\xe9", "x
 
 
 def test_the_copy_changes_asserted_equalities_only():
-    changed, must_fail = twisted({"tests/test_all.py": SUITE}, IDS)
+    changed, must_fail = negate_asserts({"tests/test_all.py": SUITE}, IDS)
     assert sorted(must_fail) == sorted({*IDS} - {IDS[2]})
     text = changed["tests/test_all.py"]
     assert text.startswith('"""Docstring first."""\nfrom __future__ import annotations\n\ndef _')
     assert "self.assertEqual" not in text
     assert "if total([2]) == 2:\n        assert total([3]) == 3" in text
     assert "(total([1]), 1)\n" in text
-    assert twisted({"test_a.py": "def test_a(:"}, ["test_a.py::test_a"]) == ({}, [])
+    assert negate_asserts({"test_a.py": "def test_a(:"}, ["test_a.py::test_a"]) == ({}, [])
 
 
 @pytest.mark.bubblewrap
 def test_an_honest_suite_of_many_kinds_is_believed():
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE}
-    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, limit_s=10) == ""
+    assert doubt_pass(tree, gold=tree, ids=IDS, limit_s=10) == ""
 
 
 @pytest.mark.bubblewrap
 def test_a_suite_that_does_not_pass_is_doubted():
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE}
     broken = tree | {"calc.py": BROKEN}
-    doubt = SecondRunner().doubt(broken, gold=tree, ids=IDS, limit_s=10)
+    doubt = doubt_pass(broken, gold=tree, ids=IDS, limit_s=10)
     assert "tests do not pass, such as tests/test_all.py::Test" in doubt
     slow = tree | {"calc.py": f"import time\ntime.sleep(99)\n{FIXED}"}
-    runner = SecondRunner()
-    assert "do not pass" in runner.doubt(slow, gold=tree, ids=IDS, limit_s=-5)  # 5 s in all
+    assert "do not pass" in doubt_pass(slow, gold=tree, ids=IDS, limit_s=-5)  # 5 s in all
 
 
 @pytest.mark.bubblewrap
@@ -165,4 +164,4 @@ def test_where_none_works_only_a_share_above_zero_is_refused():
 def test_a_suite_that_adds_to_the_namespace_of_doctests_is_believed():
     own = "import pytest\n@pytest.fixture(autouse=True)\ndef n(doctest_namespace):\n    pass\n"
     tree = {"calc.py": FIXED, "tests/conftest.py": own, "tests/test_all.py": SUITE}
-    assert SecondRunner().doubt(tree, gold=tree, ids=IDS, limit_s=10) == ""
+    assert doubt_pass(tree, gold=tree, ids=IDS, limit_s=10) == ""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from envs.grading.bwrap_runner import SecondRunner
+from envs.grading.bwrap_runner import doubt_pass
 from envs.grading.graders import IoGrader, PytestGrader
 from envs.grading.test_suite import run_suite
 from envs.records import IoCase, TestReport
@@ -173,6 +173,6 @@ def test_the_second_runner_reads_the_same_files(name: str) -> None:
     ids = [*task.hidden.fail_to_pass, *task.hidden.pass_to_pass]
     odd = {f"test_odd\u2028\x85.py::test_{n}" for n in range(2)}
     tree["test_odd\u2028\x85.py"] = "def test_0(): assert 1\ndef test_1(): assert 1 == 1\n"
-    assert SecondRunner().doubt(tree, gold=tree, ids=[*ids, *odd], limit_s=60.0) == ""
+    assert doubt_pass(tree, gold=tree, ids=[*ids, *odd], limit_s=60.0) == ""
     wrong = {**tree, "calc.py": task.workspace["calc.py"]}
-    assert "do not pass" in SecondRunner().doubt(wrong, gold=tree, ids=ids, limit_s=60.0)
+    assert "do not pass" in doubt_pass(wrong, gold=tree, ids=ids, limit_s=60.0)

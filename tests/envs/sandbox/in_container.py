@@ -24,9 +24,9 @@ from envs.sandbox.levels import (  # noqa: E402
     isolation,
     probe,
 )
-from envs.sandbox.seccomp import assemble_container  # noqa: E402
 from tests.attacks.attempts import attacks, name_of, try_sandbox  # noqa: E402
 from tests.attacks.world import open_world  # noqa: E402
+from tests.envs.sandbox.container_filter import assemble_container  # noqa: E402
 from tests.envs.small_tasks import (  # noqa: E402
     BROKEN,
     FIXED,

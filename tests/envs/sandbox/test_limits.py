@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from envs.errors import InfrastructureError
-from envs.grading.bwrap_runner import SecondRunner, run_cold
+from envs.grading.bwrap_runner import doubt_pass, run_cold
 from envs.grading.graders import Equipment, IoGrader, PytestGrader, make_grader
 from envs.sandbox.fork_server import TIMEOUT_FACTOR, ForkServer
 from envs.sandbox.levels import Layers, ServerProcess, probe
@@ -295,8 +295,12 @@ def test_a_full_disk_is_the_machines_failure(tmp_path: Path, options: str, size:
 def test_a_second_runner_that_fails_is_no_doubt() -> None:
     task = pytest_task()
     with pytest.raises(InfrastructureError, match="second runner"):
-        SecondRunner(program="/bin/false").doubt(
-            task.tests, gold=task.tests, ids=task.hidden.pass_to_pass, limit_s=9
+        doubt_pass(
+            task.tests,
+            gold=task.tests,
+            ids=task.hidden.pass_to_pass,
+            limit_s=9,
+            program="/bin/false",
         )
     store, cache = store_of(task), Path(".cache/tightrope")
     found = Equipment.find(store, cache_dir=cache)
