@@ -55,13 +55,7 @@ def main(argv: list[str]) -> int:
     from envs.projects.local_folder import open_local
     from envs.sources.build import build
 
-    folder, cache = flags["path"].expanduser().resolve(), default_cache()
-    if cache.resolve().is_relative_to(folder):
-        cache = Path.home() / ".cache" / "tightrope"
-    written: Path = flags["out"] or cache
-    if written.expanduser().resolve().is_relative_to(folder):
-        remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"
-        raise UserError("a project is never written to", got=str(written), remedy=remedy)
+    cache = _cache_outside(flags["path"], out=flags["out"])
     with Progress("", unit="done") as progress:
         progress.show("runs of the suite as it is", 0, 1)
         project, files = open_local(
@@ -91,3 +85,15 @@ def main(argv: list[str]) -> int:
         f"({project.num_tests} tests, {project.suite_s} CPU seconds); dropped: {rejected or 'none'}"
     )
     return 0
+
+
+def _cache_outside(path: Path, *, out: Path | None) -> Path:
+    """Return the cache, or the one of the user's home if the project's folder holds it."""
+    folder, cache = path.expanduser().resolve(), default_cache()
+    if cache.resolve().is_relative_to(folder):
+        cache = Path.home() / ".cache" / "tightrope"
+    written = out or cache
+    if written.expanduser().resolve().is_relative_to(folder):
+        remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"
+        raise UserError("a project is never written to", got=str(written), remedy=remedy)
+    return cache
