@@ -18,7 +18,7 @@ help:
 	@echo 'make smoke    the same commands cut down to under 3 minutes'
 	@echo 'make test     the tests, the smoke run included'
 	@echo 'make check    ruff, mypy, import-linter'
-	@echo 'make format   ruff mends what it can'
+	@echo 'make format   ruff repairs what it can'
 	@echo 'make clean    delete caches (runs/ and $(VENV) stay)'
 
 setup: $(VENV)/.installed

@@ -47,7 +47,7 @@ class TurnView:
     rewritten: bool
     text: str
     errors: tuple[str, ...]
-    mended: tuple[str, ...]
+    repairs: tuple[str, ...]
     observations: tuple[Observation, ...]
     notes: tuple[str, ...]
     evicted: tuple[str, ...]
@@ -166,7 +166,7 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
                 rewritten=bool(views) and turn.segment + 1 != views[-1].segment,
                 text=_capped(_sampled_text(sampled, turn, decode)),
                 errors=tuple(_capped(call.error) for call in turn.calls if call.error),
-                mended=tuple(_how_read(call) for call in turn.calls if call.repairs),
+                repairs=tuple(_how_read(call) for call in turn.calls if call.repairs),
                 observations=tuple(_observations(follow)),
                 notes=tuple(
                     _capped(f"{event.path}:{event.start}-{event.end} {event.facts}")

@@ -25,7 +25,7 @@ SPLIT_COLOURS: Final[dict[Split, str]] = {
 NUM_BINS: Final = 24
 LABELS: Final = {
     "sites": "mutated places",
-    "files": "files to mend",
+    "files": "files to edit",
     "lines": "lines in the workspace",
     "failing_tests": "failing tests",
     "call_distance": "calls between the visible test and the bug",

@@ -28,8 +28,8 @@ def test_a_call_that_needed_lenience_is_shown_as_such():
     turn = episode.turns[0].model_copy(update={"calls": (mended,)})
     episode = episode.model_copy(update={"turns": (turn, *episode.turns[1:])})
     (first, *rest) = unfold(episode, decode=None).turns
-    assert first.mended == ("run_tests (fenced): no arguments, quotes",)
-    assert not any(turn.mended for turn in rest)
+    assert first.repairs == ("run_tests (fenced): no arguments, quotes",)
+    assert not any(turn.repairs for turn in rest)
 
 
 def test_names_and_errors_of_calls_are_shown_with_their_control_characters_visible():
@@ -39,5 +39,5 @@ def test_names_and_errors_of_calls_are_shown_with_their_control_characters_visib
     turn = episode.turns[0].model_copy(update={"calls": (odd, bad)})
     episode = episode.model_copy(update={"turns": (turn, *episode.turns[1:])})
     first = unfold(episode, decode=None).turns[0]
-    assert first.mended == (r"a\x1eb\x9f (hermes): newlines",)
+    assert first.repairs == (r"a\x1eb\x9f (hermes): newlines",)
     assert first.errors == (r"no tool \x1b[31m",)
