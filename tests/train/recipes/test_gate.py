@@ -46,8 +46,11 @@ def test_the_gate_refuses_a_warm_start_without_signal(
     assert told in capsys.readouterr().err
 
 
-def test_the_gate_lets_a_good_warm_start_pass(tmp_path: Path) -> None:
-    check_gate(stage_with(tmp_path, GOOD), force=False)
+def test_the_gate_lets_a_good_warm_start_pass_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_gate(stage_with(tmp_path, GOOD), force=True)
+    assert capsys.readouterr().err == "", "there is nothing to force"
 
 
 def test_the_gate_counts_what_could_be_scored_and_never_blames_the_policy_for_the_machine() -> None:
