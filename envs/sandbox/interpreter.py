@@ -29,7 +29,7 @@ START_LIMIT_S = 30.0
 _ASK = """
 import importlib.metadata, json, sys, sysconfig
 try:
-    pytest = importlib.metadata.metadata.version("pytest")
+    pytest = importlib.metadata.version("pytest")
 except importlib.metadata.PackageNotFoundError:
     pytest = ""
 print(json.dumps({
