@@ -24,7 +24,13 @@ from envs.errors import UserError
 from train.config.settings import Settings
 from train.export.model_card import write_card
 from train.export.reload import compare_adapter, compare_merged, probe_logits, read_back
-from train.models.model import load_adapter, load_base, load_tokenizer, run_tokenizer
+from train.models.model import (
+    base_source,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+    run_tokenizer,
+)
 from train.stages.output import say
 from train.stages.run_dir import StageDir, stage_dir
 
@@ -93,7 +99,7 @@ def _write_and_compare(
         report("merging")
         model.merge_and_unload().save_pretrained(folder)  # adds in float32, rounds once
         _save_beside_weights(tokenizer, settings, folder)
-        write_card(settings, folder / "README.md", export_dir=final, merged=True)
+        write_card(settings, folder, export_dir=final, merged=True)
     report("reloading in a fresh process")
     ours, whole = read_back(
         draft / "adapter", base=_base_to_load(settings), draft=draft, merged=folder
@@ -141,10 +147,11 @@ def check_tensors(tensors: Mapping[str, torch.Tensor], *, may_be_zero: bool = Fa
             got=wild[0],
             remedy="train again with a lower grpo.learning_rate; see grpo/metrics.jsonl",
         )
+    pairs = {name: name.replace("_A", "_B") for name in tensors if "_A" in name}
     changes = any(
-        tensor.any() and tensors[_partner(name)].any()
-        for name, tensor in tensors.items()
-        if _partner(name) in tensors and "_A" in name
+        tensors[first].any() and tensors[second].any()
+        for first, second in pairs.items()
+        if second in tensors
     )
     if not changes and not may_be_zero:
         raise UserError(
@@ -178,9 +185,10 @@ def write_folders(model: Any, settings: Settings, draft: Path, *, final: Path) -
     # explicit: the automatic choice asks the hub whether a vocabulary changed
     model.save_pretrained(adapter, selected_adapters=["default"], save_embedding_layers=False)
     tokenizer.save_pretrained(adapter)
-    write_card(settings, adapter / "README.md", export_dir=final)
+    write_card(settings, adapter, export_dir=final)
     if settings.model.kind == "tiny":
-        shutil.copytree(stage_dir(settings, "sft").path / "model", base, ignore=_left_behind)
+        of_the_trainer = shutil.ignore_patterns("*.bin", "*.pt", "*.md")
+        shutil.copytree(stage_dir(settings, "sft").path / "model", base, ignore=of_the_trainer)
         _save_beside_weights(tokenizer, settings, base)
 
 
@@ -190,17 +198,11 @@ def base_name(settings: Settings) -> str:
 
 
 def _base_to_load(settings: Settings) -> dict[str, str]:
-    from train.models.model import base_source
-
     model = settings.model
     source = base_source(settings) if model.kind != "tiny" else base_name(settings)
     if model.kind in ("shipped", "folder"):
         source = str(Path(source).resolve())
     return {"base": source, "dtype": model.dtype, "attention": model.attn_implementation}
-
-
-def _partner(name: str) -> str:
-    return name.replace("_A", "_B")
 
 
 def _save_beside_weights(tokenizer: Any, settings: Settings, folder: Path) -> None:
@@ -216,9 +218,3 @@ def _save_beside_weights(tokenizer: Any, settings: Settings, folder: Path) -> No
         config = json.loads(path.read_text(encoding="utf-8"))
         config["auto_map"] = {"AutoTokenizer": [None, None]}
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _left_behind(folder: str, names: list[str]) -> list[str]:
-    """Leave out what a trainer puts beside a model."""
-    del folder
-    return [name for name in names if name.endswith((".bin", ".pt", ".md"))]

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
 from train.config.settings import Settings
 from train.models.chat_templates import is_fixed, own_template
 from train.models.fetch import WHEELS
-from train.models.hub import licence_on_hub
+from train.models.hub import licence_on_hub, save_card
 from train.models.model import base_source, chat_format, load_tokenizer, run_tokenizer
 from train.stages.run_dir import cache_dir, model_dir, stage_dir
 
@@ -47,44 +47,47 @@ episodes, failed ones included, over the number solved.
 """
 
 
-def write_card(settings: Settings, path: Path, *, export_dir: Path, merged: bool = False) -> None:
+def write_card(settings: Settings, folder: Path, *, export_dir: Path, merged: bool = False) -> None:
     """Write the card.
 
     Args:
         settings: The experiment.
-        path: The README.md of the adapter, or of the merged weights.
+        folder: The adapter's, or that of the merged weights, where README.md is written.
         export_dir: Where `adapter`, `base` and `merged` will lie; the line for vLLM names it.
         merged: Whether the card is that of the merged weights.
     """
     licence = base_licence(settings)
-    data = ModelCardData(
-        base_model=_hub_id(settings),
-        license=licence,
-        library_name="transformers" if merged else "peft",
-        pipeline_tag="text-generation",
-        tags=[*([] if merged else ["lora"]), "grpo", "code-repair", "tightrope"],
-    )
+    said = licence or "unknown here; read the base's own card before you pass the adapter on."
+    if settings.model.kind == "tiny":
+        said = "none but yours: no weights of others are in it."
     text = BODY.format(
         name=settings.run.name,
         what="A base with a LoRA adapter folded in" if merged else "A LoRA adapter",
         rank=settings.model.lora_rank,
         alpha=settings.model.lora_alpha,
         base=_base_text(settings),
-        licence=_licence_text(settings, licence),
-        serve=merged_serve_line(settings, export_dir)
-        if merged
-        else serve_line(settings, export_dir),
+        licence=said,
+        serve=serve_line(settings, export_dir, merged=merged),
         template=template_notes(settings),
         source=settings.tasks.source,
         split=settings.evaluate.split,
         table=evaluation_table(settings),
     )
-    head = data.to_yaml()
-    ModelCard(f"---\n{head}\n---\n\n{text}").save(path)
+    save_card(
+        folder,
+        text,
+        base_model=_hub_id(settings),
+        license=licence,
+        library_name="transformers" if merged else "peft",
+        pipeline_tag="text-generation",
+        tags=[*([] if merged else ["lora"]), "grpo", "code-repair", "tightrope"],
+    )
 
 
-def serve_line(settings: Settings, export_dir: Path) -> str:
-    """Return the command that serves the adapter with vLLM, from the directory of the run."""
+def serve_line(settings: Settings, export_dir: Path, *, merged: bool = False) -> str:
+    """Return the command that serves adapter or merged weights with vLLM, from where runs lie."""
+    if merged:
+        return f"vllm serve {export_dir / 'merged'} --served-model-name {settings.run.name}"
     model, adapter = settings.model, export_dir / "adapter"
     base = (
         str(model_dir(cache_dir(settings), model.base)) if model.kind == "shipped" else model.base
@@ -99,11 +102,6 @@ def serve_line(settings: Settings, export_dir: Path) -> str:
         f"vllm serve {base} --enable-lora --max-lora-rank {rank} "
         f"--lora-modules {settings.run.name}={adapter}{template}"
     )
-
-
-def merged_serve_line(settings: Settings, export_dir: Path) -> str:
-    """Return the command that serves the merged weights with vLLM."""
-    return f"vllm serve {export_dir / 'merged'} --served-model-name {settings.run.name}"
 
 
 def template_notes(settings: Settings) -> str:
@@ -140,16 +138,8 @@ def evaluation_table(settings: Settings) -> str:
     summary = stage_dir(settings, "evaluate").read_json("summary.json")
     if not summary:
         return NOT_EVALUATED
-    head = [
-        "policy",
-        "sampling",
-        "tasks",
-        "episodes",
-        "pass rate",
-        "tokens per solved",
-        "peak context p50/p95",
-    ]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    head = "policy|sampling|tasks|episodes|pass rate|tokens per solved|peak context p50/p95"
+    lines = [f"| {head.replace('|', ' | ')} |", f"|{'---|' * len(head.split('|'))}"]
     for row in summary["policies"]:
         cells = [
             row["name"],
@@ -184,12 +174,6 @@ def _base_text(settings: Settings) -> str:
             "hub's own weights the adapter was not tried."
         )
     return f"`{model.base}`"
-
-
-def _licence_text(settings: Settings, licence: str | None) -> str:
-    if settings.model.kind == "tiny":
-        return "none but yours: no weights of others are in it."
-    return licence or "unknown here; read the base's own card before you pass the adapter on."
 
 
 def _has_own_template(settings: Settings) -> bool:

@@ -1,7 +1,7 @@
 """Reads an export back in a fresh process and compares its logits with those of the live model.
 
 What a reader of the export will load is loaded here in the same way: tokenizer, base and adapter
-from their folders (`python -m train.export.reload --adapter FOLDER ...`), then the merged weights
+from their folders (`python -m train.export.reload JSON`), then the merged weights
 if there are some. All see one fixed text, in the type of the weights.
 
 Merging rounds: in bfloat16 a small adapter can get lost between two neighbouring numbers, so merged
@@ -10,7 +10,7 @@ weights are also held against the bare base.
 Shapes: T tokens, V vocabulary.
 """
 
-import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from envs.errors import UserError
 from train.models.model import load_tokenizer
@@ -94,9 +96,8 @@ def read_back(
     answer = draft / "probe.safetensors"
     given = {"adapter": str(adapter.resolve()), **base, "answer": str(answer.resolve())}
     given |= {"merged": str(merged.resolve())} if merged else {}
-    options = [text for name, value in given.items() for text in (f"--{name}", value)]
     done = subprocess.run(
-        [sys.executable, "-m", "train.export.reload", *options],
+        [sys.executable, "-m", "train.export.reload", json.dumps(given)],
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
@@ -164,37 +165,28 @@ def _rms(values: torch.Tensor) -> float:
     return values.square().mean().sqrt().item()
 
 
-def main(argv: list[str]) -> int:
+def write_probes(given: Mapping[str, str]) -> None:
     """Be the fresh process of `read_back`: load as a reader would, write the probes."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    parser = argparse.ArgumentParser(prog="python -m train.export.reload")
-    for name in ("adapter", "base", "dtype", "attention", "answer"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--merged")
-    given = parser.parse_args(argv)
 
     def load(source: str) -> Any:
         return AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, given.dtype), attn_implementation=given.attention
+            source, dtype=getattr(torch, given["dtype"]), attn_implementation=given["attention"]
         ).eval()
 
-    tokenizer, source = load_tokenizer(given.adapter), given.base
+    tokenizer, source = load_tokenizer(given["adapter"]), given["base"]
     if source.startswith(".."):  # our own base: servers take the tokenizer that lies beside it
-        source = str(Path(given.adapter) / source)
+        source = str(Path(given["adapter"]) / source)
         if load_tokenizer(source).encode(PROBE) != tokenizer.encode(PROBE):
             raise RuntimeError("the tokenizers beside base and adapter encode differently")
     base = load(source)
-    policy = PeftModel.from_pretrained(base, given.adapter).eval()
+    policy = PeftModel.from_pretrained(base, given["adapter"]).eval()
     found = probe_logits(policy, tokenizer)
-    if given.merged:
+    if "merged" in given:
         del base, policy  # one model in memory at a time
-        merged = probe_logits(load(given.merged), load_tokenizer(given.merged))
+        merged = probe_logits(load(given["merged"]), load_tokenizer(given["merged"]))
         found |= {f"merged_{name}": part for name, part in merged.items()}
-    save_file(found, given.answer)
-    return 0
+    save_file(found, given["answer"])
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    write_probes(json.loads(sys.argv[1]))

@@ -5,7 +5,6 @@ when the run's tokenizer is saved. So every stage, a run resumed on another day,
 adapter and whatever serves it render the same prompt without being told again.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +108,7 @@ def fixed(template: str, arguments: Mapping[str, Any], *, now: datetime) -> str:
         UserError: The template does not use an argument, or asks for dates in a way that cannot be
             frozen.
     """
-    values = {name: _literal(value) for name, value in arguments.items()}
+    values = {name: repr(value) for name, value in arguments.items()}  # Jinja reads Python's
     try:
         tree = _compile_jinja_template(template).environment.parse(template)
     except jinja2.TemplateError as error:
@@ -121,7 +120,7 @@ def fixed(template: str, arguments: Mapping[str, Any], *, now: datetime) -> str:
     _check_arguments(arguments, known=meta.find_undeclared_variables(tree) - _NOT_ARGUMENTS)
     if formats := _date_formats(tree):
         dates = {each: now.strftime(each) for each in sorted(formats)}
-        values["strftime_now"] = f"{_literal(dates)}.get"
+        values["strftime_now"] = f"{dates!r}.get"
     if not values:
         return template
     return _MARK + "".join(f"{{% set {k} = {v} %}}\n" for k, v in values.items()) + template
@@ -167,17 +166,6 @@ def _is_clock(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) and node.name == "strftime_now" and node.ctx == "load"
 
 
-def _literal(value: Any) -> str:
-    """Write plain data as Jinja does: JSON, but for `none`."""
-    if value is None:
-        return "none"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(str(k))}: {_literal(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_literal, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _with_text_calls(tokenizer: PreTrainedTokenizerFast) -> str:
     """Put calls and results as text before the tokenizer's own template, as little as it takes."""
     own = own_template(tokenizer)
@@ -185,7 +173,7 @@ def _with_text_calls(tokenizer: PreTrainedTokenizerFast) -> str:
     last: UserError | None = None
     for parts in (False, True):
         for fold in (False, True):
-            head = f"{{% set fold_system, text_parts = {_literal(fold)}, {_literal(parts)} %}}\n"
+            head = f"{{% set fold_system, text_parts = {fold}, {parts} %}}\n"
             try:
                 new_chat_format(tokenizer, head + before + own)
             except UserError as error:

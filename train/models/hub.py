@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from envs.errors import UserError
 from train.config.settings import ModelSettings
@@ -92,6 +93,14 @@ def licence_on_hub(repo: str, *, wait_s: float = WAIT_S) -> str | None:
     return getattr(getattr(answer, "card_data", None), "license", None)
 
 
+def save_card(folder: Path, text: str, **facts: Any) -> None:
+    """Write a model card, README.md in `folder`, with `facts` in the names of `ModelCardData`."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    head = ModelCardData(**facts).to_yaml()
+    ModelCard(f"---\n{head}\n---\n\n{text}").save(folder / "README.md")
+
+
 def hub_failure(repo: str, *, wait_s: float = WAIT_S) -> str | None:
     """Ask for the head of one file; return what went wrong, None if it could be downloaded."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
@@ -110,7 +119,7 @@ def _ask(question: Callable[[], object], *, wait_s: float) -> object:
     def ask() -> None:
         try:
             answers.append(question())
-        except Exception as error:  # whatever it is, the hub is of no use now
+        except Exception as error:  # whatever it is, the hub cannot be used now
             answers.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)

@@ -281,6 +281,9 @@ class ParameterCount:
         """Trainable share of all."""
         return self.trainable / max(1, self.total)
 
+    def __str__(self) -> str:
+        return f"{self.total:,} parameters, {self.trainable:,} trainable ({self.share:.2%})"
+
 
 def count_parameters(model: Any) -> ParameterCount:
     """Count parameters; refuse a model in which nothing would be trained.
@@ -312,24 +315,6 @@ def hold_adapter_in_float32(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-
-
-def stage_policy(settings: Settings, policy: str) -> Any:
-    """Load the model behind `base`, `sft` or `grpo` for acting (not trainable).
-
-    The tiny model's `base` has random weights: SFT is its pretraining.
-    """
-    sft, grpo = stage_dir(settings, "sft").path, stage_dir(settings, "grpo").path
-    if policy == "base":
-        if settings.model.kind == "tiny":
-            return random_tiny(settings, load_tokenizer(run_tokenizer(settings)))
-        return load_base(settings)
-    base = load_base(settings)
-    if policy == "grpo":
-        return load_adapter(base, grpo / "adapter", trainable=False)
-    if settings.model.kind == "tiny":
-        return base
-    return load_adapter(base, sft / "adapter", trainable=False)
 
 
 def set_up_torch(settings: Settings) -> None:

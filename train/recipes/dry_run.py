@@ -219,10 +219,7 @@ def _play(arena: Arena, stage: Stage, name: str) -> Episode:
 
 def _parameters_text(settings: Settings, stage: Stage, count: ParameterCount) -> str:
     grpo, sft = settings.grpo, settings.sft
-    lines = [
-        f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
-        f"({count.share:.2%})"
-    ]
+    lines = [f"{settings.model.base}: {count}"]
     if count.trainable < count.total:
         lines[0] += f"; {count.total - count.trainable:,} in the base"
     if stage == "sft":

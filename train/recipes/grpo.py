@@ -206,8 +206,7 @@ def announce(settings: Settings, model: Any, stage: StageDir, arena: Arena) -> N
     count, grpo = count_parameters(model), settings.grpo
     if stage.is_main:
         say(
-            f"{settings.model.base}: {count.total:,} parameters, {count.trainable:,} trainable "
-            f"({count.share:.2%}); {len(arena.store.split('train')):,} tasks; "
+            f"{settings.model.base}: {count}; {len(arena.store.split('train')):,} tasks; "
             f"{grpo.groups_per_step} groups x {grpo.group_size} = "
             f"{grpo.groups_per_step * grpo.group_size} episodes per step; writes {stage.path}"
         )

@@ -23,7 +23,7 @@ from envs.files import hash_files
 from train.config.policy_names import Entry
 from train.config.settings import Settings
 from train.models.hub import missing_weights
-from train.models.model import base_source, load_adapter, load_base, random_tiny, stage_policy
+from train.models.model import base_source, load_adapter, load_base, random_tiny
 from train.models.vocabulary import new_tokenizer, saved_tokenizer
 from train.stages.run_dir import COMMANDS, stage_dir
 
@@ -39,7 +39,7 @@ class Place:
 
     Attributes:
         kind: A script, one of the run's policies, an adapter on the run's base, or a whole model.
-        folder: Of an adapter.
+        folder: Of the adapter; None without one.
         settings: Those under which base and tokenizer are found: of a model other than the run's.
         digest: Of the weights; what is played anew where it changed.
     """
@@ -68,7 +68,10 @@ def find_place(settings: Settings, entry: Entry, *, now: datetime) -> Place:
     if entry.kind == "script":
         return Place("script", None, settings, "")
     if entry.kind == "of_the_run":
-        return Place("of_the_run", None, settings, _digest_of_the_run(settings, entry.policy))
+        is_whole = entry.policy == "base" or (entry.policy, settings.model.kind) == ("sft", "tiny")
+        stage = stage_dir(settings, "sft" if entry.policy == "sft" else "grpo")
+        folder = None if is_whole else stage.path / "adapter"
+        return Place("of_the_run", folder, settings, _digest_of_the_run(settings, entry.policy))
     try:
         return _place_of(settings, entry, now=now)
     except _UNREADABLE as error:
@@ -104,8 +107,6 @@ def acting_model(place: Place, policy: str, *, tokenizer: PreTrainedTokenizerFas
     """Load the model behind a place, for acting; `policy` names one of the run's."""
     if policy == "base" and place.settings.model.kind == "tiny":
         return random_tiny(place.settings, tokenizer)  # which may not be saved anywhere
-    if place.kind == "of_the_run":
-        return stage_policy(place.settings, policy)
     base = load_base(place.settings)
     return base if place.folder is None else load_adapter(base, place.folder, trainable=False)
 

@@ -14,12 +14,10 @@ work: `update` says where things stand, and only what lies between two such call
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Self, TextIO, TypeVar
+from collections.abc import Callable
+from typing import Self, TextIO
 
 from train.stages.output import terminal
-
-Item = TypeVar("Item")
 
 MOST_MARKS = 256  # remembered points of time; above that every second one is forgotten
 EVERY_S = 8.0  # below the promised 10 s, so that a busy machine still keeps it
@@ -76,7 +74,7 @@ class Progress:
     def update(self, done: int, *, note: str = "") -> None:
         """Say how many units are done; writes a line if the last one is old enough.
 
-        The first call may tell of units that an interrupted run did.
+        The first call may count units that an interrupted run did.
         """
         with self._lock:
             self.done, self.note = done, note
@@ -159,15 +157,6 @@ class Progress:
     def _beat(self) -> None:
         while not self._stop.wait(min(1.0, self._every_s / 4)):
             self.tick()
-
-
-def track(items: Iterable[Item], what: str, *, unit: str = "items") -> Iterator[Item]:
-    """Yield `items` and report how many are done."""
-    total = len(items) if isinstance(items, Sized) else None
-    with Progress(what, total=total, unit=unit) as progress:
-        for item in items:
-            yield item
-            progress.advance()
 
 
 def duration(seconds: float) -> str:

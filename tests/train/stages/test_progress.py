@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.stages.progress import Progress, duration, track
+from train.stages.progress import Progress, duration
 
 
 class Clock:
@@ -105,11 +105,6 @@ def test_other_processes_stay_silent() -> None:
     with Progress("x", total=2, enabled=False, stream=stream, every_s=0.0) as progress:
         progress.update(1)
     assert stream.getvalue() == ""
-
-
-def test_track_yields_everything(capsys) -> None:
-    assert list(track([1, 2, 3], "count")) == [1, 2, 3]
-    assert "count: 3/3 items (100 %), took" in capsys.readouterr().err
 
 
 def test_durations_read_well() -> None:
