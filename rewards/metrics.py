@@ -5,7 +5,7 @@ episodes are failures of the infrastructure: they are counted, and enter nothing
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -68,6 +68,30 @@ def summarize(
         "stop_reasons": {reason: stops.count(reason) for reason in sorted(set(stops))},
         "calls": count_calls(scored),
     }
+
+
+def format_row(row: Mapping[str, Any]) -> list[str]:
+    """Return a policy's row of `summary.json` as the cells of a table.
+
+    Policy, sampling, tasks, episodes, pass rate and tokens per solved with their intervals, the
+    median and the 95th percentile of the peak context, mean turns; a dash for what is undefined.
+    """
+
+    def number(name: str, form: str) -> str:
+        numbers = (row.get(name), *(row.get(f"{name}_ci95") or ()))
+        texts = ["-" if each is None else format(each, form) for each in numbers]
+        return f"{texts[0]} [{', '.join(texts[1:])}]" if texts[1:] else texts[0]
+
+    return [
+        str(row["name"]),
+        str(row.get("sampling", "")),
+        str(row["num_tasks"]),
+        str(row["num_samples"]),
+        number("pass_rate", ".2f"),
+        number("tokens_per_solved", ",.0f"),
+        f"{number('peak_context_p50', ',.0f')}/{number('peak_context_p95', ',.0f')}",
+        number("turns_mean", ".1f"),
+    ]
 
 
 def compare(

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.errors import UserError
+from rewards.metrics import format_row
 from train.config.load import Command, parse_command
 from train.stages.ending import COMMAND_VARIABLE, Terminated, run_main
 from train.stages.open_stage import config_changes, require
@@ -160,22 +160,8 @@ def print_results(summary: dict[str, Any]) -> None:
     columns = "policy|sampling|tasks|samples|pass rate|tokens per solved|peak p50/p95|turns"
     table = Table(*columns.split("|"), title="held-out tasks, with 95 % intervals over tasks")
     for row in summary["policies"]:
-        table.add_row(
-            row["name"],
-            str(row.get("sampling", "")),
-            str(row["num_tasks"]),
-            str(row["num_samples"]),
-            _interval(row["pass_rate"], row["pass_rate_ci95"], ".2f"),
-            _interval(row["tokens_per_solved"], row["tokens_per_solved_ci95"], ",.0f"),
-            f"{row['peak_context_p50']:,.0f}/{row['peak_context_p95']:,.0f}",
-            f"{row['turns_mean']:.1f}",
-        )
+        table.add_row(*format_row(row))
     Console(width=None if sys.stdout.isatty() else 110).print(table)
-
-
-def _interval(value: float | None, ends: Sequence[float | None] | None, form: str) -> str:
-    texts = ["-" if each is None else format(each, form) for each in (value, *(ends or ()))]
-    return f"{texts[0]} [{', '.join(texts[1:])}]" if ends else texts[0]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from envs.records import StopReason, ToolCall
 from rewards.advantages import score_group
-from rewards.metrics import compare, step_metrics, summarize
+from rewards.metrics import compare, format_row, step_metrics, summarize
 from tests.rewards.episodes import BAD_CALL, CALL, make_episode, rewrites
 
 FIELDS = {
@@ -151,3 +151,12 @@ def test_a_group_that_the_machine_broke_says_nothing_about_signal(num_scorable):
     groups = [mixed_group, broken]
     found = step_metrics(groups, [score_group(group) for group in groups])
     assert found["share_groups_without_signal"] == 0.0
+
+
+def test_a_row_is_shown_with_intervals_and_dashes() -> None:
+    row = {"name": "sft", "num_tasks": 4, "num_samples": 8, "turns_mean": None}
+    row |= {"pass_rate": 0.5, "pass_rate_ci95": [0.25, 0.75], "peak_context_p50": 900.4}
+    row |= {"tokens_per_solved": 1234.5, "tokens_per_solved_ci95": [1000.0, None]}
+    shown = format_row({**row, "peak_context_p95": None})
+    assert shown[:4] == ["sft", "", "4", "8"]
+    assert shown[4:] == ["0.50 [0.25, 0.75]", "1,234 [1,000, -]", "900/-", "-"]

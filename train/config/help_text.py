@@ -41,6 +41,8 @@ def _default_text(field: FieldInfo) -> str:
     """Return the default as it would stand in the YAML file."""
     if field.is_required():
         return "(required)"
+    if field.default_factory:
+        return "[derived]"
     plain = list(field.default) if isinstance(field.default, tuple) else field.default
     text = yaml.safe_dump(plain, default_flow_style=True, width=10**6)
     return f"[{text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}]"

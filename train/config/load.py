@@ -280,6 +280,8 @@ def _validate(data: dict[str, Any]) -> tuple[Settings | None, list[str]]:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         for item in error.errors():
+            if item["type"] == "default_factory_not_called":
+                continue  # follows from another error
             # without pydantic's suffixes for items and for parts of a union
             depth = 3 if item["loc"][:2] == ("grpo", "trl") else 2
             path = ".".join(map(str, item["loc"][:depth]))

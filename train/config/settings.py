@@ -81,24 +81,13 @@ class ModelSettings(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora_rank: Annotated[int, Field(ge=1, le=512)] = 32
     """Rank of the adapter (arXiv 2106.09685); vLLM serves at most 512."""
-    lora_alpha: Positive = 64.0
+    lora_alpha: Positive = Field(default_factory=lambda data: 2.0 * data["lora_rank"])
     """Scale of the adapter; where not given, twice the rank."""
     lora_targets: Annotated[list[str], Field(min_length=1)] = ["all-linear"]
     """Modules that get an adapter, in PEFT's names; `all-linear`: all but the head.
 
     Not the head nor the embedding: vLLM serves no adapter on them.
     """
-
-    @model_validator(mode="before")
-    @classmethod
-    def _derive(cls, data: Any) -> Any:
-        rank = data.get("lora_rank") if isinstance(data, dict) else None
-        if rank is None or "lora_alpha" in data:
-            return data
-        try:
-            return {**data, "lora_alpha": 2 * float(rank)}
-        except (TypeError, ValueError):  # the rank is refused by itself
-            return data
 
     @property
     def kind(self) -> Literal["tiny", "shipped", "folder", "hub"]:

@@ -1,10 +1,10 @@
 """The model card of an export: base, licence, how to serve it, what was measured."""
 
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard
 
+from rewards.metrics import format_row
 from train.config.settings import Settings
 from train.models.chat_templates import is_fixed, own_template
 from train.models.fetch import WHEELS
@@ -140,17 +140,7 @@ def evaluation_table(settings: Settings) -> str:
         return NOT_EVALUATED
     head = "policy|sampling|tasks|episodes|pass rate|tokens per solved|peak context p50/p95"
     lines = [f"| {head.replace('|', ' | ')} |", f"|{'---|' * len(head.split('|'))}"]
-    for row in summary["policies"]:
-        cells = [
-            row["name"],
-            row.get("sampling", ""),
-            row["num_tasks"],
-            row["num_samples"],
-            _interval(row["pass_rate"], row["pass_rate_ci95"], ".2f"),
-            _interval(row["tokens_per_solved"], row["tokens_per_solved_ci95"], ",.0f"),
-            "/".join(_number(row[f"peak_context_{name}"], ",.0f") for name in ("p50", "p95")),
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += [f"| {' | '.join(format_row(row)[:-1])} |" for row in summary["policies"]]
     return "\n".join(lines)
 
 
@@ -182,14 +172,3 @@ def _has_own_template(settings: Settings) -> bool:
         return True
     path = run_tokenizer(settings) / "chat_template.jinja"
     return path.is_file() and is_fixed(path.read_text(encoding="utf-8"))
-
-
-def _interval(value: float | None, interval: Any, form: str) -> str:
-    shown = _number(value, form)
-    if not interval:
-        return shown
-    return f"{shown} [{_number(interval[0], form)}, {_number(interval[1], form)}]"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

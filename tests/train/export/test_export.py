@@ -111,7 +111,7 @@ def test_card_says_how_to_serve_and_what_was_measured(settings: Settings, tmp_pa
     summary = {"schema_version": 1, "policies": [ROW]}
     write_whole(stage_dir(settings, "evaluate").path / "summary.json", json.dumps(summary))
     folder = stage_dir(settings, "export").path
-    write_card(settings, tmp_path / "README.md", export_dir=folder)
+    write_card(settings, tmp_path, export_dir=folder)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.library_name == "peft"
     row = "grpo | temperature 1 | 100 | 200 | 0.62 [0.55, 0.70] | 1,210 [1,100, -] | 300/420"

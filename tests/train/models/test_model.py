@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from envs.errors import UserError
 from tests.train.small_run import ROOT, add_base, add_policy, add_tokenizer, settings_in
 from train.config.load import load_settings
+from train.config.policy_names import entry_of
 from train.config.settings import AttentionName, Settings
 from train.models.model import (
     add_adapter,
@@ -29,9 +31,9 @@ from train.models.model import (
     meta_base,
     random_tiny,
     run_tokenizer,
-    stage_policy,
 )
 from train.rollouts.engine import acting_copy
+from train.rollouts.policy_places import acting_model, find_place
 
 ASK = """
 import sys, time
@@ -205,7 +207,13 @@ def test_a_model_with_nothing_to_train_is_refused(settings: Settings) -> None:
 def test_stages_act_with_what_they_trained(settings: Settings) -> None:
     policy = add_policy(settings).eval()
     ids_BT = torch.tensor([[1, 5, 7, 300, 2]])
-    grpo, sft, base = (stage_policy(settings, name).eval() for name in ("grpo", "sft", "base"))
+    tokenizer = load_tokenizer(run_tokenizer(settings))
+    grpo, sft, base = (
+        acting_model(
+            find_place(settings, entry_of(name), now=datetime.now()), name, tokenizer=tokenizer
+        ).eval()
+        for name in ("grpo", "sft", "base")
+    )
     with torch.inference_mode():
         torch.testing.assert_close(grpo(ids_BT).logits, policy(ids_BT).logits)
         with policy.disable_adapter():
