@@ -34,7 +34,7 @@ from train.models.model import (
 from train.stages.output import say
 from train.stages.run_dir import StageDir, stage_dir
 
-Report = Callable[[str], None]  # told what is being done, as a phrase
+Report = Callable[[str], None]  # takes what is being done, as a phrase
 
 
 def export(
@@ -44,8 +44,6 @@ def export(
 
     Args:
         settings: The experiment; its GRPO stage is finished.
-        stage: The export stage.
-        report: Told what is being done.
         merged: Also write `merged/`.
 
     Returns:

@@ -51,7 +51,6 @@ def write_card(settings: Settings, folder: Path, *, export_dir: Path, merged: bo
     """Write the card.
 
     Args:
-        settings: The experiment.
         folder: The adapter's, or that of the merged weights, where README.md is written.
         export_dir: Where `adapter`, `base` and `merged` will lie; the line for vLLM names it.
         merged: Whether the card is that of the merged weights.

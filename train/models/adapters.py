@@ -43,7 +43,6 @@ def check_adapter(model: Any, settings: Settings, *, folder: Path, layers: Seque
 
     Args:
         model: The base with the adapter on it.
-        settings: The experiment.
         folder: Where the adapter was read from.
         layers: What `model.lora_targets` selects, see `adapted_layers`.
 

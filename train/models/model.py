@@ -291,20 +291,13 @@ def count_parameters(model: Any) -> ParameterCount:
     Raises:
         UserError: No parameter is trainable.
     """
-    total = sum(map(_num_values, model.parameters()))
-    trainable = sum(_num_values(p) for p in model.parameters() if p.requires_grad)
+    trainable = model.num_parameters(only_trainable=True)
     if not trainable:
         raise UserError(
             "nothing would be trained: no parameter is trainable",
             remedy="check model.lora_targets",
         )
-    return ParameterCount(total, trainable)
-
-
-def _num_values(parameter: Any) -> int:
-    """Return the number of values; bitsandbytes packs two in a byte."""
-    packed = type(parameter).__name__ == "Params4bit"
-    return parameter.numel() * (2 * parameter.element_size() if packed else 1)
+    return ParameterCount(model.num_parameters(), trainable)
 
 
 def hold_adapter_in_float32(model: Any) -> None:

@@ -29,7 +29,6 @@ def new_tokenizer(settings: Settings, *, now: datetime) -> PreTrainedTokenizerFa
     """Make the tokenizer of a run: the base's own, or one trained on the task set.
 
     Args:
-        settings: The experiment.
         now: The date in its chat template, for good.
     """
     if settings.model.kind == "tiny":

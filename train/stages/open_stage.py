@@ -45,8 +45,6 @@ def open_stage(
     """Create the stage's directory, or take up an old one; record settings and environment.
 
     Args:
-        settings: The experiment.
-        stage: Which one.
         resume: Go on with what is there.
         clean: Delete what is there.
         reopen: Something is to be added, should it be finished.

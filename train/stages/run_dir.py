@@ -57,7 +57,6 @@ class StageDir:
 
     Args:
         path: runs/NAME/STAGE.
-        stage: Its name.
         is_main: False in all processes but the first, where every write does nothing.
     """
 
