@@ -69,9 +69,9 @@ class Command:
 
 _COMMON_FLAGS = (
     Flag("--dry-run", "check everything and show what would happen, change nothing", kind=bool),
-    Flag("--resume", "go on where an interrupted run stopped", kind=bool),
+    Flag("--resume", "continue where an interrupted run stopped", kind=bool),
     Flag("--clean", "delete what this stage wrote before, then start", kind=bool),
-    Flag("--force", "go on although a check refuses", kind=bool),
+    Flag("--force", "continue although a check refuses", kind=bool),
 )
 COMMON = tuple(flag.name for flag in _COMMON_FLAGS)
 DEBUG = Flag("--debug", "show the traceback of a user's error", kind=bool)

@@ -91,7 +91,7 @@ class ModelSettings(Section):
 
     @property
     def kind(self) -> Literal["tiny", "shipped", "folder", "hub"]:
-        """What `base` names, told by its text alone."""
+        """What `base` names, by its text alone."""
         if self.base == "tiny":
             return "tiny"
         if self.base == "smollm2-135m":

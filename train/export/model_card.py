@@ -104,7 +104,7 @@ def serve_line(settings: Settings, export_dir: Path, *, merged: bool = False) ->
 
 
 def template_notes(settings: Settings) -> str:
-    """Say what a client must know of the template: what is fixed in it, and where a turn ends."""
+    """Return what a client must know: what is fixed in the template, and where a turn ends."""
     tokenizer = load_tokenizer(run_tokenizer(settings))
     chat = chat_format(tokenizer, settings)
     said = []

@@ -59,11 +59,11 @@ def check_adapter(model: Any, settings: Settings, *, folder: Path, layers: Seque
         facts["lora_targets"] = (f"[{', '.join(own)}]", f"[{', '.join(wanted.lora_targets)}]")
     wrong = {name: pair for name, pair in facts.items() if pair[0] != pair[1]}
     if wrong:
-        told = ", ".join(f"{name} {has}, not {want}" for name, (has, want) in wrong.items())
+        differences = ", ".join(f"{name} {has}, not {want}" for name, (has, want) in wrong.items())
         flags = " ".join(f"--model.{name}='{has}'" for name, (has, _) in wrong.items())
         raise UserError(
             "the adapter is another than the settings say",
-            got=f"{told} in {folder}",
+            got=f"{differences} in {folder}",
             remedy=f"describe it as it is: {flags}",
         )
 

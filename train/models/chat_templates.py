@@ -2,7 +2,7 @@
 
 `prompt.template_args` and today's date are written in front of the template as Jinja assignments
 when the run's tokenizer is saved. So every stage, a run resumed on another day, the exported
-adapter and whatever serves it render the same prompt without being told again.
+adapter and whatever serves it render the same prompt.
 """
 
 from collections.abc import Callable, Mapping, Sequence

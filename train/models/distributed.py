@@ -23,7 +23,7 @@ _TIMEOUT = timedelta(hours=2)
 
 
 def uses_deepspeed() -> bool:
-    """Tell whether `accelerate launch` asked for DeepSpeed."""
+    """Return whether `accelerate launch` starts this with DeepSpeed."""
     return bool(parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"))
 
 
@@ -43,7 +43,7 @@ def join(*, world_size: int) -> PartialState:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # It calls collectives by names that torch has deprecated: a line for each, in each step.
         warnings.filterwarnings("ignore", r"`torch\.distributed\.", FutureWarning)
-        if on_cpu:  # accelerate knows no DeepSpeed on a CPU: without a backend nobody joins
+        if on_cpu:  # accelerate has no DeepSpeed on a CPU: without a backend nobody joins
             options["backend"] = "gloo"
     state = PartialState(cpu=on_cpu and not uses_deepspeed(), **options)
     if state.num_processes != world_size:

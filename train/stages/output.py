@@ -1,6 +1,6 @@
 """Two places for what a stage writes: our lines go to the terminal, all else to its log file.
 
-    with LibraryLog() as log:  # foreign lines are held back
+    with LibraryLog() as log:  # lines of libraries are held back
         ...
         keep_log(stage.path)  # from here on, and with those before, in log.txt
 
@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 
 def keep_log(folder: Path, *, rank: int = 0, stdout: bool = False, resumes: bool = True) -> None:
-    """Let the log, if there is one, go on in the folder of a stage.
+    """Move the log, if there is one, into the folder of a stage.
 
     Args:
         folder: The stage's; made if it is missing.
@@ -54,7 +54,7 @@ class LibraryLog:
 
     Attributes:
         path: The log file; None as long as the stage has no folder.
-        resumes: What was begun can be gone on with, by `--resume`.
+        resumes: `--resume` continues what was begun.
     """
 
     def __init__(self, *, enabled: bool = True) -> None:

@@ -6,9 +6,9 @@
             progress.update(step + 1, note="loss 0.81")
 
 Plain lines on standard error, on a terminal and off it alike. A thread repeats the last state while
-a long step says nothing, so a silent terminal means a stopped program. The time left takes the rest
-for as fast as the later half of what this process did. What it found done is nowhere counted as
-work: `update` says where things stand, and only what lies between two such calls took time.
+a long step says nothing, so a silent terminal means a stopped program. The time left takes for the
+rest the pace of the later half of what this process did; what an interrupted run did is not counted
+as work: `update` says where things stand, and only what lies between two such calls took time.
 """
 
 import threading
@@ -132,7 +132,7 @@ class Progress:
         return f"{self.what}: {count}{share}, {when}" + (f" | {self.note}" if self.note else "")
 
     def left_s(self) -> float | None:
-        """Return the seconds left at the recent pace; None if nothing tells it yet."""
+        """Return the seconds left at the recent pace; None as long as it is unknown."""
         if self.total is None or len(self._marks) < 2:
             return None
         now, (last_s, done) = self._clock(), self._marks[-1]

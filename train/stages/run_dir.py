@@ -169,7 +169,7 @@ class StageDir:
             write_whole(self.done, to_json(facts, indent=2) + "\n")
 
     def digest(self) -> str | None:
-        """Return what tells this finished stage from one made anew; None if unfinished."""
+        """Return what identifies this finished stage, which one made anew changes; else None."""
         return _digest(self.done) if self.is_done() else None
 
 

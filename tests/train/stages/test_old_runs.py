@@ -1,7 +1,7 @@
 """Runs made by an older version: read under today's names, or refused in one line.
 
-`tests/train/data/old_run` was recorded in November 2026 with configs/smoke.yaml, `run.deterministic`
-and twelve GRPO steps, of which three were played; of their episodes one is kept.
+`tests/train/data/old_run` was recorded in November 2026 with configs/smoke.yaml and twelve GRPO
+steps, of which three were played; of their episodes one is kept.
 """
 
 import shutil
