@@ -33,9 +33,7 @@ def main(argv: list[str]) -> int:
     if settings.model.kind != "tiny":
         from train.models.model import base_source
 
-        base_source(
-            settings
-        )  # before the stage is opened: a base that cannot be had leaves no trace
+        base_source(settings)  # a base that cannot be had leaves no trace of the stage
     stage = open_stage(
         settings,
         "demos",

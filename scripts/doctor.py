@@ -21,11 +21,17 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from train.config.load import CACHE_VARIABLE, default_cache, parse_flags
+from train.stages.open_stage import installed_version
 
 if TYPE_CHECKING:
     from envs.grading.bwrap_runner import Bubblewrap
@@ -106,12 +112,10 @@ def check_all() -> list[Check]:
         cards = pool.submit(cards_of_driver)
         hub = pool.submit(hub_failure, HUB_REPO, wait_s=HUB_LIMIT_S)
         sandbox = pool.submit(probe)
-        quick = [
-            check_python(sys.version_info[:2]),
-            *check_packages(requirements(ROOT), lock=ROOT / "constraints.txt", installed=installed),
-        ]
+        constraints = ROOT / "constraints.txt"
         return [
-            *quick,
+            check_python(sys.version_info[:2]),
+            *check_packages(requirements(ROOT), lock=constraints, installed=installed_version),
             check_torch(torch.result()),
             check_gpus(torch.result(), cards.result()),
             check_sandbox(sandbox.result()),
@@ -141,44 +145,33 @@ def requirements(root: Path) -> list[str]:
     return [text for text in requires("tightrope") or [] if "extra ==" not in text]
 
 
-def installed(name: str) -> str | None:
-    """Return the version of an installed package, None if there is none."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def check_packages(
     required: Sequence[str], *, lock: Path, installed: Callable[[str], str | None]
 ) -> list[Check]:
     """Judge packages against the bounds, and against the lock where there is one."""
-    from packaging.requirements import Requirement
-    from packaging.version import Version
+    has_lock = lock.is_file()
+    again = "make -B setup" if has_lock else "install the wheel again, with its dependencies"
+    wrong = _unmet(required, installed)
+    text = _some(wrong) or f"all {len(required)} that are needed"
+    packages = Check("packages", text, again if wrong else "", is_needed=True)
+    if not has_lock:
+        text = "no constraints.txt here: an installed wheel, held to its bounds only"
+        return [packages, Check("lock", text)]
+    pins = [line for line in lock.read_text("utf-8").split("\n") if "==" in line]
+    other = _unmet(pins, installed)
+    text = f"{len(other)} differ: {_some(other)}" if other else f"all {len(pins)} as locked"
+    return [packages, Check("lock", text, again if other else "")]
 
-    wrong = [
+
+def _unmet(needs: Sequence[str], installed: Callable[[str], str | None]) -> list[str]:
+    """Return which requirements are not met, with what is there instead."""
+    return [
         f"{need.name} {found or 'absent'} (needs {need.specifier})"
-        for need in map(Requirement, required)
+        for need in map(Requirement, needs)
         if need.marker is None or need.marker.evaluate()
         for found in [installed(need.name)]
         if found is None or not need.specifier.contains(found, prereleases=True)
     ]
-    again = "make -B setup" if lock.is_file() else "install the wheel again, with its dependencies"
-    text = _some(wrong) or f"all {len(required)} that are needed"
-    packages = Check("packages", text, again if wrong else "", is_needed=True)
-    if not lock.is_file():
-        text = "no constraints.txt here: an installed wheel, held to its bounds only"
-        return [packages, Check("lock", text)]
-    pins = [line.split("==") for line in lock.read_text("utf-8").split("\n") if "==" in line]
-    other = [
-        f"{name} {found or 'absent'} (locked {pin})"
-        for name, pin in pins
-        for found in [installed(name)]
-        if found is None or Version(found).public != pin
-    ]
-    if not other:
-        return [packages, Check("lock", f"all {len(pins)} as in constraints.txt")]
-    return [packages, Check("lock", f"{len(other)} differ: {_some(other)}", again)]
 
 
 def ask_torch(python: str) -> dict[str, Any]:
@@ -316,10 +309,6 @@ def _some(items: Sequence[str], *, most: int = 4) -> str:
 
 
 def _show(checks: Sequence[Check]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     styles = {"ok": "green", "optional": "yellow", "missing": "bold red"}
     table = Table("check", "state", "found", "remedy")
     for check in checks:

@@ -27,14 +27,8 @@ VERBS = {
     "doctor": ("doctor", "check this machine, and name a remedy for what it lacks"),
     "tasks build": ("tasks.build", "make tasks and check each with the real grader"),
     "tasks show": ("tasks.show", "print one task; --private adds the answer"),
-    "tasks stats": (
-        "tasks.stats",
-        "count tasks by split, operator and size; histograms as PNGs",
-    ),
-    "tasks validate": (
-        "tasks.validate",
-        "grade gold and no-op of every task of a set again",
-    ),
+    "tasks stats": ("tasks.stats", "count tasks by split, operator and size; histograms as PNGs"),
+    "tasks validate": ("tasks.validate", "grade gold and no-op of every task of a set again"),
     "tasks add": ("tasks.add", "add a project of PyPI to the lock file of the `projects` source"),
     "tasks import": ("tasks.import_instances", "make a task set of SWE-smith-style instances"),
     "model fetch": ("model", "fetch real pretrained weights without a model hub"),
@@ -42,10 +36,7 @@ VERBS = {
     "evaluate": ("evaluate", "measure policies on held-out tasks"),
     "report": ("report", "write one HTML page about a run"),
     "export": ("export", "write a servable adapter"),
-    "launch": (
-        "launch",
-        "start a training stage as `accelerate launch` does",
-    ),
+    "launch": ("launch", "start a training stage as `accelerate launch` does"),
 }
 """What one types: the module of this folder that does it, and what for."""
 STAGES = {"demos", "evaluate", "export", "report"}  # have a log file in their folder

@@ -10,18 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from envs.plain_text import visible
-from envs.records import (
-    Compacted,
-    Episode,
-    Evicted,
-    Noted,
-    Observation,
-    Observed,
-    Opened,
-    Sampled,
-    ToolCall,
-    Turn,
-)
+from envs.records import Episode, Event, Opened, Sampled, ToolCall, Turn
 from rewards.cost import billed_tokens, num_segments
 from rewards.outcome import is_scorable, is_solved
 
@@ -36,22 +25,17 @@ class TurnView:
     """One turn as the page shows it.
 
     `cached`, `new` and `sampled` are the tokens that make up what was held at its end; `rewritten`
-    if the context was rewritten before it.
+    if the context was rewritten before it; `events` are those that followed the sample.
     """
 
-    number: int
     segment: int
     cached: int
     new: int
     sampled: int
     rewritten: bool
     text: str
-    errors: tuple[str, ...]
-    repairs: tuple[str, ...]
-    observations: tuple[Observation, ...]
-    notes: tuple[str, ...]
-    evicted: tuple[str, ...]
-    summary: str | None
+    calls: tuple[ToolCall, ...]
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +73,14 @@ def most_shortened(
         task: billed_tokens(first[task]) - billed_tokens(second[task])
         for task in sorted(first.keys() & second.keys())
     }
+    chosen = sorted((task for task in drops if drops[task] > 0), key=lambda task: -drops[task])
     pairs = []
-    for task in sorted((task for task in drops if drops[task] > 0), key=lambda task: -drops[task]):
+    for task in chosen[:count]:
         both = (first[task], second[task])
         top = max(map(_most_held, both))
         views = [unfold(episode, decode=decode, top_tokens=top) for episode in both]
         pairs.append(Pair(saved_tokens=drops[task], before=views[0], after=views[1]))
-    return pairs[:count]
+    return pairs
 
 
 def best_and_worst(
@@ -128,7 +113,7 @@ def unfold(
     return EpisodeView(
         record=episode,
         top_tokens=top_tokens or _most_held(episode),
-        prompt=_capped(prompt),
+        prompt=prompt,
         turns=_turn_views(episode, decode),
     )
 
@@ -148,6 +133,18 @@ def ending(episode: Episode) -> str:
     return "submitted, not solved" if reason == "submitted" else reason
 
 
+def how_read(call: ToolCall) -> str:
+    """Return how a call was read that was not written as it should be."""
+    repairs = ", ".join(call.repairs).replace("_", " ")
+    return f"{call.name} ({call.format}): {repairs}"
+
+
+def capped(text: str) -> str:
+    """Return a text as a page may show it: cut at `MAX_CHARACTERS`, control characters visible."""
+    over, text = len(text) - MAX_CHARACTERS, visible(text[:MAX_CHARACTERS])
+    return text if over <= 0 else f"{text}\n[{over:,} more characters]"
+
+
 def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]:
     starts = [i for i, event in enumerate(episode.events) if isinstance(event, Sampled)]
     ends = [*starts, len(episode.events)][1:]
@@ -155,47 +152,19 @@ def _turn_views(episode: Episode, decode: Decode | None) -> tuple[TurnView, ...]
     for turn, start, end in zip(episode.turns, starts, ends, strict=True):
         sampled, follow = episode.events[start], episode.events[start + 1 : end]
         assert isinstance(sampled, Sampled)
-        compacted = [event.summary for event in follow if isinstance(event, Compacted)]
         views.append(
             TurnView(
-                number=len(views) + 1,
                 segment=turn.segment + 1,
                 cached=turn.num_cached,
                 new=turn.prompt_end - turn.num_cached,
                 sampled=turn.sample_end - turn.prompt_end,
                 rewritten=bool(views) and turn.segment + 1 != views[-1].segment,
-                text=_capped(_sampled_text(sampled, turn, decode)),
-                errors=tuple(_capped(call.error) for call in turn.calls if call.error),
-                repairs=tuple(_how_read(call) for call in turn.calls if call.repairs),
-                observations=tuple(_observations(follow)),
-                notes=tuple(
-                    _capped(f"{event.path}:{event.start}-{event.end} {event.facts}")
-                    for event in follow
-                    if isinstance(event, Noted)
-                ),
-                evicted=tuple(
-                    name
-                    for event in follow
-                    if isinstance(event, Evicted)
-                    for name in event.stub_ids
-                ),
-                summary=_capped(compacted[0]) if compacted else None,
+                text=_sampled_text(sampled, turn, decode),
+                calls=turn.calls,
+                events=tuple(follow),
             )
         )
     return tuple(views)
-
-
-def _how_read(call: ToolCall) -> str:
-    """Return how a call was read that was not written as it should be."""
-    repairs = ", ".join(call.repairs).replace("_", " ")
-    return _capped(f"{call.name} ({call.format}): {repairs}")
-
-
-def _observations(events: Iterable[object]) -> Iterable[Observation]:
-    for event in events:
-        if isinstance(event, Observed):
-            for item in event.observations:
-                yield item.model_copy(update={"text": _capped(item.text)})
 
 
 def _sampled_text(sampled: Sampled, turn: Turn, decode: Decode | None) -> str:
@@ -221,8 +190,3 @@ def _relative_cost(episode: Episode) -> tuple[float, int]:
 
 def _most_held(episode: Episode) -> int:
     return max([episode.window_tokens, *(turn.sample_end for turn in episode.turns)])
-
-
-def _capped(text: str) -> str:
-    over, text = len(text) - MAX_CHARACTERS, visible(text[:MAX_CHARACTERS])
-    return text if over <= 0 else f"{text}\n[{over:,} more characters]"

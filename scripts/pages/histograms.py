@@ -80,12 +80,13 @@ def _draw(name: str, values: Mapping[str, float], splits: Mapping[str, Split]) -
     return Chart(name=name, figure=figure)
 
 
-def _edges(name: str, values: Sequence[float]) -> list[float]:
+def _edges(name: str, values: Sequence[float]) -> Sequence[float]:
     """Return the ends of the bins: around each integer if there are few, else `NUM_BINS` alike."""
     low, high = min(values), max(values)
     if name == "pass_at_1":
-        return [number / 10 for number in range(11)]
-    if high - low < NUM_BINS:
-        return [number - 0.5 for number in range(int(low), int(high) + 2)]
-    width = (high - low) / NUM_BINS
-    return [low + number * width for number in range(NUM_BINS)] + [high]
+        low, high, num = 0.0, 1.0, 10
+    elif high - low < NUM_BINS:
+        low, high, num = low - 0.5, high + 0.5, round(high - low) + 1
+    else:
+        num = NUM_BINS
+    return [low + (high - low) * number / num for number in range(num + 1)]

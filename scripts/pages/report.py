@@ -16,12 +16,19 @@ from tokenizers import Tokenizer
 
 from envs.errors import UserError
 from envs.files import write_whole
-from envs.records import Episode
+from envs.records import Episode, StopReason
 from rewards.cost import billed_tokens, num_compactions, num_evictions, peak_context
 from rewards.intervals import share_of_the_way
 from rewards.metrics import compare
 from rewards.outcome import is_solved
-from tightrope_cli.pages.episodes import Decode, best_and_worst, ending, most_shortened
+from tightrope_cli.pages.episodes import (
+    Decode,
+    best_and_worst,
+    capped,
+    ending,
+    how_read,
+    most_shortened,
+)
 from tightrope_cli.pages.figures import COLOURS, Chart, Curve, draw_curve, draw_tradeoff, is_greedy
 from tightrope_cli.pages.formats import count, decimal, interval, share
 from train.stages.run_dir import Stage, StageDir, stage_in
@@ -35,27 +42,11 @@ STAGES: Final[dict[Stage, str]] = {
 }
 NUM_SHOWN: Final = 3
 """Episodes shown of each kind."""
-REASONS: Final = (
-    "solved",
-    "submitted",
-    "turn_limit",
-    "token_limit",
-    "context_overflow",
-    "no_tool_call",
-    "timeout",
-    "environment_error",
-)
+REASONS: Final = ("solved", *(reason.value for reason in StopReason))
 """Order of the parts in a bar of stop reasons; `submitted` is what was submitted and not solved."""
 
-FACTS: Final = (
-    billed_tokens,
-    ending,
-    is_solved,
-    num_compactions,
-    num_evictions,
-    peak_context,
-)
-"""What the page says of an episode."""
+FORMS: Final = (capped, count, decimal, interval, share)
+FACTS: Final = (billed_tokens, ending, is_solved, num_compactions, num_evictions, peak_context)
 CURVES: Final = (
     Curve("pass_rate", "Pass rate", "Share of the step's episodes that were solved.", share, 1),
     Curve(
@@ -120,8 +111,7 @@ def build_report(
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    pages.filters |= {form.__name__: form for form in (count, share, decimal, interval)}
-    pages.filters |= {fact.__name__: fact for fact in FACTS}
+    pages.filters |= {each.__name__: each for each in (*FORMS, *FACTS, how_read)}
     context = page_context(run_dir, decode=decode or _find_decoder(run_dir))
     write_whole(out, pages.get_template("report.html.j2").render(context))
     if figures is not None:

@@ -73,12 +73,12 @@ def _check(
     names, made, rejects = list[str](), [], list[tuple[str, str]]()
     with Progress("instances", total=len(instances), unit="tried") as progress:
         for found in import_instances(instances, files=files, split=split):
+            progress.advance()
             if found.task is None:
                 rejects.append((found.instance_id, found.reject))
             else:
                 names.append(found.instance_id)
                 made.append(found.task)
-            progress.advance()
     kept = []
     checks = check_tasks(made, workers=workers)
     for name, checked in zip(names, checks, strict=True):

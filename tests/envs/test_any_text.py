@@ -28,7 +28,7 @@ from envs.tasks.visible_tests import keep_tests
 from tests.envs.any_text import Module, modules
 from tests.envs.small_tasks import hidden_task, is_solved, repair_task
 from tests.envs.world import CHAT, new_environment, sample_of
-from tightrope_cli.pages.episodes import unfold
+from tightrope_cli.pages.episodes import capped, unfold
 from tightrope_cli.pages.report import build_report
 from train.stages.run_dir import StageDir
 
@@ -127,10 +127,8 @@ def check_record(environment: Environment, nasty: str) -> Episode:
     assert Episode.model_validate_json(episode.model_dump_json().encode()) == episode
     (noted,) = (event for event in episode.events if event.kind == "noted")
     assert noted.facts == representable(nasty)
-    shown = unfold(episode, decode=CHAT.decode)
-    assert not UNSEEN.search(
-        "".join(f"{turn.text}{turn.notes}{turn.summary}" for turn in shown.turns)
-    )
+    turns = unfold(episode, decode=CHAT.decode).turns
+    assert not UNSEEN.search("".join(capped(turn.text) for turn in turns) + capped(noted.facts))
     return episode
 
 

@@ -77,8 +77,8 @@ def test_other_systems_are_told_where_to_go_in_one_line(
 @pytest.mark.parametrize(
     ("versions", "lock", "states", "found"),
     [
-        (GOOD, LOCK, ["ok", "ok"], "all 2 as in constraints.txt"),
-        ({**GOOD, "peft": "0.21.5"}, LOCK, ["ok", "optional"], "peft 0.21.5 (locked 0.21.2)"),
+        (GOOD, LOCK, ["ok", "ok"], "all 2 as locked"),
+        ({**GOOD, "peft": "0.21.5"}, LOCK, ["ok", "optional"], "peft 0.21.5 (needs ==0.21.2)"),
         ({**GOOD, "peft": "0.22.0"}, LOCK, ["missing", "optional"], "peft 0.22.0 (needs ==0.21.*)"),
         ({"peft": "0.21.2"}, LOCK, ["missing", "optional"], "torch absent (needs <2.14,>=2.13)"),
         (GOOD, None, ["ok", "ok"], "no constraints.txt here"),

@@ -13,7 +13,13 @@ from PIL import Image
 from envs.errors import UserError
 from rewards.cost import billed_tokens, num_segments
 from tests.scripts.made_run import byte_tokenizer, make_episode, make_run
-from tightrope_cli.pages.episodes import MAX_CHARACTERS, best_and_worst, most_shortened, unfold
+from tightrope_cli.pages.episodes import (
+    MAX_CHARACTERS,
+    best_and_worst,
+    capped,
+    most_shortened,
+    unfold,
+)
 from tightrope_cli.pages.report import build_report, page_context
 from tightrope_cli.report import main
 from train.stages.ending import run_main
@@ -355,7 +361,7 @@ def test_unfolded_turns_hold_what_the_record_holds():
     view = unfold(episode, decode=lambda ids: tokenizer.decode(list(ids)))
     held = [turn.cached + turn.new for turn in view.turns]
     assert held == [turn.prompt_end for turn in episode.turns]
-    assert view.turns[1].evicted == ("o1",)
+    assert list(view.turns[1].events[-1].stub_ids) == ["o1"]
     assert view.turns[2].rewritten
     assert view.turns[2].segment == 2
     assert '"read_file"' in view.turns[0].text
@@ -364,12 +370,10 @@ def test_unfolded_turns_hold_what_the_record_holds():
         assert turn.cached + turn.new + turn.sampled <= view.top_tokens
 
 
-def test_long_texts_are_cut_and_say_so():
-    tokenizer = byte_tokenizer()
-    text = "x" * 5000
-    episode = make_episode(tokenizer, policy="gold", task=0, sample=0, seed=0)
-    view = unfold(episode, decode=lambda _: text)
-    assert view.turns[0].text == "x" * MAX_CHARACTERS + "\n[3,500 more characters]"
+def test_long_texts_are_cut_and_say_so(run_dir):
+    assert capped("x" * 5000) == "x" * MAX_CHARACTERS + "\n[3,500 more characters]"
+    out = build_report(run_dir, run_dir / "page.html", decode=lambda _: "x" * 5000)
+    assert "x" * (MAX_CHARACTERS + 1) not in out.read_text(encoding="utf-8")
 
 
 def test_an_episode_without_turns_can_be_shown():

@@ -180,7 +180,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "seed": settings.run.seed,
-        "packages": {name: _version(name) for name in ("tightrope", *PACKAGES)},
+        "packages": {name: installed_version(name) for name in ("tightrope", *PACKAGES)},
     }
 
 
@@ -191,7 +191,8 @@ def _delete(found: StageDir) -> None:
     shutil.rmtree(doomed)
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Return the version of an installed package, None if there is none."""
     try:
         return version(name)
     except PackageNotFoundError:
