@@ -87,18 +87,32 @@ class SandboxProbe:
     """What the machine offers.
 
     Attributes:
-        level: The level used, or 'none' if untrusted code is refused.
-        layers: Every layer by name, and whether it is in use.
         found: The layers to start servers with, or None.
         reasons: Why better levels were passed over, one line each.
-        remedy: What to change, '' at the best level.
     """
 
-    level: str
-    layers: dict[str, bool]
     found: Layers | None
-    reasons: tuple[str, ...]
-    remedy: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """The level used, or 'none' if untrusted code is refused."""
+        return self.found.level if self.found else "none"
+
+    @property
+    def layers(self) -> dict[str, bool]:
+        """Every layer by name, and whether it is in use."""
+        used = self.found or Layers(namespaces=False, landlock=False, drop_uid=False)
+        return {
+            **asdict(used),
+            "seccomp": self.found is not None,
+            "rlimits": self.found is not None,
+        }
+
+    @property
+    def remedy(self) -> str:
+        """What to change, '' at the best level."""
+        return "" if self.layers["namespaces"] and self.layers["landlock"] else _REMEDY
 
     def require(self) -> Layers:
         """Return the layers to use.
@@ -119,9 +133,9 @@ def probe() -> SandboxProbe:
     for layers in _candidates():
         reason = _selftest(layers)
         if reason is None:
-            return _probe_of(layers, reasons)
+            return SandboxProbe(layers, tuple(reasons))
         reasons.append(f"{layers}: {reason}")
-    return _probe_of(None, reasons)
+    return SandboxProbe(None, tuple(reasons))
 
 
 class ServerProcess:
@@ -141,16 +155,15 @@ class ServerProcess:
             InfrastructureError: It did not become ready; the message ends with what it said last.
         """
         self.layers = layers
-        python = interpreter or own_interpreter()
+        config = _server_config(layers, preload, interpreter or own_interpreter())
         with contextlib.ExitStack() as undo:
             try:
-                self._start(preload, hash_seed, python, undo)
+                self._start(config, hash_seed, undo)
             except OSError as error:  # a full disk, no descriptor, no memory for a process
                 raise InfrastructureError(f"sandbox server did not start: {error}") from error
             undo.pop_all()
-        log = self.scratch / "server.log"
-        owner = os.getpid()
-        self.close = weakref.finalize(self, _end, owner, self._process, self.control, self.scratch)
+        log, place = self.scratch / "server.log", (self._process, self.control, self.scratch)
+        self.close = weakref.finalize(self, _end, os.getpid(), *place)
         try:
             framing.receive_frame(self.control, deadline=time.monotonic() + START_LIMIT_S)
         except (OSError, EOFError, ValueError) as error:
@@ -159,19 +172,18 @@ class ServerProcess:
             raise InfrastructureError(f"sandbox server did not start: {said or error}") from error
         self.control.settimeout(START_LIMIT_S)
 
-    def _start(
-        self, preload: Preload, hash_seed: int, python: Interpreter, undo: contextlib.ExitStack
-    ) -> None:
+    def _start(self, config: dict[str, Any], hash_seed: int, undo: contextlib.ExitStack) -> None:
+        # No descriptor may be left, so undoing takes none: the folder holds the log alone.
         self.scratch = Path(tempfile.mkdtemp(prefix="tightrope-sandbox-"))
-        undo.callback(_discard, self.scratch)
+        undo.callback(self.scratch.rmdir)
+        undo.callback((self.scratch / "server.log").unlink, missing_ok=True)
         self.scratch.chmod(0o711)  # runs with a user id of their own pass through, but see nothing
         self.control, theirs = socket.socketpair()
         undo.callback(self.control.close)
         with theirs, (self.scratch / "server.log").open("wb") as errors:
-            config = _server_config(self.layers, preload, theirs.fileno(), self.scratch, python)
-            arguments = json.dumps(config)
+            config |= {"control_fd": theirs.fileno(), "scratch": str(self.scratch)}
             self._process = subprocess.Popen(
-                [python.executable, "-s", "-S", "-P", "-B", str(_CHILD), arguments],
+                [config["executable"], "-s", "-S", "-P", "-B", str(_CHILD), json.dumps(config)],
                 env={"PYTHONHASHSEED": str(hash_seed), "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
@@ -207,9 +219,8 @@ class ServerProcess:
         return report
 
 
-def _server_config(
-    layers: Layers, preload: Preload, control_fd: int, scratch: Path, python: Interpreter
-) -> dict[str, Any]:
+def _server_config(layers: Layers, preload: Preload, python: Interpreter) -> dict[str, Any]:
+    """Return what `envs/sandbox/child_main.py` reads, but for what is of its start."""
     with_packages = preload == "pytest"
     groups = [str(base) for base in cgroups.find_bases()] if layers.groups else []
     if layers.groups and not groups:  # never with less than was found at the start
@@ -218,19 +229,12 @@ def _server_config(
         **asdict(layers),
         "groups": groups,
         "preload": preload,
-        "control_fd": control_fd,
-        "scratch": str(scratch),
+        "executable": python.executable,
         "site": python.site if with_packages else (),
         "readable": [*python.prefixes, *(python.packages if with_packages else ())],
         "hidden": python.hidden,
         "memory_bytes": MEMORY_BYTES[preload],
     }
-
-
-def _discard(scratch: Path) -> None:
-    """Remove the folder of a server that never ran, which takes no descriptor: none may be left."""
-    (scratch / "server.log").unlink(missing_ok=True)
-    scratch.rmdir()
 
 
 def _end(
@@ -281,16 +285,3 @@ def _selftest(layers: Layers) -> str | None:
         except (InfrastructureError, ValueError, KeyError) as error:
             return f"self-test: {error}"
     return ", ".join(wrong) or None
-
-
-def _probe_of(found: Layers | None, reasons: list[str]) -> SandboxProbe:
-    used = found or Layers(namespaces=False, landlock=False, drop_uid=False)
-    layers = {**asdict(used), "seccomp": found is not None, "rlimits": found is not None}
-    best = used.namespaces and used.landlock
-    return SandboxProbe(
-        level=found.level if found else "none",
-        layers=layers,
-        found=found,
-        reasons=tuple(reasons),
-        remedy="" if best else _REMEDY,
-    )
