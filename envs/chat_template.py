@@ -2,7 +2,7 @@
 
 The template itself is rendered with placeholders and cut at them, so JSON, XML and native forms of
 calls need no renderer of their own. A template that cannot carry a tool conversation is refused
-with the reason. Needs Jinja through Transformers, not torch.
+with the reason. Needs Jinja through Transformers, not torch. Tests: tests/envs/test_templates.py.
 """
 
 import itertools

@@ -9,6 +9,7 @@ that the machine breaks off there is a record like any other.
 A view never holds more than the window less one sample. Observations are cut so that one more
 turn always fits; where that turn is all that fits, only a rewrite (`evict`, `compact`) or
 `submit` goes on, anything else ends the episode with context_overflow.
+Tests: tests/envs/test_episode.py.
 """
 
 from bisect import bisect_right

@@ -1,6 +1,6 @@
 """Errors by whose they are: the user's, or the infrastructure's.
 
-A bad rollout is data and raises nothing.
+A bad rollout is data and raises nothing. Tests: tests/train/stages/test_ending.py.
 """
 
 import difflib
@@ -13,12 +13,12 @@ from envs.records import FailedPart
 
 
 class UserError(Exception):
-    """Something only the user can mend; the command ends with exit code 2 and this one line.
+    """Something that only the user can correct; the command ends with code 2 and this line.
 
     Args:
         what: What is wrong, as a phrase.
         got: What was found ('' if there is nothing to show).
-        remedy: The command or change that mends it.
+        remedy: The command or change that corrects it.
     """
 
     def __init__(self, what: str, *, got: str = "", remedy: str) -> None:
@@ -50,23 +50,18 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def storage_error(error: BaseException) -> UserError | None:
     """Return what is wrong with the disk, if that is behind `error`, else None."""
-    remedy = "free some space, or name another folder in run.dir; then --resume"
-    told, where = _system_error(error)
-    if told in (errno.EROFS, errno.EACCES) and where:
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES) and error.filename:
         remedy = "name folders that you may read and write in run.dir, run.cache and tasks.dir"
-        return UserError(f"no access: {os.strerror(told)}", got=where, remedy=remedy)
+        what = f"no access: {os.strerror(error.errno)}"
+        return UserError(what, got=str(error.filename), remedy=remedy)
+    remedy = "free some space, or name another folder in run.dir; then --resume"
     cause: BaseException | None = error
     while cause is not None:  # libraries hide a full disk behind errors of their own
-        told, where = _system_error(cause)
-        if told in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(cause):
-            return UserError("the disk is full", got=where, remedy=remedy)
+        code = cause.errno if isinstance(cause, OSError) else None
+        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(cause):
+            where = cause.filename if isinstance(cause, OSError) else None
+            return UserError("the disk is full", got=str(where or ""), remedy=remedy)
         if "inline_container.cc" in str(cause):  # torch's archive writer says no more than that
             return UserError("torch could not write a file; is the disk full?", remedy=remedy)
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _system_error(error: BaseException) -> tuple[int, str]:
-    if not isinstance(error, OSError):
-        return 0, ""
-    return error.errno or 0, str(error.filename or "")

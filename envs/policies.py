@@ -65,7 +65,7 @@ def draw_options(kind: Literal["careful", "wasteful"], *, rng: random.Random) ->
             eager=rng.random() < 0.1,
         )
     level = rng.choice((0.1, 0.5, 0.9))
-    if rng.random() < 0.6:  # whoever reads whole files rarely frees enough by evicting them
+    if rng.random() < 0.6:  # a reader of whole files rarely frees enough by evicting them
         rewrite = "compact"
     return ScriptOptions(
         find=rng.choice(("outline", "file")),

@@ -1,6 +1,7 @@
 """The system prompt for each `prompt.tools`, and what a turn without a call is answered.
 
 The example of a call is written as the model's own chat template writes calls.
+Tests: tests/envs/test_tools.py.
 """
 
 from envs.records import Strategy

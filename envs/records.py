@@ -3,7 +3,7 @@
 Every other part of the house speaks in these types. Token ids are ints of the policy's own
 vocabulary, costs are in tokens, log-probs in nats. `Record.model_dump_json()` and
 `model_validate_json()` are the file format; `SCHEMA_VERSION` changes when the meaning of a field
-does.
+does. Tests: tests/envs/test_plain_text.py.
 """
 
 from enum import StrEnum
@@ -168,7 +168,7 @@ class ToolCall(Record):
         format: How it was wrapped: `hermes` is JSON in `<tool_call>`, `xml` has an element per
             argument, `native` stands behind special marks of another family, `python` is a Python
             call, `fenced` and `bare` are JSON without such marks, `none` nothing at all.
-        repairs: What had to be mended to read it.
+        repairs: What had to be corrected to read it.
         error: What was expected, and where, when the text was malformed.
     """
 
@@ -307,7 +307,7 @@ class Outcome(Record):
 
     `unscorable` is an infrastructure cause in words, `failed_part` its class. `second_runner` says
     why the second runner does not believe a pass (which then counts as tampered with), '' if it
-    does, None if it was not asked.
+    does, None if it did not run.
     """
 
     fail_to_pass_rate: Rate

@@ -1,4 +1,7 @@
-"""Where the bugs are: each edit of the gold patch, and what a demonstrator reads of its file."""
+"""Where the bugs are: each edit of the gold patch, and what a demonstrator reads of its file.
+
+Tests: tests/envs/test_policies.py.
+"""
 
 import ast
 from collections.abc import Mapping, Sequence

@@ -3,6 +3,7 @@
 CPython 3.11 counts the recursion depth of `ast.parse` per interpreter, not per thread, and fails
 with "AST constructor recursion depth mismatch" when two threads build trees at once. Builds check
 their tasks in threads, so all trees are built behind one lock.
+Tests: tests/envs/test_source_text.py.
 """
 
 import ast

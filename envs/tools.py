@@ -36,9 +36,8 @@ REWRITES = ("evict", "compact")
 _OF_REWRITES = ("note", *REWRITES)  # where nothing is rewritten there is nothing to keep
 RunVisible = Callable[[dict[str, str], str], TestReport]
 _MAX_HITS = 20
-# Of one turn: each may take minutes where it hangs, and a turn that takes too long is put down to
-# the machine (`train/rollouts/runner.py`), so that without this bound a candidate could ask for
-# that.
+# Of one turn: each may take minutes where it hangs, and a turn that takes too long counts as the
+# machine's failure (`train/rollouts/runner.py`), which without this bound a candidate could cause.
 MAX_TEST_RUNS = 3
 _CONTEXT_LINES = 1
 
@@ -373,7 +372,7 @@ def offered(strategy: Strategy) -> tuple[str, ...]:
 
 
 def unknown_tool(names: Sequence[str]) -> str:
-    """Return what a call of a tool that is not among `names` is told."""
+    """Return the answer to a call of a tool that is not among `names`."""
     return "unknown tool, use one of: " + ", ".join(names)
 
 

@@ -57,10 +57,8 @@ def summarize(
         "num_unscorable": len(episodes) - len(scored),
         "unscorable": {part: num for part, num in count_failed_parts(episodes).items() if num},
         "num_disagreements": _num_disagreements(episodes),
-        "pass_rate": pass_rate.value,
-        "pass_rate_ci95": list(pass_rate.ci95),
-        "tokens_per_solved": per_solved.value,
-        "tokens_per_solved_ci95": list(per_solved.ci95),
+        **_with_interval("pass_rate", pass_rate),
+        **_with_interval("tokens_per_solved", per_solved),
         "billed_tokens_mean": _mean([meter.billed_tokens(item) for item in scored]),
         "peak_context_p50": _percentile(peaks, 50),
         "peak_context_p95": _percentile(peaks, 95),
@@ -152,8 +150,8 @@ def step_metrics(
     everything = [episode for group in groups for episode in group]
     scored = [episode for episode in everything if is_scorable(episode)]
     flat = [score for group in scores for score in group if score.scorable]
-    told = [group for group in scores if sum(score.scorable for score in group) > 1]
-    silent = [all(score.advantage == 0.0 for score in group) for group in told]
+    scorable = [group for group in scores if sum(score.scorable for score in group) > 1]
+    silent = [all(score.advantage == 0.0 for score in group) for group in scorable]
     found = {
         "num_episodes": float(len(everything)),
         "num_unscorable": float(len(everything) - len(scored)),

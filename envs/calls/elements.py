@@ -4,6 +4,7 @@ No template escapes the texts, so the end of one is found by its place: the clos
 to no argument opened inside the text, and behind which the next argument or the end of the call
 stands. A draft of a whole call inside a text is therefore text. Where opening and closing tags do
 not match, more than one reading exists, and none is taken.
+Tests: tests/envs/calls/test_call_forms.py.
 """
 
 import re

@@ -6,6 +6,7 @@ that neither JSON nor Python knows (backslash d), and brackets missing before a 
 `<|"|>` and Python's triple quotes are quotes. Refused, with the place: numbers that are not finite
 or longer than 4,300 digits, half a surrogate pair, a name given twice with two values, more than
 `MAX_DEPTH` brackets inside each other. Reads each character a bounded number of times.
+Tests: tests/envs/calls/test_reader.py.
 """
 
 import re
@@ -46,7 +47,7 @@ _ONLY_PYTHON = "avxNU01234567\n"  # escapes that Python reads in one way and a s
 
 @dataclass(frozen=True)
 class Decoded:
-    """A value, the offset behind it, and what was mended to read it."""
+    """A value, the offset behind it, and what was corrected to read it."""
 
     value: JsonValue
     end: int

@@ -2,7 +2,7 @@
 
 The texts go back to the model as an observation, so each stays under 80 tokens, also in a
 vocabulary of a thousand where every byte of another script is a token: whatever a model wrote is
-clipped by bytes, not by characters.
+clipped by bytes, not by characters. Tests: tests/envs/calls/test_reader.py.
 """
 
 from bisect import bisect_right

@@ -2,6 +2,7 @@
 
 Sources: what the chat templates of TRL and Transformers render, and the parsers of vLLM and SGLang
 for the families that ship none. Patterns only; `envs/calls/reader.py` reads with them.
+Tests: tests/envs/calls/test_call_forms.py.
 """
 
 import re

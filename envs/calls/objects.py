@@ -2,6 +2,7 @@
 
 An object names a tool and holds its arguments, directly or inside `function`; `tool_calls` holds
 several. Where two fields say different things, none of them is believed.
+Tests: tests/envs/calls/test_reader.py.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,7 +1,7 @@
 """A tool call written as a Python call: `read_lines(path="a.py", start=1, end=3)`.
 
 Arguments are literals; nothing is evaluated. Written so by LFM2 and Llama 4, and by small models
-that know Python better than JSON.
+that know Python better than JSON. Tests: tests/envs/calls/test_reader.py.
 """
 
 import re

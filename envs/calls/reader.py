@@ -6,7 +6,7 @@ without an end takes the rest of the turn. Of three kinds of calls the first tha
 the marks of a family, in a fence, bare JSON. Where a call has two readings none is taken: its error
 names the place and what was expected there. Nothing raises, and time grows with the text.
 
-Forms: `envs/calls/marks.py`; slips that are mended: `envs/calls/lenient_json.py`; fields:
+Forms: `envs/calls/marks.py`; slips that are corrected: `envs/calls/lenient_json.py`; fields:
 `envs/calls/objects.py`. Not read: calls in prose, in inline code and in quotes.
 """
 

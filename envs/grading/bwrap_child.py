@@ -2,7 +2,7 @@
 
 Passed to the interpreter as text. It gives up root, sets limits, writes the tree, says that all is
 set up and becomes pytest, which reports on standard output. Standard library only, and nothing of
-this project.
+this project. Tests: tests/envs/grading/test_bwrap_runner.py.
 """
 
 import json

@@ -111,8 +111,8 @@ def doubt_pass(
         InfrastructureError: Bubblewrap did not start, or the machine is too busy.
     """
 
-    def passed(files: Files, asked: Sequence[str]) -> frozenset[str]:
-        return _passed(files, asked, limit_s=limit_s, python=python, program=program)
+    def passed(files: Files, tests: Sequence[str]) -> frozenset[str]:
+        return _passed(files, tests, limit_s=limit_s, python=python, program=program)
 
     failing = sorted(set(ids) - passed(tree, ids))
     if failing:
@@ -253,13 +253,13 @@ def _passed(
         python=python,
         program=program,
     )
-    told: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
+    reported: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
     for line in run.output.split("\n"):
         word, _, rest = line.partition(" ")
-        if word in told:
-            told[word].add(rest)
-    wrong = {line.partition(" - ")[0] for line in told["FAILED"] | told["ERROR"]}
-    return frozenset(ids) & (told["PASSED"] - wrong)
+        if word in reported:
+            reported[word].add(rest)
+    wrong = {line.partition(" - ")[0] for line in reported["FAILED"] | reported["ERROR"]}
+    return frozenset(ids) & (reported["PASSED"] - wrong)
 
 
 def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
@@ -292,7 +292,7 @@ def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
     line += ["--perms", "0755", "--dir", "/dev"]
     for name in isolation.DEVICES:
         line += ["--dev-bind", name, name]
-    line += ["--perms", "1777", "--size", str(isolation.BOX_BYTES), "--tmpfs", "/box"]
+    line += ["--perms", "1777", "--size", str(isolation.SCRATCH_BYTES), "--tmpfs", "/box"]
     line += ["--remount-ro", "/", "--clearenv"]
     variables = {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
     variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}

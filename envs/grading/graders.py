@@ -315,9 +315,9 @@ def _pytest_message(suite: SuiteRun, test_id: str) -> str:
         slow = suite.ending == "timeout"
         text = f"ran too long (in {suite.last_started})" if slow else "did not run"
     lines = [line.strip() for line in text_lines(text) if line.strip()]
-    told = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    said = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
     where = [line for line in lines if ".py:" in line][-1:]
-    return _cut(" | ".join([*where, *told]) if told else " | ".join(lines[-3:]), MAX_MESSAGE_CHARS)
+    return _cut(" | ".join([*where, *said]) if said else " | ".join(lines[-3:]), MAX_MESSAGE_CHARS)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -5,6 +5,7 @@
 
 The copy asks whether `f(1)` is some other number. Only assertions on the top level of a test
 function count, since every test that passes reaches them. Names and parameters stay.
+Tests: tests/envs/grading/test_bwrap_runner.py.
 """
 
 import ast

@@ -3,6 +3,7 @@
 Only for tests that run in the candidate's own process (the pytest grader), where such code can
 forge a result. It looks at the text and, so that names put together from parts are seen whole, at
 the text with its constants folded. It is a net, not a wall: code can be disguised further.
+Tests: tests/envs/grading/test_graders.py.
 """
 
 import ast

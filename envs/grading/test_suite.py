@@ -3,7 +3,7 @@
 A test passed when set-up, call and teardown were each reported as passed, once and in this order.
 The reporter shares its process with the candidate, so its lines carry a secret of the run, and
 canary tests that must fail are mixed in under random names: code that fakes passes without
-knowing which tests these are fakes them too.
+knowing which tests these are fakes them too. Tests: tests/envs/grading/test_graders.py.
 """
 
 import json

@@ -9,7 +9,7 @@ opens a source file. Standard library only; `sys.settrace`, for Python 3.11 has 
 `sys.monitoring`.
 
 Not covered: a value that one test computes and keeps for another; see
-`envs/projects/test_impact.py`.
+`envs/projects/test_impact.py`. Tests: tests/envs/projects/test_test_impact.py.
 """
 
 import os
@@ -65,7 +65,7 @@ class LineTrace:
         self._write("", _ranges(self._for_all))
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Turn the order round, if asked to."""
+        """Reverse the order of the tests, if `backwards` says so."""
         if self._backwards:
             items.reverse()
 

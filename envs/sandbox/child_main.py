@@ -6,6 +6,7 @@
 
 Started by `envs/sandbox/fork_server.py` as a plain file with one JSON argument (`ServerConfig`'s
 fields). Holds no answers: a request carries submitted files and inputs only. Standard library only.
+Tests: tests/envs/sandbox/test_leftovers.py.
 """
 
 import contextlib
@@ -119,8 +120,7 @@ def _guarded(run: socket.socket, config: dict[str, Any], number: int) -> None:
         isolation.die_with_parent()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        request = framing.receive_frame(run)
-        _guard(run, config, request, number)
+        _guard(run, config, framing.receive_frame(run), number)
     except (OSError, EOFError, ValueError) as error:
         with contextlib.suppress(OSError):
             framing.send_frame(run, {"setup_error": f"{type(error).__name__}: {error}"})
@@ -138,11 +138,11 @@ def _guard(
     owner = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
     if config["namespaces"]:
         isolation.enter_private_run(uid=owner[0], gid=owner[1])
-        box = isolation.BOX
+        scratch = isolation.SCRATCH_DIR
     else:
         _check_room(Path(config["scratch"]))
-        box = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
-        os.chown(box, *owner)
+        scratch = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
+        os.chown(scratch, *owner)
     group = f"{GROUPS.format(pid=os.getppid())}{number}"
     try:
         if config["groups"]:
@@ -152,12 +152,12 @@ def _guard(
                 memory_bytes=int(config["memory_bytes"]),
                 max_processes=isolation.MAX_PROCESSES,
             )
-        framing.send_frame(run, _watch(run, config, {**request, "group": group}, box, uid))
+        framing.send_frame(run, _watch(run, config, {**request, "group": group}, scratch, uid))
     finally:
         cgroups.remove_group(config["groups"], group)
         if not config["namespaces"]:
             with contextlib.suppress(FileNotFoundError):
-                remove_tree(box)
+                remove_tree(scratch)
 
 
 def _check_room(folder: Path) -> None:
@@ -174,18 +174,22 @@ def _check_room(folder: Path) -> None:
 
 
 def _watch(
-    run: socket.socket, config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None
+    run: socket.socket,
+    config: dict[str, Any],
+    request: dict[str, Any],
+    scratch: Path,
+    uid: int | None,
 ) -> dict[str, Any]:
     """Fork the candidate, collect what it writes, kill all of it and say how it ended."""
 
     def overgrown() -> bool:
-        most = {"max_bytes": isolation.BOX_BYTES, "max_files": isolation.BOX_FILES}
-        return is_overgrown(box, pid, **most)
+        most = {"max_bytes": isolation.SCRATCH_BYTES, "max_files": isolation.SCRATCH_FILES}
+        return is_overgrown(scratch, pid, **most)
 
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _candidate(config, request, box, uid, writer)
+        _candidate(config, request, scratch, uid, writer)
     os.close(writer)
     watched = None if config["namespaces"] else overgrown
     idle_s = request.get("idle_s")
@@ -244,21 +248,21 @@ def _collect(
 
 
 def _candidate(
-    config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None, writer: int
+    config: dict[str, Any], request: dict[str, Any], scratch: Path, uid: int | None, writer: int
 ) -> None:
     """Apply all layers to this process and run the submitted files; never returns."""
     try:
         try:
             cgroups.join_group(config["groups"], request["group"])
             writer = _keep_only(writer)
-            _confine(config, request, box, uid)
-            write_files(request.get("files", {}), box / "work")  # a full disk is not its doing
+            _confine(config, request, scratch, uid)
+            write_files(request.get("files", {}), scratch / "work")  # a full disk is not its doing
             os.write(writer, _READY)
         except OSError as error:
             os.write(writer, str(error).encode())
             os._exit(1)
         _forget_house()
-        RUNNERS[request["kind"]](request, box, writer)
+        RUNNERS[request["kind"]](request, scratch, writer)
     except BaseException:  # whatever the candidate raised ends here, in its own process
         os._exit(1)
     os._exit(0)
@@ -275,7 +279,9 @@ def _keep_only(writer: int) -> int:
     return 3
 
 
-def _confine(config: dict[str, Any], request: dict[str, Any], box: Path, uid: int | None) -> None:
+def _confine(
+    config: dict[str, Any], request: dict[str, Any], scratch: Path, uid: int | None
+) -> None:
     private = bool(config["namespaces"])
     # Of other user ids the limit counts more than this run, and for uid 0 it is ignored.
     counts_apply = uid is not None or (private and os.getuid() > 0)
@@ -291,16 +297,16 @@ def _confine(config: dict[str, Any], request: dict[str, Any], box: Path, uid: in
         on_disk=not private,
     )
     for name in ("work", "tmp"):
-        (box / name).mkdir()
+        (scratch / name).mkdir()
     if config["landlock"]:
         readable, listable = config["visible"]
-        isolation.restrict_files(readable=readable, listable=listable, writable=[str(box)])
+        isolation.restrict_files(readable=readable, listable=listable, writable=[str(scratch)])
     rules = FilterRules(new_processes=new_processes, private_pids=private, private_root=private)
     isolation.install_filter(assemble(rules, own_pid=os.getpid()))
     os.environ.clear()
-    os.environ.update({"HOME": f"{box}/tmp", "TMPDIR": f"{box}/tmp", "LC_ALL": "C.UTF-8"})
+    os.environ.update({"HOME": f"{scratch}/tmp", "TMPDIR": f"{scratch}/tmp", "LC_ALL": "C.UTF-8"})
     tempfile.tempdir = None
-    os.chdir(box / "work")
+    os.chdir(scratch / "work")
 
 
 def _forget_house() -> None:

@@ -4,6 +4,7 @@ Everything here shares its process with submitted code, which may read, patch or
 So nothing here knows an expected value, and what it reports is judged on the trusted side only.
 Results go to a bounded pipe, one JSON object a line, each written at once so that a later crash
 does not take earlier results with it. Standard library only.
+Tests: tests/envs/grading/test_graders.py.
 """
 
 import importlib
@@ -41,15 +42,15 @@ class _CallTimeoutError(BaseException):
     """Raised inside a call that used up its CPU time; no `except Exception` catches it."""
 
 
-def run_io(request: dict[str, Any], box: Path, writer: int) -> None:
+def run_io(request: dict[str, Any], scratch: Path, writer: int) -> None:
     """Call functions of the submitted modules and write their encoded results.
 
     Args:
         request: `calls`, a list of ["module:function", arguments]; `files` are written already.
-        box: The run's private folder.
+        scratch: The run's private folder.
         writer: Descriptor of the result pipe.
     """
-    sys.path.insert(0, str(box / "work"))
+    sys.path.insert(0, str(scratch / "work"))
     broken: dict[str, str] = {}
     timeout_s = FIRST_TIMEOUT_S
     for index, (function, arguments) in enumerate(request["calls"]):
@@ -70,7 +71,7 @@ def run_io(request: dict[str, Any], box: Path, writer: int) -> None:
         _write_line(writer, result)
 
 
-def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
+def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     """Run test files with pytest and write one line for each phase of each test.
 
     Args:
@@ -78,13 +79,13 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
             `rewrite` (explain failing asserts); `nonce`, which marks every honest line; perhaps
             `trace`, the files whose executed lines are to be noted, and `backwards`; `stall_s`; or
             `order`, which draws the order of the tests.
-        box: The run's private folder.
+        scratch: The run's private folder.
         writer: Descriptor of the result pipe.
     """
     import pytest
 
-    work = box / "work"
-    ini = box / "tmp" / "trusted.ini"
+    work = scratch / "work"
+    ini = scratch / "tmp" / "trusted.ini"
     paths = " ".join(shlex.quote(str(path)) for path in (work, work / "src"))
     ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -112,7 +113,7 @@ def run_pytest(request: dict[str, Any], box: Path, writer: int) -> None:
         plugins.append(trace)
         trace.start()
     # A real file: what is tested may hand sys.stderr to a process.
-    with (box / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
+    with (scratch / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
         with redirect_stderr(said):
             code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
         if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
@@ -140,12 +141,12 @@ def warm_up_pytest(folder: Path) -> None:
     sys.modules.pop("test_warm", None)
 
 
-def run_selftest(request: dict[str, Any], box: Path, writer: int) -> None:
+def run_selftest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     """Try what must be denied and what must work; write the names of what went wrong.
 
     Args:
         request: `secret`, the path of a readable file outside the sandbox.
-        box: The run's private folder.
+        scratch: The run's private folder.
         writer: Descriptor of the result pipe.
     """
     secret = Path(request["secret"])
@@ -156,7 +157,7 @@ def run_selftest(request: dict[str, Any], box: Path, writer: int) -> None:
     }
     wrong = [f"{name} is not denied" for name, attempt in denied.items() if _works(attempt)]
     allowed: dict[str, Callable[[], object]] = {
-        "writing inside": lambda: (box / "work" / "file").write_bytes(b"x"),
+        "writing inside": lambda: (scratch / "work" / "file").write_bytes(b"x"),
         "importing the standard library": lambda: importlib.import_module("tarfile"),
     }
     wrong += [f"{name} fails" for name, attempt in allowed.items() if not _works(attempt)]

@@ -4,6 +4,7 @@ The candidate's process encodes what its functions return; the trusted side only
 Legitimate encodings look like Python literals (sets and dicts sorted); everything else starts
 with `!`, and nothing that starts with `!` ever counts as equal. Standard library only: the
 fork-server loads this file without the rest of the house.
+Tests: tests/envs/grading/test_graders.py.
 """
 
 import math

@@ -10,7 +10,7 @@ candidate; it is the net for a machine that does not serve a run at all.
 
 A server that fails is replaced and the run tried once more in the fresh one; then the failure is
 the infrastructure's, never the candidate's. The process is started by exec, so it inherits no
-thread, file or secret of the trainer.
+thread, file or secret of the trainer. Tests: tests/envs/sandbox/test_limits.py.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """Length-prefixed frames over a socket: of JSON between trusted and untrusted sides.
 
 A frame is 8 bytes of length (big-endian), then that many bytes. What may come from a candidate is
-UTF-8 JSON, never pickle. Standard library only.
+UTF-8 JSON, never pickle. Standard library only. Tests: tests/envs/sandbox/test_limits.py.
 """
 
 import json

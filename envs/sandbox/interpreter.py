@@ -6,7 +6,7 @@ Editable installations are not followed: a suite imports its project from the tr
 
 Not covered: packages that lie in the standard library's prefix, as they do where this project is
 installed without a virtual environment; packages in a user's home (`pip install --user`); Pythons
-before 3.11.
+before 3.11. Tests: tests/envs/sandbox/test_wheels.py.
 """
 
 import contextlib
@@ -106,25 +106,25 @@ def users_interpreter(executable: Path) -> Interpreter:
         done = subprocess.run(
             [path, "-I", "-c", _ASK], capture_output=True, text=True, timeout=START_LIMIT_S, cwd="/"
         )
-        told = json.loads(done.stdout.strip().rpartition("\n")[2])
+        found = json.loads(done.stdout.strip().rpartition("\n")[2])
     except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
         raise UserError(
             "this Python does not start", got=f"{path}: {type(error).__name__}", remedy=remedy
         ) from error
-    if tuple(map(int, told["python"].split(".")[:2])) < (3, 11):
-        raise UserError("Python 3.11 is the oldest that the sandbox runs", got=told["python"],
+    if tuple(map(int, found["python"].split(".")[:2])) < (3, 11):
+        raise UserError("Python 3.11 is the oldest that the sandbox runs", got=found["python"],
                         remedy=remedy)  # fmt: skip
-    if not told["pytest"]:
+    if not found["pytest"]:
         raise UserError("this Python has no pytest", got=str(path),
                         remedy=f"{path} -m pip install pytest")  # fmt: skip
-    site = _distinct(told["site"])
+    site = _distinct(found["site"])
     return Interpreter(
         executable=str(path),
         site=site,
-        prefixes=_prefixes(*told["prefixes"]),
+        prefixes=_prefixes(*found["prefixes"]),
         packages=site,
         hidden=tuple(name for name in package_folders() if name not in site),
-        versions=(told["python"], told["pytest"]),
+        versions=(found["python"], found["pytest"]),
     )
 
 

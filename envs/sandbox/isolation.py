@@ -5,6 +5,7 @@ it; `envs/sandbox/child_main.py` puts them in order and `envs/sandbox/levels.py`
 ones there are. Python 3.11 has none of these calls, hence ctypes. Standard library only.
 
 Not covered: quotas of a disk outside the private root (the guard watches its use instead).
+Tests: tests/envs/sandbox/test_levels.py.
 """
 
 import contextlib
@@ -18,9 +19,9 @@ from pathlib import Path
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x0002_0000, 0x0400_0000, 0x0800_0000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000
 
-BOX = Path("/box")  # where a run's tmpfs is mounted in the private root
-BOX_BYTES = 64 * 2**20
-BOX_FILES = 20_000
+SCRATCH_DIR = Path("/box")  # where a run's tmpfs is mounted in the private root
+SCRATCH_BYTES = 64 * 2**20
+SCRATCH_FILES = 20_000
 MAX_PROCESSES = 32  # per run, threads included
 MAX_PROCESSES_UNGROUPED = 8  # where memory is bounded for each process only
 MAX_OPEN_FILES, MAX_OPEN_FILES_ON_DISK = 256, 64
@@ -106,7 +107,7 @@ def enter_private_root(
             _mount("none", str(mount_point / name[1:]), flags=flags)
     for name in DEVICES:
         _bind(name, mount_point / name[1:], read_only=False)
-    (mount_point / BOX.relative_to("/")).mkdir(mode=0o755)
+    (mount_point / SCRATCH_DIR.relative_to("/")).mkdir(mode=0o755)
     os.chdir(mount_point)
     pivot_root = _SYS_PIVOT_ROOT[os.uname().machine]
     _check(_libc.syscall(pivot_root, b".", b"."), "pivot_root")
@@ -116,10 +117,10 @@ def enter_private_root(
 
 
 def enter_private_run(*, uid: int, gid: int) -> None:
-    """Enter a new mount namespace with an empty tmpfs at `BOX`; the next child is a pid 1."""
+    """Enter a new mount namespace with an empty tmpfs at `SCRATCH_DIR`; the next child is pid 1."""
     unshare(CLONE_NEWNS | CLONE_NEWPID)
-    data = f"size={BOX_BYTES},nr_inodes={BOX_FILES},mode=0700,uid={uid},gid={gid}"
-    _mount("box", str(BOX), kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, data=data)
+    data = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=0700,uid={uid},gid={gid}"
+    _mount("box", str(SCRATCH_DIR), kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, data=data)
 
 
 def landlock_abi() -> int:

@@ -155,9 +155,9 @@ class ServerProcess:
             InfrastructureError: It did not become ready; the message ends with what it said last.
         """
         self.layers = layers
-        config = _server_config(layers, preload, interpreter or own_interpreter())
         with contextlib.ExitStack() as undo:
             try:
+                config = _server_config(layers, preload, interpreter or own_interpreter())
                 self._start(config, hash_seed, undo)
             except OSError as error:  # a full disk, no descriptor, no memory for a process
                 raise InfrastructureError(f"sandbox server did not start: {error}") from error

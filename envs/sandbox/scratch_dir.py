@@ -19,17 +19,17 @@ MAX_THREADS = 64
 _LONG_PATH = 3_000  # bytes; the kernel takes 4,095
 
 
-def is_overgrown(box: Path, pid: int, *, max_bytes: int, max_files: int) -> bool:
+def is_overgrown(scratch: Path, pid: int, *, max_bytes: int, max_files: int) -> bool:
     """Tell whether a run holds more than it may.
 
     Args:
-        box: Its folder; a part of it that cannot be looked at counts as too much.
+        scratch: Its folder; a part of it that cannot be looked at counts as too much.
         pid: Its process, whose threads are counted.
         max_bytes: Of all files together, as the disk counts them.
         max_files: Files, folders and links.
     """
     size = count = 0
-    pending = [os.fsencode(box)]
+    pending = [os.fsencode(scratch)]
     try:
         while pending:
             with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:

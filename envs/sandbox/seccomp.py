@@ -6,6 +6,7 @@ include/uapi/asm-generic/unistd.h); other architectures are refused, and so is t
 Standard library only.
 
 Not covered: filters cannot look through pointers, so paths are Landlock's business.
+Tests: tests/envs/sandbox/test_levels.py.
 """
 
 import errno

@@ -8,6 +8,7 @@ never for what it has waited. Standard library only; the clock is read by the tr
 Not covered: waiting for a disk and time that a hypervisor takes count as sleep; a process whose
 threads come and go between two looks may seem to have slept a little more than it has; what a
 process computes that comes and goes between two looks is seen only if its parent waits for it.
+Tests: tests/envs/sandbox/test_limits.py.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""The worker's own process: opens its workbench, then does what it is asked, one thing at a time.
+"""The worker's own process: opens its workbench, then serves one request at a time.
 
 Started by `envs/workers/pool.py`, with which it exchanges frames of pickle: a request, (name,
 arguments), and what came of it, (kind, value). Both ends are this project's own; nothing that a
-candidate wrote is ever unpickled.
+candidate wrote is ever unpickled. Tests: tests/envs/workers/test_pool.py.
 """
 
 import contextlib

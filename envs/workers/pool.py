@@ -13,7 +13,7 @@ Workers start by exec when they are first needed, so they inherit no thread, fil
 trainer and load no torch. They end with the trainer, even one that is killed: the kernel sees to
 it. What a killed worker had started sees its sockets closed, and ends by itself.
 
-Not covered: the start of a worker is asked of the thread that plays; were that thread to end before
+Not covered: a worker is started by the thread that plays; were that thread to end before
 the pool, the kernel would take the worker for orphaned.
 """
 

@@ -3,6 +3,7 @@
 It holds the task set and the graders, and keeps nothing of an episode: each request says what the
 episode has done to its workspace so far. So any workbench can serve any turn, and one that is
 killed takes no other episode with it. It stands in a worker process (`envs/workers/pool.py`).
+Tests: tests/envs/workers/test_pool.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ MAX_SERVERS = 6  # fork-servers of one workbench, about 40 MB each; a set of 37 
 
 
 class Workbench:
-    """Carries out what it is asked for, one thing after another.
+    """Carries out tools and gradings, one after another.
 
     Args:
         store: The task set.

@@ -70,7 +70,7 @@ def become_nobody(folder: Path) -> None:
     if child:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     isolation._mount("proc", "/proc", kind="proc", flags=0)
-    tempfile.tempdir = str(isolation.BOX)
+    tempfile.tempdir = str(isolation.SCRATCH_DIR)
     isolation.drop_privileges(NOBODY)
 
 
