@@ -117,7 +117,6 @@ class Environment:
         self._notes: list[tuple[Noted, int]] = []
         self._summary = ""
         self._origins: dict[str, str] = {}
-        self._num_observations = 0
         self._silent_turns = 0
         self._calls: tuple[ToolCall, ...] = ()
         self._turns: list[Turn] = []
@@ -155,9 +154,9 @@ class Environment:
 
     def finish(self, results: Sequence[ToolResult]) -> None:
         """Show what the calls of `begin` said, in their order, and maybe stop."""
-        num_before = self._num_observations
+        num_before = len(self._origins)
         self._carry_out(self._calls, results)
-        shown = tuple(f"o{n + 1}" for n in range(num_before, self._num_observations))
+        shown = tuple(f"o{n + 1}" for n in range(num_before, len(self._origins)))
         self._turns[-1] = self._turns[-1].model_copy(update={"observation_ids": shown})
         if self.stop_reason is None:
             self._check_limits()
@@ -255,8 +254,7 @@ class Environment:
 
     def _fit(self, result: ToolResult, *, used: int, room: int) -> tuple[Observation, Ids]:
         """Encode a result with its header, cut to `room` tokens and to the cap."""
-        self._num_observations += 1
-        name = f"o{self._num_observations}"
+        name = f"o{len(self._origins) + 1}"
         encode = self._chat.encode_result
         header_tokens = len(encode(f"[{name} {9999}/{9999}]\n", continues=True))
         body, spans = self._cut(

@@ -90,8 +90,8 @@ class ScriptedPolicy:
 
     def __init__(self, script: Script, *, chat: ChatFormat, max_new_tokens: int) -> None:
         self._script, self._chat, self._max_new_tokens = script, chat, max_new_tokens
-        self._started = False
         self._waiting: list[ToolCall] = []  # of a turn with more calls than the template writes
+        next(script)  # runs to the first bare yield, where the script receives its first view
 
     async def act(self, view: View) -> Sample:
         """Return the script's next turn."""
@@ -99,24 +99,16 @@ class ScriptedPolicy:
 
     def next_sample(self, view: View) -> Sample:
         """Encode the script's next calls; submit when the script is over."""
-        calls = self._waiting or self._next_calls(view)
+        try:
+            calls = self._waiting or self._script.send(view)
+        except StopIteration:
+            calls = [call("submit")]
         most = self._chat.max_calls or len(calls)
         calls, self._waiting = calls[:most], calls[most:]
         ids = self._chat.call_ids(calls)
         cut = ids[: self._max_new_tokens]
         finish: Literal["stop", "length"] = "stop" if len(cut) == len(ids) else "length"
         return Sample(token_ids=cut, sampling_logps=(0.0,) * len(cut), finish=finish)
-
-    def _next_calls(self, view: View) -> list[ToolCall]:
-        try:
-            return self._script.send(view) if self._started else self._first(view)
-        except StopIteration:
-            return [call("submit")]
-
-    def _first(self, view: View) -> list[ToolCall]:
-        self._started = True
-        next(self._script)  # runs to the first bare yield, where the script receives its first view
-        return self._script.send(view)
 
 
 def make_script(

@@ -61,7 +61,7 @@ class Edit(Record):
 class IoCase(Record):
     """One call, compared by exact type: `function` is `module:name`, `args` plain data.
 
-    `expected` is the canonical encoding of `envs.grading.graders.encode_value`, so 1, 1.0 and True
+    `expected` is the canonical encoding of `envs.sandbox.encoding.encode_value`, so 1, 1.0 and True
     differ.
     """
 

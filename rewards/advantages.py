@@ -100,13 +100,13 @@ def score_group(
         damping = 1.0
         if sampled_cap is not None and advantage < 0:
             damping = min(1.0, sampled_cap / max(meter.sampled_tokens(episodes[index]), 1))
-        components = _components(
-            a_out=channels.a_out[place],
-            a_cost=channels.a_cost[place],
-            rho=_rho(group),
-            clamped=float(clamped),
-            damping=damping,
-        )
+        components = {
+            "A_out": channels.a_out[place],
+            "A_cost": channels.a_cost[place],
+            "rho": _rho(group),
+            "clamped": float(clamped),
+            "damping": damping,
+        }
         update = {"advantage": advantage * damping, "components": components}
         scores[index] = scores[index].model_copy(update=update)
     return scores
@@ -262,19 +262,8 @@ def _unweighed(episode: Episode, outcome: OutcomeKind, cost: CostPreset) -> Scor
         scorable=grades.is_scorable(episode),
         cost=meter.cost(episode, weights=PRESETS[cost]),
         advantage=0.0,
-        components=_components(),
+        components=dict.fromkeys(("A_out", "A_cost", "rho", "clamped"), 0.0) | {"damping": 1.0},
     )
-
-
-def _components(
-    *,
-    a_out: float = 0.0,
-    a_cost: float = 0.0,
-    rho: float = 0.0,
-    clamped: float = 0.0,
-    damping: float = 1.0,
-) -> dict[str, float]:
-    return {"A_out": a_out, "A_cost": a_cost, "rho": rho, "clamped": clamped, "damping": damping}
 
 
 def _mean(values: Sequence[float]) -> float:

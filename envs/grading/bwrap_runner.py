@@ -306,7 +306,7 @@ def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
 @contextlib.contextmanager
 def _group() -> Iterator[list[str]]:
     """Make a control group where this machine allows it; yields its folders."""
-    name = f"tightrope-{os.getpid()}-second-{secrets.token_hex(4)}"
+    name = cgroups.name_group(os.getpid(), "second", secrets.token_hex(4))
     bases = cgroups.find_bases()
     with cgroups.opened(bases) as fds, contextlib.ExitStack() as stack:
         stack.callback(cgroups.remove_group, fds, name)

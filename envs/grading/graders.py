@@ -29,8 +29,7 @@ from envs.grading.static_screen import added_suspects
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.plain_text import representable
 from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestReport
-from envs.sandbox.encoding import encode_value as encode_value
-from envs.sandbox.encoding import is_equal
+from envs.sandbox.encoding import encode_value, is_equal
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.interpreter import Interpreter, interpreter_of
 from envs.sandbox.levels import Layers, probe
@@ -255,17 +254,14 @@ def make_grader(
     equipment: Equipment | None = None,
     max_servers: int | None = None,
 ) -> RoutingGrader:
-    """Return the grader of all tasks of `store` with a pool of its own; use it in a `with`.
+    """Return a `RoutingGrader` of all tasks of `store` with a pool of its own; use it in a `with`.
 
     Args:
         store: The tasks.
-        second_runner_share: Share of the pytest grader's passes that are graded a second time.
+        second_runner_share: As there.
         cache_dir: Where extra wheels of suites are installed.
         equipment: What it runs with; None looks for it when it is needed.
         max_servers: Most fork-servers that live at once (`envs/sandbox/server_pool.py`).
-
-    Raises:
-        UserError: A second runner is wanted and there is no bubblewrap.
     """
     servers = ServerPool(
         cache_dir,

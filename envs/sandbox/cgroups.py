@@ -87,10 +87,15 @@ def remove_groups(bases: Sequence[int], prefix: str) -> None:
                 remove_group(bases, name)
 
 
-def remove_from(folders: Sequence[Path], prefix: str) -> None:
-    """Remove every group in `folders` whose name starts with `prefix`."""
-    with opened(folders) as fds:
-        remove_groups(fds, prefix)
+def remove_groups_of(pid: int) -> None:
+    """Remove every group that a process has made."""
+    with opened(find_bases()) as fds:
+        remove_groups(fds, name_group(pid))
+
+
+def name_group(pid: int, *parts: object) -> str:
+    """Return the name of a group that a process makes; without parts how all of them begin."""
+    return f"tightrope-{pid}-" + "-".join(map(str, parts))
 
 
 @contextlib.contextmanager
@@ -160,7 +165,7 @@ def _delegated(group: Path, top: Path) -> Path | None:
 
 def _takes_limits(bases: Sequence[Path]) -> bool:
     """Tell whether groups can be made there, by making one that no other thread makes as well."""
-    name = f"tightrope-{os.getpid()}-probe-{secrets.token_hex(4)}"
+    name = name_group(os.getpid(), "probe", secrets.token_hex(4))
     try:
         with opened(bases) as fds, contextlib.ExitStack() as stack:
             stack.callback(remove_group, fds, name)

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,7 +39,6 @@ RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
 MAX_RESULT_BYTES = 4 * 2**20  # four lines for each of some thousand tests
 SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a core is free
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
-GROUPS = "tightrope-{pid}-"  # start of the names of a server's control groups
 LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """
@@ -94,7 +94,7 @@ def main(config: dict[str, Any]) -> None:
 
 def _clean_up(config: dict[str, Any], outside: int) -> None:
     """Remove what guards that were killed left, and the folder: nobody else may be there to."""
-    cgroups.remove_groups(config["groups"], GROUPS.format(pid=os.getpid()))
+    cgroups.remove_groups(config["groups"], cgroups.name_group(os.getpid()))
     os.fchdir(outside)
     with contextlib.suppress(FileNotFoundError):
         remove_tree(Path(Path(config["scratch"]).name))
@@ -113,24 +113,43 @@ def _requests(control: socket.socket) -> Iterator[socket.socket]:
         yield socket.socket(fileno=fds[0])
 
 
-def _guarded(run: socket.socket, config: dict[str, Any], number: int) -> None:
+@dataclass(frozen=True)
+class _Run:
+    """One run, as its guard and its candidate see it.
+
+    Attributes:
+        config: The server's.
+        request: What to run, see `envs/sandbox/child_runs.py`.
+        scratch: The run's own folder.
+        uid: The user id to become; None to stay.
+        group: Name of its control group.
+    """
+
+    config: dict[str, Any]
+    request: dict[str, Any]
+    scratch: Path
+    uid: int | None
+    group: str
+
+
+def _guarded(channel: socket.socket, config: dict[str, Any], number: int) -> None:
     """Be the guard of one run, from request to report; never returns."""
     status = 0
     try:
         isolation.die_with_parent()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        _guard(run, config, framing.receive_frame(run), number)
+        _guard(channel, config, framing.receive_frame(channel), number)
     except (OSError, EOFError, ValueError) as error:
         with contextlib.suppress(OSError):
-            framing.send_frame(run, {"setup_error": f"{type(error).__name__}: {error}"})
+            framing.send_frame(channel, {"setup_error": f"{type(error).__name__}: {error}"})
         status = 1
     finally:
         os._exit(status)
 
 
 def _guard(
-    run: socket.socket, config: dict[str, Any], request: dict[str, Any], number: int
+    channel: socket.socket, config: dict[str, Any], request: dict[str, Any], number: int
 ) -> None:
     """Run, report, and then clean up: a candidate can make that take long."""
     place = (os.getppid() * 97 + number) % NUM_UIDS  # servers beside each other share few ids
@@ -143,7 +162,7 @@ def _guard(
         _check_room(Path(config["scratch"]))
         scratch = Path(tempfile.mkdtemp(prefix="box-", dir=config["scratch"]))
         os.chown(scratch, *owner)
-    group = f"{GROUPS.format(pid=os.getppid())}{number}"
+    group = cgroups.name_group(os.getppid(), number)
     try:
         if config["groups"]:
             cgroups.make_group(
@@ -152,7 +171,7 @@ def _guard(
                 memory_bytes=int(config["memory_bytes"]),
                 max_processes=isolation.MAX_PROCESSES,
             )
-        framing.send_frame(run, _watch(run, config, {**request, "group": group}, scratch, uid))
+        framing.send_frame(channel, _watch(channel, _Run(config, request, scratch, uid, group)))
     finally:
         cgroups.remove_group(config["groups"], group)
         if not config["namespaces"]:
@@ -173,28 +192,22 @@ def _check_room(folder: Path) -> None:
         raise OSError(errno.ENOSPC, "no room for more files", str(folder))
 
 
-def _watch(
-    run: socket.socket,
-    config: dict[str, Any],
-    request: dict[str, Any],
-    scratch: Path,
-    uid: int | None,
-) -> dict[str, Any]:
+def _watch(channel: socket.socket, run: _Run) -> dict[str, Any]:
     """Fork the candidate, collect what it writes, kill all of it and say how it ended."""
 
     def overgrown() -> bool:
         most = {"max_bytes": isolation.SCRATCH_BYTES, "max_files": isolation.SCRATCH_FILES}
-        return is_overgrown(scratch, pid, **most)
+        return is_overgrown(run.scratch, pid, **most)
 
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _candidate(config, request, scratch, uid, writer)
+        _candidate(run, writer)
     os.close(writer)
-    watched = None if config["namespaces"] else overgrown
-    idle_s = request.get("idle_s")
-    sleep = None if idle_s is None else SleepClock(config["proc"], pid, limit_s=idle_s)
-    output, ending = _collect(reader, run, float(request["wall_s"]), overgrown=watched, sleep=sleep)
+    watched = None if run.config["namespaces"] else overgrown
+    idle_s, wall_s = run.request.get("idle_s"), float(run.request["wall_s"])
+    sleep = None if idle_s is None else SleepClock(run.config["proc"], pid, limit_s=idle_s)
+    output, ending = _collect(reader, channel, wall_s, overgrown=watched, sleep=sleep)
     os.close(reader)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
@@ -212,7 +225,7 @@ def _watch(
 
 def _collect(
     reader: int,
-    run: socket.socket,
+    channel: socket.socket,
     wall_s: float,
     *,
     overgrown: Callable[[], bool] | None,
@@ -221,7 +234,7 @@ def _collect(
     """Read to the end, but for at most `wall_s` once all layers are on: the time before is ours."""
     poller = select.poll()
     poller.register(reader, select.POLLIN)
-    poller.register(run.fileno(), 0)  # hang-up only: the trusted side has given up
+    poller.register(channel.fileno(), 0)  # hang-up only: the trusted side has given up
     output = bytearray()
     ready, deadline = False, time.monotonic() + SETUP_LIMIT_S
     while True:
@@ -241,28 +254,27 @@ def _collect(
             return bytes(output), "overflow"
         if not events and wait_s == left_s:
             return bytes(output), "timeout"
-        if run.fileno() in events:
+        if channel.fileno() in events:
             return bytes(output), "abandoned"
         if reader in events and not chunk:
             return bytes(output), "exited"
 
 
-def _candidate(
-    config: dict[str, Any], request: dict[str, Any], scratch: Path, uid: int | None, writer: int
-) -> None:
+def _candidate(run: _Run, writer: int) -> None:
     """Apply all layers to this process and run the submitted files; never returns."""
     try:
         try:
-            cgroups.join_group(config["groups"], request["group"])
+            cgroups.join_group(run.config["groups"], run.group)
             writer = _keep_only(writer)
-            _confine(config, request, scratch, uid)
-            write_files(request.get("files", {}), scratch / "work")  # a full disk is not its doing
+            _confine(run)
+            # a full disk is not its doing
+            write_files(run.request.get("files", {}), run.scratch / "work")
             os.write(writer, _READY)
         except OSError as error:
             os.write(writer, str(error).encode())
             os._exit(1)
         _forget_house()
-        RUNNERS[request["kind"]](request, scratch, writer)
+        RUNNERS[run.request["kind"]](run.request, run.scratch, writer)
     except BaseException:  # whatever the candidate raised ends here, in its own process
         os._exit(1)
     os._exit(0)
@@ -279,19 +291,18 @@ def _keep_only(writer: int) -> int:
     return 3
 
 
-def _confine(
-    config: dict[str, Any], request: dict[str, Any], scratch: Path, uid: int | None
-) -> None:
+def _confine(run: _Run) -> None:
+    config, scratch = run.config, run.scratch
     private = bool(config["namespaces"])
     # Of other user ids the limit counts more than this run, and for uid 0 it is ignored.
-    counts_apply = uid is not None or (private and os.getuid() > 0)
+    counts_apply = run.uid is not None or (private and os.getuid() > 0)
     grouped = bool(config["groups"])
     new_processes = private and (counts_apply or grouped) and config["preload"] == "pytest"
     max_processes = isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED
-    isolation.drop_privileges(uid)
+    isolation.drop_privileges(run.uid)
     isolation.die_with_parent()
     isolation.set_limits(
-        cpu_s=int(request.get("cpu_s", request["wall_s"])) + 1,
+        cpu_s=int(run.request.get("cpu_s", run.request["wall_s"])) + 1,
         memory_bytes=int(config["memory_bytes"]),
         max_processes=max_processes if counts_apply else None,
         on_disk=not private,

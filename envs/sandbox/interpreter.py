@@ -86,7 +86,7 @@ def own_interpreter() -> Interpreter:
     return Interpreter(
         executable=sys.executable,
         site=_distinct([sysconfig.get_path(name) for name in ("purelib", "platlib")]),
-        prefixes=_prefixes(sys.base_prefix, sys.base_exec_prefix),
+        prefixes=_distinct([sys.base_prefix, sys.base_exec_prefix]),
         packages=(*started, *find_files_of("pytest")),
         hidden=tuple(package_folders()),
         versions=(sys.version.split()[0], metadata.version("pytest")),
@@ -121,7 +121,7 @@ def users_interpreter(executable: Path) -> Interpreter:
     return Interpreter(
         executable=str(path),
         site=site,
-        prefixes=_prefixes(*found["prefixes"]),
+        prefixes=_distinct(found["prefixes"]),
         packages=site,
         hidden=tuple(name for name in package_folders() if name not in site),
         versions=(found["python"], found["pytest"]),
@@ -160,9 +160,5 @@ def find_files_of(distribution: str) -> list[str]:
     return [name for name in found if Path(name).exists()]
 
 
-def _prefixes(*prefixes: str) -> tuple[str, ...]:
-    return _distinct([prefix for prefix in prefixes if prefix != "/"])
-
-
 def _distinct(names: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name for name in names if name != "/"))

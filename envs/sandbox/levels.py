@@ -248,7 +248,7 @@ def _end(
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    cgroups.remove_from(cgroups.find_bases(), f"tightrope-{process.pid}-")
+    cgroups.remove_groups_of(process.pid)
     deadline = time.monotonic() + END_LIMIT_S
     while scratch.exists() and time.monotonic() < deadline:
         with contextlib.suppress(OSError):  # runs of a server that was killed may still be dying

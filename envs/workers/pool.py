@@ -270,8 +270,7 @@ class _Worker:
                 self._process.wait(END_LIMIT_S)
         self._socket.close()
         with contextlib.suppress(OSError):
-            bases = cgroups.find_bases()
-            cgroups.remove_from(bases, f"tightrope-{self._process.pid}-")
+            cgroups.remove_groups_of(self._process.pid)
 
 
 def _settle(ready: "asyncio.Future[None]") -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import InfrastructureError
-from envs.grading.graders import IoGrader, PytestGrader, encode_value, make_grader, submitted_on
+from envs.grading.graders import IoGrader, PytestGrader, make_grader, submitted_on
 from envs.grading.static_screen import added_suspects
 from envs.grading.test_suite import run_suite
-from envs.sandbox.encoding import is_equal
+from envs.sandbox.encoding import encode_value, is_equal
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.levels import probe
 from tests.envs.small_tasks import (
