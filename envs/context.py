@@ -62,7 +62,7 @@ class EventLog:
             prompt_ids = list(self._prefix)
             for part in self._turns:
                 prompt_ids += (
-                    observed_ids(part, stubs=self._stubs) if isinstance(part, Observed) else part
+                    join_observed(part, stubs=self._stubs) if isinstance(part, Observed) else part
                 )
             self._view = View(
                 prompt_ids=tuple(prompt_ids),
@@ -88,7 +88,7 @@ def render_view(events: Iterable[Event]) -> View:
     return EventLog(events).view()
 
 
-def observed_ids(observed: Observed, *, stubs: dict[str, Ids]) -> list[int]:
+def join_observed(observed: Observed, *, stubs: dict[str, Ids]) -> list[int]:
     """Return the suffix that one turn's results add, evicted ones as stubs."""
     ids = list(observed.head_ids)
     for index, (observation, piece) in enumerate(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 
 from envs.calls.reader import parse_calls
 from envs.context import EventLog, render_view
-from envs.prompts import no_call
+from envs.prompts import answer_no_call
 from envs.records import (
     Compacted,
     Episode,
@@ -48,11 +48,11 @@ from envs.tools import (
     Toolbox,
     ToolError,
     ToolResult,
+    convert_call,
+    list_tools,
+    explain_unknown_tool,
     no_sandbox,
-    offered,
     parse_range,
-    typed,
-    unknown_tool,
 )
 from envs.workspace import Workspace
 
@@ -112,7 +112,7 @@ class Environment:
         self.task, self.limits = task, limits
         self.workspace = Workspace.of(files, task.editable)
         self._chat, self._system, self._strategy = chat, system, strategy
-        self._names = offered(strategy)
+        self._names = list_tools(strategy)
         self._run_visible = run_visible
         self._notes: list[tuple[Noted, int]] = []
         self._summary = ""
@@ -147,7 +147,7 @@ class Environment:
         )
         stopped = bool(last) and last[0] in self._chat.stop_ids
         text = self._chat.decode(sample.token_ids[:-1] if stopped else sample.token_ids)
-        self._calls = tuple(map(typed, parse_calls(text, PARAMETERS)))
+        self._calls = tuple(map(convert_call, parse_calls(text, PARAMETERS)))
         self._log.append(sampled)
         self._log_turn(view, sampled)
         return self._calls
@@ -193,7 +193,7 @@ class Environment:
         for index, (call, answer) in enumerate(zip(calls, answers, strict=False)):
             try:
                 if call.error is None and call.name not in self._names:
-                    raise ToolError(unknown_tool(self._names))
+                    raise ToolError(explain_unknown_tool(self._names))
                 if call.name in ("evict", "compact") and call.error is None:
                     self._check_rewrite(call, is_last=index == len(calls) - 1, evicted=evicted)
                 if call.name == "compact" and any(result.is_error for result in results):
@@ -217,7 +217,7 @@ class Environment:
         if self._silent_turns >= 2:
             self.stop_reason = StopReason.NO_TOOL_CALL
             return
-        self._observe(results or [ToolResult(no_call(self._chat.example))], calls, evicted)
+        self._observe(results or [ToolResult(answer_no_call(self._chat.example))], calls, evicted)
 
     def _observe(
         self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]

@@ -48,7 +48,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
-def storage_error(error: BaseException) -> UserError | None:
+def find_storage_error(error: BaseException) -> UserError | None:
     """Return what is wrong with the disk, if that is behind `error`, else None."""
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES) and error.filename:
         remedy = "name folders that you may read and write in run.dir, run.cache and tasks.dir"

@@ -5,7 +5,7 @@ Tests: tests/envs/test_tools.py.
 """
 
 from envs.records import Strategy
-from envs.tools import brief_descriptions, offered
+from envs.tools import describe_tools, list_tools
 
 SYSTEM_SHORT = "Repair the code."
 SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
@@ -27,11 +27,11 @@ def system_prompt(tools: str, strategy: Strategy = "learned", *, example: str) -
     if tools == "none":
         return SYSTEM_SHORT
     text = SYSTEM.replace(_ON_REWRITES, "") if strategy == "full_history" else SYSTEM
-    text, names = text.replace("{example}", example), offered(strategy)
-    return text + ("\nTools:\n" + brief_descriptions(names) if tools == "brief" else "")
+    text, names = text.replace("{example}", example), list_tools(strategy)
+    return text + ("\nTools:\n" + describe_tools(names) if tools == "brief" else "")
 
 
-def no_call(example: str) -> str:
+def answer_no_call(example: str) -> str:
     """Return what a turn without a call is answered, in the template's form of calls."""
     if '"arguments"' in example:
         return 'no tool call, expected <tool_call>{"name": ..., "arguments": {...}}</tool_call>'

@@ -16,7 +16,7 @@ from envs.chat_template import REMEDY, ChatTemplate, TemplateParts
 from envs.errors import UserError
 from envs.plain_text import representable
 from envs.records import Ids, ToolCall
-from envs.tools import NAMES, PARAMETERS, typed
+from envs.tools import NAMES, PARAMETERS, convert_call
 
 _MASK = re.compile(r"zqmask(\d+)qz")
 _OTHER_NAME = "other"  # stands in results for a name that is no tool's
@@ -169,7 +169,7 @@ class ChatFormat:
         for calls in _PROBES:
             for part in [calls] if self.max_calls is None else [[each] for each in calls]:
                 text = self.decode(self.call_ids(part)[:-1])
-                again = [typed(call) for call in parse_calls(text, PARAMETERS)]
+                again = [convert_call(call) for call in parse_calls(text, PARAMETERS)]
                 if [(c.name, c.arguments) for c in again] != [(c.name, c.arguments) for c in part]:
                     raise UserError(
                         "calls as the chat template writes them are not read back",

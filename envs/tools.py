@@ -263,9 +263,9 @@ class Toolbox:
         if call.error is not None:
             raise ToolError(call.error)
         if call.name not in NAMES:
-            raise ToolError(unknown_tool(NAMES))
+            raise ToolError(explain_unknown_tool(NAMES))
         tool: Callable[..., ToolResult] = getattr(self, call.name)
-        return tool(**checked_arguments(tool, call.arguments))
+        return tool(**convert_arguments(tool, call.arguments))
 
     def _require(self, path: str) -> list[str]:
         if path not in self.workspace.files:
@@ -292,7 +292,7 @@ def no_sandbox(files: dict[str, str], selector: str) -> TestReport:
     raise InfrastructureError("visible tests cannot be run here", part="visible_tests")
 
 
-def checked_arguments(
+def convert_arguments(
     tool: Callable[..., ToolResult], given: Mapping[str, JsonValue]
 ) -> dict[str, Any]:
     """Match arguments with a tool's signature; numbers and lists may come as text.
@@ -312,12 +312,12 @@ def checked_arguments(
     return {name: _typed(name, given[name], parameters[name].annotation, usage) for name in given}
 
 
-def typed(call: ToolCall) -> ToolCall:
+def convert_call(call: ToolCall) -> ToolCall:
     """Return a call with arguments of its tool's types, as it is if they cannot be."""
     if call.error is not None or call.name not in NAMES:
         return call
     try:
-        arguments = checked_arguments(getattr(Toolbox, call.name), call.arguments)
+        arguments = convert_arguments(getattr(Toolbox, call.name), call.arguments)
     except ToolError:
         return call
     return call.model_copy(update={"arguments": arguments})
@@ -365,18 +365,18 @@ def parse_range(lines: str) -> tuple[int, int] | None:
     return (start, end) if 1 <= start <= end else None
 
 
-def offered(strategy: Strategy) -> tuple[str, ...]:
+def list_tools(strategy: Strategy) -> tuple[str, ...]:
     """Return the tools of a context strategy: `full_history` has none that rewrite the context."""
     left_out = _OF_REWRITES if strategy == "full_history" else ()
     return tuple(name for name in NAMES if name not in left_out)
 
 
-def unknown_tool(names: Sequence[str]) -> str:
+def explain_unknown_tool(names: Sequence[str]) -> str:
     """Return the answer to a call of a tool that is not among `names`."""
     return "unknown tool, use one of: " + ", ".join(names)
 
 
-def brief_descriptions(names: Sequence[str] = NAMES) -> str:
+def describe_tools(names: Sequence[str] = NAMES) -> str:
     """One line per tool, signature and first line of its docstring (`prompt.tools: brief`)."""
     rows = []
     for name in names:

@@ -17,7 +17,7 @@ from envs.workspace import Workspace
 Lines = defaultdict[str, set[int]]
 
 
-def unseen_edits(episode: Episode, files: Mapping[str, str]) -> tuple[Span, ...]:
+def find_unseen_edits(episode: Episode, files: Mapping[str, str]) -> tuple[Span, ...]:
     """Return the spans of all edits that touch a line not shown before.
 
     Args:

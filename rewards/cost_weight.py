@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Final, Literal
 
 from envs.records import Episode
-from rewards.intervals import by_task
+from rewards.intervals import group_by_task
 from rewards.outcome import is_solved
 
 CostWeightKind = Literal["fixed", "controlled"]
@@ -87,7 +87,7 @@ class Drop:
 
 def paired_drop(before: Sequence[Episode], after: Sequence[Episode]) -> Drop:
     """Compare two evaluations task by task; tasks not scorable in both are left out."""
-    first, second = by_task(before), by_task(after)
+    first, second = group_by_task(before), group_by_task(after)
     shared = [task for task in first if task in second]
     drops = [fmean(map(is_solved, first[t])) - fmean(map(is_solved, second[t])) for t in shared]
     num, mean = len(drops), fmean(drops) if drops else 0.0

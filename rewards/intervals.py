@@ -68,7 +68,7 @@ class Totals:
         return _ratio(weights_RK @ self.billed, weights_RK @ self.num_solved)
 
 
-def by_task(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
+def group_by_task(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
     """Scorable episodes by task id, in the order of the ids."""
     found: dict[str, list[Episode]] = {}
     for episode in episodes:
@@ -77,7 +77,7 @@ def by_task(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
     return dict(sorted(found.items()))
 
 
-def totals(groups: Mapping[str, Sequence[Episode]], task_ids: Sequence[str]) -> Totals:
+def sum_by_task(groups: Mapping[str, Sequence[Episode]], task_ids: Sequence[str]) -> Totals:
     """Sum up the samples of each of `task_ids`, in that order."""
     members = [groups[task_id] for task_id in task_ids]
     return Totals(
@@ -133,9 +133,9 @@ def paired_difference(
     first: Sequence[Episode], second: Sequence[Episode], *, seed: int = 0
 ) -> PairedDifference:
     """Compare two policies on the tasks both were scored on, drawing the same tasks for both."""
-    first_by, second_by = by_task(first), by_task(second)
+    first_by, second_by = group_by_task(first), group_by_task(second)
     shared = [task_id for task_id in first_by if task_id in second_by]
-    a, b = totals(first_by, shared), totals(second_by, shared)
+    a, b = sum_by_task(first_by, shared), sum_by_task(second_by, shared)
     return PairedDifference(
         num_tasks=len(shared),
         pass_rate_difference=bootstrap(
@@ -153,9 +153,9 @@ def share_of_the_way(
     start: Sequence[Episode], end: Sequence[Episode], goal: Sequence[Episode], *, seed: int = 0
 ) -> Estimate:
     """(T_start - T_end)/(T_start - T_goal), T tokens per solved, on the tasks all three share."""
-    groups = [by_task(episodes) for episodes in (start, end, goal)]
+    groups = [group_by_task(episodes) for episodes in (start, end, goal)]
     shared = [key for key in groups[0] if key in groups[1] and key in groups[2]]
-    first, last, ideal = (totals(group, shared) for group in groups)
+    first, last, ideal = (sum_by_task(group, shared) for group in groups)
 
     def share(weights: Floats) -> Floats:
         origin = first.tokens_per_solved(weights)

@@ -16,10 +16,10 @@ from rewards.intervals import (
     Estimate,
     PairedDifference,
     bootstrap,
-    by_task,
+    group_by_task,
     paired_difference,
     pass_rate_estimate,
-    totals,
+    sum_by_task,
 )
 from rewards.outcome import failed_part, is_scorable, is_solved
 from rewards.seeds import Pair, over_seeds, paired_over_seeds
@@ -42,8 +42,8 @@ def summarize(
         interval if that bound lies in resamples without a solved episode, and all means are None if
         nothing could be scored.
     """
-    groups = by_task(episodes)
-    sums = totals(groups, list(groups))
+    groups = group_by_task(episodes)
+    sums = sum_by_task(groups, list(groups))
     scored = [episode for group in groups.values() for episode in group]
     pass_rate = pass_rate_estimate(sums, num_tasks=len(groups), seed=seed)
     per_solved = bootstrap(sums.tokens_per_solved, num_tasks=len(groups), seed=seed)

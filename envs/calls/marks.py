@@ -117,7 +117,7 @@ END_OR_TEXT = re.compile(
 )
 
 
-def end_of_reasoning(mark: str) -> re.Pattern[str]:
+def match_end_of_reasoning(mark: str) -> re.Pattern[str]:
     """Return what ends the reasoning that `mark` begins."""
     if mark in _MESSAGES_OF_REASONING:
         return _END_OF_MESSAGE

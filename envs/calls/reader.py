@@ -88,7 +88,7 @@ class _Reader:
         return end
 
     def _skip_reasoning(self, mark: re.Match[str]) -> int:
-        end = marks.end_of_reasoning(mark[0]).search(self.text, mark.end())
+        end = marks.match_end_of_reasoning(mark[0]).search(self.text, mark.end())
         return end.end() if end else len(self.text)
 
     def _is_quoted(self, start: int, end: int) -> bool:

@@ -29,7 +29,7 @@ from pathlib import Path
 from envs.errors import InfrastructureError, UserError
 from envs.grading.negated_asserts import negate_asserts
 from envs.sandbox import cgroups, isolation
-from envs.sandbox.interpreter import Interpreter, own_interpreter
+from envs.sandbox.interpreter import Interpreter, find_own_interpreter
 from envs.sandbox.seccomp import FilterRules, assemble
 from envs.sandbox.sleep_clock import SleepClock
 from envs.source_text import file_bytes
@@ -126,7 +126,7 @@ def doubt_pass(
     return ""
 
 
-def bubblewraps() -> list[str]:
+def list_bubblewraps() -> list[str]:
     """Return the programs to try: the wheel's, whose version is pinned, then the machine's own."""
     found: list[str | None] = []
     # There is no wheel for other processors, and an empty one for other C libraries than glibc.
@@ -138,7 +138,7 @@ def bubblewraps() -> list[str]:
     return [program for program in found if program]
 
 
-def first_that_works(programs: Sequence[str]) -> Bubblewrap:
+def try_bubblewraps(programs: Sequence[str]) -> Bubblewrap:
     """Try each of `programs` with a Python that says one word, and take the first in which it does.
 
     One that is the machine's own may be allowed what is denied to all others (by AppArmor).
@@ -160,7 +160,7 @@ def first_that_works(programs: Sequence[str]) -> Bubblewrap:
 @functools.cache
 def bubblewrap() -> Bubblewrap:
     """Return the bubblewrap of this machine."""
-    return first_that_works(bubblewraps())
+    return try_bubblewraps(list_bubblewraps())
 
 
 def run_cold(
@@ -196,7 +196,7 @@ def run_cold(
             filter_file = stack.enter_context(tempfile.TemporaryFile())
             filter_file.write(assemble(rules, own_pid=0))
             filter_file.seek(0)
-            command = [program, *_arguments(filter_file.fileno(), python or own_interpreter())]
+            command = [program, *_arguments(filter_file.fileno(), python or find_own_interpreter())]
             process = subprocess.Popen(
                 ["sh", "-c", _JOIN, "sh", *groups, "--", *command],
                 stdin=stdin,

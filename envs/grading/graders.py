@@ -25,13 +25,13 @@ from typing import Protocol
 
 from envs.files import hash_text
 from envs.grading.bwrap_runner import doubt_pass, require_bubblewrap
-from envs.grading.static_screen import added_suspects
+from envs.grading.static_screen import find_added_suspects
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.plain_text import representable
 from envs.records import HiddenTask, IoCase, Outcome, RepairTask, Runtime, TestReport
 from envs.sandbox.encoding import encode_value, is_equal
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import Interpreter, interpreter_of
+from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.sandbox.levels import Layers, probe
 from envs.sandbox.server_pool import ServerPool
 from envs.source_text import text_lines
@@ -84,7 +84,7 @@ class Equipment:
         """
         program = require_bubblewrap() if second_runner_share else ""
         runtimes = {hidden.runtime for hidden in store.hidden.values()}
-        found = {each: interpreter_of(each, cache_dir=cache_dir) for each in runtimes}
+        found = {each: find_interpreter(each, cache_dir=cache_dir) for each in runtimes}
         return cls(probe().require(), found, program)
 
 
@@ -123,7 +123,7 @@ class IoGrader:
         self._order.shuffle(order)
         request = {
             "kind": "io",
-            "files": submitted_on(self._store.workspace(task), task.editable, files),
+            "files": apply_submission(self._store.workspace(task), task.editable, files),
             "calls": [[case.function, case.args] for case in order],
         }
         report = self._server.run_limited(request, limit_s=limit_s)
@@ -162,9 +162,9 @@ class PytestGrader:
         """Grade submitted `files` on the pristine tree by all hidden tests."""
         task = self._store.public[hidden.task_id]
         workspace = self._store.workspace(task)
-        tree = submitted_on(self._store.tests(hidden), task.editable, files)
+        tree = apply_submission(self._store.tests(hidden), task.editable, files)
         editable = {path: tree[path] for path in task.editable if path in tree}
-        suspects = added_suspects(workspace, editable)
+        suspects = find_added_suspects(workspace, editable)
         ids = [*hidden.fail_to_pass, *hidden.pass_to_pass]
         suite = run_suite(
             self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
@@ -191,7 +191,7 @@ class PytestGrader:
         ids = [test_id for test_id in task.visible_tests if selector in test_id]
         if not ids:
             return TestReport(num_passed=0, failures=())
-        tree = submitted_on(self._store.workspace(task), task.editable, files)
+        tree = apply_submission(self._store.workspace(task), task.editable, files)
         suite = run_suite(self._server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
         failures = [(id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed]
         return TestReport(num_passed=len(ids) - len(failures), failures=tuple(failures))
@@ -275,7 +275,7 @@ def make_grader(
     )
 
 
-def submitted_on(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:
+def apply_submission(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:
     """Return `tree` with the editable paths as submitted; one that was deleted is missing."""
     kept = {path: text for path, text in tree.items() if path not in editable}
     return kept | {path: files[path] for path in editable if path in files}

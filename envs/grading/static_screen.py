@@ -27,7 +27,7 @@ SUSPECT = re.compile(
 _BY_NAME = ("getattr", "setattr", "delattr", "hasattr")
 
 
-def added_suspects(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+def find_added_suspects(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     """Return the suspect names that `after` holds more often than `before`, in changed lines only.
 
     Args:

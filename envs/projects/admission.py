@@ -20,7 +20,7 @@ from envs.projects.repair_task import LIMIT_S, MAX_SUITE_CPU_S
 from envs.projects.stable_tests import ABSENT, SUITE_LIMIT_S, five_runs, last_words, named
 from envs.sandbox.child_coverage import LINES_PER_FILE, read_trace
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import Interpreter, interpreter_of
+from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.tasks.store import Files
 
 MIN_TESTS = 20  # that pass; fewer cannot tell bugs apart
@@ -64,7 +64,7 @@ def admit(
         UserError: The project is of no use, for the reason given.
         InfrastructureError: The sandbox failed.
     """
-    interpreter = interpreter_of(entry.runtime, cache_dir=cache_dir)
+    interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
     _refuse_by_layout(entry.name, layout)
     _refuse_readable(entry.name, layout, interpreter)
     left_out = {path: "excluded by hand" for path in exclusions.names if path in layout.tests}

@@ -18,7 +18,7 @@ from envs.projects.lock_file import Project
 from envs.projects.stable_tests import SUITE_LIMIT_S, green_tests
 from envs.projects.test_impact import Reach
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import Interpreter, interpreter_of
+from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.tasks.store import Files, content_sha
 
 TRACED_LIMIT_S = 10 * SUITE_LIMIT_S  # tracing took 5 to 7 times the CPU time of inflection, toolz
@@ -52,7 +52,7 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
         InfrastructureError: The sandbox failed twice.
     """
     path = cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
-    interpreter = interpreter_of(project.runtime, cache_dir=cache_dir)
+    interpreter = find_interpreter(project.runtime, cache_dir=cache_dir)
     made_by = [*interpreter.versions, code_sha(), content_sha(files)]
     named = json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)])
     key = hash_text(named)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from envs.errors import InfrastructureError
-from envs.grading.graders import submitted_on
+from envs.grading.graders import apply_submission
 from envs.mutation.bug import Bug
 from envs.projects.baseline import Baseline
 from envs.projects.lock_file import Project
@@ -158,7 +158,7 @@ class Trial:
 
     def _gold_passes(self, task: BuiltTask, hidden: HiddenTask, reaching: frozenset[str]) -> bool:
         gold = gold_files(task)
-        is_pristine = submitted_on(self.files, task.public.editable, gold) == self.files
+        is_pristine = apply_submission(self.files, task.public.editable, gold) == self.files
         if is_pristine and self._gold_passed:
             rest = tuple(test for test in hidden.pass_to_pass if test in reaching)
             reached = hidden.model_copy(update={"pass_to_pass": rest})

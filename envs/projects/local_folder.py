@@ -23,7 +23,7 @@ from envs.projects.layout import MAX_DATA_BYTES, MAX_TREE_BYTES, find_layout
 from envs.projects.licences import LICENCE_FILE, licence_of
 from envs.projects.lock_file import Project, texts_of
 from envs.records import Split
-from envs.sandbox.interpreter import interpreter_of
+from envs.sandbox.interpreter import find_interpreter
 from envs.source_text import SOURCE_SUFFIX
 from envs.tasks.store import Files, content_sha
 
@@ -69,7 +69,7 @@ def open_local(
         mutated=(),
         python=path,
     )
-    versions = interpreter_of(entry.runtime, cache_dir=cache_dir).versions
+    versions = find_interpreter(entry.runtime, cache_dir=cache_dir).versions
     layout = find_layout(members)
 
     def wanted(path: str) -> bool:

@@ -73,7 +73,7 @@ def main(config: dict[str, Any]) -> None:
         isolation.enter_namespaces()
         isolation.enter_private_root(root, readable=config["readable"], hidden=config["hidden"])
     hidden = [] if config["namespaces"] else config["hidden"]  # a private root has none of them
-    readable, listable = isolation.visible_paths(config["readable"], hidden)
+    readable, listable = isolation.cut_out_hidden(config["readable"], hidden)
     config["visible"] = readable, [*listable, *config["site"]]  # imports list where they look
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trusted side's to handle
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards need no reaping

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from envs.errors import InfrastructureError
-from envs.sandbox.interpreter import Interpreter, own_interpreter
+from envs.sandbox.interpreter import Interpreter, find_own_interpreter
 from envs.sandbox.levels import Layers, Preload, ServerProcess, probe
 
 Ending = Literal["exited", "timeout", "overflow"]
@@ -67,7 +67,7 @@ class ForkServer:
     ) -> None:
         self._layers = layers or probe().require()
         self._preload, self._hash_seed = preload, hash_seed
-        self.interpreter = interpreter or own_interpreter()
+        self.interpreter = interpreter or find_own_interpreter()
         self._lock = threading.Lock()
         self._process: ServerProcess | None = None
         self._closed = False

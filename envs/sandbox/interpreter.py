@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 
 from envs.errors import UserError
 from envs.records import Runtime
-from envs.sandbox.wheels import installed_wheels
+from envs.sandbox.wheels import install_wheels
 
 START_LIMIT_S = 30.0
 _ASK = """
@@ -61,16 +61,16 @@ class Interpreter:
     versions: tuple[str, ...]
 
 
-def interpreter_of(runtime: Runtime, *, cache_dir: Path) -> Interpreter:
+def find_interpreter(runtime: Runtime, *, cache_dir: Path) -> Interpreter:
     """Return the interpreter that a task or a project names, its wheels installed if need be.
 
     Raises:
         UserError: It does not start, or has no pytest, or a wheel cannot be had.
     """
-    found = users_interpreter(Path(runtime.python)) if runtime.python else own_interpreter()
+    found = ask_interpreter(Path(runtime.python)) if runtime.python else find_own_interpreter()
     if not runtime.requirements:
         return found
-    folder = str(installed_wheels(runtime.requirements, cache_dir=cache_dir).resolve())
+    folder = str(install_wheels(runtime.requirements, cache_dir=cache_dir).resolve())
     return replace(
         found,
         site=(folder, *found.site),
@@ -80,7 +80,7 @@ def interpreter_of(runtime: Runtime, *, cache_dir: Path) -> Interpreter:
 
 
 @cache
-def own_interpreter() -> Interpreter:
+def find_own_interpreter() -> Interpreter:
     """Return the one that runs this project, where a suite sees pytest and no other package."""
     started = (f"{sys.prefix}/bin", f"{sys.prefix}/pyvenv.cfg")  # by suites that start it
     return Interpreter(
@@ -88,13 +88,13 @@ def own_interpreter() -> Interpreter:
         site=_distinct([sysconfig.get_path(name) for name in ("purelib", "platlib")]),
         prefixes=_distinct([sys.base_prefix, sys.base_exec_prefix]),
         packages=(*started, *find_files_of("pytest")),
-        hidden=tuple(package_folders()),
+        hidden=tuple(list_package_folders()),
         versions=(sys.version.split()[0], metadata.version("pytest")),
     )
 
 
 @cache
-def users_interpreter(executable: Path) -> Interpreter:
+def ask_interpreter(executable: Path) -> Interpreter:
     """Return another one, after asking it where its packages are.
 
     Raises:
@@ -123,12 +123,12 @@ def users_interpreter(executable: Path) -> Interpreter:
         site=site,
         prefixes=_distinct(found["prefixes"]),
         packages=site,
-        hidden=tuple(name for name in package_folders() if name not in site),
+        hidden=tuple(name for name in list_package_folders() if name not in site),
         versions=(found["python"], found["pytest"]),
     )
 
 
-def package_folders() -> list[str]:
+def list_package_folders() -> list[str]:
     """Return the folders in which interpreters of this machine look for installed packages.
 
     A sandbox hides them: among the packages may be the very project that is to be repaired.

@@ -128,7 +128,7 @@ def landlock_abi() -> int:
     return int(max(0, _libc.syscall(_SYS_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)))
 
 
-def visible_paths(readable: list[str], hidden: Sequence[str]) -> tuple[list[str], list[str]]:
+def cut_out_hidden(readable: list[str], hidden: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what of `readable` and the system stays when `hidden` folders are cut out.
 
     Landlock only allows, so a folder around a hidden one gives way to what else is in it.

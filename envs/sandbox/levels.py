@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from envs.errors import InfrastructureError, UserError
 from envs.sandbox import cgroups, framing, isolation, seccomp
-from envs.sandbox.interpreter import Interpreter, own_interpreter
+from envs.sandbox.interpreter import Interpreter, find_own_interpreter
 from envs.sandbox.scratch_dir import remove_tree
 
 Preload = Literal["io", "pytest"]
@@ -157,7 +157,7 @@ class ServerProcess:
         self.layers = layers
         with contextlib.ExitStack() as undo:
             try:
-                config = _server_config(layers, preload, interpreter or own_interpreter())
+                config = _server_config(layers, preload, interpreter or find_own_interpreter())
                 self._start(config, hash_seed, undo)
             except OSError as error:  # a full disk, no descriptor, no memory for a process
                 raise InfrastructureError(f"sandbox server did not start: {error}") from error

@@ -13,7 +13,7 @@ from typing import Self
 
 from envs.records import Runtime
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import Interpreter, interpreter_of
+from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.sandbox.levels import Layers, Preload
 
 
@@ -75,4 +75,4 @@ class ServerPool:
     def _interpreter(self, runtime: Runtime) -> Interpreter:
         if self._interpreters is not None:
             return self._interpreters[runtime]
-        return interpreter_of(runtime, cache_dir=self._cache_dir)
+        return find_interpreter(runtime, cache_dir=self._cache_dir)

@@ -1,7 +1,7 @@
 """Extra packages that a suite needs: pure-Python wheels, pinned, in a folder named by their pins.
 
     pins = pin_wheels(["hypothesis"], cache_dir=folder)
-    site = installed_wheels(pins, cache_dir=folder)
+    site = install_wheels(pins, cache_dir=folder)
 
 The folder is written once, whole or not at all, and then only read; pip checks each wheel's sha256.
 Nothing of a wheel is executed by its installation.
@@ -38,7 +38,7 @@ def pin_wheels(wanted: Sequence[str], *, cache_dir: Path) -> tuple[str, ...]:
         return tuple(_pin(path) for path in sorted(Path(folder).iterdir()))
 
 
-def installed_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
+def install_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
     """Return the folder with the pinned packages, after installing them if it is not there.
 
     Raises:

@@ -16,7 +16,7 @@ from types import ModuleType
 from envs.errors import InfrastructureError
 from envs.grading.bwrap_runner import run_cold
 from envs.grading.graders import RoutingGrader
-from envs.grading.static_screen import added_suspects
+from envs.grading.static_screen import find_added_suspects
 from envs.sandbox.levels import ServerProcess
 from envs.tasks.store import BuiltTask
 from tests.attacks.world import World, remains, settles
@@ -161,7 +161,7 @@ def what_stops(attack: ModuleType, task: BuiltTask, graders: Mapping[str, Routin
         return "nothing" if is_solved(asked_twice) else "second runner"
     if outcome.fail_to_pass_rate < 1 or outcome.pass_to_pass_rate < 1:
         return "ids and canaries"
-    names = added_suspects(task.workspace, {"calc.py": files["calc.py"]})
+    names = find_added_suspects(task.workspace, {"calc.py": files["calc.py"]})
     return "static screen" if names else "forged lines"
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.context import common_prefix, observed_ids, render_view
+from envs.context import common_prefix, join_observed, render_view
 from envs.environment import Limits
 from envs.policies import ScriptOptions, call
 from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
@@ -171,6 +171,6 @@ def test_each_result_stands_behind_its_own_separator() -> None:
         separator_ids=((20,), (21, 22)),
         tail_ids=(30,),
     )
-    assert observed_ids(observed, stubs={"o1": (9,)}) == [10, 1, 20, 9, 21, 22, 3, 30]
+    assert join_observed(observed, stubs={"o1": (9,)}) == [10, 1, 20, 9, 21, 22, 3, 30]
     old = observed.model_dump() | {"separator_ids": [20]}  # version 1: one that stands for all
     assert Observed.model_validate(old).separator_ids == ((20,), (20,))

@@ -8,7 +8,7 @@ from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.records import Edit, Episode
 from envs.sites import find_sites
-from envs.unseen import unseen_edits
+from envs.unseen import find_unseen_edits
 from rewards.cost import num_compactions, num_evictions
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK, new_environment
 
@@ -105,7 +105,7 @@ def test_no_demonstrator_edits_what_it_has_not_seen(
     limits = Limits(window_tokens=window, max_turns=60, max_new_tokens=48, observation_tokens=cap)
     files, edits = (LONG, EDITS) if is_long else (FILES, HIDDEN.gold_edits)
     episode, _ = play(limits, options, files=files, edits=edits)
-    assert unseen_edits(episode, files) == ()
+    assert find_unseen_edits(episode, files) == ()
 
 
 @given(any_options, st.integers(60, 300))
@@ -115,7 +115,7 @@ def test_where_the_window_is_wide_it_reads_on_behind_a_cut_and_repairs(
 ) -> None:
     limits = Limits(window_tokens=20_000, max_turns=200, max_new_tokens=100, observation_tokens=cap)
     episode, environment = play(limits, options)
-    assert unseen_edits(episode, LONG) == ()
+    assert find_unseen_edits(episode, LONG) == ()
     assert repaired(environment, EDITS, LONG)
 
 

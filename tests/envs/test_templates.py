@@ -18,7 +18,7 @@ from envs.errors import UserError
 from envs.policies import ScriptedPolicy, ScriptOptions, call, make_script
 from envs.records import Observed, StopReason, ToolCall
 from envs.rendering import ChatFormat
-from envs.tools import NAMES, Toolbox, typed
+from envs.tools import NAMES, Toolbox, convert_call
 from tests.envs.calls.written_calls import parse_calls
 from tests.envs.families import STEMS, base_of, template_of, tokenizer_of
 from tests.envs.world import FILES, HIDDEN, TASK, no_tests
@@ -230,7 +230,7 @@ def test_calls_are_read_back(stem: str, text: str, ids: list[str], start: int) -
         call("run_tests", selector=""),
     ]
     for part in [calls] if chat.max_calls is None else [[each] for each in calls]:
-        again = [typed(each) for each in parse_calls(chat.decode(chat.call_ids(part)[:-1]))]
+        again = [convert_call(each) for each in parse_calls(chat.decode(chat.call_ids(part)[:-1]))]
         assert [(c.name, c.arguments) for c in again] == [(c.name, c.arguments) for c in part]
 
 

@@ -20,9 +20,9 @@ from envs.tools import (
     NAMES,
     Toolbox,
     ToolError,
-    brief_descriptions,
-    checked_arguments,
-    offered,
+    convert_arguments,
+    describe_tools,
+    list_tools,
     parse_range,
 )
 from envs.workspace import Workspace
@@ -114,14 +114,14 @@ def test_line_numbers_that_an_edit_moved_are_stale_until_read_again() -> None:
 
 
 def test_every_tool_has_a_line_for_the_model() -> None:
-    rows = brief_descriptions().splitlines()
+    rows = describe_tools().splitlines()
     assert [row.split("(")[0] for row in rows] == list(NAMES)
     assert all(row.endswith(".") for row in rows)
 
 
 def test_full_history_offers_nothing_that_rewrites() -> None:
     left_out = {"note", "evict", "compact"}
-    assert set(offered("learned")) - set(offered("full_history")) == left_out
+    assert set(list_tools("learned")) - set(list_tools("full_history")) == left_out
     for tools in ("full", "brief", "none"):
         prompt = system_prompt(tools, "full_history", example="")
         assert not any(name in prompt for name in left_out)
@@ -197,7 +197,7 @@ def test_trees_are_built_from_many_threads_at_once() -> None:
     ],
 )
 def test_a_list_may_come_as_text(given: object, expected: list[str]) -> None:
-    assert checked_arguments(Toolbox.evict, {"observation_ids": given}) == {
+    assert convert_arguments(Toolbox.evict, {"observation_ids": given}) == {
         "observation_ids": expected
     }
 
@@ -207,13 +207,13 @@ def test_a_list_may_come_as_text(given: object, expected: list[str]) -> None:
 )
 def test_a_number_may_come_as_text(given: object, expected: int) -> None:
     arguments = {"path": "a", "start": given, "end": 2}
-    assert checked_arguments(Toolbox.read_lines, arguments)["start"] == expected
+    assert convert_arguments(Toolbox.read_lines, arguments)["start"] == expected
 
 
 def test_a_text_may_come_as_a_number_and_null_is_the_default() -> None:
-    note = checked_arguments(Toolbox.note, {"file": "a", "facts": "x", "lines": 4})
+    note = convert_arguments(Toolbox.note, {"file": "a", "facts": "x", "lines": 4})
     assert note["lines"] == "4"
-    assert checked_arguments(Toolbox.run_tests, {"selector": None}) == {}
+    assert convert_arguments(Toolbox.run_tests, {"selector": None}) == {}
 
 
 LONG = "\U0001f600" * 100
@@ -228,10 +228,10 @@ def test_an_error_about_arguments_is_short(name: str, value: object) -> None:
     names = checked_names(tool)
     for arguments in (dict.fromkeys(names, value), {LONG: value}, {}):
         with contextlib.suppress(ToolError):
-            checked_arguments(tool, arguments)
+            convert_arguments(tool, arguments)
             continue
         with pytest.raises(ToolError) as caught:
-            checked_arguments(tool, arguments)
+            convert_arguments(tool, arguments)
         assert len(TOKENIZER.encode(f"error: {caught.value}").ids) < MOST_TOKENS
 
 

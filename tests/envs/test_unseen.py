@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.policies import ScriptOptions, call
 from envs.records import Edit, Episode, Observed, Span, ToolCall
-from envs.unseen import lines_to_see, unseen_edits
+from envs.unseen import find_unseen_edits, lines_to_see
 from tests.envs.world import CHAT, FILES, new_environment, play, sample_of
 
 LIMITS = Limits(window_tokens=4000, max_turns=40, max_new_tokens=100, observation_tokens=400)
@@ -92,26 +92,26 @@ UNSEEN = {
 
 @pytest.mark.parametrize("turns", SEEN.values(), ids=SEEN.keys())
 def test_what_was_in_a_view_may_be_edited(turns: list[list[ToolCall]]) -> None:
-    assert unseen_edits(played(turns), FILE) == ()
+    assert find_unseen_edits(played(turns), FILE) == ()
 
 
 @pytest.mark.parametrize(("turns", "expected"), UNSEEN.values(), ids=UNSEEN.keys())
 def test_what_was_not_is_found(
     turns: list[list[ToolCall]], expected: list[tuple[int, int]]
 ) -> None:
-    found = unseen_edits(played(turns), FILE)
+    found = find_unseen_edits(played(turns), FILE)
     assert found == tuple(Span(path="m0.py", start=start, end=end) for start, end in expected)
 
 
 def test_a_result_that_was_cut_shows_what_is_left_of_it() -> None:
     small = Limits(window_tokens=4000, max_turns=9, max_new_tokens=100, observation_tokens=60)
     turns = [[call("read_file", path="m0.py")], [edit(1, 1)], [edit(19, 19)]]
-    assert [span.start for span in unseen_edits(played(turns, limits=small), FILE)] == [19]
+    assert [span.start for span in find_unseen_edits(played(turns, limits=small), FILE)] == [19]
 
 
 def test_gold_edits_out_of_nowhere() -> None:
-    assert len(unseen_edits(play("gold"), FILES)) == 2
-    assert unseen_edits(play("careful", options=ScriptOptions()), FILES) == ()
+    assert len(find_unseen_edits(play("gold"), FILES)) == 2
+    assert find_unseen_edits(play("careful", options=ScriptOptions()), FILES) == ()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_the_spans_agree_with_the_text_of_the_prompts(
         if environment.stop_reason is not None:
             break
     episode = record_of(environment)
-    found = [(span.start, span.end) for span in unseen_edits(episode, FILE)]
+    found = [(span.start, span.end) for span in find_unseen_edits(episode, FILE)]
     assert found == _unseen_by_text(episode, views)
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from rewards.intervals import (
     bootstrap,
-    by_task,
+    group_by_task,
     paired_difference,
     pass_rate_estimate,
     share_of_the_way,
-    totals,
+    sum_by_task,
 )
 from tests.rewards.episodes import make_episode
 
@@ -26,8 +26,8 @@ def policy(solved, billed=100, samples=1):
 
 
 def estimate(episodes, seed=0):
-    groups = by_task(episodes)
-    sums = totals(groups, list(groups))
+    groups = group_by_task(episodes)
+    sums = sum_by_task(groups, list(groups))
     return bootstrap(sums.pass_rate, num_tasks=len(groups), seed=seed)
 
 
@@ -64,16 +64,16 @@ def test_coverage_is_near_95_percent():
 @pytest.mark.parametrize("samples", [1, 4])
 def test_all_or_none_solved_is_known_no_better_than_the_tasks_allow(num_tasks, bound, samples):
     for solved in (False, True):
-        groups = by_task(policy([solved] * num_tasks, samples=samples))
-        found = pass_rate_estimate(totals(groups, list(groups)), num_tasks=num_tasks, seed=0)
+        groups = group_by_task(policy([solved] * num_tasks, samples=samples))
+        found = pass_rate_estimate(sum_by_task(groups, list(groups)), num_tasks=num_tasks, seed=0)
         low, high = found.ci95
         assert found.value == float(solved)
         assert (low, high) == pytest.approx((1 - bound, 1) if solved else (0, bound), abs=5e-5)
 
 
 def test_an_interval_may_be_open_where_few_are_solved():
-    groups = by_task(policy([True, False, False]))
-    sums = totals(groups, list(groups))
+    groups = group_by_task(policy([True, False, False]))
+    sums = sum_by_task(groups, list(groups))
     found = bootstrap(sums.tokens_per_solved, num_tasks=3, seed=0)
     assert found.value == pytest.approx(300)
     assert found.ci95[0] == pytest.approx(100)

@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args
 
 from envs.errors import UserError, suggest
 from envs.records import Difficulty
-from envs.tools import NAMES, offered
+from envs.tools import NAMES, list_tools
 from rewards.advantages import Method
 from train.config.settings import Section, Settings
 from train.config.trl_arguments import EPSILON_HIGH, with_defaults
@@ -206,7 +206,7 @@ def _window_conflicts(settings: Settings) -> Iterator[Conflict]:
     if low > high:
         reason = f"the least window {low} is larger than the largest {high}"
         yield Conflict(("context.window_tokens",), reason)
-    num_tools = len(offered(context.strategy)) if settings.prompt.tools == "full" else 0
+    num_tools = len(list_tools(context.strategy)) if settings.prompt.tools == "full" else 0
     schemas = FULL_SCHEMA_TOKENS * num_tools // len(NAMES)
     least = 2 * context.max_new_tokens + MIN_VIEW_TOKENS + schemas
     if low < least:

@@ -36,7 +36,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from envs.errors import UserError
 from envs.rendering import ChatFormat
-from envs.tools import Toolbox, offered
+from envs.tools import Toolbox, list_tools
 from train.config.settings import RunSettings, Settings
 from train.models.adapters import adapted_layers
 from train.models.chat_templates import new_chat_format, own_template
@@ -65,7 +65,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatFormat:
     """Return what encodes prompts and scripted calls for this tokenizer and `prompt.tools`."""
-    names = offered(settings.context.strategy) if settings.prompt.tools == "full" else ()
+    names = list_tools(settings.context.strategy) if settings.prompt.tools == "full" else ()
     tools = [getattr(Toolbox, name) for name in names]
     return new_chat_format(tokenizer, own_template(tokenizer), tools=tools)
 

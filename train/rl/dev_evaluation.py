@@ -29,7 +29,7 @@ from envs.files import join_lines, read_rows, to_json, write_whole
 from envs.records import Episode
 from rewards.cost import billed_tokens
 from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
-from rewards.intervals import by_task
+from rewards.intervals import group_by_task
 from rewards.outcome import is_scorable, is_solved
 from train.rollouts.runner import Request
 from train.stages.output import say
@@ -177,7 +177,7 @@ def evaluation_row(
 
 def _standard_error(scored: Sequence[Episode]) -> float:
     """Return that of the pass rate over tasks: samples of one task resemble each other."""
-    rates = [fmean(map(is_solved, group)) for group in by_task(scored).values()]
+    rates = [fmean(map(is_solved, group)) for group in group_by_task(scored).values()]
     return stdev(rates) / math.sqrt(len(rates)) if len(rates) > 1 else 0.0
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 from envs.errors import InfrastructureError, UserError
 from envs.policies import ScriptOptions, draw_options
 from envs.records import Episode, Policy, RepairTask
-from envs.unseen import unseen_edits
+from envs.unseen import find_unseen_edits
 from rewards.cost import billed_tokens, num_compactions
 from rewards.outcome import is_scorable, is_solved
 from train.rollouts.runner import Arena, Request, draw_seed
@@ -119,7 +119,7 @@ def _fault(
     """Return why an episode is no demonstration; a script for `evict` compacts where it must."""
     if not is_solved(episode):
         return "unsolved"
-    if unseen_edits(episode, arena.store.workspace(arena.store.public[episode.task_id])):
+    if find_unseen_edits(episode, arena.store.workspace(arena.store.public[episode.task_id])):
         return "unseen"
     evicts = slot.kind == "careful" and slot.rewrite == "evict"
     return "compacts" if evicts and num_compactions(episode) else None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from envs.errors import InfrastructureError, UserError, storage_error
+from envs.errors import InfrastructureError, UserError, find_storage_error
 from train.stages.output import LibraryLog, say, terminal
 
 COMMAND_VARIABLE = "TIGHTROPE_COMMAND"
@@ -87,7 +87,7 @@ def _judged(error: Exception) -> tuple[int, str, bool]:
     if isinstance(error, InfrastructureError):
         remedy = "look at the machine's load; `tightrope doctor` checks the sandbox"
         return 1, f"the sandbox failed: {error}. Remedy: {remedy}", False
-    if of_the_disk := storage_error(error):
+    if of_the_disk := find_storage_error(error):
         return 2, str(of_the_disk), False
     said = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CHARS]
     if any(sign in str(error) for sign in _LOST_PEER):

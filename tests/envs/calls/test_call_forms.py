@@ -16,7 +16,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from envs.policies import call
 from envs.records import ToolCall
-from envs.tools import NAMES, typed
+from envs.tools import NAMES, convert_call
 from tests.envs.calls.written_calls import parse_calls
 
 JSON_TEXTS = st.text(max_size=30) | st.lists(
@@ -269,7 +269,7 @@ def test_what_the_template_of_a_family_renders_is_read(path: Path) -> None:
         text = rendered(template, several)
         if not all(each.name in text for each in several):
             continue  # this family renders no calls, or one in a turn
-        again = [typed(each) for each in parse_calls(text)]
+        again = [convert_call(each) for each in parse_calls(text)]
         assert [(c.name, c.arguments) for c in again] == [(c.name, c.arguments) for c in several], (
             text
         )

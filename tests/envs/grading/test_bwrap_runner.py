@@ -13,9 +13,9 @@ import pytest
 from envs.grading.bwrap_runner import (
     Bubblewrap,
     bubblewrap,
-    bubblewraps,
     doubt_pass,
-    first_that_works,
+    list_bubblewraps,
+    try_bubblewraps,
 )
 from envs.grading.graders import _draw, make_grader
 from envs.grading.negated_asserts import negate_asserts
@@ -130,7 +130,7 @@ def program(folder, line):
 def test_the_wheel_brings_bubblewrap_and_the_machines_own_comes_second(monkeypatch, tmp_path):
     own = program(tmp_path / "bin of mine", "exit 0")
     monkeypatch.setenv("PATH", str(Path(own).parent), prepend=os.pathsep)
-    wheels, *others = bubblewraps()
+    wheels, *others = list_bubblewraps()
     assert others == [own]
     assert Path(wheels).is_relative_to(sysconfig.get_path("platlib"))
     done = subprocess.run([wheels, "--version"], capture_output=True, text=True, check=True)
@@ -141,14 +141,14 @@ def test_the_wheel_brings_bubblewrap_and_the_machines_own_comes_second(monkeypat
 def test_the_first_that_works_is_taken(tmp_path):
     refused = program(tmp_path / "a", "echo bwrap: setting up uid map: Permission denied; exit 1")
     works = bubblewrap().program
-    assert first_that_works([works, refused]) == Bubblewrap(works, "")
-    assert first_that_works([refused, "/nowhere/bwrap", works]) == Bubblewrap(works, "")
+    assert try_bubblewraps([works, refused]) == Bubblewrap(works, "")
+    assert try_bubblewraps([refused, "/nowhere/bwrap", works]) == Bubblewrap(works, "")
 
 
 def test_without_one_that_works_the_failure_says_why(tmp_path):
     programs = [program(tmp_path / name, f"echo {name} is denied") for name in ("this", "that")]
-    assert first_that_works([]).failure == "bubblewrap is not installed"
-    failure = first_that_works(programs).failure
+    assert try_bubblewraps([]).failure == "bubblewrap is not installed"
+    failure = try_bubblewraps(programs).failure
     assert failure == "second runner: this is denied; second runner: that is denied"
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import InfrastructureError
-from envs.grading.graders import IoGrader, PytestGrader, make_grader, submitted_on
-from envs.grading.static_screen import added_suspects
+from envs.grading.graders import IoGrader, PytestGrader, apply_submission, make_grader
+from envs.grading.static_screen import find_added_suspects
 from envs.grading.test_suite import run_suite
 from envs.sandbox.encoding import encode_value, is_equal
 from envs.sandbox.fork_server import ForkServer
@@ -83,8 +83,8 @@ def test_only_editable_files_count(grader, kind):
 def test_submitted_on_takes_editable_paths_only():
     tree = {"a.py": "1", "b.py": "2"}
     files = {"a.py": "9", "b.py": "9", "conftest.py": "9"}
-    assert submitted_on(tree, ("a.py",), files) == {"a.py": "9", "b.py": "2"}
-    assert submitted_on(tree, ("a.py",), {}) == {"b.py": "2"}
+    assert apply_submission(tree, ("a.py",), files) == {"a.py": "9", "b.py": "2"}
+    assert apply_submission(tree, ("a.py",), {}) == {"b.py": "2"}
 
 
 @pytest.mark.parametrize(
@@ -257,9 +257,11 @@ def test_both_kinds_grade_at_once_from_threads(grader):
 def test_the_screen_looks_at_additions_only():
     before = {"a.py": "import inspect\n\nsig = inspect.signature(f) + 1\n"}
     mended = {"a.py": "import inspect\n\nsig = inspect.signature(f)\n"}
-    assert added_suspects(before, mended) == ()
-    assert added_suspects(before, {"a.py": before["a.py"] + "import gc\n"}) == ("gc",)
-    assert added_suspects(before, {"b.py": "def __eq__(self, o): return True\n"}) == ("__eq__",)
+    assert find_added_suspects(before, mended) == ()
+    assert find_added_suspects(before, {"a.py": before["a.py"] + "import gc\n"}) == ("gc",)
+    assert find_added_suspects(before, {"b.py": "def __eq__(self, o): return True\n"}) == (
+        "__eq__",
+    )
 
 
 def test_two_tasks_of_one_store_do_not_mix():

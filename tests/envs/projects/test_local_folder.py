@@ -11,7 +11,7 @@ import pytest
 from envs.errors import UserError
 from envs.plain_text import representable
 from envs.projects.local_folder import open_local
-from envs.sandbox.interpreter import own_interpreter
+from envs.sandbox.interpreter import find_own_interpreter
 from envs.source_text import file_bytes
 from envs.tasks.store import TaskStore
 from tests.envs.projects.small_project import FILES, TESTS
@@ -31,7 +31,7 @@ def python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("users") / "v"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    for package in map(Path, own_interpreter().packages):
+    for package in map(Path, find_own_interpreter().packages):
         copy = shutil.copytree if package.is_dir() else shutil.copy
         copy(package, site / package.name)
     (site / "dependency.py").write_text("SIX = 6\n", "utf-8")

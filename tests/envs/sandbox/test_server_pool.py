@@ -4,7 +4,7 @@ import pytest
 
 from envs.errors import InfrastructureError
 from envs.records import Runtime
-from envs.sandbox.interpreter import own_interpreter
+from envs.sandbox.interpreter import find_own_interpreter
 from envs.sandbox.server_pool import ServerPool
 
 HELLO = {"kind": "io", "files": {"m.py": "def one():\n    return 1\n"}, "calls": [["m:one", []]]}
@@ -30,8 +30,8 @@ def test_the_least_used_server_is_closed_when_there_are_too_many(tmp_path):
 
 def test_interpreters_that_were_found_before_are_taken(tmp_path):
     runtime = Runtime(python="/not/here")
-    with ServerPool(tmp_path, interpreters={runtime: own_interpreter()}) as servers:
-        assert servers.get("io", runtime).interpreter is own_interpreter()
+    with ServerPool(tmp_path, interpreters={runtime: find_own_interpreter()}) as servers:
+        assert servers.get("io", runtime).interpreter is find_own_interpreter()
 
 
 def test_all_servers_end_with_the_pool(tmp_path):

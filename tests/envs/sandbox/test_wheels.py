@@ -7,8 +7,8 @@ from envs.errors import UserError
 from envs.grading.test_suite import run_suite
 from envs.records import Runtime
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import interpreter_of
-from envs.sandbox.wheels import installed_wheels, pin_wheels
+from envs.sandbox.interpreter import find_interpreter
+from envs.sandbox.wheels import install_wheels, pin_wheels
 
 SPY = """
 import extra, os, pathlib, pytest
@@ -41,19 +41,19 @@ def test_a_suite_imports_pinned_wheels_and_cannot_change_them(tmp_path, monkeypa
     offer_wheel(tmp_path / "index", monkeypatch, name="extra")
     cache = tmp_path / "cache"
     pins = pin_wheels(["extra"], cache_dir=cache)
-    interpreter = interpreter_of(Runtime(requirements=pins), cache_dir=cache)
+    interpreter = find_interpreter(Runtime(requirements=pins), cache_dir=cache)
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         run = run_suite(server, {"test_x.py": SPY}, ids=None, wall_s=20)
     assert len(run.passed) == 2
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    assert installed_wheels(pins, cache_dir=cache).is_dir()
+    assert install_wheels(pins, cache_dir=cache).is_dir()
 
 
 def test_another_wheel_than_the_pinned_one_is_refused(tmp_path, monkeypatch):
     offer_wheel(tmp_path / "index", monkeypatch, name="extra")
     pin = f"extra==1.0 --hash=sha256:{hashlib.sha256(b'').hexdigest()}"
     with pytest.raises(UserError, match="cannot get extra"):
-        installed_wheels([pin], cache_dir=tmp_path)
+        install_wheels([pin], cache_dir=tmp_path)
     assert not list((tmp_path / "wheels").iterdir())
 
 
