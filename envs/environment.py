@@ -49,8 +49,8 @@ from envs.tools import (
     ToolError,
     ToolResult,
     convert_call,
-    list_tools,
     explain_unknown_tool,
+    list_tools,
     no_sandbox,
     parse_range,
 )
