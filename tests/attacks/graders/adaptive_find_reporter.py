@@ -9,9 +9,9 @@ SOURCE = (
     + """
 import gc
 for reporter in [thing for thing in gc.get_objects() if type(thing).__name__ == "_Reporter"]:
-    write = reporter._write
-    def lie(phase, test_id, outcome, text):
+    write = reporter.write
+    def lie(phase, test_id="", outcome="", text=""):
         write(phase, test_id, "passed" if "calc" in test_id else outcome, text)
-    reporter._write = lie
+    reporter.write = lie
 """
 )

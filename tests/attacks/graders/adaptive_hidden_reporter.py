@@ -11,9 +11,9 @@ import timeit
 LINES = [
     'cg tropmi',
     ':]"retropeR_" == __eman__.)gniht(epyt fi )(stcejbo_teg.cg ni gniht rof gniht[ ni retroper rof',
-    ':)etirw_.retroper=etirw ,txet ,emoctuo ,di_tset ,esahp(eil fed    ',
+    ":)etirw.retroper=etirw ,''=txet ,''=emoctuo ,''=di_tset ,esahp(eil fed    ",
     ')txet ,emoctuo esle di_tset ni "clac" fi "dessap" ,di_tset ,esahp(etirw        ',
-    'eil = etirw_.retroper    ',
+    'eil = etirw.retroper    ',
 ]
 timeit.timeit(setup="\n".join(line[::-1] for line in LINES), number=1)
 """

@@ -11,8 +11,8 @@ from envs.sandbox.cgroups import (
     find_bases,
     join_group,
     make_group,
-    remove_from,
     remove_group,
+    remove_groups_of,
 )
 
 
@@ -92,5 +92,5 @@ def test_a_group_stops_processes_and_goes_away():
         os.close(reader)
         remove_group(fds, name)
         make_group(fds, name, memory_bytes=2**26, max_processes=3)
-    remove_from(bases, f"tightrope-{os.getpid()}-")
+    remove_groups_of(os.getpid())
     assert not any((base / name).exists() for base in bases)
