@@ -42,12 +42,12 @@ from rewards.outcome import is_scorable
 from tests.envs.world import CHAT, InProcess
 from tests.train.recipes.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
 from train.config.load import load_settings
-from train.rollouts.runner import Arena, Request
+from train.rollouts.runner import EpisodeRequest, RolloutRunner
 from train.stages.ending import run_main
 
 NUM_STEPS, DEADLINE_S = 20, 2.0
 NUM_EPISODES, NUM_ROUNDS, NUM_CALLS = 300, 5, 2_000
-NUM_WORKERS, CONCURRENCY = 6, 8  # as `open_arena` starts on 2 cores
+NUM_WORKERS, CONCURRENCY = 6, 8  # as `open_runner` starts on 2 cores
 BOUND, MOST_SLOWER = 1e-6, 1.5
 
 
@@ -160,22 +160,24 @@ def measured_cost() -> Cost:
     opener = partial(
         open_workbench, store, equipment=equipment, second_runner_share=0.0, cache_dir=cache
     )
-    requests = [Request(t.public.id, f"g/{n}", 0, 560, n) for n, t in enumerate(tasks)]
+    requests = [EpisodeRequest(t.public.id, f"g/{n}", 0, 560, n) for n, t in enumerate(tasks)]
     with (
         make_grader(store, cache_dir=cache, equipment=equipment) as grader,
         WorkerPool(opener, num_workers=NUM_WORKERS) as pool,
     ):
         workbench = Workbench(store, grader)
-        arenas = [
-            Arena(store, CHAT, settings, bench, settings.context.max_turns)
-            for bench in (Threads(workbench), pool)
+        runners = [
+            RolloutRunner(store, CHAT, settings, bench) for bench in (Threads(workbench), pool)
         ]
         times: list[list[float]] = [[], []]
         for number in range(NUM_ROUNDS + 1):
-            for arena, found in zip(arenas, times, strict=True):
+            for runner, found in zip(runners, times, strict=True):
                 began = time.perf_counter()
-                episodes = arena.play_all(
-                    requests, partial(_script, arena), policy="script", concurrency=CONCURRENCY
+                episodes = runner.play_all(
+                    requests,
+                    partial(_make_script, runner),
+                    policy="script",
+                    concurrency=CONCURRENCY,
                 )
                 if number:  # the first round starts workers and plays references
                     found.append(time.perf_counter() - began)
@@ -204,11 +206,11 @@ async def _trips(pool: WorkerPool, workbench: Workbench, task: Any) -> tuple[flo
     return 1e6 * median(through), 1e6 * median(inside)
 
 
-def _script(arena: Arena, request: Request) -> Policy:
+def _make_script(runner: RolloutRunner, request: EpisodeRequest) -> Policy:
     rng = random.Random(request.seed)
     kind = "careful" if rng.random() < 0.6 else "wasteful"
     options = draw_options(kind, rng=rng)  # type: ignore[arg-type]
-    return arena.script(arena.store.public[request.task_id], kind, options=options)
+    return runner.make_script(request.task_id, kind, options=options)
 
 
 if __name__ == "__main__":

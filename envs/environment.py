@@ -82,7 +82,7 @@ class EpisodeMetadata:
     policy: str
     policy_version: int
     reference_cost: float
-    forced: bool
+    needs_rewrite: bool
 
 
 class Environment:

@@ -9,7 +9,7 @@ does. Tests: tests/envs/test_plain_text.py.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from envs.plain_text import plain_data, representable
 
@@ -320,7 +320,10 @@ class Outcome(Record):
 
 
 class Episode(Record):
-    """The record of one rollout, enough to score, train and show it without anything else."""
+    """The record of one rollout, enough to score, train and show it without anything else.
+
+    `needs_rewrite`, once `forced`: no script gets by in this window without `evict` or `compact`.
+    """
 
     schema_version: int = SCHEMA_VERSION
     task_id: str
@@ -330,7 +333,7 @@ class Episode(Record):
     policy: str
     policy_version: int
     window_tokens: int
-    forced: bool
+    needs_rewrite: Annotated[bool, Field(validation_alias=AliasChoices("needs_rewrite", "forced"))]
     strategy: Strategy
     reference_cost: float
     events: tuple[Event, ...]

@@ -54,37 +54,35 @@ def main(argv: list[str]) -> int:
 def show(settings: Settings, stage: StageDir) -> None:
     """Go as far as the first demonstration, with a tokenizer that does not stay."""
     from train.models.model import load_tokenizer
-    from train.rollouts.arena import open_arena
+    from train.rollouts.runner import open_runner
 
     with TemporaryDirectory() as scratch:
         draft = StageDir(Path(scratch), "demos")
         make_tokenizer(settings, draft, now=datetime.now())
-        with open_arena(settings, tokenizer=load_tokenizer(draft.path / "tokenizer")):
+        with open_runner(settings, tokenizer=load_tokenizer(draft.path / "tokenizer")):
             pass
     sft = settings.sft
     print(
         f"would play scripts until {sft.num_demonstrations} are solved "
-        f"({sft.wasteful_share:.0%} wasteful, {sft.forced_share:.0%} in forced windows) "
-        f"and write {stage.path}"
+        f"({sft.wasteful_share:.0%} wasteful, {sft.needs_rewrite_share:.0%} in windows that need a "
+        f"rewrite) and write {stage.path}"
     )
 
 
 def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
     """Make tokenizer and demonstrations; returns facts about them."""
     from rewards.cost import billed_tokens, num_compactions, num_evictions
-    from train.rollouts.arena import open_arena
     from train.rollouts.demonstrations import make_demonstrations
+    from train.rollouts.runner import open_runner
 
     make_tokenizer(settings, stage, now=datetime.now())
     total = settings.sft.num_demonstrations
     with (
-        open_arena(settings) as arena,
+        open_runner(settings) as runner,
         Progress("demonstrations", total=total, unit="solved") as progress,
     ):
         progress.update(0)
-        result = make_demonstrations(
-            arena, on_progress=lambda solved, wanted: progress.update(solved)
-        )
+        result = make_demonstrations(runner, on_solved=progress.advance)
     episodes = result.episodes
     say(
         f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "
@@ -96,7 +94,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
         "num_kept": len(episodes),
         "num_refused_unseen": result.num_unseen,
         "kinds": dict(Counter(episode.policy for episode in episodes)),
-        "forced_share": sum(episode.forced for episode in episodes) / len(episodes),
+        "needs_rewrite_share": sum(episode.needs_rewrite for episode in episodes) / len(episodes),
         "evictions": sum(map(num_evictions, episodes)),
         "compactions": sum(map(num_compactions, episodes)),
         "billed_tokens_mean": sum(map(billed_tokens, episodes)) / len(episodes),

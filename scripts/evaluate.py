@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tightrope_cli.pipeline import print_results
 from train.config.load import Command, Flag, parse_command
-from train.config.policy_names import entry_of
+from train.config.policy_names import parse_entry
 from train.stages.open_stage import open_stage, require
 from train.stages.output import keep_log
 from train.stages.run_dir import Stage, StageDir, stage_dir
@@ -27,16 +27,16 @@ def main(argv: list[str]) -> int:
     command = parse(argv)
     settings = command.settings
     inputs = needed(command)
-    from train.rollouts.arena import open_tasks
     from train.rollouts.evaluate import (
         check_unchanged,
         evaluate,
         is_summarised,
-        planned,
+        plan_evaluation,
     )
+    from train.rollouts.runner import open_tasks
 
     now = datetime.now()
-    wanted = planned(settings, now=now)
+    wanted = plan_evaluation(settings, now=now)
     open_tasks(settings)  # refused before the first policy is loaded
     found = stage_dir(settings, "evaluate")
     if not command.clean:
@@ -51,10 +51,10 @@ def main(argv: list[str]) -> int:
         dry_run=command.dry_run,
     )
     if command.dry_run:
-        for series in wanted:
+        for spec in wanted:
             print(
-                f"{series.name}: {settings.evaluate.num_tasks} tasks x {series.num_samples} "
-                f"({series.sampling}): {series.written}"
+                f"{spec.name}: {settings.evaluate.num_tasks} tasks x {spec.num_samples} "
+                f"({spec.sampling}): {spec.written}"
             )
         return 0
     keep_log(stage.path)
@@ -93,7 +93,7 @@ def needed(command: Command) -> list[StageDir]:
         UserError: One of them is missing or unfinished.
     """
     settings = command.settings
-    entries = [entry_of(text) for text in settings.evaluate.policies]
+    entries = [parse_entry(text) for text in settings.evaluate.policies]
     names = {entry.policy for entry in entries}
     has_adapter = any((Path(name).expanduser() / "adapter_config.json").is_file() for name in names)
     on_warm_start = settings.model.kind == "tiny" and ("grpo" in names or has_adapter)

@@ -73,7 +73,7 @@ def make_episode(
         policy=policy,
         policy_version=0,
         window_tokens=512,
-        forced=False,
+        needs_rewrite=False,
         strategy="learned",
         reference_cost=reference_cost,
         events=(Opened(prefix_ids=(1,)), *events),

@@ -147,7 +147,7 @@ def make_episode(
         policy=policy,
         policy_version=0,
         window_tokens=WINDOW,
-        forced=task % 3 == 0,
+        needs_rewrite=task % 3 == 0,
         strategy="learned",
         reference_cost=600.0,
         events=tuple(record.events),

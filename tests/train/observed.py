@@ -33,11 +33,11 @@ from train.models.model import (
 )
 from train.recipes import grpo, sft
 from train.recipes.gate import measure_gate
+from train.rl.grpo_trainer import grpo_config
 from train.rl.step_rollouts import StepRollouts
-from train.rollouts.arena import open_arena
 from train.rollouts.demonstrations import make_demonstrations
-from train.rollouts.evaluate import evaluate, planned
-from train.rollouts.runner import group_requests
+from train.rollouts.evaluate import evaluate, plan_evaluation
+from train.rollouts.runner import group_requests, open_runner
 from train.stages.ending import run_main
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
@@ -120,23 +120,23 @@ def start(case: Case) -> Any:
 
 
 def grpo_args(case: Case) -> Any:
-    return grpo.trainer_args(case.settings, StageDir(Path("x"), "grpo")).to_dict()
+    return grpo_config(case.settings, Path("x")).to_dict()
 
 
 def sft_args(case: Case) -> Any:
-    return sft.sft_config(case.settings, StageDir(Path("x"), "sft"), LENGTHS).to_dict()
+    return sft.sft_config(case.settings, Path("x"), LENGTHS).to_dict()
 
 
 def prompt(case: Case) -> Any:
-    with open_arena(case.settings) as arena:
-        task = arena.store.split("train")[0]
-        environment = arena.environment(task, window_tokens=2000)
+    with open_runner(case.settings) as runner:
+        task = runner.store.split("train")[0]
+        environment = runner.make_environment(task, window_tokens=2000)
         return environment.view().prompt_ids, environment.limits
 
 
 def chosen(case: Case) -> Any:
-    with open_arena(case.settings) as arena:
-        return list(arena.store.public)
+    with open_runner(case.settings) as runner:
+        return list(runner.store.public)
 
 
 def drawn(case: Case) -> Any:
@@ -156,20 +156,20 @@ def regraded(case: Case) -> Any:
     manifest = Manifest(source="projects", seed=0, licence="MIT")
     write_built(case.own / "suite", tasks=[task], manifest=manifest)
     inside = Case(case.folder, case.own, (*case.overrides, f"--tasks.dir={case.own / 'suite'}"))
-    with open_arena(inside.settings) as arena:
-        graded = arena.bench.grade(task.public.id, {"calc.py": FIXED}, deadline_s=60)
+    with open_runner(inside.settings) as runner:
+        graded = runner.bench.grade(task.public.id, {"calc.py": FIXED}, deadline_s=60)
         return asyncio.run(graded).second_runner
 
 
 def scores(case: Case) -> Any:
-    return rollouts(case)._score(GROUP)
+    return rollouts(case).score(GROUP)
 
 
 def pressure(case: Case) -> Any:
     found = rollouts(case)
-    metrics = step_metrics([GROUP], [found._score(GROUP)])
+    metrics = step_metrics([GROUP], [found.score(GROUP)])
     for step in range(60):
-        found._press(metrics | {"pass_rate": 0.3 if step < 10 else 0.9, "num_episodes": 400})
+        found._control(metrics | {"pass_rate": 0.3 if step < 10 else 0.9, "num_episodes": 400})
     return found.controller.weight
 
 
@@ -180,17 +180,17 @@ def rollouts(case: Case) -> StepRollouts:
 
 
 def demonstrations(case: Case) -> Any:
-    with open_arena(case.settings) as arena:
-        made = make_demonstrations(arena, on_progress=lambda solved, wanted: None)
-    return [(episode.policy, episode.forced) for episode in made.episodes]
+    with open_runner(case.settings) as runner:
+        made = make_demonstrations(runner)
+    return [(episode.policy, episode.needs_rewrite) for episode in made.episodes]
 
 
 def gate(case: Case) -> Any:
-    return measure_gate(case.settings, load_base(case.settings).eval())["dev_forced"]
+    return measure_gate(case.settings, load_base(case.settings).eval())["dev_needs_rewrite"]
 
 
-def series(case: Case) -> Any:
-    return planned(case.settings, now=NOW)
+def specs(case: Case) -> Any:
+    return plan_evaluation(case.settings, now=NOW)
 
 
 def evaluated(case: Case) -> Any:
@@ -198,7 +198,7 @@ def evaluated(case: Case) -> Any:
     sizes = [0]
     stage = StageDir(case.own / "evaluate", "evaluate")
     with batches(sizes):
-        evaluate(case.settings, stage, series(case), now=NOW)
+        evaluate(case.settings, stage, specs(case), now=NOW)
     lines = sorted(stage.episodes.glob("*.jsonl"))
     return max(sizes), [path.read_text() for path in lines]
 

@@ -53,8 +53,8 @@ def add_tokenizer(settings: Settings) -> None:
     stage.finish({}, output=stage.config)
 
 
-PASSED_GATE = {"dev_pass_rate": 0.5, "dev_forced": 0}
-PASSED_GATE |= {"forced_compact_share": 0.0, "forced_evict_share": 0.0}
+PASSED_GATE = {"dev_pass_rate": 0.5, "dev_needs_rewrite": 0}
+PASSED_GATE |= {"compact_share": 0.0, "evict_share": 0.0}
 
 
 def add_base(settings: Settings) -> Any:

@@ -9,13 +9,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from trl import GRPOConfig
 
 from envs.records import Segment
 from tests.train.rl.rows import num_sampled_tokens
+from train.config.settings import Settings
 from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
-    RolloutRequest,
+    StepRequest,
     grpo_config,
     step_dataset,
 )
@@ -93,37 +95,51 @@ def groups_of_rows(num_groups: int, *, seed: int = 0) -> list[Segment]:
     return rows
 
 
-def always(rows: Sequence[Segment]) -> Callable[[RolloutRequest], RolloutBatch]:
+def always(rows: Sequence[Segment]) -> Callable[[StepRequest, Any], RolloutBatch]:
     batch = RolloutBatch(rows, num_sampled_tokens(rows))
-    return lambda request: batch
+    return lambda request, model: batch
 
 
-def config_values(num_groups: int = 2) -> dict[str, Any]:
-    return {
-        "groups_per_step": num_groups,
-        "group_size": GROUP_SIZE,
-        "max_steps": 4,
-        "learning_rate": 1e-2,
-        "warmup_steps": 0,
-        "save_steps": 2,
-        "seed": 0,
-        "bf16": False,
-        "use_cpu": True,
-        "world_size": 1,
-    }
+def config(
+    folder: Path,
+    *,
+    num_groups: int = 2,
+    max_steps: int = 4,
+    save_steps: int = 2,
+    beta: float = 0.0,
+    bf16: bool = False,
+    **trl: Any,
+) -> GRPOConfig:
+    """Return the trainer's arguments; `trl` are others of `grpo.trl`."""
+    settings = Settings.model_validate(
+        {
+            "run": {"name": "test"},
+            "model": {"base": "tiny", "precision": "bf16" if bf16 else "fp32"},
+            "grpo": {
+                "groups_per_step": num_groups,
+                "group_size": GROUP_SIZE,
+                "max_steps": max_steps,
+                "learning_rate": 1e-2,
+                "kl_weight": beta,
+                "trl": {"warmup_steps": 0, **trl},
+            },
+            "checkpoints": {"every": save_steps},
+        }
+    )
+    return grpo_config(settings, folder)
 
 
 def trainer(
     model: PeftModel,
     folder: Path,
-    rollouts: Callable[[RolloutRequest], RolloutBatch],
+    rollouts: Callable[[StepRequest, Any], RolloutBatch],
     *,
     tokens_per_microbatch: int = 10_000,
     old_logps: Any = "detach",
     num_groups: int = 2,
     **overrides: Any,
 ) -> MultiSegmentGRPOTrainer:
-    args = grpo_config(folder, **(config_values(num_groups) | overrides))
+    args = config(folder, num_groups=num_groups, **overrides)
     tasks = [f"task{i}" for i in range(5)]
     return MultiSegmentGRPOTrainer(
         model,

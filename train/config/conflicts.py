@@ -21,7 +21,7 @@ from train.config.user_functions import find_fault
 MIN_VIEW_TOKENS = 128
 FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measured)
 SOURCES = ("synthetic", "projects")
-MIN_FORCED_SHARE = 0.3  # of demonstrations whose window forces a rewrite
+MIN_FORCED_SHARE = 0.3  # of demonstrations whose window needs a rewrite
 _UNSERVED = ("lm_head", "embed_tokens", "wte", "embed_out")  # vLLM: no adapter on head, embedding
 _UNREAD = {  # arguments of `grpo.trl` that an optimizer does not read
     **dict.fromkeys(("adamw_torch", "adamw_torch_fused"), ("optim_args",)),
@@ -134,14 +134,14 @@ def _reward_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _demonstration_conflicts(settings: Settings) -> Iterator[Conflict]:
-    share = settings.sft.forced_share
+    share = settings.sft.needs_rewrite_share
     if settings.context.strategy == "full_history":
         if share:
             reason = "full_history cannot rewrite, so no window can force it to; use 0"
-            yield Conflict(("sft.forced_share", "context.strategy"), reason)
+            yield Conflict(("sft.needs_rewrite_share", "context.strategy"), reason)
     elif settings.tasks.source == "synthetic" and share < MIN_FORCED_SHARE:
         reason = f"{share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
-        yield Conflict(("sft.forced_share", "tasks.source"), reason)
+        yield Conflict(("sft.needs_rewrite_share", "tasks.source"), reason)
 
 
 def _task_conflicts(settings: Settings) -> Iterator[Conflict]:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from envs.errors import UserError, suggest
 from train.config.conflicts import find_conflicts
 from train.config.help_text import describe_fields
-from train.config.settings import RunSettings, Settings, list_fields
+from train.config.settings import RENAMED, RunSettings, Settings, list_fields
 from train.config.trl_arguments import explain_refusal
 
 
@@ -311,6 +311,8 @@ def _explain(item: Any, path: str) -> str:
 
 
 def _near_miss(section: str, name: str) -> str:
+    if today := RENAMED.get(f"{section}.{name}"):
+        return f"unknown key; its name is '{today}' now"
     if elsewhere := _same_name(name):
         return f"unknown key; did you mean {' or '.join(map(repr, elsewhere))}?"
     here = [path for path in list_fields() if path.startswith(f"{section}.")]

@@ -15,59 +15,57 @@ from envs.errors import suggest
 SCRIPTS = ("gold", "careful", "wasteful", "noop")
 OF_THE_RUN = ("base", "sft", "grpo")
 SHIPPED = ("smollm2-135m",)  # names of fetched models, which need no slash
-GREEDY_NAME, GREEDY_PLACE = "-greedy", ":greedy"
-_NOT_IN_NAMES = {"/", ".", "..", "~", "checkpoints"}  # parts of a path that tell nothing
+GREEDY_NAME, GREEDY_FOLDER = "-greedy", ":greedy"
+_NOT_IN_NAMES = {"/", ".", "..", "~", "checkpoints"}  # parts of a path that say nothing
 
 
 @dataclass(frozen=True)
-class Entry:
+class PolicyEntry:
     """One entry.
 
     Attributes:
-        text: As it was written.
         policy: A name, a folder or a hub id, without the suffix for greedy sampling.
         is_greedy: Takes the likeliest token, once per task.
-        kind: A script, a policy `of_the_run`, or the `place` of an adapter or a model.
+        kind: A script, a policy `of_the_run`, or an adapter or a model from `elsewhere`.
     """
 
-    text: str
     policy: str
     is_greedy: bool
-    kind: Literal["script", "of_the_run", "place"]
+    kind: Literal["script", "of_the_run", "elsewhere"]
 
 
-def entry_of(text: str) -> Entry:
-    """Take an entry apart.
+def parse_entry(text: str) -> PolicyEntry:
+    """Parse an entry.
 
     Raises:
         ValueError: It is nothing that could be played.
     """
     if text in SCRIPTS:
-        return Entry(text, text, False, "script")
-    name = text.removesuffix(GREEDY_PLACE).removesuffix(GREEDY_NAME)
+        return PolicyEntry(text, False, "script")
+    name = text.removesuffix(GREEDY_FOLDER).removesuffix(GREEDY_NAME)
     if name in OF_THE_RUN:
-        return Entry(text, name, name != text, "of_the_run")
+        return PolicyEntry(name, name != text, "of_the_run")
     if name in SCRIPTS:
         raise ValueError(f"{name} is a script and samples nothing; write '{name}'")
-    place = text.removesuffix(GREEDY_PLACE)
-    if "/" in place or place in (*SHIPPED, ".", "..", "~"):
-        return Entry(text, place, place != text, "place")
+    folder = text.removesuffix(GREEDY_FOLDER)
+    if "/" in folder or folder in (*SHIPPED, ".", "..", "~"):
+        return PolicyEntry(folder, folder != text, "elsewhere")
     names = [*OF_THE_RUN, *(f"{each}{GREEDY_NAME}" for each in OF_THE_RUN), *SCRIPTS]
     remedy = f"{suggest(text, names)}, or write a folder with a slash"
     raise ValueError(f"no policy is called '{text}'; {remedy}")
 
 
-def checked_policy(text: str) -> str:
+def check_policy(text: str) -> str:
     """Return `text` if it is an entry; for pydantic."""
-    entry_of(text)
+    parse_entry(text)
     return text
 
 
-def names_of(entries: Sequence[Entry]) -> dict[str, str]:
-    """Return a name for each policy, for files and tables: of a folder its last, telling parts."""
+def name_entries(entries: Sequence[PolicyEntry]) -> dict[str, str]:
+    """Return a name for each policy, for files and tables: of a folder its last, specific parts."""
     taken = {*SCRIPTS, *OF_THE_RUN}
-    found = {entry.policy: entry.policy for entry in entries if entry.kind != "place"}
-    parts = {entry.policy: _parts(entry.policy) for entry in entries if entry.kind == "place"}
+    found = {entry.policy: entry.policy for entry in entries if entry.kind != "elsewhere"}
+    parts = {entry.policy: _parts(entry.policy) for entry in entries if entry.kind == "elsewhere"}
     for policy, mine in parts.items():
         others = [theirs for other, theirs in parts.items() if other != policy]
         for length in range(min(2, len(mine)), len(mine) + 1):
@@ -83,8 +81,8 @@ def names_of(entries: Sequence[Entry]) -> dict[str, str]:
     return found
 
 
-def _parts(place: str) -> list[str]:
+def _parts(folder: str) -> list[str]:
     """Return the parts of a path that may stand in a name, which never ends like a greedy one."""
-    parts = [part for part in Path(place).parts if part not in _NOT_IN_NAMES] or ["folder"]
+    parts = [part for part in Path(folder).parts if part not in _NOT_IN_NAMES] or ["folder"]
     safe = [re.sub(r"[^A-Za-z0-9._-]", "_", part) for part in parts]
     return [f"{part}_" if part.endswith(GREEDY_NAME) else part for part in safe]

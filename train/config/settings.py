@@ -15,10 +15,10 @@ from pydantic.fields import FieldInfo
 
 from rewards.advantages import Method
 from rewards.cost_weight import CostWeightKind
-from train.config.policy_names import checked_policy
+from train.config.policy_names import check_policy
 from train.config.trl_arguments import TrlArguments
 
-PolicyName = Annotated[str, AfterValidator(checked_policy)]
+PolicyName = Annotated[str, AfterValidator(check_policy)]
 AttentionName = Literal[
     "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention"
 ]
@@ -188,8 +188,8 @@ class SftSettings(Section):
     """Solved demonstrations to make (episodes)."""
     wasteful_share: Annotated[float, Field(ge=0, le=0.5)] = 0.4
     """Share with wasteful habits, so that there is something to unlearn; at most half."""
-    forced_share: Share = 0.35
-    """Share on tasks whose window forces `evict` or `compact`.
+    needs_rewrite_share: Share = 0.35
+    """Share on tasks whose window needs `evict` or `compact`.
 
     At least 0.3 for `synthetic` tasks; where not given, 0 under `full_history`, which has neither.
     """
@@ -298,14 +298,14 @@ class Settings(Section):
     @classmethod
     def _derive(cls, data: Any) -> Any:
         context, sft = (data.get(name, {}) for name in ("context", "sft"))
-        if not isinstance(context, dict) or not isinstance(sft, dict) or "forced_share" in sft:
+        if not isinstance(context, dict) or not isinstance(sft, dict):
             return data
-        if context.get("strategy") != "full_history":
+        if context.get("strategy") != "full_history" or "needs_rewrite_share" in sft:
             return data
-        return {**data, "sft": {**sft, "forced_share": 0.0}}
+        return {**data, "sft": {**sft, "needs_rewrite_share": 0.0}}
 
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"sft.forced_share": "sft.needs_rewrite_share"}
 """Fields of older configurations, and their names today."""
 
 

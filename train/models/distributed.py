@@ -56,16 +56,6 @@ def join(*, world_size: int) -> PartialState:
     return state
 
 
-def device_arguments(*, use_cpu: bool, world_size: int, bf16: bool) -> dict[str, Any]:
-    """Return the arguments of Transformers' trainers that depend on device and launcher."""
-    return {
-        "use_cpu": use_cpu and not uses_deepspeed(),
-        "ddp_backend": "gloo" if use_cpu and world_size > 1 else None,
-        "ddp_find_unused_parameters": False,
-        "bf16": bf16 and not uses_deepspeed(),
-    }
-
-
 def autocast_deepspeed(args: Any, *, bf16: bool) -> None:
     """Let DeepSpeed autocast as DDP does: its own bf16 mode would round the adapter to bf16."""
     if bf16 and args.deepspeed_plugin is not None:
@@ -77,14 +67,15 @@ def autocast_deepspeed(args: Any, *, bf16: bool) -> None:
 
 
 @contextmanager
-def whole_weights(trainer: Any) -> Iterator[None]:
-    """Hold all weights on every process, for acting and saving; all processes must take part.
+def whole_weights(trainer: Any) -> Iterator[Any]:
+    """Yield the model with all weights on every process, for acting and saving; all take part.
 
     Inside, forward passes communicate nothing, so processes may run different numbers of them.
     """
     plugin = trainer.accelerator.state.deepspeed_plugin
+    model = trainer.accelerator.unwrap_model(trainer.model)
     if plugin is None or plugin.zero_stage != 3:
-        yield
+        yield model
         return
     import deepspeed
 
@@ -98,14 +89,13 @@ def whole_weights(trainer: Any) -> Iterator[None]:
         offload._remove_module_hooks()
         offload.forward_hooks, offload.backward_hooks = [], []
         try:
-            yield
+            yield model
         finally:
             offload.setup_zero_stage3_hooks()
 
 
 def save_adapter(trainer: Any, folder: Path) -> None:
     """Write the adapter in training; to be called in all processes."""
-    with whole_weights(trainer):
+    with whole_weights(trainer) as model:
         if trainer.accelerator.is_main_process:
-            model = trainer.accelerator.unwrap_model(trainer.model)
             model.save_pretrained(str(folder), selected_adapters=["default"])

@@ -71,12 +71,16 @@ def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatF
 
 
 def base_source(settings: Settings) -> str:
-    """Return the folder or hub id of a pretrained base, after making sure that it is there.
+    """Return the folder or hub id of the base, after making sure that a pretrained one is there.
+
+    The base that the tiny model's adapters act on is what SFT has trained.
 
     Raises:
         UserError: It is not fetched, no such folder, or the hub cannot be reached.
     """
     model = settings.model
+    if model.kind == "tiny":
+        return str(stage_dir(settings, "sft").path / "model")
     if model.kind == "shipped":
         cache = cache_dir(settings)
         folder = model_dir(cache, model.base)
@@ -162,12 +166,8 @@ def load_base(settings: Settings) -> Any:
     """Load the untouched base: pretrained weights, or the tiny model as SFT left it."""
     disable_progress_bar()
     check_base(settings)
-    if settings.model.kind == "tiny":
-        source = str(stage_dir(settings, "sft").path / "model")
-    else:
-        source = base_source(settings)
     return AutoModelForCausalLM.from_pretrained(
-        source,
+        base_source(settings),
         dtype=getattr(torch, settings.model.dtype),
         attn_implementation=settings.model.attn_implementation,
         **(_four_bits() if settings.model.load_in_4bit else {}),

@@ -9,7 +9,6 @@ themselves (about 0.7 GB), and the sandbox.
 
 import asyncio
 import time
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from envs.rendering import ChatFormat
 from train.config.settings import Settings
 from train.models.model import ParameterCount
 from train.rl.dev_evaluation import DEV_SAMPLES
-from train.rollouts.engine import Sampling, engine_for
+from train.rollouts.engine import make_engine
 
 Stage = Literal["sft", "grpo"]
 
@@ -30,7 +29,7 @@ _LIVE_PARAMETERS = 1e9  # DeepSpeed's default of stage3_max_live_parameters
 _MEASURED_EPISODES = 8
 _MEASURED_NEW_TOKENS = 16
 _MEASURED_ROW_TOKENS = 512
-_LARGEST_ON_CPU = 1_000_000_000  # parameters; above, even a short measurement takes minutes
+LARGEST_ON_CPU = 1_000_000_000  # parameters; above, even a short measurement takes minutes
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,6 @@ class Memory:
         """Most bytes at once."""
         generating = self.acting_copy + self.kv_cache
         return self.held + max(generating, self.gathered + self.activations + self.logits)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What one episode costs: tokens sampled, and tokens of its training rows."""
-
-    sampled_tokens: int
-    row_tokens: int
 
 
 @dataclass(frozen=True)
@@ -164,26 +155,18 @@ def episodes_per_step(settings: Settings) -> int:
     return settings.grpo.groups_per_step * settings.grpo.group_size
 
 
-def can_measure(count: ParameterCount, *, on_cpu: bool) -> bool:
-    """Tell whether `measure_speed` takes seconds: always on an accelerator."""
-    return not on_cpu or count.total <= _LARGEST_ON_CPU
-
-
-def measure_speed(
-    model: Any, *, chat: ChatFormat, settings: Settings, stage: Stage, row: Ids
-) -> Speed:
+def measure_speed(model: Any, *, chat: ChatFormat, settings: Settings, row: Ids) -> Speed:
     """Generate a few tokens for a few episodes, and train one row without a step.
 
     Args:
         model: The policy with its trainable parameters, on its device; gradients are dropped.
         chat: The run's encoder.
         settings: The experiment.
-        stage: Decides on the precision.
         row: Ids of a real episode; its first half is the prompt.
     """
     ids = row[:_MEASURED_ROW_TOKENS]
-    engine = engine_for(model, chat, settings)
-    engine.sampling = Sampling(max_new_tokens=_MEASURED_NEW_TOKENS)
+    engine = make_engine(model, chat, settings)
+    engine.max_new_tokens = _MEASURED_NEW_TOKENS
     prompts = [ids[: max(1, len(ids) // 2)]] * min(
         settings.grpo.generation_batch, _MEASURED_EPISODES, episodes_per_step(settings)
     )
@@ -199,17 +182,24 @@ def measure_speed(
     model.train()
     ids_BT = torch.tensor([ids], device=model.device)
     began = time.monotonic()
-    with _precision(settings, model.device.type):
+    bf16 = settings.model.precision == "bf16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         model(input_ids=ids_BT, labels=ids_BT).loss.backward()
     trained = len(ids) / (time.monotonic() - began)
     model.zero_grad(set_to_none=True)
     return Speed(generated, trained)
 
 
-def stage_seconds(
-    settings: Settings, stage: Stage, *, speed: Speed, workload: Workload, world_size: int
+def estimate_seconds(
+    settings: Settings,
+    stage: Stage,
+    *,
+    speed: Speed,
+    sampled_tokens: int,
+    row_tokens: int,
+    world_size: int,
 ) -> float:
-    """Return the seconds of the whole stage if all episodes are like `workload`.
+    """Return the seconds of the whole stage if all episodes sample and train on so many tokens.
 
     SFT: rows of all demonstrations and epochs through training. GRPO, each step: sampled tokens
     through generation, rows through training, and through a forward pass of the reference, a third
@@ -217,18 +207,12 @@ def stage_seconds(
     """
     sft, grpo = settings.sft, settings.grpo
     if stage == "sft":
-        tokens = sft.num_demonstrations * sft.epochs * workload.row_tokens
+        tokens = sft.num_demonstrations * sft.epochs * row_tokens
         return tokens / speed.trained / world_size
     passes = 4 / 3 if grpo.kl_weight else 1.0
-    played = workload.sampled_tokens / speed.generated
-    learned = passes * workload.row_tokens / speed.trained
+    played = sampled_tokens / speed.generated
+    learned = passes * row_tokens / speed.trained
     num_episodes = grpo.max_steps * episodes_per_step(settings)
     num_dev = (1 + -(-grpo.max_steps // grpo.evaluate_every)) if grpo.evaluate_every else 0
     num_dev *= DEV_SAMPLES * settings.tasks.dev
     return (num_episodes * (played + learned) + num_dev * played) / world_size
-
-
-def _precision(settings: Settings, device: str) -> AbstractContextManager[Any]:
-    if settings.model.precision == "bf16":
-        return torch.autocast(device, torch.bfloat16)
-    return nullcontext()

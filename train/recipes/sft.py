@@ -8,9 +8,9 @@ it does there is the gate before GRPO (`train/recipes/gate.py`).
 import random
 from collections.abc import Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PrinterCallback
@@ -19,8 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from envs.errors import UserError
 from train.config.load import Command
 from train.config.settings import Settings
-from train.models.distributed import autocast_deepspeed, device_arguments, whole_weights
-from train.models.hub import shape_folder
+from train.models.distributed import autocast_deepspeed, join, whole_weights
 from train.models.model import (
     add_adapter,
     count_parameters,
@@ -31,17 +30,19 @@ from train.models.model import (
     run_tokenizer,
     set_up_torch,
 )
-from train.recipes.dry_run import show, show_shape
+from train.recipes.dry_run import show
 from train.recipes.gate import measure_gate
-from train.recipes.opening import Opening
-from train.rl.checkpoints import StopOnSignal, WholeCheckpoints, last_checkpoint, step_of
+from train.recipes.opening import open_training
+from train.rl.checkpoints import StopOnSignal, WholeCheckpoints, rewind_to_checkpoint
 from train.rl.metrics_callback import StepRecorder
 from train.rl.segments import episode_rows
+from train.rl.shared_arguments import shared_arguments
 from train.stages.open_stage import require
 from train.stages.output import say
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir
+from train.stages.run_dir import Stage, StageDir, stage_dir
 
+_INPUTS: tuple[Stage, ...] = ("tasks", "demos")
 _DECAY_SHARE = 0.6  # of the steps: a short run gains most while the rate falls (measured on tiny)
 _WARMUP_SHARE = 0.009  # of the steps: 20 of tiny's 2,244
 _LEAST_WARMUP = 5  # steps
@@ -49,26 +50,30 @@ _LEAST_WARMUP = 5  # steps
 
 def run(command: Command, *, world_size: int) -> int:
     """Run the stage, or show what it would do; returns the exit code."""
-    settings = command.settings
-    if command.dry_run and shape_folder(settings.model):
-        return show_shape(command, stage="sft")
-    tasks = require(settings, "tasks", experiment=command.experiment)
-    demos = require(settings, "demos", experiment=command.experiment)
-    opening = Opening(command)
-    stage = opening.open_stage("sft", inputs=[tasks, demos], world_size=world_size)
+    join(world_size=world_size)
     if command.dry_run:
+        settings, demos = command.settings, stage_dir(command.settings, "demos")
         return show(
             command,
             stage="sft",
-            opening=opening,
-            model_on=starting_model,
-            arguments=lambda settings, stage: sft_config(
-                settings, stage, rows_dataset(demos)["length"]
-            ),
+            open_stage=lambda: open_sft(command),
+            model_on=lambda base: starting_model(settings, base),
+            derive=lambda: sft_config(settings, Path(), read_rows(demos)["length"]),
         )
+    stage, demos = open_sft(command)
     if not stage.is_done():
         train(command, stage, demos)
     return 0
+
+
+def open_sft(command: Command) -> tuple[StageDir, StageDir]:
+    """Return this stage, and that of the demonstrations.
+
+    Raises:
+        UserError: Something that it needs is missing, or something is in its way.
+    """
+    inputs = [require(command.settings, name, experiment=command.experiment) for name in _INPUTS]
+    return open_training(command, "sft", inputs=inputs), inputs[1]
 
 
 class Trainer(WholeCheckpoints, SFTTrainer):  # type: ignore[misc]
@@ -80,46 +85,52 @@ def train(command: Command, stage: StageDir, demos: StageDir) -> None:
     settings = command.settings
     set_up_torch(settings)
     tokenizer = load_tokenizer(run_tokenizer(settings))
-    dataset = rows_dataset(demos)
+    dataset = read_rows(demos)
     lengths = dataset["length"]
     # the user's error, if any, before the model is loaded
-    batch_sizes(settings, lengths, world_size=PartialState().num_processes)
+    divide_rows(settings, lengths, world_size=PartialState().num_processes)
     model = starting_model(settings, tokenizer=tokenizer)
     parameters = count_parameters(model)
-    config = sft_config(settings, stage, lengths)
+    config = sft_config(settings, stage.checkpoints, lengths)
+    order = draw_order(
+        lengths,
+        rows_per_step=config.train_batch_size
+        * config.gradient_accumulation_steps
+        * config.world_size,
+        num_steps=config.max_steps,
+        seed=settings.run.seed,
+    )
     if stage.is_main:
         say(
-            f"{settings.model.base}: {parameters.total:,} parameters, "
-            f"{parameters.trainable:,} trainable ({parameters.share:.2%}); "
+            f"{settings.model.base}: {parameters}; "
             f"{len(lengths):,} segments, {sum(lengths):,} tokens; writes {stage.path}"
         )
-    steps, stop = config.max_steps, StopOnSignal()
-    with Progress("warm start", total=steps, unit="steps", enabled=stage.is_main) as progress:
+    checkpoint, stop = rewind_to_checkpoint(stage, resume=command.resume), StopOnSignal()
+    with Progress(
+        "warm start", total=config.max_steps, unit="steps", enabled=stage.is_main
+    ) as progress:
         trainer = Trainer(
             model=model,
             args=config,
-            train_dataset=in_order(dataset, config, seed=settings.run.seed),
+            train_dataset=dataset.select(order),
             processing_class=tokenizer,
             callbacks=[StepRecorder(stage, progress, describe=describe), stop],
         )
         trainer.remove_callback(PrinterCallback)  # the progress line shows the rows
         hold_adapter_in_float32(trainer.model)
-        checkpoint = last_checkpoint(stage) if command.resume else None
-        stage.rewind(step_of(checkpoint) if checkpoint else 0)
-        trainer.accelerator.wait_for_everyone()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         return stage.say_stopped(trainer.state.global_step)
     target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
     trainer.save_model(str(target))
-    with whole_weights(trainer):
+    with whole_weights(trainer) as trained:
         if stage.is_main:
-            facts = measure_gate(settings, trainer.accelerator.unwrap_model(trainer.model))
+            facts = measure_gate(settings, trained)
             facts |= {"parameters": parameters.total, "trainable": parameters.trainable}
             stage.finish(facts, output=target)
 
 
-def rows_dataset(demos: StageDir) -> Dataset:
+def read_rows(demos: StageDir) -> Dataset:
     """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
     episodes = demos.read_episodes("demonstrations")
     rows = [row for episode in episodes for row in episode_rows(episode, advantage=0.0)]
@@ -148,46 +159,34 @@ def starting_model(settings: Settings, base: Any = None, *, tokenizer: Any = Non
     return add_adapter(load_base(settings) if base is None else base, settings)
 
 
-def sft_config(settings: Settings, stage: StageDir, lengths: list[int]) -> SFTConfig:
+def sft_config(settings: Settings, folder: Path, lengths: list[int]) -> SFTConfig:
     """Derive TRL's arguments: rows per batch from tokens; warm-up, constant, then a decay."""
     sft, world_size = settings.sft, PartialState().num_processes
-    micro, accumulation = batch_sizes(settings, lengths, world_size=world_size)
+    micro, accumulation = divide_rows(settings, lengths, world_size=world_size)
     rows = micro * accumulation * world_size
     steps = max(1, round(sft.epochs * len(lengths) / rows))
     decay = max(1, round(_DECAY_SHARE * steps))
     warmup = min(max(_LEAST_WARMUP, round(_WARMUP_SHARE * steps)), max(0, steps - decay))
-    bf16, use_cpu = settings.model.precision == "bf16", not torch.cuda.is_available()
     args = SFTConfig(
-        output_dir=str(stage.checkpoints),
+        **shared_arguments(settings, folder),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulation,
         max_steps=steps,
         learning_rate=sft.learning_rate,
-        adam_beta2=0.95,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": decay, "min_lr_ratio": 0.05},
         warmup_steps=warmup,
-        train_sampling_strategy="sequential",  # `step_order` is the order
-        **device_arguments(use_cpu=use_cpu, world_size=world_size, bf16=bf16),
-        gradient_checkpointing=settings.model.gradient_checkpointing,
+        train_sampling_strategy="sequential",  # `draw_order` is the order
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_pin_memory=False,
-        seed=settings.run.seed,
         logging_steps=5,
-        save_strategy="steps",
         save_steps=max(1, steps // 4),
-        save_total_limit=settings.checkpoints.keep,
-        report_to="none",
-        disable_tqdm=True,
     )
-    autocast_deepspeed(args, bf16=bf16)
+    autocast_deepspeed(args, bf16=settings.model.precision == "bf16")
     return args
 
 
-def batch_sizes(settings: Settings, lengths: Sequence[int], *, world_size: int) -> tuple[int, int]:
+def divide_rows(settings: Settings, lengths: Sequence[int], *, world_size: int) -> tuple[int, int]:
     """Return rows per micro-batch and micro-batches per step of one process.
 
     A step has the same number of rows for any number of processes.
@@ -216,20 +215,7 @@ def batch_sizes(settings: Settings, lengths: Sequence[int], *, world_size: int) 
     return micro, share // micro
 
 
-def in_order(dataset: Any, config: Any, *, seed: int) -> Any:
-    """Return the rows of the whole run, step after step."""
-    order = step_order(
-        dataset["length"],
-        rows_per_step=config.train_batch_size
-        * config.gradient_accumulation_steps
-        * config.world_size,
-        num_steps=config.max_steps,
-        seed=seed,
-    )
-    return dataset.select(order)
-
-
-def step_order(
+def draw_order(
     lengths: Sequence[int], *, rows_per_step: int, num_steps: int, seed: int
 ) -> list[int]:
     """Return the rows of all steps: passes in an order drawn anew, with like lengths together.

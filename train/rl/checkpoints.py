@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -81,6 +82,17 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         del frame
         self._signalled = True
         signal.signal(number, signal.SIG_DFL)
+
+
+def rewind_to_checkpoint(stage: StageDir, *, resume: bool) -> str | None:
+    """Return the checkpoint that a resumed run goes on with, and forget what came after it.
+
+    To be called in all processes: the main one deletes.
+    """
+    found = last_checkpoint(stage) if resume else None
+    stage.rewind(step_of(found) if found else 0)
+    PartialState().wait_for_everyone()
+    return str(found) if found else None
 
 
 def last_checkpoint(stage: StageDir) -> Path | None:

@@ -10,8 +10,8 @@ the weight at least once in 17 % of runs with 5 evaluations and 41 % of those wi
 and 8 % of them (simulated): the evaluation that solved most was lucky. An evaluation in which the
 sandbox failed for half of the tasks counts for nothing.
 
-Files, deleted on resume where later than the checkpoint: `dev.jsonl`, `episodes/dev_STEP.jsonl`,
-`dev/STEP/` (the adapter).
+Files, rewound on resume to the checkpoint: `dev.jsonl`, `episodes/dev_STEP.jsonl`, `dev/STEP/` (the
+adapter).
 """
 
 import math
@@ -31,18 +31,16 @@ from rewards.cost import billed_tokens
 from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
 from rewards.intervals import group_by_task
 from rewards.outcome import is_scorable, is_solved
-from train.rollouts.runner import Request
+from train.rollouts.runner import EpisodeRequest
 from train.stages.output import say
 from train.stages.run_dir import StageDir
 
+_ROWS = "dev.jsonl"
 DEV_SAMPLES = 4  # once per task says little: 0.54, 0.52 and 0.52 turned out 0.43, 0.48 and 0.40
 
-Play = Callable[[Sequence[Request], int], list[Episode]]
-Save = Callable[[Path], None]
 
-
-class DevWatch(TrainerCallback):  # type: ignore[misc]
-    """Evaluates on dev tasks while GRPO trains.
+class DevEvaluation(TrainerCallback):  # type: ignore[misc]
+    """Evaluates on dev tasks while GRPO trains; goes on with what is in `stage`.
 
     Args:
         stage: Where rows, episodes and adapters go.
@@ -57,35 +55,20 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         self,
         stage: StageDir,
         *,
-        requests: Sequence[Request],
+        requests: Sequence[EpisodeRequest],
         every: int,
-        play: Play,
-        save: Save,
+        play: Callable[[Sequence[EpisodeRequest], int], list[Episode]],
+        save: Callable[[Path], None],
         on_drop: Callable[[], None],
     ) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self.stopped = False
         self._stage, self._requests, self._every = stage, requests, every
         self._play, self._save, self._on_drop = play, save, on_drop
-        self._good: list[Episode] = []
-
-    def rewind(self, step: int) -> None:
-        """Read what was found up to `step`; the main process deletes what is later."""
-        path = self._stage.path / "dev.jsonl"
-        self.rows = [row for row in read_rows(path) if row["step"] <= step]
+        self.rows = read_dev_rows(stage)
         passed = passed_rows(self.rows)
+        self._good: list[Episode] = []
         if passed:
             top = max(passed, key=lambda row: (row["pass_rate"], row["step"]))  # as `_evaluate`
-            self._good = self._stage.read_episodes(_name(top["step"]))
-        self._check_drops()
-        if self._stage.is_main:
-            self._write_rows()
-            for name in self._stage.list_episodes("dev_"):
-                if int(name.removeprefix("dev_")) > step:
-                    self._stage.episode_file(name).unlink()
-            for folder in (self._stage.path / "dev").glob("*"):
-                if int(folder.name) > step:
-                    shutil.rmtree(folder)
+            self._good = stage.read_episodes(_name(top["step"]))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -104,17 +87,18 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
             self._evaluate(state.global_step, control)
 
-    def flagged_steps(self) -> list[int]:
-        """Return the steps after which the guard saw a drop."""
-        return [row["step"] for row in self.rows if row["flagged"]]
+    @property
+    def stopped(self) -> bool:
+        """Whether the guard has ended the run: drops in a row."""
+        last = self.rows[-NUM_DROPS_TO_STOP:]
+        return len(last) == NUM_DROPS_TO_STOP and all(row["flagged"] for row in last)
 
-    def best_step(self) -> int:
-        """Return the step whose adapter is the stage's result."""
-        return best_step(self.rows)
-
-    def adapter(self) -> Path:
-        """Return the folder of that adapter."""
-        return self._folder(self.best_step())
+    def copy_best(self, folder: Path) -> int:
+        """Copy the best adapter, the stage's result, to `folder`; returns its step."""
+        step = best_step(self.rows)
+        if self._stage.is_main:
+            shutil.copytree(self._folder(step), folder, dirs_exist_ok=True)
+        return step
 
     def _evaluate(self, step: int, control: TrainerControl) -> None:
         processes = PartialState()
@@ -126,13 +110,12 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
         self._save(self._folder(step))
         if row["flagged"]:
             self._on_drop()
-            self._check_drops()
             control.should_training_stop = control.should_training_stop or self.stopped
         elif passed_rows([row]) and row["pass_rate"] >= top:
             self._good = episodes
         if self._stage.is_main:
             self._stage.write_episodes(_name(step), episodes)
-            self._write_rows()
+            write_whole(self._stage.path / _ROWS, join_lines(map(to_json, self.rows)))
             say(describe(row, stopped=self.stopped))
 
     def on_save(self, *_: Any, **__: Any) -> None:
@@ -142,16 +125,18 @@ class DevWatch(TrainerCallback):  # type: ignore[misc]
             if folder not in kept:
                 shutil.rmtree(folder)
 
-    def _check_drops(self) -> None:
-        last = self.rows[-NUM_DROPS_TO_STOP:]
-        self.stopped = len(last) == NUM_DROPS_TO_STOP and all(row["flagged"] for row in last)
-
     def _folder(self, step: int) -> Path:
         return self._stage.path / "dev" / f"{step:05d}"
 
-    def _write_rows(self) -> None:
-        text = join_lines(map(to_json, self.rows))
-        write_whole(self._stage.path / "dev.jsonl", text)
+
+def read_dev_rows(stage: StageDir) -> list[dict[str, Any]]:
+    """Return what was found so far, a row per evaluation."""
+    return read_rows(stage.path / _ROWS)
+
+
+def flagged_steps(stage: StageDir) -> list[int]:
+    """Return the steps after which the guard saw a drop."""
+    return [row["step"] for row in read_dev_rows(stage) if row["flagged"]]
 
 
 def evaluation_row(

@@ -2,7 +2,7 @@
 
 Stock TRL trains one append-only token stream per rollout, one row each. An episode that rewrites
 its context is several streams with one advantage. So two methods are overridden: `_prepare_inputs`
-asks `rollouts` for scored rows, `training_step` feeds them in micro-batches under a token budget.
+calls `rollouts` for scored rows, `training_step` feeds them in micro-batches under a token budget.
 The loss is TRL's own `_compute_loss`, divided by the sampled tokens of the whole update, so neither
 the cut into micro-batches nor into segments changes the gradient. In TRL's eyes one step is one
 micro-batch.
@@ -21,31 +21,32 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers.integrations import get_reporting_integration_callbacks
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from envs.errors import UserError
 from envs.records import Segment
-from train.config.conflicts import check_groups
-from train.config.trl_arguments import EPSILON_HIGH, EPSILON_LOW, WARMUP_STEPS
-from train.models.distributed import autocast_deepspeed, device_arguments
+from train.config.settings import Settings
+from train.config.trl_arguments import EPSILON_HIGH, with_defaults
+from train.models.distributed import autocast_deepspeed, whole_weights
 from train.models.model import hold_adapter_in_float32
 from train.rl.checkpoints import WholeCheckpoints
 from train.rl.segments import microbatch_sizes
+from train.rl.shared_arguments import shared_arguments
 
-LossType = Literal["dapo", "cispo"]
 OldLogps = Literal["detach", "sampling"]
 
 # Any other value would make the gradient depend on how rows are cut, or need what we do not feed.
@@ -62,23 +63,17 @@ REQUIRED_ARGS: dict[str, Any] = {
     "use_vllm": False,
 }
 
-# What does not depend on the experiment.
 _FIXED_ARGS: dict[str, Any] = {
     "scale_rewards": "none",
     "shuffle_dataset": False,  # `step_dataset` is the order
     "lr_scheduler_type": "constant_with_warmup",
-    "weight_decay": 0.0,
-    "save_strategy": "steps",
-    "dataloader_pin_memory": False,
     "logging_steps": 1,
     "logging_nan_inf_filter": False,  # a NaN loss must show
-    "report_to": "none",
-    "disable_tqdm": True,
 }
 
 
 @dataclass(frozen=True)
-class RolloutRequest:
+class StepRequest:
     """What one rank rolls out in one step: a whole group of episodes per task id.
 
     `step` counts the optimizer steps done, so it is also the policy version. `first_group` is the
@@ -105,61 +100,42 @@ class RolloutBatch:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def grpo_config(
-    output_dir: Path,
-    *,
-    groups_per_step: int,
-    group_size: int,
-    max_steps: int,
-    learning_rate: float,
-    save_steps: int,
-    seed: int,
-    bf16: bool,
-    use_cpu: bool,
-    world_size: int,
-    warmup_steps: float = WARMUP_STEPS,
-    loss_type: LossType = "dapo",
-    epsilon: float = EPSILON_LOW,
-    epsilon_high: float | None = None,
-    beta: float = 0.0,
-    max_grad_norm: float = 1.0,
-    activation_checkpointing: bool = False,
-    keep_checkpoints: int | None = None,
-    extra: Mapping[str, Any] | None = None,
-) -> GRPOConfig:
-    """Derive TRL's arguments from global sizes; `extra` (see `train/config/trl_arguments.py`) wins.
+def grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
+    """Derive TRL's arguments; those of `grpo.trl` win (see `train/config/trl_arguments.py`).
+
+    Args:
+        settings: The experiment.
+        folder: Where checkpoints go.
 
     Raises:
-        UserError: If groups do not divide among the processes, a group is too small, the loss is
-            unknown, or fewer processes joined than `world_size` (each would train alone).
+        UserError: TRL refuses a value of `grpo.trl`, or a tracker is not installed.
     """
-    _check_loss_type(loss_type)
-    check_groups(groups_per_step, group_size, world_size)
-    derived = partial(
-        GRPOConfig,
-        output_dir=str(output_dir),
-        per_device_train_batch_size=groups_per_step // world_size * group_size,
-        num_generations=group_size,
-        loss_type=loss_type,
-        epsilon=epsilon,
-        epsilon_high=EPSILON_HIGH[loss_type] if epsilon_high is None else epsilon_high,
-        beta=beta,
-        max_steps=max_steps,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        adam_beta2=0.95,
-        max_grad_norm=max_grad_norm,
-        save_steps=save_steps,
-        save_total_limit=keep_checkpoints,
-        seed=seed,
-        activation_checkpointing=activation_checkpointing,
-        **device_arguments(use_cpu=use_cpu, world_size=world_size, bf16=bf16),
+    grpo = settings.grpo
+    derived = {
+        **shared_arguments(settings, folder),
         **_FIXED_ARGS,
         **REQUIRED_ARGS,
-    )
-    args = derived(**(extra or {}))
-    autocast_deepspeed(args, bf16=bf16)
-    _check_joined(args.world_size, world_size)
+        "run_name": settings.run.name,
+        "per_device_train_batch_size": (
+            grpo.groups_per_step // PartialState().num_processes * grpo.group_size
+        ),
+        "num_generations": grpo.group_size,
+        "beta": grpo.kl_weight,
+        "max_steps": grpo.max_steps,
+        "learning_rate": grpo.learning_rate,
+        "save_steps": settings.checkpoints.every,
+    }
+    try:
+        args = GRPOConfig(**derived | with_defaults(grpo.trl))
+        for tracker in get_reporting_integration_callbacks(args.report_to):
+            tracker()  # is its package there? else said after the model is loaded
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise UserError(
+            "TRL refuses its arguments",
+            got=" ".join(str(error).split())[:300],
+            remedy=f"correct or leave out one of grpo.trl: {', '.join(grpo.trl)}",
+        ) from error
+    autocast_deepspeed(args, bf16=settings.model.precision == "bf16")
     return args
 
 
@@ -187,7 +163,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         args: From `grpo_config`.
         train_dataset: From `step_dataset`.
         processing_class: The tokenizer (for its padding id).
-        rollouts: Called once per step on every rank, with the model in eval mode.
+        rollouts: Called once per step on every rank, with the whole model in eval mode.
         tokens_per_microbatch: Most tokens of one rank's micro-batch, padding included.
         old_logps: What the ratio compares with: `detach`, the policy itself (exactly on-policy), or
             `sampling`, the log-probs recorded when the tokens were sampled.
@@ -204,12 +180,17 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         args: GRPOConfig,
         train_dataset: Dataset,
         processing_class: PreTrainedTokenizerBase,
-        rollouts: Callable[[RolloutRequest], RolloutBatch],
+        rollouts: Callable[[StepRequest, Any], RolloutBatch],
         tokens_per_microbatch: int,
         old_logps: OldLogps = "detach",
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
-        _check_loss_type(args.loss_type)
+        if args.loss_type not in EPSILON_HIGH:
+            raise UserError(
+                "this loss would weigh an episode by its number of rows",
+                got=args.loss_type,
+                remedy=f"set grpo.trl.loss_type to one of {', '.join(EPSILON_HIGH)}",
+            )
         for name, value in REQUIRED_ARGS.items():
             if (got := getattr(args, name)) != value:
                 raise UserError(f"{name} is fixed", got=str(got), remedy=f"set it to {value}")
@@ -233,7 +214,9 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         task_ids = tuple(row["task_id"] for row in generation_batch[:: self.num_generations])
         first_group = self.accelerator.process_index * len(task_ids)
         self.model.eval()
-        batch = self.rollouts(RolloutRequest(self.state.global_step, first_group, task_ids))
+        request = StepRequest(self.state.global_step, first_group, task_ids)
+        with whole_weights(self) as model:
+            batch = self.rollouts(request, model)
         self.model.train()
         chunks, num_items = self._cut(batch)
         for name, value in batch.metrics.items():
@@ -362,19 +345,6 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             else:
                 total = sum(v * w for v, w in pairs)
                 self._log_train(name, total / max(1, sum(w for _, w in pairs)))
-
-
-def _check_joined(joined: int, world_size: int) -> None:
-    if joined != world_size:
-        remedy = "start all processes with one `accelerate launch` or `torchrun`"
-        raise UserError("not all processes joined", got=f"{joined} of {world_size}", remedy=remedy)
-
-
-def _check_loss_type(loss_type: str) -> None:
-    if loss_type not in EPSILON_HIGH:
-        what = "this loss would weigh an episode by its number of rows"
-        remedy = f"set grpo.trl.loss_type to one of {', '.join(EPSILON_HIGH)}"
-        raise UserError(what, got=loss_type, remedy=remedy)
 
 
 def _scored_by_rollouts(**_: Any) -> list[float]:

@@ -7,42 +7,18 @@ from which a resume counts again. All policies of the run count alike, the early
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from envs.files import write_whole
-from envs.records import Episode
-from rewards.solves import Solves, count_solves
+from rewards.solves import Solves
 from train.stages.run_dir import StageDir
 
 
-class SolveCounts:
-    """Keeps solves.json of a run.
-
-    Args:
-        stage: Whose episodes are counted; only the main process writes.
-    """
-
-    def __init__(self, stage: StageDir) -> None:
-        self._stage = stage
-        self._counts: dict[str, Solves] = {}
-
-    def add(self, episodes: Iterable[Episode]) -> None:
-        """Count the episodes of a step."""
-        self._counts = count_solves(episodes, before=self._counts)
-        self._write()
-
-    def restore(self) -> None:
-        """Count what is recorded so far."""
-        self._counts = {}
-        for name in self._stage.list_episodes("step_"):
-            self._counts = count_solves(self._stage.read_episodes(name), before=self._counts)
-        if self._counts:
-            self._write()
-
-    def _write(self) -> None:
-        if self._stage.is_main:
-            counts = {name: count._asdict() for name, count in sorted(self._counts.items())}
-            write_whole(self._stage.path / "solves.json", json.dumps(counts, indent=0) + "\n")
+def write_solves(stage: StageDir, solves: Mapping[str, Solves]) -> None:
+    """Write what was counted, by task id; only the main process does."""
+    if stage.is_main:
+        counts = {name: count._asdict() for name, count in sorted(solves.items())}
+        write_whole(stage.path / "solves.json", json.dumps(counts, indent=0) + "\n")
 
 
 def read_solves(stage: StageDir) -> dict[str, Solves]:

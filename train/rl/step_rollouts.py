@@ -1,4 +1,4 @@
-"""What the GRPO trainer asks for in each step: groups played, scored, saved, and cut into rows."""
+"""What the GRPO trainer calls in each step: groups played, scored, saved, and cut into rows."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -6,19 +6,18 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from envs.records import Episode, Score
-from rewards.advantages import CAP_MEMORY, RunningCap, score_group
+from rewards.advantages import RunningCap, score_group
 from rewards.cost import sampled_tokens
 from rewards.cost_weight import CostWeightController
 from rewards.metrics import step_metrics
-from rewards.outcome import is_scorable, is_solved
+from rewards.outcome import is_scorable
+from rewards.solves import Solves, count_solves
 from train.config.settings import Settings
 from train.config.user_functions import is_function, load_function
-from train.models.distributed import whole_weights
-from train.rl.grpo_trainer import RolloutBatch, RolloutRequest
+from train.rl.grpo_trainer import RolloutBatch, StepRequest
 from train.rl.segments import episode_rows
-from train.rl.solve_counts import SolveCounts
-from train.rollouts.engine import engine_for
-from train.rollouts.runner import Arena, Request, group_requests, model_policy
+from train.rl.solve_counts import write_solves
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, group_requests
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 
@@ -26,31 +25,42 @@ from train.stages.run_dir import StageDir
 class StepRollouts:
     """Plays one step's groups with the model in training; keeps cap and cost weight between steps.
 
+    What an interrupted run left in `stage` is taken in as if it had just been played.
+
     Args:
         settings: The experiment.
-        arena: Where episodes are played.
+        runner: Plays the episodes.
         stage: Where they are saved; with `metrics.jsonl` all that a resume needs.
         progress: The line on the terminal.
+        dropped_after: Steps after which the guard saw a drop (`train/rl/dev_evaluation.py`).
     """
 
     def __init__(
-        self, settings: Settings, arena: Arena, stage: StageDir, progress: Progress
+        self,
+        settings: Settings,
+        runner: RolloutRunner,
+        stage: StageDir,
+        progress: Progress,
+        *,
+        dropped_after: Collection[int] = (),
     ) -> None:
         reward = settings.reward
         self.controller = CostWeightController(kind=reward.pressure, weight=reward.cost_weight)
+        self.cap = RunningCap()
+        self._solves: dict[str, Solves] = {}
         named = reward.advantage
         self._advantage: Any = load_function(named) if is_function(named) else named
-        self._settings, self._arena, self._stage = settings, arena, stage
-        self._progress, self.cap = progress, RunningCap()
-        self._solves = SolveCounts(stage)
-        self._trainer: Any = None
+        self._settings, self._runner, self._stage = settings, runner, stage
+        self._progress = progress
+        for row in stage.read_metrics():
+            self._control(row)
+            if row["step"] in dropped_after:
+                self.halve_cost_weight()
+        for name in stage.list_episodes("step_"):
+            self._count(stage.read_episodes(name))
 
-    def attach(self, trainer: Any) -> None:
-        """Name the trainer whose model acts."""
-        self._trainer = trainer
-
-    def __call__(self, request: RolloutRequest) -> RolloutBatch:
-        """Play the groups of one rank in one step; see `train.rl.grpo_trainer.RolloutRequest`."""
+    def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
+        """Play the groups of one rank in one step with the model in training."""
         size = self._settings.grpo.group_size
         requests = group_requests(
             self._settings,
@@ -60,16 +70,15 @@ class StepRollouts:
             group_size=size,
             first_group=request.first_group,
         )
-        episodes = self.play(requests, step=request.step, what="episodes")
+        episodes = self.play(requests, model, step=request.step, what="episodes")
         groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
-        scored = [(group, self._score(group)) for group in groups]
+        scored = [(group, self.score(group)) for group in groups]
         everyone = gather_object(scored)
         everything = [episode for group, _ in everyone for episode in group]
         self._stage.write_episodes(request.step + 1, everything)
-        self._solves.add(everything)
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
         metrics["cost_weight"] = self.controller.weight
-        self.after_step(everything, metrics)
+        self.end_step(everything, metrics)
         pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
         return RolloutBatch(
             rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
@@ -77,69 +86,24 @@ class StepRollouts:
             metrics=metrics,
         )
 
-    def play(self, requests: Sequence[Request], *, step: int, what: str) -> list[Episode]:
-        """Play requests with the model as it is now."""
-        model = self._trainer.accelerator.unwrap_model(self._trainer.model)
+    def play(
+        self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
+    ) -> list[Episode]:
+        """Play requests with the model as it is after `step` steps."""
         num_played = 0
 
-        def count(*_: object) -> None:
+        def count() -> None:
             nonlocal num_played
             num_played += 1
             note = f"step {step + 1}: {num_played}/{len(requests)} {what}"
             self._progress.update(step, note=note)
 
-        with whole_weights(self._trainer):
-            engine = engine_for(model, self._arena.chat, self._settings)
-            return self._arena.play_all(
-                requests,
-                model_policy(engine),
-                policy="grpo",
-                policy_version=step,
-                concurrency=self._settings.grpo.generation_batch,
-                engine=engine,
-                on_episode=count,
-            )
+        return self._runner.play_model(
+            requests, model, policy="grpo", policy_version=step, on_episode=count
+        )
 
-    def ease(self) -> None:
-        """Halve the weight of the cost."""
-        self.controller = self.controller.halved()
-
-    def restore(self, *, dropped_after: Collection[int]) -> None:
-        """Rebuild cap, cost weight and counts from the steps before a resume.
-
-        Args:
-            dropped_after: Steps after which the guard saw a drop.
-        """
-        self._solves.restore()
-        if 0 in dropped_after:
-            self.ease()
-        for row in self._stage.read_metrics():
-            self._press(row)
-            if row["step"] in dropped_after:
-                self.ease()
-        needed: list[list[Episode]] = []  # the last steps, as far back as the cap looks
-        num_solved = 0
-        for name in reversed(self._stage.list_episodes("step_")):
-            needed.append(self._stage.read_episodes(name))
-            num_solved += sum(map(is_solved, needed[-1]))
-            if num_solved >= CAP_MEMORY:
-                break
-        for episodes in reversed(needed):
-            self.cap = self.cap.updated(episodes)
-
-    def after_step(self, episodes: Sequence[Episode], metrics: dict[str, Any]) -> None:
-        """Let cap and cost weight see the episodes of a step, of all ranks."""
-        self.cap = self.cap.updated(episodes)
-        self._press(metrics)
-
-    def _press(self, metrics: dict[str, Any]) -> None:
-        num_scored = round(metrics["num_episodes"] - metrics["num_unscorable"])
-        if num_scored:
-            self.controller = self.controller.after_step(
-                pass_rate=metrics["pass_rate"], num_episodes=num_scored
-            )
-
-    def _score(self, group: list[Episode]) -> list[Score]:
+    def score(self, group: Sequence[Episode]) -> list[Score]:
+        """Score the episodes of one task, under the cap and the cost weight of this step."""
         reward = self._settings.reward
         return score_group(
             group,
@@ -149,3 +113,24 @@ class StepRollouts:
             cost_weight=self.controller.weight,
             sampled_cap=self.cap.tokens,
         )
+
+    def end_step(self, episodes: Sequence[Episode], metrics: dict[str, Any]) -> None:
+        """Let cap, cost weight and counts see the episodes of a step, of all ranks."""
+        self._count(episodes)
+        self._control(metrics)
+
+    def halve_cost_weight(self) -> None:
+        """Give up half of the weight of cost, after a drop."""
+        self.controller = self.controller.halved()
+
+    def _count(self, episodes: Sequence[Episode]) -> None:
+        self.cap = self.cap.updated(episodes)
+        self._solves = count_solves(episodes, before=self._solves)
+        write_solves(self._stage, self._solves)
+
+    def _control(self, metrics: dict[str, Any]) -> None:
+        num_scored = round(metrics["num_episodes"] - metrics["num_unscorable"])
+        if num_scored:
+            self.controller = self.controller.after_step(
+                pass_rate=metrics["pass_rate"], num_episodes=num_scored
+            )

@@ -23,16 +23,10 @@ from train.config.settings import Settings
 from train.rollouts.kv_cache import EMPTY, Batch, Prefix, batch_of
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn; `temperature` 0 means greedy."""
-
-    max_new_tokens: int
-    temperature: float = 1.0
-
-
 @dataclass
-class _Request:
+class TurnRequest:
+    """One prompt that waits for its sample."""
+
     prompt_ids: Ids
     seed: int
     uniforms_T: torch.Tensor  # noqa: N815 (shape suffix)
@@ -45,21 +39,19 @@ class Engine:
 
     Attributes:
         model: A causal LM, with or without adapter, in eval mode.
-        eot_id: Sampling stops here.
-        pad_id: Fills rows on the left.
-        sampling: Length and temperature.
-        other_stops: Further ids at which it stops.
+        stop_ids: Sampling stops at each of them; the first fills rows on the left, too.
+        max_new_tokens: Most tokens of a sample.
+        temperature: 0 means greedy.
         tokens_generated: Counter over the engine's life.
     """
 
     model: Any
-    eot_id: int
-    pad_id: int
-    sampling: Sampling
-    other_stops: Ids = ()
+    stop_ids: Ids
+    max_new_tokens: int
+    temperature: float = 1.0
     tokens_generated: int = 0
     _num_workers: int = 0
-    _pending: list[_Request] = field(default_factory=list)
+    _pending: list[TurnRequest] = field(default_factory=list)
     _kept: dict[int, Prefix] = field(default_factory=dict)
 
     def join(self, num_workers: int) -> None:
@@ -73,10 +65,10 @@ class Engine:
 
     async def sample(self, prompt_ids: Ids, generator: torch.Generator) -> Sample:
         """Return one sample under `prompt_ids`, drawn with the episode's own generator."""
-        uniforms = torch.rand(self.sampling.max_new_tokens, generator=generator)
+        uniforms = torch.rand(self.max_new_tokens, generator=generator)
         future = asyncio.get_running_loop().create_future()
         seed = generator.initial_seed()
-        self._pending.append(_Request(prompt_ids, seed, uniforms, future))
+        self._pending.append(TurnRequest(prompt_ids, seed, uniforms, future))
         self._flush_if_complete()
         return await future
 
@@ -95,9 +87,9 @@ class Engine:
             request.future.set_result(sample)
 
     @torch.inference_mode()
-    def _decode(self, requests: list[_Request]) -> list[Sample]:
+    def _decode(self, requests: list[TurnRequest]) -> list[Sample]:
         prefixes = self._read(requests)
-        most = self.sampling.max_new_tokens
+        most = self.max_new_tokens
         batch = self._batch(prefixes, [r.prompt_ids[-1:] for r in requests], num_generated=most)
         prefixes.clear()  # the batch holds a copy
         rows = torch.arange(len(requests), device=self.model.device)
@@ -105,11 +97,11 @@ class Engine:
         tokens: list[list[int]] = [[] for _ in requests]
         logps: list[list[float]] = [[] for _ in requests]
         alive_B = torch.ones_like(rows, dtype=torch.bool)
-        stops = torch.tensor([self.eot_id, *self.other_stops], device=self.model.device)
+        stops = torch.tensor(self.stop_ids, device=self.model.device)
         for step in range(most):
             logits_BV = self._forward(batch)
             picked_B, logps_B = draw(
-                logits_BV, uniforms_BT[rows, step], temperature=self.sampling.temperature
+                logits_BV, uniforms_BT[rows, step], temperature=self.temperature
             )
             for row, token, logp in zip(
                 rows.tolist(), picked_B.tolist(), logps_B.tolist(), strict=True
@@ -137,7 +129,7 @@ class Engine:
             batch.positions_BT = batch.positions_BT[:, -1:] + 1
         return [self._finish(t, p) for t, p in zip(tokens, logps, strict=True)]
 
-    def _read(self, requests: list[_Request]) -> list[Prefix]:
+    def _read(self, requests: list[TurnRequest]) -> list[Prefix]:
         """Return the prompts without their last token; what was not kept is computed.
 
         Rows with about as much to read go together, or one new episode would pad all others.
@@ -164,7 +156,7 @@ class Engine:
             fresh,
             num_generated=num_generated,
             num_layers=self.model.config.num_hidden_layers,
-            pad_id=self.pad_id,
+            pad_id=self.stop_ids[0],
             device=self.model.device,
         )
 
@@ -183,13 +175,12 @@ class Engine:
         return logits_BTV[:, -1]
 
     def _finish(self, tokens: list[int], logps: list[float]) -> Sample:
-        stops = {self.eot_id, *self.other_stops}
-        stopped = not stops.isdisjoint(tokens)
-        length = next(i for i, t in enumerate(tokens, 1) if t in stops) if stopped else len(tokens)
+        ends = (end for end, token in enumerate(tokens, start=1) if token in self.stop_ids)
+        length = next(ends, None)
         return Sample(
             token_ids=tuple(tokens[:length]),
             sampling_logps=tuple(logps[:length]),
-            finish="stop" if stopped else "length",
+            finish="length" if length is None else "stop",
         )
 
 
@@ -230,26 +221,24 @@ class ModelPolicy:
         return await self.engine.sample(view.prompt_ids, self.generator)
 
 
-def engine_for(model: Any, chat: ChatFormat, settings: Settings, *, greedy: bool = False) -> Engine:
+def make_engine(
+    model: Any, chat: ChatFormat, settings: Settings, *, greedy: bool = False
+) -> Engine:
     """Return an engine over `model` in eval mode with the run's sampling.
 
     An adapter on float32 weights is folded into a copy for speed; the model itself is never merged.
     """
-    acting = acting_copy(model)
+    acting = copy_for_acting(model)
     acting.eval()
     return Engine(
         model=acting,
-        eot_id=chat.eot_id,
-        pad_id=chat.eot_id,
-        other_stops=chat.stop_ids[1:],
-        sampling=Sampling(
-            max_new_tokens=settings.context.max_new_tokens,
-            temperature=0.0 if greedy else 1.0,
-        ),
+        stop_ids=tuple(chat.stop_ids),
+        max_new_tokens=settings.context.max_new_tokens,
+        temperature=0.0 if greedy else 1.0,
     )
 
 
-def acting_copy(model: Any) -> Any:
+def copy_for_acting(model: Any) -> Any:
     """Return a merged copy of a float32 adapter model on a CPU, else the model itself.
 
     Merging bf16 weights would round the adapter away (drift measured in trl#6688), so those act

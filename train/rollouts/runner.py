@@ -1,4 +1,8 @@
-"""Groups of episodes: windows, references, concurrency, deadlines and retries.
+"""Plays episodes: windows, references, concurrency, deadlines and retries.
+
+    with open_runner(settings) as runner:
+        requests = group_requests(settings, task_ids, stage="grpo", step=0, group_size=8)
+        episodes = runner.play_model(requests, model, policy="grpo")
 
 A group's episodes share task, window and every random draw but the sampling. An infrastructure
 failure is retried in a fresh environment and then recorded as unscorable; it never becomes a
@@ -6,52 +10,47 @@ reward.
 """
 
 import asyncio
+import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
-from envs.errors import InfrastructureError
+from envs.errors import InfrastructureError, UserError
 from envs.files import hash_text
+from envs.grading.graders import Equipment
 from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.prompts import system_prompt
-from envs.records import (
-    Episode,
-    FailedPart,
-    HiddenTask,
-    Outcome,
-    Policy,
-    RepairTask,
-    StopReason,
-)
+from envs.records import Episode, FailedPart, Outcome, Policy, RepairTask, StopReason
 from envs.rendering import ChatFormat
 from envs.tasks.store import TaskStore
+from envs.workers.pool import WorkerPool
+from envs.workers.workbench import Workbench, open_workbench
 from rewards.cost import billed_tokens, peak_context
 from train.config.settings import Settings
-from train.rollouts.engine import Engine, ModelPolicy
+from train.models.model import chat_format, load_tokenizer, run_tokenizer
+from train.rollouts.engine import Engine, ModelPolicy, make_engine
+from train.stages.run_dir import cache_dir, tasks_dir
 
+DEADLINE_S = 600.0  # a turn's tools or a grading that take longer hang; each test run has a limit
 _ATTEMPTS = 3
 _ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
-DEADLINE_S = 600.0  # a turn's tools or a grading that take longer hang; each test run has a limit
+_WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # as many as asyncio gives threads: some only wait
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+MakePolicy = Callable[["EpisodeRequest"], Policy]
+"""Makes a fresh policy for an episode; called once per attempt."""
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What a task costs `gold` in billed tokens, and the least window that needs no rewrite.
-
-    A smaller window forces `evict` or `compact`: the views of the thriftiest reader do not fit
-    into it.
-    """
-
-    cost: float
-    least_window: int
-
-
-@dataclass(frozen=True)
-class Request:
+class EpisodeRequest:
     """One episode to play."""
 
     task_id: str
@@ -62,21 +61,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """How an attempt at an episode was broken off."""
+class Reference:
+    """What a task costs `gold` in billed tokens, and the least window that needs no rewrite.
 
-    cause: str
-    part: FailedPart
+    A smaller window needs `evict` or `compact`: the views of the thriftiest reader do not fit
+    into it.
+    """
 
-
-def _are_enough(failures: Sequence[_Failure]) -> bool:
-    """Tell whether an episode that failed so often is unscorable."""
-    num_late = sum(failure.part == "timeout" for failure in failures)
-    return len(failures) >= _ATTEMPTS or num_late >= _ATTEMPTS_IN_TIME
+    cost: float
+    least_window: int
 
 
 @dataclass
-class Arena:
+class RolloutRunner:
     """Everything an episode needs besides its policy.
 
     Attributes:
@@ -84,7 +81,6 @@ class Arena:
         chat: Encodes and parses for the policy's vocabulary.
         settings: The experiment.
         bench: Carries out tool calls and grades submissions.
-        max_turns: Turns per episode.
         deadline_s: Wall seconds for the tools of one turn, or a grading.
     """
 
@@ -92,11 +88,10 @@ class Arena:
     chat: ChatFormat
     settings: Settings
     bench: Bench
-    max_turns: int
     deadline_s: float = DEADLINE_S
     _references: dict[str, Reference] = field(default_factory=dict)
 
-    def environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
+    def make_environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
         """Return a fresh environment of `task`."""
         context = self.settings.context
         return Environment(
@@ -108,7 +103,7 @@ class Arena:
             ),
             limits=Limits(
                 window_tokens=window_tokens,
-                max_turns=self.max_turns,
+                max_turns=context.max_turns,
                 max_new_tokens=context.max_new_tokens,
                 observation_tokens=context.observation_tokens,
                 max_sampled_tokens=context.max_sampled_tokens,
@@ -116,16 +111,17 @@ class Arena:
             strategy=context.strategy,
         )
 
-    def script(
-        self, task: RepairTask, name: str, *, options: ScriptOptions | None = None
+    def make_script(
+        self, task_id: str, name: str, *, options: ScriptOptions | None = None
     ) -> ScriptedPolicy:
-        """Return a scripted policy for one episode of `task`, that uses the tools there are."""
+        """Return a scripted policy for one episode of a task, that uses the tools there are."""
         if self.settings.context.strategy == "full_history":
             options = replace(options or ScriptOptions(), rewrite="none", note=False)
+        task = self.store.public[task_id]
         script = make_script(
             name,  # type: ignore[arg-type]
             task=task,
-            hidden=self.hidden(task),
+            hidden=self.store.hidden[task_id],
             files=self.store.workspace(task),
             chat=self.chat,
             options=options,
@@ -133,28 +129,27 @@ class Arena:
         limit = self.settings.context.max_new_tokens
         return ScriptedPolicy(script, chat=self.chat, max_new_tokens=limit)
 
-    def hidden(self, task: RepairTask) -> HiddenTask:
-        """Return the private half; for grading and scripts only."""
-        return self.store.hidden[task.id]
+    def measure_reference(self, task_id: str) -> Reference:
+        """Play `gold` and the thriftiest reader, ungraded; each task once."""
+        if task_id not in self._references:
+            thrifty = ScriptOptions(find="search", submit_with_edit=True, rewrite="none")
+            reader = self.play_ungraded(task_id, "careful", options=thrifty)
+            self._references[task_id] = Reference(
+                cost=float(billed_tokens(self.play_ungraded(task_id, "gold"))),
+                least_window=peak_context(reader) + self.settings.context.max_new_tokens,
+            )
+        return self._references[task_id]
 
-    def reference(self, task: RepairTask) -> Reference:
-        """Play `gold` and the thriftiest reader, ungraded, in twice the largest window.
+    def play_ungraded(
+        self, task_id: str, name: str, *, options: ScriptOptions | None = None
+    ) -> Episode:
+        """Play a script in this process, in twice the largest window.
 
         Not in an endless one: results state the tokens left, and their digits are tokens too.
         """
-        if task.id not in self._references:
-            thrifty = ScriptOptions(find="search", submit_with_edit=True, rewrite="none")
-            gold = self._dry(task, self.script(task, "gold"))
-            reader = self._dry(task, self.script(task, "careful", options=thrifty))
-            self._references[task.id] = Reference(
-                cost=float(billed_tokens(gold)),
-                least_window=peak_context(reader) + self.settings.context.max_new_tokens,
-            )
-        return self._references[task.id]
-
-    def _dry(self, task: RepairTask, policy: ScriptedPolicy) -> Episode:
-        largest = self.settings.context.window_tokens[1]
-        environment = self.environment(task, window_tokens=2 * largest)
+        window_tokens = 2 * self.settings.context.window_tokens[1]
+        environment = self.make_environment(self.store.public[task_id], window_tokens=window_tokens)
+        policy = self.make_script(task_id, name, options=options)
         while environment.stop_reason is None:
             environment.step(policy.next_sample(environment.view()))
         metadata = EpisodeMetadata("reference", 0, 0, "script", 0, 0.0, False)
@@ -162,8 +157,8 @@ class Arena:
 
     async def play(
         self,
-        request: Request,
-        policy_of: Callable[[Request], Policy],
+        request: EpisodeRequest,
+        make_policy: MakePolicy,
         *,
         policy: str,
         policy_version: int = 0,
@@ -172,12 +167,11 @@ class Arena:
 
         Args:
             request: What to play.
-            policy_of: Makes a fresh policy, once per attempt.
+            make_policy: Makes its policy.
             policy: Its name in the record.
             policy_version: Optimizer steps behind it.
         """
-        task = self.store.public[request.task_id]
-        reference = self.reference(task)
+        reference = self.measure_reference(request.task_id)
         metadata = EpisodeMetadata(
             group_id=request.group_id,
             sample_index=request.sample_index,
@@ -185,79 +179,181 @@ class Arena:
             policy=policy,
             policy_version=policy_version,
             reference_cost=reference.cost,
-            forced=request.window_tokens < reference.least_window,
+            needs_rewrite=request.window_tokens < reference.least_window,
         )
-
-        failures: list[_Failure] = []
-        while not _are_enough(failures):
-            environment = self.environment(task, window_tokens=request.window_tokens)
+        task = self.store.public[request.task_id]
+        num_attempts = num_late = 0
+        while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
+            num_attempts += 1
+            environment = self.make_environment(task, window_tokens=request.window_tokens)
+            part: FailedPart
             try:
                 return await run_episode(
                     environment,
-                    policy_of(request),
+                    make_policy(request),
                     bench=self.bench,
                     metadata=metadata,
                     deadline_s=self.deadline_s,
                 )
             except InfrastructureError as error:
-                failures.append(_Failure(str(error), error.part or "other"))
+                cause, part = str(error), error.part or "other"
                 environment.stop_reason = StopReason.ENVIRONMENT_ERROR
             except TimeoutError:
-                failures.append(_Failure(f"no end after {self.deadline_s:g} s", "timeout"))
+                cause, part = f"no end after {self.deadline_s:g} s", "timeout"
                 environment.stop_reason = StopReason.TIMEOUT
+            num_late += part == "timeout"
         failed = Outcome(
             fail_to_pass_rate=0,
             pass_to_pass_rate=0,
-            unscorable=failures[-1].cause,
-            failed_part=failures[-1].part,
+            unscorable=cause,
+            failed_part=part,
             sandbox_level="unknown",
         )
         return environment.record(metadata, outcome=failed)
 
     def play_all(
         self,
-        requests: Sequence[Request],
-        policy_of: Callable[[Request], Policy],
+        requests: Sequence[EpisodeRequest],
+        make_policy: MakePolicy,
         *,
         policy: str,
         concurrency: int,
         policy_version: int = 0,
         engine: Engine | None = None,
-        on_episode: Callable[[Request, Episode], None] | None = None,
+        on_episode: Callable[[], None] = lambda: None,
     ) -> list[Episode]:
-        """Play all requests and return their episodes in order.
+        """Play all requests, `concurrency` at a time; returns their episodes in order.
 
-        `concurrency` workers play one episode after another; `engine`, if the policies share one,
-        waits for all workers before it decodes, so its batches do not depend on who is faster.
+        `engine`, if the policies share one, waits for all workers before it decodes, so its batches
+        do not depend on who is faster.
         """
-        queue = iter(enumerate(requests))
-        episodes: dict[int, Episode] = {}
-        num_workers = min(concurrency, len(requests))
 
-        async def work() -> None:
-            try:
-                for index, request in queue:
-                    episodes[index] = await self.play(
-                        request, policy_of, policy=policy, policy_version=policy_version
-                    )
-                    if on_episode:
-                        on_episode(request, episodes[index])
-            finally:
-                if engine:
-                    engine.leave()
+        async def play(request: EpisodeRequest) -> Episode:
+            episode = await self.play(
+                request, make_policy, policy=policy, policy_version=policy_version
+            )
+            on_episode()
+            return episode
 
-        async def run() -> None:
+        return run_bounded(play, requests, concurrency=concurrency, engine=engine)
+
+    def play_model(
+        self,
+        requests: Sequence[EpisodeRequest],
+        model: Any,
+        *,
+        policy: str,
+        policy_version: int = 0,
+        greedy: bool = False,
+        on_episode: Callable[[], None] = lambda: None,
+    ) -> list[Episode]:
+        """Play all requests with a model, each with a generator of its own; see `play_all`."""
+        engine = make_engine(model, self.chat, self.settings, greedy=greedy)
+        return self.play_all(
+            requests,
+            lambda request: ModelPolicy(engine, torch.Generator().manual_seed(request.seed)),
+            policy=policy,
+            policy_version=policy_version,
+            concurrency=self.settings.grpo.generation_batch,
+            engine=engine,
+            on_episode=on_episode,
+        )
+
+    def draw_rewrite_requests(self, task_ids: Sequence[str], *, stage: str) -> list[EpisodeRequest]:
+        """Return a request for each task that needs a rewrite in some window, in such a window."""
+        low, high = self.settings.context.window_tokens
+        requests = []
+        for place, task_id in enumerate(task_ids):
+            least = self.measure_reference(task_id).least_window
+            if least > low:
+                # "forced" is part of the draw: another word would draw other windows
+                seed = draw_seed(self.settings.run.seed, stage, "forced", place, task_id)
+                window = random.Random(seed).randint(low, min(high, least - 1))
+                group_id = f"{stage}/needs_rewrite/{place}"
+                requests.append(EpisodeRequest(task_id, group_id, 0, window, seed))
+        return requests
+
+
+def run_bounded(
+    act: Callable[[Item], Awaitable[Result]],
+    items: Sequence[Item],
+    *,
+    concurrency: int,
+    engine: Engine | None = None,
+) -> list[Result]:
+    """Await `act` of each item, `concurrency` at a time; returns the results in order."""
+    queue = iter(enumerate(items))
+    results: dict[int, Result] = {}
+    num_workers = min(concurrency, len(items))
+
+    async def work() -> None:
+        try:
+            for index, item in queue:
+                results[index] = await act(item)
+        finally:
             if engine:
-                engine.join(num_workers)
-            await asyncio.gather(*(work() for _ in range(num_workers)))
+                engine.leave()
 
-        asyncio.run(run())
-        return [episodes[index] for index in range(len(requests))]
+    async def run() -> None:
+        if engine:
+            engine.join(num_workers)
+        await asyncio.gather(*(work() for _ in range(num_workers)))
+
+    asyncio.run(run())
+    return [results[index] for index in range(len(items))]
 
 
-def model_policy(engine: Engine) -> Callable[[Request], Policy]:
-    """Return what makes an episode's policy: the engine, and a generator of the episode's own."""
-    return lambda request: ModelPolicy(engine, torch.Generator().manual_seed(request.seed))
+@contextmanager
+def open_runner(
+    settings: Settings,
+    *,
+    tokenizer: Any = None,
+    deadline_s: float = DEADLINE_S,
+    open_bench: Callable[..., AbstractContextManager[Workbench]] = open_workbench,
+) -> Iterator[RolloutRunner]:
+    """Open the task set, the tokenizer and the workers of a run; end the workers at the end.
+
+    Args:
+        settings: The experiment; its tasks and tokenizer must exist.
+        tokenizer: If other than the run's, which may not be there before a dry run.
+        deadline_s: Wall seconds for the tools of one turn, or a grading.
+        open_bench: What opens the workbench of each worker.
+
+    Raises:
+        UserError: As `open_tasks`; or the chat template does not serve.
+    """
+    store, equipment = open_tasks(settings)
+    chat = chat_format(tokenizer or load_tokenizer(run_tokenizer(settings)), settings)
+    opener = partial(
+        open_bench,
+        store,
+        equipment=equipment,
+        second_runner_share=settings.reward.second_runner_share,
+        cache_dir=cache_dir(settings),
+    )
+    num_workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) + _WORKERS_BESIDE_CORES)
+    with WorkerPool(
+        opener, num_workers=num_workers, near=lambda task_id: store.hidden[task_id].runtime
+    ) as pool:
+        yield RolloutRunner(store, chat, settings, pool, deadline_s)
+
+
+def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:
+    """Open the task set, narrowed to `tasks.difficulty`, with what its graders need.
+
+    Raises:
+        UserError: It is damaged, or nothing is left of a split; there is no sandbox, no second
+            runner where one is configured, or nothing that it would run.
+    """
+    store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
+    share, cache = settings.reward.second_runner_share, cache_dir(settings)
+    if share and all(hidden.grader == "io" for hidden in store.hidden.values()):
+        raise UserError(
+            "reward.second_runner_share has no suite to run a second time",
+            got=f"the io grader alone in {store.folder}",
+            remedy="set it to 0, or name tasks of real projects in tasks.dir",
+        )
+    return store, Equipment.find(store, second_runner_share=share, cache_dir=cache)
 
 
 def draw_seed(*parts: object) -> int:
@@ -265,47 +361,33 @@ def draw_seed(*parts: object) -> int:
     return int(hash_text("/".join(map(str, parts)))[:16], 16) >> 1
 
 
-def draw_window(settings: Settings, *parts: object) -> int:
-    """Draw the window of a group, in tokens, uniformly between the two ends of the setting."""
-    low, high = settings.context.window_tokens
-    return random.Random(draw_seed(settings.run.seed, "window", *parts)).randint(low, high)
-
-
 def group_requests(
     settings: Settings,
     task_ids: Sequence[str],
     *,
     stage: str,
-    step: int,
-    group_size: int,
+    step: int = 0,
+    group_size: int = 1,
     first_group: int = 0,
-) -> list[Request]:
+) -> list[EpisodeRequest]:
     """Return the requests of one step, group after group.
 
-    Windows and seeds depend on run seed, stage, step, place of the group and sample, not on the
-    rank that plays it.
+    Windows (tokens, uniform between the two ends of the setting) and seeds depend on run seed,
+    stage, step, place of the group and sample, not on the rank that plays it.
     """
-    return [
-        Request(
-            task_id=task_id,
-            group_id=f"{stage}/{step}/{place}",
-            sample_index=index,
-            window_tokens=draw_window(settings, stage, step, place, task_id),
-            seed=draw_seed(settings.run.seed, stage, step, place, task_id, index),
-        )
-        for place, task_id in enumerate(task_ids, start=first_group)
-        for index in range(group_size)
-    ]
-
-
-def forced_requests(arena: Arena, tasks: Sequence[RepairTask], *, stage: str) -> list[Request]:
-    """Return one request per task that some window of the run forces, in such a window."""
-    low, high = arena.settings.context.window_tokens
+    seed, (low, high) = settings.run.seed, settings.context.window_tokens
     requests = []
-    for place, task in enumerate(tasks):
-        least = arena.reference(task).least_window
-        if least > low:
-            seed = draw_seed(arena.settings.run.seed, stage, "forced", place, task.id)
-            window = random.Random(seed).randint(low, min(high, least - 1))
-            requests.append(Request(task.id, f"{stage}/forced/{place}", 0, window, seed))
+    for place, task_id in enumerate(task_ids, start=first_group):
+        drawn = random.Random(draw_seed(seed, "window", stage, step, place, task_id))
+        window = drawn.randint(low, high)
+        requests += [
+            EpisodeRequest(
+                task_id=task_id,
+                group_id=f"{stage}/{step}/{place}",
+                sample_index=index,
+                window_tokens=window,
+                seed=draw_seed(seed, stage, step, place, task_id, index),
+            )
+            for index in range(group_size)
+        ]
     return requests

@@ -14,6 +14,7 @@ begun, resumed or refused: train/stages/open_stage.py.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,15 +148,18 @@ class StageDir:
         return path
 
     def rewind(self, step: int) -> None:
-        """Forget what came after `step`, the last checkpoint's: metrics rows and episodes."""
+        """Forget what came after `step`, the last checkpoint's: rows, episodes, dev adapters."""
         if not self.is_main:
             return
-        rows = [row for row in self.read_metrics() if row.get("step", 0) <= step]
-        if self.metrics.exists():
-            write_whole(self.metrics, join_lines(map(to_json, rows)))
-        for name in self.list_episodes("step_"):
-            if int(name.removeprefix("step_")) > step:
+        for path in filter(Path.exists, (self.metrics, self.path / "dev.jsonl")):
+            rows = [row for row in read_rows(path) if row.get("step", 0) <= step]
+            write_whole(path, join_lines(map(to_json, rows)))
+        for name in self.list_episodes():  # step_STEP and dev_STEP
+            if int(name.partition("_")[2]) > step:
                 self.episode_file(name).unlink()
+        for folder in (self.path / "dev").glob("*"):
+            if int(folder.name) > step:
+                shutil.rmtree(folder)
 
     def say_stopped(self, step: int) -> None:
         """Say how to go on after a signal ended the stage early."""

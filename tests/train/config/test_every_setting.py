@@ -92,7 +92,7 @@ CHANGES = [
     Row("reward.pressure=controlled", observed.pressure),
     Row("sft.num_demonstrations=2", observed.demonstrations, WIDE[:1]),
     Row("sft.wasteful_share=0", observed.demonstrations, WIDE),
-    Row("sft.forced_share=1", observed.demonstrations, (*WIDE, "--sft.wasteful_share=0")),
+    Row("sft.needs_rewrite_share=1", observed.demonstrations, (*WIDE, "--sft.wasteful_share=0")),
     Row("sft.learning_rate=1e-4", observed.sft_args),
     Row("sft.epochs=1", observed.sft_args),
     Row("sft.tokens_per_batch=4096", observed.sft_args),
@@ -111,9 +111,9 @@ CHANGES = [
     Row("checkpoints.keep=1", observed.trained, QUICK),
     Row("checkpoints.keep=1", observed.sft_args),
     Row("evaluate.num_tasks=1", observed.evaluated, NOOP),
-    Row("evaluate.num_samples=2", observed.series, BASE),
+    Row("evaluate.num_samples=2", observed.specs, BASE),
     Row("evaluate.split=dev", observed.evaluated, NOOP),
-    Row("evaluate.policies=[gold]", observed.series, BASE),
+    Row("evaluate.policies=[gold]", observed.specs, BASE),
 ]
 
 
@@ -157,8 +157,8 @@ REFUSALS = [
     Refused(
         "reward.pressure=controlled", "cost be free", beside=("--reward.advantage=outcome_only",)
     ),
-    Refused("sft.forced_share=0.3", "use 0", beside=("--context.strategy=full_history",)),
-    Refused("sft.forced_share=0.1", "too few to learn to rewrite"),
+    Refused("sft.needs_rewrite_share=0.3", "use 0", beside=("--context.strategy=full_history",)),
+    Refused("sft.needs_rewrite_share=0.1", "too few to learn to rewrite"),
     Refused("grpo.start_from={folder}/nowhere", "no adapter there", observed.start),
     Refused(
         "grpo.start_from={folder}/adapter",

@@ -17,9 +17,8 @@ from trl import GRPOConfig
 from envs.errors import UserError
 from tests.train import tiny_policy
 from tests.train.small_run import settings_in
-from train.config.trl_arguments import TrlArguments, explain_refusal, with_defaults
-from train.recipes.grpo import trainer_args
-from train.stages.run_dir import StageDir
+from train.config.trl_arguments import TrlArguments, explain_refusal
+from train.rl.grpo_trainer import grpo_config
 
 PASSED = TrlArguments.__annotations__.keys()
 KNOWN = {field.name for field in fields(GRPOConfig) if not field.name.startswith("_")}
@@ -46,11 +45,9 @@ RUNS = {"torch_compile", "torch_compile_backend", "torch_compile_mode"}
 
 def trained(folder: Path, extra: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Return the adapter after three steps."""
-    beta = extra.get("beta", 0.0)
-    extra = with_defaults({name: value for name, value in extra.items() if name != "beta"})
     model = tiny_policy.policy()
     rows = tiny_policy.always(tiny_policy.groups_of_rows(2))
-    tiny_policy.trainer(model, folder, rows, max_steps=3, beta=beta, extra=extra).train()
+    tiny_policy.trainer(model, folder, rows, max_steps=3, **{"warmup_steps": 3} | extra).train()
     return tiny_policy.trainable(model)
 
 
@@ -74,8 +71,8 @@ def test_nothing_else_changes_what_is_trained(tmp_path: Path) -> None:
 
 def test_the_model_is_compiled_as_asked(tmp_path: Path) -> None:
     rows = tiny_policy.always([])  # compiling takes 8 s
-    extra = with_defaults({**COMPILED, "torch_compile_mode": "reduce-overhead"})
-    found = tiny_policy.trainer(tiny_policy.policy(), tmp_path, rows, max_steps=1, extra=extra)
+    extra = {**COMPILED, "torch_compile_mode": "reduce-overhead"}
+    found = tiny_policy.trainer(tiny_policy.policy(), tmp_path, rows, max_steps=1, **extra)
     found.train()
     assert isinstance(found.model_wrapped, torch._dynamo.OptimizedModule)
     plugin = found.accelerator.state.dynamo_plugin
@@ -89,7 +86,7 @@ def test_a_value_that_this_machine_cannot_serve_is_refused(name: str, tmp_path: 
         pytest.skip("there is a GPU")
     settings = settings_in(tmp_path, f"--grpo.trl={{{name}: {value}}}")
     with pytest.raises(UserError, match=f"{said}.*one of grpo.trl: {name}"):
-        trainer_args(settings, StageDir(tmp_path, "grpo"))
+        grpo_config(settings, tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN - PASSED))

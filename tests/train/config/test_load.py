@@ -117,7 +117,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     data = {
         **LEAST,
         "grpo": {"learning_rat": "2e-6", "group_size": "many", "start_from": "base"},
-        "sft": {"forced_share": 0.1},
+        "sft": {"needs_rewrite_share": 0.1},
         "context": {"window_tokens": [600, 500], "max_new_tokens": 64},
         "tasks": {"source": "nowhere.at:all"},
     }
@@ -156,7 +156,8 @@ def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
         (["--grpo.tokens_per_microbatch=2000"], "a row may be as long as the largest window"),
         (["--sft.tokens_per_batch=2000"], "a row may be as long as the largest window"),
         (["--model.tiny=[48, 2]"], "multiple of 32"),
-        (["--sft.forced_share=0.1"], "0.1 is too few to learn to rewrite; use 0.3"),
+        (["--sft.needs_rewrite_share=0.1"], "0.1 is too few to learn to rewrite; use 0.3"),
+        (["--sft.forced_share=0.4"], "unknown key; its name is 'sft.needs_rewrite_share' now"),
         (["--model.base=org/model"], "was not trained on our tools"),
         (["--grpo.trl={loss_type: cispo, epsilon_high: 0.28}"], "cispo cuts each token's weight"),
         (["--grpo.trl.epsilon_high=0.1"], "below the lower one"),
@@ -202,7 +203,7 @@ def test_what_depends_on_another_field_follows_it_where_it_is_not_given(tmp_path
     assert load_settings(config, both).model.lora_alpha == 3
     assert refusal(config, "--model.lora_rank=many").count("model.lora") == 1
     whole = load_settings(config, ["--context.strategy=full_history"])
-    assert whole.sft.forced_share == 0
+    assert whole.sft.needs_rewrite_share == 0
     assert load_settings(write(tmp_path, dump_settings(whole))) == whole
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.config.policy_names import OF_THE_RUN, SCRIPTS, Entry, entry_of, names_of
+from train.config.policy_names import OF_THE_RUN, SCRIPTS, PolicyEntry, name_entries, parse_entry
 
 CHECKPOINT = "runs/x/grpo/checkpoints/checkpoint-40"
 
@@ -18,17 +18,22 @@ CHECKPOINT = "runs/x/grpo/checkpoints/checkpoint-40"
         ("base-greedy", "base", True, "of_the_run"),
         ("grpo:greedy", "grpo", True, "of_the_run"),
         ("gold", "gold", False, "script"),
-        (CHECKPOINT, CHECKPOINT, False, "place"),
-        (f"{CHECKPOINT}:greedy", CHECKPOINT, True, "place"),
-        ("./sft-greedy", "./sft-greedy", False, "place"),
-        ("/a b/c", "/a b/c", False, "place"),
-        ("~/x", "~/x", False, "place"),
-        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "Qwen/Qwen2.5-Coder-0.5B-Instruct", False, "place"),
-        ("smollm2-135m", "smollm2-135m", False, "place"),
+        (CHECKPOINT, CHECKPOINT, False, "elsewhere"),
+        (f"{CHECKPOINT}:greedy", CHECKPOINT, True, "elsewhere"),
+        ("./sft-greedy", "./sft-greedy", False, "elsewhere"),
+        ("/a b/c", "/a b/c", False, "elsewhere"),
+        ("~/x", "~/x", False, "elsewhere"),
+        (
+            "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+            "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+            False,
+            "elsewhere",
+        ),
+        ("smollm2-135m", "smollm2-135m", False, "elsewhere"),
     ],
 )
 def test_entries_are_told_apart_by_their_text(text, policy, is_greedy, kind) -> None:
-    assert entry_of(text) == Entry(text, policy, is_greedy, kind)
+    assert parse_entry(text) == PolicyEntry(policy, is_greedy, kind)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +49,11 @@ def test_entries_are_told_apart_by_their_text(text, policy, is_greedy, kind) -> 
 )
 def test_what_cannot_be_played_is_refused_by_name(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
-        entry_of(text)
+        parse_entry(text)
 
 
 def names(*places: str) -> list[str]:
-    return list(names_of([entry_of(place) for place in places]).values())
+    return list(name_entries([parse_entry(place) for place in places]).values())
 
 
 @pytest.mark.parametrize(
@@ -77,9 +82,9 @@ PLACES = st.lists(
 
 @given(PLACES)
 def test_names_are_unique_and_fit_for_files(paths: list[list[str]]) -> None:
-    entries = [entry_of(text) for text in ("base", "sft", "gold")]
-    entries += [entry_of("./" + "/".join(parts)) for parts in paths]
-    found = names_of(entries)
+    entries = [parse_entry(text) for text in ("base", "sft", "gold")]
+    entries += [parse_entry("./" + "/".join(parts)) for parts in paths]
+    found = name_entries(entries)
     series = list(found.values())
     assert len({*series, *(f"{name}-greedy" for name in series)}) == 2 * len(found)
     assert set(found) == {entry.policy for entry in entries}

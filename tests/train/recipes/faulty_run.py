@@ -27,18 +27,18 @@ from tests.attacks.world import descendants, settles
 from tests.envs.workers.faults import open_faulty
 from tests.train.small_run import add_base, add_tokenizer, settings_in
 from train.models.model import load_tokenizer, run_tokenizer
-from train.recipes.grpo import describe, starting_model, trainer_args
+from train.recipes.grpo import describe, starting_model
 from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
-    RolloutRequest,
+    StepRequest,
+    grpo_config,
     step_dataset,
 )
 from train.rl.metrics_callback import StepRecorder
 from train.rl.segments import episode_rows
 from train.rl.step_rollouts import StepRollouts
-from train.rollouts.arena import open_arena
-from train.rollouts.runner import Arena, Request
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_runner
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
@@ -54,17 +54,19 @@ class ScriptedRollouts(StepRollouts):
         super().__init__(*args)
         self.batches: list[tuple[RolloutBatch, dict[str, Any]]] = []
 
-    def __call__(self, request: RolloutRequest) -> RolloutBatch:
+    def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
         before = {"cost_weight": self.controller.weight, "sampled_cap": self.cap.tokens}
-        batch = super().__call__(request)
+        batch = super().__call__(request, model)
         self.batches.append((batch, before))
         return batch
 
-    def play(self, requests: Sequence[Request], *, step: int, what: str) -> list[Episode]:
-        del what
-        policy_of = partial(_script, self._arena)
-        return self._arena.play_all(
-            requests, policy_of, policy="script", policy_version=step, concurrency=8
+    def play(
+        self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
+    ) -> list[Episode]:
+        del model, what
+        make_policy = partial(_make_script, self._runner)
+        return self._runner.play_all(
+            requests, make_policy, policy="script", policy_version=step, concurrency=8
         )
 
 
@@ -79,8 +81,7 @@ class FaultyRun:
     left: str
 
     def episodes(self, step: int) -> list[Episode]:
-        with self.stage.episode_file(step).open(encoding="utf-8") as lines:
-            return [Episode.model_validate_json(line) for line in lines]
+        return self.stage.read_episodes(step)
 
     def differences(self) -> list[float]:
         """Of each step: how far its gradient is from that of its scorable episodes alone.
@@ -112,7 +113,7 @@ class FaultyRun:
     def gradient(self, batch: RolloutBatch) -> torch.Tensor:
         """Return the gradient of a step with this batch, at the weights as they are."""
         trainer = self.trainer
-        trainer.rollouts = lambda request: batch
+        trainer.rollouts = lambda request, model: batch
         trainer.model.zero_grad(set_to_none=True)
         inputs = [{"prompt": "", "task_id": "t"}] * trainer.num_generations
         trainer.training_step(trainer.model, inputs)
@@ -147,14 +148,14 @@ def faulty_run(
     began = time.monotonic()
     with (
         Progress("test", total=num_steps, unit="steps", enabled=False) as progress,
-        open_arena(
+        open_runner(
             settings, deadline_s=deadline_s, open_bench=partial(open_faulty, shares=shares)
-        ) as arena,
+        ) as runner,
     ):
-        rollouts = ScriptedRollouts(settings, arena, stage, progress)
+        rollouts = ScriptedRollouts(settings, runner, stage, progress)
         trainer = MultiSegmentGRPOTrainer(
             starting_model(settings),
-            args=trainer_args(settings, stage),
+            args=grpo_config(settings, stage.checkpoints),
             train_dataset=step_dataset(
                 [task.public.id for task in tasks],
                 num_steps=num_steps,
@@ -166,7 +167,6 @@ def faulty_run(
             tokens_per_microbatch=settings.grpo.tokens_per_microbatch,
             callbacks=[StepRecorder(stage, progress, describe=describe)],
         )
-        rollouts.attach(trainer)
         trainer.train()
     seconds = time.monotonic() - began
     settles(lambda: descendants(os.getpid()) == processes)
@@ -175,8 +175,8 @@ def faulty_run(
     return FaultyRun(stage, trainer, rollouts, seconds, ", ".join(left))
 
 
-def _script(arena: Arena, request: Request) -> Policy:
+def _make_script(runner: RolloutRunner, request: EpisodeRequest) -> Policy:
     rng = random.Random(request.seed)
     name = rng.choice(("careful", "careful", "wasteful", "noop"))
     options = draw_options(name, rng=rng) if name != "noop" else None  # type: ignore[arg-type]
-    return arena.script(arena.store.public[request.task_id], name, options=options)
+    return runner.make_script(request.task_id, name, options=options)

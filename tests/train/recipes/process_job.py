@@ -22,7 +22,7 @@ from tests.train import tiny_policy
 from tests.train.rl.rows import num_sampled_tokens
 from train import grpo
 from train.models.distributed import join, whole_weights
-from train.rl.grpo_trainer import RolloutBatch, RolloutRequest
+from train.rl.grpo_trainer import RolloutBatch, StepRequest
 
 NUM_STEPS = 5
 SAVED = 4  # the step of the checkpoint
@@ -48,11 +48,11 @@ def train(
     rank = int(os.environ.get("RANK", "0"))
     start, end = sum(shares[:rank]), sum(shares[: rank + 1])
 
-    def rollouts(request: RolloutRequest) -> RolloutBatch:
+    def rollouts(request: StepRequest, acting: Any) -> RolloutBatch:
         mine = steps[request.step][start:end]
-        with whole_weights(trainer), torch.no_grad():
+        with torch.no_grad():
             for _ in range(rank + 1):  # processes act for different numbers of turns
-                trainer.accelerator.unwrap_model(trainer.model)(input_ids=torch.arange(8)[None])
+                acting(input_ids=torch.arange(8)[None])
         return RolloutBatch(mine, num_sampled_tokens(mine))
 
     model = tiny_policy.policy()
@@ -61,13 +61,11 @@ def train(
         model,
         folder,
         rollouts,
-        world_size=len(shares),
         beta=beta,
         tokens_per_microbatch=TOKENS_PER_MICROBATCH,
         max_steps=NUM_STEPS,
         save_steps=SAVED,
-        keep_checkpoints=2,
-        extra={"max_grad_norm": CLIP_NORM},
+        max_grad_norm=CLIP_NORM,
     )
     gradients = record_gradients(trainer)
     trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)

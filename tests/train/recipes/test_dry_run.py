@@ -15,10 +15,9 @@ from train.config.load import load_settings
 from train.models.model import ParameterCount
 from train.recipes.estimate import (
     Speed,
-    Workload,
     episodes_per_step,
     estimate_memory,
-    stage_seconds,
+    estimate_seconds,
 )
 from train.rl.dev_evaluation import DEV_SAMPLES
 from train.stages.ending import run_main
@@ -170,14 +169,14 @@ def test_memory_answers_to_settings(
 
 def test_time_counts_every_episode_once(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, "--grpo.kl_weight=0", "--grpo.evaluate_every=null")
-    speed, workload = Speed(generated=10, trained=100), Workload(20, row_tokens=300)
-    seconds = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=1)
+    given = {"speed": Speed(generated=10, trained=100), "sampled_tokens": 20, "row_tokens": 300}
+    seconds = estimate_seconds(settings, "grpo", **given, world_size=1)
     assert seconds == settings.grpo.max_steps * episodes_per_step(settings) * (2 + 3)
     watched = settings_in(tmp_path, "--grpo.kl_weight=0", f"--grpo.evaluate_every={2**20}")
-    more = stage_seconds(watched, "grpo", speed=speed, workload=workload, world_size=1) - seconds
+    more = estimate_seconds(watched, "grpo", **given, world_size=1) - seconds
     assert more == 2 * DEV_SAMPLES * settings.tasks.dev * 2, "dev tasks are played, not learned"
-    halved = stage_seconds(settings, "grpo", speed=speed, workload=workload, world_size=2)
+    halved = estimate_seconds(settings, "grpo", **given, world_size=2)
     assert halved == seconds / 2
     total = settings.sft.num_demonstrations * settings.sft.epochs * 300 / 100
-    found = stage_seconds(settings, "sft", speed=speed, workload=workload, world_size=1)
+    found = estimate_seconds(settings, "sft", **given, world_size=1)
     assert found == pytest.approx(total)

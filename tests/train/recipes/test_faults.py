@@ -51,7 +51,6 @@ def test_broken_episodes_are_counted_and_every_reader_takes_them(
     page = build_report(run.stage.path.parent, tmp_path / "index.html").read_text()
     assert all(f"{part} {num}" in page for part, num in counted.items())
     with Progress("test", total=1, unit="steps", enabled=False) as progress:
-        settings, arena = run.rollouts._settings, run.rollouts._arena
-        resumed = StepRollouts(settings, arena, run.stage, progress)
-        resumed.restore(dropped_after=())
+        settings, runner = run.rollouts._settings, run.rollouts._runner
+        resumed = StepRollouts(settings, runner, run.stage, progress)
     assert (resumed.cap, resumed.controller) == (run.rollouts.cap, run.rollouts.controller)

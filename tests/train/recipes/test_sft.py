@@ -12,7 +12,7 @@ from envs.records import Sampled
 from tests.envs.test_context import WIDE
 from tests.envs.world import play
 from train.config.load import load_settings
-from train.recipes.sft import batch_sizes, rows_dataset, sft_config, step_order
+from train.recipes.sft import divide_rows, draw_order, read_rows, sft_config
 from train.stages.run_dir import StageDir
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -28,7 +28,7 @@ def test_warm_start_rows_are_the_segments_with_loss_on_what_was_sampled(tmp_path
     (tmp_path / "demonstrations.jsonl").write_text(
         "".join(f"{episode.model_dump_json()}\n" for episode in episodes)
     )
-    rows = rows_dataset(StageDir(tmp_path, "demos"))
+    rows = read_rows(StageDir(tmp_path, "demos"))
     assert len(rows) == sum(len(episode.segment_ids) for episode in episodes) == 4
     trained = [t for row in rows for t in row["labels"] if t != -100]
     sampled = [
@@ -50,7 +50,7 @@ def test_warm_start_rows_are_the_segments_with_loss_on_what_was_sampled(tmp_path
 def test_batches_hold_about_the_tokens_that_were_asked_for(tmp_path: Path) -> None:
     settings = load_settings(CONFIGS / "tiny.yaml", ["--run.dir", str(tmp_path)])
     lengths = [200, 300, 400] * 100
-    config = sft_config(settings, StageDir(tmp_path, "sft"), lengths)
+    config = sft_config(settings, tmp_path, lengths)
     rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
     assert rows * 300 == pytest.approx(settings.sft.tokens_per_batch, rel=0.1)
     assert config.max_steps == pytest.approx(settings.sft.epochs * 300 / rows, abs=1)
@@ -65,24 +65,24 @@ def test_a_step_has_the_same_rows_for_any_number_of_processes(
     lengths: list[int], tokens: int, world_size: int
 ) -> None:
     settings = load_settings(CONFIGS / "tiny.yaml", [f"--sft.tokens_per_batch={tokens}"])
-    micro, accumulation = batch_sizes(settings, lengths, world_size=1)
+    micro, accumulation = divide_rows(settings, lengths, world_size=1)
     rows = micro * accumulation
     if rows % world_size == 0:
-        micro, accumulation = batch_sizes(settings, lengths, world_size=world_size)
+        micro, accumulation = divide_rows(settings, lengths, world_size=world_size)
         assert micro * accumulation * world_size == rows
         assert micro == 1 or micro * max(lengths) <= settings.grpo.tokens_per_microbatch
         return
     with pytest.raises(UserError, match=f"{rows} rows, {world_size} processes") as error:
-        batch_sizes(settings, lengths, world_size=world_size)
+        divide_rows(settings, lengths, world_size=world_size)
     better = [f"--sft.tokens_per_batch={error.value.remedy.split()[-1]}"]
-    batch_sizes(load_settings(CONFIGS / "tiny.yaml", better), lengths, world_size=world_size)
+    divide_rows(load_settings(CONFIGS / "tiny.yaml", better), lengths, world_size=world_size)
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=30), st.integers(1, 9), st.integers(1, 9))
 def test_each_pass_of_the_warm_start_holds_every_row_once(
     lengths: list[int], rows_per_step: int, num_steps: int
 ) -> None:
-    order = step_order(lengths, rows_per_step=rows_per_step, num_steps=num_steps, seed=0)
+    order = draw_order(lengths, rows_per_step=rows_per_step, num_steps=num_steps, seed=0)
     assert len(order) == rows_per_step * num_steps
     for start in range(0, len(order), len(lengths)):
         part = order[start : start + len(lengths)]

@@ -15,13 +15,11 @@ from envs.records import Segment
 from tests.train import tiny_policy
 from tests.train.rl.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
-from train.config.trl_arguments import TrlArguments, with_defaults
+from train.config.trl_arguments import TrlArguments
 from train.rl.grpo_trainer import (
-    _FIXED_ARGS,
     REQUIRED_ARGS,
     RolloutBatch,
-    RolloutRequest,
-    grpo_config,
+    StepRequest,
     step_dataset,
 )
 
@@ -32,30 +30,13 @@ def changed(before: dict[str, torch.Tensor], model: PeftModel) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("values", "found"),
-    [
-        ({"loss_type": "grpo"}, "dapo, cispo"),
-        ({"groups_per_step": 3, "world_size": 2}, "3 groups, 2 processes"),
-        ({"group_size": 1}, "2 episodes"),
-        ({"use_cpu": False, "world_size": 2}, "1 of 2"),
-    ],
-    ids=["loss", "groups", "group-size", "alone"],
-)
-def test_impossible_sizes_are_the_users_error(
-    tmp_path: Path, values: dict[str, Any], found: str
-) -> None:
-    with pytest.raises(UserError, match=found):
-        grpo_config(tmp_path, **(tiny_policy.config_values() | values))
-
-
-@pytest.mark.parametrize(
     ("name", "value"),
     [("loss_type", "dr_grpo"), ("gradient_accumulation_steps", 2), ("entropy_coef", 0.1)],
 )
 def test_arguments_that_depend_on_the_cut_are_refused(
     tmp_path: Path, name: str, value: Any
 ) -> None:
-    args = grpo_config(tmp_path, **tiny_policy.config_values())
+    args = tiny_policy.config(tmp_path)
     setattr(args, name, value)
     with pytest.raises(UserError, match=str(value)):
         trainer_with(args)
@@ -74,18 +55,16 @@ def trainer_with(args: GRPOConfig) -> None:
 
 @pytest.mark.parametrize(("loss_type", "epsilon_high"), [("dapo", 0.28), ("cispo", 5.0)])
 def test_the_upper_clip_is_explicit(tmp_path: Path, loss_type: str, epsilon_high: float) -> None:
-    args = grpo_config(tmp_path, **tiny_policy.config_values(), loss_type=loss_type)
+    args = tiny_policy.config(tmp_path, loss_type=loss_type)
     assert (args.epsilon, args.epsilon_high) == (0.2, epsilon_high)
 
 
 def test_extra_arguments_win_and_cannot_touch_what_is_required(tmp_path: Path) -> None:
-    extra = with_defaults({"loss_type": "cispo", "warmup_steps": 7.0, "weight_decay": 0.1})
-    args = grpo_config(tmp_path, **tiny_policy.config_values(), extra=extra)
+    args = tiny_policy.config(tmp_path, loss_type="cispo", warmup_steps=7.0, weight_decay=0.1)
     assert (args.loss_type, args.epsilon_high, args.warmup_steps) == ("cispo", 5.0, 7.0)
     assert args.weight_decay == 0.1
-    fixed = {**REQUIRED_ARGS, **_FIXED_ARGS}
-    passed = fixed.keys() & TrlArguments.__annotations__.keys()
-    assert passed == {"weight_decay", "lr_scheduler_type", "report_to"}
+    passed = REQUIRED_ARGS.keys() & TrlArguments.__annotations__.keys()
+    assert not passed
 
 
 @given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
@@ -102,10 +81,12 @@ def test_each_pass_holds_every_task_once(
         assert len(set(part)) == len(part)
 
 
-def test_rollouts_are_asked_for_whole_groups_in_the_order_of_the_dataset(tmp_path: Path) -> None:
+def test_steps_request_whole_groups_in_the_order_of_the_dataset(
+    tmp_path: Path,
+) -> None:
     requests = []
 
-    def rollouts(request: RolloutRequest) -> RolloutBatch:
+    def rollouts(request: StepRequest, model: Any) -> RolloutBatch:
         requests.append(request)
         return RolloutBatch([], 0)
 
@@ -130,7 +111,7 @@ def test_without_signal_nothing_changes(tmp_path: Path, after_signal: bool) -> N
     silent = [row for row in groups_of_rows(2) if row.advantage == 0.0]
     states = []
 
-    def rollouts(request: RolloutRequest) -> RolloutBatch:
+    def rollouts(request: StepRequest, model: Any) -> RolloutBatch:
         states.append(snapshot(model))
         rows = groups_of_rows(2) if request.step == 0 and after_signal else silent
         return RolloutBatch(rows, num_sampled_tokens(rows))
@@ -159,7 +140,7 @@ def test_metrics_do_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
         trainer = tiny_policy.trainer(
             tiny_policy.policy(),
             tmp_path,
-            lambda _, batch=batch: batch,
+            lambda *_, batch=batch: batch,
             tokens_per_microbatch=tokens,
             old_logps="sampling",
             max_steps=1,
@@ -180,10 +161,10 @@ def test_metrics_do_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, beta: float) -> None:
     whole, parts = tiny_policy.policy(), tiny_policy.policy()
-    asked: dict[str, list[RolloutRequest]] = {"whole": [], "parts": []}
+    asked: dict[str, list[StepRequest]] = {"whole": [], "parts": []}
 
     def rollouts(name: str) -> Any:
-        def roll(request: RolloutRequest) -> RolloutBatch:
+        def roll(request: StepRequest, model: Any) -> RolloutBatch:
             asked[name].append(request)
             rows = groups_of_rows(2, seed=request.step)
             return RolloutBatch(rows, num_sampled_tokens(rows))
@@ -208,8 +189,8 @@ def test_training_under_bf16_autocast_keeps_the_adapter_in_fp32(tmp_path: Path) 
     before = snapshot(model)
     seen = []
 
-    def rollouts(_: RolloutRequest) -> RolloutBatch:
-        assert not model.training
+    def rollouts(_: StepRequest, acting: Any) -> RolloutBatch:
+        assert acting is model and not model.training
         with torch.no_grad():
             ids = torch.arange(8)[None]
             seen.append(model.get_base_model()(input_ids=ids).logits.dtype)

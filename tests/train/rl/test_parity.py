@@ -19,7 +19,7 @@ from trl.trainer.utils import pad
 from envs.records import Segment
 from tests.train import tiny_policy
 from tests.train.tiny_policy import GROUP_SIZE, always, gradients, relative_difference
-from train.rl.grpo_trainer import RolloutBatch, grpo_config
+from train.rl.grpo_trainer import RolloutBatch
 
 NUM_GROUPS = 3
 BOUND = 1e-5  # of the norm of all gradients
@@ -45,11 +45,10 @@ def stock_trainer(
             "env_mask": [list(row.loss_mask_T[start:]) for row, start in pairs],
         }
 
-    values = tiny_policy.config_values(NUM_GROUPS) | overrides
     return GRPOTrainer(
         model,
         reward_funcs=lambda **_: [row.advantage for row in rows],
-        args=grpo_config(folder, **values),
+        args=tiny_policy.config(folder, num_groups=NUM_GROUPS, **overrides),
         train_dataset=Dataset.from_list(tiny_policy.step_inputs(NUM_GROUPS)),
         processing_class=tiny_policy.tokenizer(),
         rollout_func=rollout,
@@ -231,7 +230,7 @@ def test_rows_without_loss_and_the_other_groups_tokens(tmp_path: Path) -> None:
     for fed in (rows, signal, [*signal, *fillers(tmp_path, rows)]):
         model = tiny_policy.policy()
         batch = RolloutBatch(fed, num_tokens)
-        ours = tiny_policy.trainer(model, tmp_path, lambda _, batch=batch: batch)
+        ours = tiny_policy.trainer(model, tmp_path, lambda *_, batch=batch: batch)
         ours.training_step(ours.model, tiny_policy.step_inputs(2), None)
         found.append(gradients(model))
     assert relative_difference(found[1], found[0]) < BOUND

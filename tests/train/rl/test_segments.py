@@ -65,7 +65,7 @@ def built_episode(segments: list[list[TurnSizes]]) -> Episode:
         policy="test",
         policy_version=0,
         window_tokens=64,
-        forced=False,
+        needs_rewrite=False,
         strategy="learned",
         reference_cost=1.0,
         events=tuple(events),

@@ -19,10 +19,9 @@ from train.stages.progress import Progress
 def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: Path) -> None:
     settings = settings_in(tmp_path, "--reward.pressure=controlled")
     stage = open_stage(settings, "grpo")
-    rng, flagged = random.Random(0), {0, 13, 25}
+    rng, flagged = random.Random(0), {13, 25}
     with Progress("test", total=1, unit="steps", enabled=False) as progress:
         lived = StepRollouts(settings, None, stage, progress)  # type: ignore[arg-type]
-        lived.ease()  # step 0 was flagged
         for step in range(1, num_steps + 1):
             rate = 0.3 if step < 12 else 0.8
             group = [
@@ -33,11 +32,18 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
             stage.write_episodes(step, group)
             metrics = step_metrics([group], [scores])
             stage.append_metrics({"step": step, **metrics})
-            lived.after_step(group, metrics)
+            lived.end_step(group, metrics)
             if step in flagged:
-                lived.ease()
-        resumed = StepRollouts(settings, None, stage, progress)  # type: ignore[arg-type]
-        resumed.restore(dropped_after=flagged)
+                lived.halve_cost_weight()
+        solves = stage.path / "solves.json"
+        solves.unlink(missing_ok=True)
+        resumed = StepRollouts(
+            settings,
+            None,
+            stage,
+            progress,
+            dropped_after=flagged,  # type: ignore[arg-type]
+        )
     assert resumed.controller == lived.controller
     assert resumed.cap == lived.cap
     assert sum(each.samples for each in read_solves(stage).values()) == 64 * num_steps

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,10 @@ from transformers import (
 
 from envs.records import Sample
 from tests.train import tiny_policy
-from train.rl.grpo_trainer import RolloutBatch, RolloutRequest
-from train.rollouts.engine import Engine, Sampling, acting_copy, draw
+from train.rl.grpo_trainer import RolloutBatch, StepRequest
+from train.rollouts.engine import Engine, copy_for_acting, draw
 
-EOT, PAD = 1, 0
+EOT = 1
 
 
 SHAPE = {
@@ -47,7 +48,7 @@ def serve(
     temperature: float = 1.0,
     engine: Engine | None = None,
 ) -> list[Sample]:
-    engine = engine or Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12, temperature))
+    engine = engine or Engine(model, (EOT,), max_new_tokens=12, temperature=temperature)
 
     async def run() -> list[Sample]:
         async def one(index: int, prompt: tuple[int, ...]) -> Sample:
@@ -69,7 +70,7 @@ PROMPTS = [(5, 6, 7), (9,) * 20, (4, 8), (30, 31, 32, 33), (11, 12), (13,) * 7]
 def test_sampling_stops_at_every_stop_id_and_keeps_it(model: Qwen2ForCausalLM) -> None:
     (whole,) = serve(model, PROMPTS[:1])
     stop = whole.token_ids[4]
-    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12), other_stops=(stop,))
+    engine = Engine(model, (EOT, stop), max_new_tokens=12)
     (cut,) = serve(model, PROMPTS[:1], engine=engine)
     length = whole.token_ids.index(stop) + 1
     assert cut.token_ids == whole.token_ids[:length]
@@ -81,7 +82,7 @@ def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) ->
     together = serve(model, PROMPTS)
     assert len({len(sample.token_ids) for sample in together}) > 1, "rows end at different times"
     for index, prompt in enumerate(PROMPTS):
-        engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+        engine = Engine(model, (EOT,), max_new_tokens=12)
 
         async def alone(i: int = index, p: tuple[int, ...] = prompt, e: Engine = engine) -> Sample:
             e.join(1)
@@ -100,7 +101,7 @@ def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) ->
 def test_batches_do_not_depend_on_who_is_faster(model: Qwen2ForCausalLM) -> None:
     def batches(delay_seed: int) -> list[list[list[int]]]:
         seen: list[list[list[int]]] = []
-        engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(1))
+        engine = Engine(model, (EOT,), max_new_tokens=1)
         decode = engine._decode
         engine._decode = lambda batch: (  # type: ignore[method-assign]
             seen.append([list(r.prompt_ids) for r in batch]) or decode(batch)
@@ -164,7 +165,7 @@ def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> 
 
 
 def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausalLM) -> None:
-    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
+    engine = Engine(model, (EOT,), max_new_tokens=12)
     read: list[int] = []
     forward = engine._forward
     engine._forward = lambda batch: (  # type: ignore[method-assign]
@@ -179,15 +180,13 @@ def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausal
 def test_a_sliding_window_counts_tokens_not_pads() -> None:
     torch.manual_seed(3)
     sliding = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8)).eval()
-    for prompt, sample in play_turns(
-        Engine(sliding, eot_id=EOT, pad_id=PAD, sampling=Sampling(12))
-    ):
+    for prompt, sample in play_turns(Engine(sliding, (EOT,), max_new_tokens=12)):
         check_logps(sliding, prompt, sample)
 
 
 def test_rows_that_ended_leave_the_batch_and_the_memory(model: Qwen2ForCausalLM) -> None:
     prompts = PROMPTS * 8
-    engine = Engine(model, eot_id=EOT, pad_id=PAD, sampling=Sampling(200))
+    engine = Engine(model, (EOT,), max_new_tokens=200)
     rows: list[int] = []
     forward = engine._forward
     engine._forward = lambda batch: (  # type: ignore[method-assign]
@@ -249,9 +248,9 @@ def test_a_model_in_training_acts_in_the_type_of_its_weights(tmp_path: Path) -> 
     found: list[Sample] = []
     rows = tiny_policy.always(tiny_policy.groups_of_rows(1))
 
-    def rollouts(request: RolloutRequest) -> RolloutBatch:
-        found.extend(serve(trainer.accelerator.unwrap_model(trainer.model), PROMPTS))
-        return rows(request)
+    def rollouts(request: StepRequest, acting: Any) -> RolloutBatch:
+        found.extend(serve(acting, PROMPTS))
+        return rows(request, acting)
 
     trainer = tiny_policy.trainer(model, tmp_path, rollouts, bf16=True, max_steps=1, num_groups=1)
     trainer.train()
@@ -268,7 +267,7 @@ def test_acting_on_a_merged_copy_leaves_the_base_untouched(model: Qwen2ForCausal
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
     before = {name: value.clone() for name, value in peft.state_dict().items()}
-    acting = acting_copy(peft)
+    acting = copy_for_acting(peft)
     ids = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(acting(ids).logits, peft(ids).logits, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in peft.state_dict().items())

@@ -5,20 +5,28 @@ A broken sandbox is retried and never becomes a reward (invariant 7).
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
 
 from envs.errors import InfrastructureError
 from envs.records import HiddenTask, Outcome, RepairTask, StopReason, TestReport
+from envs.sources.synthetic import generate
+from envs.tasks.store import Manifest, write_built
 from envs.workers.workbench import Workbench
 from rewards.advantages import score_group
 from rewards.outcome import failed_part, is_scorable, is_solved
 from tests.envs.world import CHAT, TASK, InProcess, OneTask
+from tests.train.small_run import add_tokenizer, settings_in
 from train.config.settings import Settings
 from train.rollouts.demonstrations import Demonstrations, make_demonstrations
-from train.rollouts.engine import Engine, Sampling
-from train.rollouts.runner import Arena, Request, group_requests, model_policy
+from train.rollouts.runner import (
+    EpisodeRequest,
+    RolloutRunner,
+    group_requests,
+    open_runner,
+)
 
 SETTINGS = Settings.model_validate(
     {
@@ -53,63 +61,66 @@ class Flaky:
         return TestReport(num_passed=1, failures=())
 
 
-def arena_with(grader: Flaky) -> Arena:
+def runner_with(grader: Flaky) -> RolloutRunner:
     store = OneTask()
     bench = InProcess(Workbench(store, grader))
-    return Arena(store, CHAT, SETTINGS, bench, max_turns=12)  # type: ignore[arg-type]
+    return RolloutRunner(store, CHAT, SETTINGS, bench)  # type: ignore[arg-type]
 
 
-REQUEST = Request(task_id=TASK.id, group_id="g", sample_index=0, window_tokens=480, seed=1)
+SHORT = SETTINGS.context.model_copy(update={"max_new_tokens": 16})
+REQUEST = EpisodeRequest(task_id=TASK.id, group_id="g", sample_index=0, window_tokens=480, seed=1)
 
 
-def play(arena: Arena, name: str, request: Request = REQUEST):  # type: ignore[no-untyped-def]
-    return asyncio.run(arena.play(request, lambda r: arena.script(TASK, name), policy=name))
+def play(runner: RolloutRunner, name: str, request: EpisodeRequest = REQUEST):  # type: ignore[no-untyped-def]
+    return asyncio.run(
+        runner.play(request, lambda r: runner.make_script(TASK.id, name), policy=name)
+    )
 
 
 def test_gold_solves_and_noop_scores_nothing() -> None:
-    arena = arena_with(Flaky())
-    assert is_solved(play(arena, "gold")) and not is_solved(play(arena, "noop"))
+    runner = runner_with(Flaky())
+    assert is_solved(play(runner, "gold")) and not is_solved(play(runner, "noop"))
 
 
 @pytest.mark.parametrize("num_failures", [1, 2])
 def test_an_infrastructure_failure_is_retried_in_a_fresh_environment(num_failures: int) -> None:
     grader = Flaky(num_failures)
-    episode = play(arena_with(grader), "gold")
+    episode = play(runner_with(grader), "gold")
     assert is_solved(episode) and len(grader.calls) == num_failures + 1
     assert len(episode.turns) == 2, "the turns of the broken attempts are gone"
 
 
 def test_a_lasting_failure_is_unscorable_and_leaves_the_baseline() -> None:
-    bad = play(arena_with(Flaky(99)), "gold")
+    bad = play(runner_with(Flaky(99)), "gold")
     assert bad.stop_reason is StopReason.ENVIRONMENT_ERROR and not is_scorable(bad)
     assert failed_part(bad) == "grading"
-    good, none = play(arena_with(Flaky()), "gold"), play(arena_with(Flaky()), "noop")
+    good, none = play(runner_with(Flaky()), "gold"), play(runner_with(Flaky()), "noop")
     with_bad = score_group([good, none, bad])
     assert with_bad[2].advantage == 0.0
     assert [s.advantage for s in with_bad[:2]] == [s.advantage for s in score_group([good, none])]
 
 
 def demonstrations(num_failures: int) -> Demonstrations:
-    sft = SETTINGS.sft.model_copy(update={"num_demonstrations": 6, "forced_share": 0.0})
-    arena = arena_with(Flaky(num_failures))
-    arena.settings = SETTINGS.model_copy(update={"sft": sft})
-    return make_demonstrations(arena, on_progress=lambda solved, wanted: None)
+    sft = SETTINGS.sft.model_copy(update={"num_demonstrations": 6, "needs_rewrite_share": 0.0})
+    runner = runner_with(Flaky(num_failures))
+    runner.settings = SETTINGS.model_copy(update={"sft": sft})
+    return make_demonstrations(runner)
 
 
 def test_a_demonstration_that_the_machine_broke_is_played_again_and_not_drawn_anew() -> None:
-    whole, mended = demonstrations(0), demonstrations(12)
-    assert mended == whole
+    whole, repeated = demonstrations(0), demonstrations(9)
+    assert repeated == whole
     with pytest.raises(InfrastructureError, match="the sandbox died"):
         demonstrations(10**6)
 
 
-def test_a_small_window_is_forced_and_a_large_one_is_not() -> None:
-    arena = arena_with(Flaky())
-    least = arena.reference(TASK).least_window
-    for window, forced in ((least - 1, True), (least, False)):
-        request = Request(TASK.id, "g", 0, window, 1)
-        assert play(arena, "gold", request).forced is forced
-    assert play(arena, "gold").reference_cost > 0
+def test_a_small_window_needs_a_rewrite_and_a_large_one_does_not() -> None:
+    runner = runner_with(Flaky())
+    least = runner.measure_reference(TASK.id).least_window
+    for window, needed in ((least - 1, True), (least, False)):
+        request = EpisodeRequest(TASK.id, "g", 0, window, 1)
+        assert play(runner, "gold", request).needs_rewrite is needed
+    assert play(runner, "gold").reference_cost > 0
 
 
 def test_a_group_shares_its_window_and_no_seed() -> None:
@@ -136,11 +147,25 @@ def test_a_wave_waits_for_no_finished_episode() -> None:
             num_key_value_heads=2,
         )
     ).eval()
-    arena = arena_with(Flaky())
-    engine = Engine(model, eot_id=CHAT.eot_id, pad_id=0, sampling=Sampling(8))
+    runner = runner_with(Flaky())
+    settings = SETTINGS.model_copy(update={"context": SHORT})
     requests = group_requests(SETTINGS, [TASK.id] * 3, stage="x", step=0, group_size=3)
-    policy_of = model_policy(engine)
-    first = arena.play_all(requests, policy_of, policy="m", concurrency=4, engine=engine)
-    second = arena.play_all(requests, policy_of, policy="m", concurrency=9, engine=engine)
-    assert [e.sample_index for e in first] == [0, 1, 2] * 3
-    assert [e.segment_ids for e in first] == [e.segment_ids for e in second]
+    found = []
+    for batch in (4, 9):
+        grpo = SETTINGS.grpo.model_copy(update={"generation_batch": batch})
+        runner.settings = settings.model_copy(update={"grpo": grpo})
+        found.append(runner.play_model(requests, model, policy="m"))
+    assert [e.sample_index for e in found[0]] == [0, 1, 2] * 3
+    assert [e.segment_ids for e in found[0]] == [e.segment_ids for e in found[1]]
+
+
+def test_a_stage_plays_tasks_of_the_asked_difficulty_only(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "--tasks.difficulty={sites: [2, 2]}")
+    tasks = list(generate(20, split="train", seed=0))
+    manifest = Manifest(source="synthetic", seed=0, licence="Apache-2.0")
+    write_built(tmp_path / "tasks", tasks=tasks, manifest=manifest)
+    add_tokenizer(settings)
+    hard = [task.public.id for task in tasks if task.public.difficulty.sites == 2]
+    with open_runner(settings) as runner:
+        assert [task.id for task in runner.store.split("train")] == hard
+    assert 0 < len(hard) < 20

@@ -15,8 +15,9 @@ from tightrope_cli.pages.report import build_report
 from train.config.load import load_settings
 from train.config.settings import RENAMED, Settings, list_fields
 from train.recipes.gate import check_gate
-from train.rl.solve_counts import SolveCounts
+from train.rl.step_rollouts import StepRollouts
 from train.stages.open_stage import config_changes, open_stage
+from train.stages.progress import Progress
 from train.stages.run_dir import stage_in
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "old_run"
@@ -57,7 +58,8 @@ def test_a_stage_goes_on(old_run: Path, settings: Settings, capsys) -> None:
     assert capsys.readouterr().err.count("\n") == 1
     stage.rewind(2)
     assert [row["step"] for row in stage.read_metrics()] == [1, 2]
-    SolveCounts(stage).restore()
+    with Progress("test", total=1, enabled=False) as progress:
+        StepRollouts(settings, None, stage, progress)  # type: ignore[arg-type]
     (episode,) = stage.read_episodes(1)
     assert stage.read_json("solves.json") == {episode.task_id: {"samples": 1, "solved": 0}}
     with pytest.raises(UserError, match="dev pass rate 0%"):

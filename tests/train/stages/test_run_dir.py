@@ -72,9 +72,14 @@ def test_rewind_forgets_what_came_after_the_checkpoint(settings: Settings) -> No
     for step in (1, 2, 3):
         stage.append_metrics({"step": step})
         stage.write_episodes(step, [Row(a="x")])
+        stage.write_episodes(f"dev_{step:05d}", [Row(a="x")])
+        (stage.path / "dev" / f"{step:05d}").mkdir(parents=True)
     stage.rewind(2)
+    assert sorted(path.name for path in (stage.path / "dev").iterdir()) == ["00001", "00002"]
     assert [row["step"] for row in stage.read_metrics()] == [1, 2]
     assert sorted(path.name for path in stage.episodes.iterdir()) == [
+        "dev_00001.jsonl",
+        "dev_00002.jsonl",
         "step_00001.jsonl",
         "step_00002.jsonl",
     ]

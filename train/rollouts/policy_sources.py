@@ -1,4 +1,4 @@
-"""Where the weights of an evaluated policy lie: found, and checked, before anything is played.
+"""Where the weights of an evaluated policy come from: checked before anything is played.
 
 An adapter (a folder with adapter_config.json: `grpo/adapter`, a checkpoint, an export) acts on this
 run's base, on which it must have been trained. A model (a folder with config.json and weights, a
@@ -7,7 +7,6 @@ fetched one, a hub id) acts alone; where its vocabulary is another one, with its
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from envs.errors import UserError
 from envs.files import hash_files
-from train.config.policy_names import Entry
+from train.config.policy_names import PolicyEntry
 from train.config.settings import Settings
 from train.models.hub import missing_weights
 from train.models.model import base_source, load_adapter, load_base, random_tiny
@@ -34,22 +33,24 @@ _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SafetensorErr
 
 
 @dataclass(frozen=True)
-class Place:
+class PolicySource:
     """What acts for an entry.
 
     Attributes:
         kind: A script, one of the run's policies, an adapter on the run's base, or a whole model.
-        folder: Of the adapter; None without one.
         settings: Those under which base and tokenizer are found: of a model other than the run's.
         digest: Of the weights; what is played anew where it changed.
+        adapter: Its folder; None where the base acts alone.
+        is_random: The base is the tiny model before its training.
     """
 
     kind: Literal["script", "of_the_run", "adapter", "model"]
-    folder: Path | None
     settings: Settings
-    digest: str
+    digest: str = ""
+    adapter: Path | None = None
+    is_random: bool = False
 
-    def tokenizer(self, *, now: datetime) -> PreTrainedTokenizerFast:
+    def load_tokenizer(self, *, now: datetime) -> PreTrainedTokenizerFast:
         """Return the tokenizer of its prompts: a model's own if its vocabulary is another one.
 
         One that no stage has saved yet is made, for a conversation on the day of `now`.
@@ -58,22 +59,26 @@ class Place:
             return _own_tokenizer(self.settings, base_source(self.settings), now=now)
         return saved_tokenizer(self.settings) or new_tokenizer(self.settings, now=now)
 
+    def load_model(self, tokenizer: PreTrainedTokenizerFast) -> Any:
+        """Load the model, for acting."""
+        if self.is_random:
+            return random_tiny(self.settings, tokenizer)  # which may not be saved anywhere
+        base = load_base(self.settings)
+        return base if self.adapter is None else load_adapter(base, self.adapter, trainable=False)
 
-def find_place(settings: Settings, entry: Entry, *, now: datetime) -> Place:
+
+def find_source(settings: Settings, entry: PolicyEntry, *, now: datetime) -> PolicySource:
     """Find and check what acts for an entry; the stages that it names must be finished.
 
     Raises:
         UserError: There is nothing of the kind, or it does not fit this run's base.
     """
     if entry.kind == "script":
-        return Place("script", None, settings, "")
+        return PolicySource("script", settings)
     if entry.kind == "of_the_run":
-        is_whole = entry.policy == "base" or (entry.policy, settings.model.kind) == ("sft", "tiny")
-        stage = stage_dir(settings, "sft" if entry.policy == "sft" else "grpo")
-        folder = None if is_whole else stage.path / "adapter"
-        return Place("of_the_run", folder, settings, _digest_of_the_run(settings, entry.policy))
+        return _source_of_the_run(settings, entry.policy)
     try:
-        return _place_of(settings, entry, now=now)
+        return _source_elsewhere(settings, entry.policy, now=now)
     except _UNREADABLE as error:
         raise UserError(
             "evaluate.policies names a folder whose files cannot be read",
@@ -82,33 +87,38 @@ def find_place(settings: Settings, entry: Entry, *, now: datetime) -> Place:
         ) from error
 
 
-def _place_of(settings: Settings, entry: Entry, *, now: datetime) -> Place:
-    folder = Path(entry.policy).expanduser()
+def _source_of_the_run(settings: Settings, policy: str) -> PolicySource:
+    """Return one of the run's; the tiny model's base is random, and SFT trains it whole."""
+    is_tiny = settings.model.kind == "tiny"
+    if policy == "base":
+        digest = f"random {settings.model.tiny} {settings.run.seed}"
+        digest = digest if is_tiny else hash_model(base_source(settings))
+        return PolicySource("of_the_run", settings, digest, is_random=is_tiny)
+    stage = stage_dir(settings, "sft" if policy == "sft" else "grpo")
+    adapter = None if policy == "sft" and is_tiny else stage.path / "adapter"
+    return PolicySource("of_the_run", settings, str(stage.digest()), adapter)
+
+
+def _source_elsewhere(settings: Settings, policy: str, *, now: datetime) -> PolicySource:
+    folder = Path(policy).expanduser()
     if (folder / "adapter_config.json").is_file():
         check_adapter(settings, folder)
-        digest = _hash(folder / "adapter_config.json", _weights_of(folder))
-        return Place("adapter", folder, settings, f"{digest} on {_base_identity(settings)}")
+        digest = _hash(folder / "adapter_config.json", _find_weights(folder))
+        digest = f"{digest} on {hash_model(base_source(settings))}"
+        return PolicySource("adapter", settings, digest, folder)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UserError(
             "evaluate.policies names a folder without an adapter or a model",
-            got=entry.policy,
-            remedy=_near(folder),
+            got=policy,
+            remedy=_suggest_folder(folder),
         )
-    other = _with_base(settings, entry.policy, folder)
+    other = _with_base(settings, policy, folder)
     source = base_source(other)
     for path in Path(source).glob("*.safetensors"):
         with safe_open(path, "pt"):  # checks that it is whole
             pass
     _check_vocabulary(other, source, now=now)
-    return Place("model", None, other, identity(source))
-
-
-def acting_model(place: Place, policy: str, *, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """Load the model behind a place, for acting; `policy` names one of the run's."""
-    if policy == "base" and place.settings.model.kind == "tiny":
-        return random_tiny(place.settings, tokenizer)  # which may not be saved anywhere
-    base = load_base(place.settings)
-    return base if place.folder is None else load_adapter(base, place.folder, trainable=False)
+    return PolicySource("model", other, hash_model(source))
 
 
 def check_adapter(settings: Settings, folder: Path) -> None:
@@ -118,17 +128,17 @@ def check_adapter(settings: Settings, folder: Path) -> None:
         UserError: It was not, or it is.
     """
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    _weights_of(folder)
+    _find_weights(folder)
     named = str(config.get("base_model_name_or_path") or "")
     theirs = Path(named).expanduser() if not named.startswith("../") else folder / named
-    ours = str(run_base(settings))
+    ours = base_source(settings)
     if named and not _same_base(str(theirs), ours):
         raise UserError(
             "an adapter of evaluate.policies was trained on another base",
             got=f"{folder}: {named}; this run's base is {ours}",
             remedy="evaluate it with the --config (and --run.name) of the run that trained it",
         )
-    wrong = _misfit(AutoConfig.from_pretrained(ours), folder)
+    wrong = _find_misfit(AutoConfig.from_pretrained(ours), folder)
     if wrong:
         raise UserError(
             "an adapter of evaluate.policies does not fit this run's base",
@@ -137,14 +147,7 @@ def check_adapter(settings: Settings, folder: Path) -> None:
         )
 
 
-def run_base(settings: Settings) -> str:
-    """Return the folder or hub id of the base that the run's adapters act on."""
-    if settings.model.kind == "tiny":
-        return str(stage_dir(settings, "sft").path / "model")
-    return base_source(settings)
-
-
-def identity(source: str) -> str:
+def hash_model(source: str) -> str:
     """Return what tells a model's weights from others: of a hub id the name, with its commit."""
     if cached := _SNAPSHOT.search(source):
         owner, name, commit = cached.groups()
@@ -161,7 +164,7 @@ def _same_base(theirs: str, ours: str) -> bool:
     if Path(theirs).is_dir() and Path(ours).is_dir():
         if Path(theirs).resolve() == Path(ours).resolve():
             return True
-        return not missing_weights(Path(theirs)) and identity(theirs) == identity(ours)
+        return not missing_weights(Path(theirs)) and hash_model(theirs) == hash_model(ours)
     names = [_hub_name(source) for source in (theirs, ours)]
     return None in names or names[0] == names[1]
 
@@ -172,19 +175,7 @@ def _hub_name(source: str) -> str | None:
     return source if _HUB_ID.fullmatch(source) and not Path(source).parent.is_dir() else None
 
 
-def _base_identity(settings: Settings) -> str:
-    return identity(run_base(settings))
-
-
-def _digest_of_the_run(settings: Settings, policy: str) -> str:
-    if policy != "base":
-        return str(stage_dir(settings, "sft" if policy == "sft" else "grpo").digest())
-    if settings.model.kind == "tiny":  # random weights
-        return f"random {settings.model.tiny} {settings.run.seed}"
-    return _base_identity(settings)
-
-
-def _weights_of(folder: Path) -> Path:
+def _find_weights(folder: Path) -> Path:
     path = folder / "adapter_model.safetensors"
     if not path.is_file():
         shards = "; DeepSpeed's shards are none" if list(folder.glob("global_step*")) else ""
@@ -196,20 +187,22 @@ def _weights_of(folder: Path) -> Path:
     return path
 
 
-def _with_base(settings: Settings, place: str, folder: Path) -> Settings:
+def _with_base(settings: Settings, base: str, folder: Path) -> Settings:
     """Return the settings with another base: a folder, a fetched model, or a hub id."""
     if folder.is_dir():
-        place = str(folder.resolve())
-    elif "/" in place and (not _HUB_ID.fullmatch(place) or folder.parent.is_dir()):
+        base = str(folder.resolve())
+    elif "/" in base and (not _HUB_ID.fullmatch(base) or folder.parent.is_dir()):
         raise UserError(
-            "evaluate.policies names a folder that is not there", got=place, remedy=_near(folder)
+            "evaluate.policies names a folder that is not there",
+            got=base,
+            remedy=_suggest_folder(folder),
         )
     return settings.model_copy(
-        update={"model": settings.model.model_copy(update={"base": place})},
+        update={"model": settings.model.model_copy(update={"base": base})},
     )
 
 
-def _near(folder: Path) -> str:
+def _suggest_folder(folder: Path) -> str:
     """Return what to name instead: an adapter or a model below the folder, or beside it.
 
     Nothing deeper is looked at, lest a typing error reads a whole disk.
@@ -223,7 +216,7 @@ def _near(folder: Path) -> str:
     return f"name a folder with adapter_config.json or config.json; {COMMANDS['grpo']} makes one"
 
 
-def _misfit(config: Any, folder: Path) -> str:
+def _find_misfit(config: Any, folder: Path) -> str:
     """Return the first tensor that base and adapter_config.json do not call for; '' if all fit."""
     peft = PeftConfig.from_pretrained(str(folder))
     peft.inference_mode = True
@@ -233,12 +226,8 @@ def _misfit(config: Any, folder: Path) -> str:
     except ValueError as error:  # target modules that the base does not have
         return str(error).partition("\n")[0]
     wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
-    with safe_open(_weights_of(folder), "pt") as file:
+    with safe_open(_find_weights(folder), "pt") as file:
         found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    return _first_difference(wanted, found)
-
-
-def _first_difference(wanted: Mapping[str, list[int]], found: Mapping[str, list[int]]) -> str:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             return f"{name} is {found.get(name, 'missing')}, not {wanted.get(name, 'there')}"
