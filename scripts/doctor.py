@@ -7,7 +7,7 @@ Slow questions are asked side by side and each has a limit, so an answer comes w
 where a network hangs. Nothing is changed.
 
 Not covered: whether an experiment fits into memory (`--dry-run` of a stage says that), and packages
-without which no verb starts at all (pydantic, PyYAML): their absence is a traceback.
+without which no verb starts (pydantic, PyYAML, numpy, rich, packaging): a traceback names those.
 """
 
 import json
@@ -23,19 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from envs.grading.bwrap_runner import REMEDY, Bubblewrap, bubblewrap
+from envs.sandbox.levels import LAYER_REMEDIES, SandboxProbe, probe
 from train.config.load import CACHE_VARIABLE, default_cache, parse_flags
+from train.models.hub import hub_failure
 from train.stages.open_stage import installed_version
-
-if TYPE_CHECKING:
-    from envs.grading.bwrap_runner import Bubblewrap
-    from envs.sandbox.levels import SandboxProbe
 
 State = Literal["ok", "optional", "missing"]
 
@@ -103,10 +102,6 @@ def diagnose(system: str) -> int:
 
 def check_all() -> list[Check]:
     """Ask everything, the slow questions side by side."""
-    from envs.grading.bwrap_runner import bubblewrap
-    from envs.sandbox.levels import probe
-    from train.models.hub import hub_failure
-
     with ThreadPoolExecutor() as pool:
         torch = pool.submit(ask_torch, sys.executable)
         cards = pool.submit(cards_of_driver)
@@ -225,7 +220,7 @@ def check_gpus(answer: Mapping[str, Any], cards: Sequence[str]) -> Check:
     return Check("GPU", found, remedy)
 
 
-def check_sandbox(found: "SandboxProbe") -> Check:
+def check_sandbox(found: SandboxProbe) -> Check:
     """Judge the sandbox: below the lowest level untrusted code is refused."""
     layers = ", ".join(name for name, used in found.layers.items() if used)
     text = f"level {found.level}" + (f"; layers {layers}" if layers else "")
@@ -236,10 +231,8 @@ def check_sandbox(found: "SandboxProbe") -> Check:
     return Check("sandbox", text, found.remedy)
 
 
-def check_layers(found: "SandboxProbe") -> list[Check]:
+def check_layers(found: SandboxProbe) -> list[Check]:
     """Judge each layer of the sandbox by itself."""
-    from envs.sandbox.levels import LAYER_REMEDIES
-
     return [
         Check(f"- {name}", f"{'' if used else 'not '}in use", "" if used else remedy)
         for name, remedy in LAYER_REMEDIES.items()
@@ -247,10 +240,8 @@ def check_layers(found: "SandboxProbe") -> list[Check]:
     ]
 
 
-def check_second_runner(found: "Bubblewrap") -> Check:
+def check_second_runner(found: Bubblewrap) -> Check:
     """Judge bubblewrap, which only `reward.second_runner_share` needs."""
-    from envs.grading.bwrap_runner import REMEDY
-
     text = found.failure or f"bubblewrap works: {found.program}"
     return Check("second runner", text, REMEDY if found.failure else "")
 

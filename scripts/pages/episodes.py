@@ -58,11 +58,7 @@ class Pair:
 
 
 def most_shortened(
-    before: Iterable[Episode],
-    after: Iterable[Episode],
-    *,
-    count: int,
-    decode: Decode | None,
+    before: Iterable[Episode], after: Iterable[Episode], *, count: int, decode: Decode | None
 ) -> list[Pair]:
     """Return tasks both policies solved whose first solving samples differ most in tokens."""
     first, second = (

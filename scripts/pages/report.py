@@ -14,7 +14,6 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tokenizers import Tokenizer
 
-from envs.errors import UserError
 from envs.files import write_whole
 from envs.records import Episode, StopReason
 from rewards.cost import billed_tokens, num_compactions, num_evictions, peak_context
@@ -103,11 +102,8 @@ def build_report(
         `out`.
 
     Raises:
-        UserError: There is no such run, or one of its files was written by another version.
+        UserError: One of its files was written by another version.
     """
-    if not run_dir.is_dir():
-        remedy = "start with `accelerate launch train/sft.py --config FILE`"
-        raise UserError("there is no run to report on", got=str(run_dir), remedy=remedy)
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

@@ -9,6 +9,7 @@ Apache-2.0, PSF, ISC), pure Python, and a suite that passes in the sandbox withi
 
 from pathlib import Path
 
+from envs.projects.add_project import add
 from tightrope_cli.tasks.task_set import EXCLUDE, LOCK, SPLIT, exclusions
 from train.config.load import Flag, default_cache, parse_flags
 
@@ -30,7 +31,6 @@ def main(argv: list[str]) -> int:
             Flag("--lock", "the lock file", kind=Path, default=LOCK),
         ],
     )
-    from envs.projects.add_project import add
 
     entry = add(
         flags["name"],

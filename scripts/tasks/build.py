@@ -8,19 +8,20 @@ $TIGHTROPE_CACHE moves. The second form is `build_path.py`.
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envs.errors import UserError
 from envs.records import Split
+from envs.sources.build import build
+from envs.sources.build import described as describe
+from envs.sources.synthetic import SyntheticSettings
 from tightrope_cli.tasks import build_path
 from tightrope_cli.tasks.task_set import LOCK, WORKERS, open_set, print_counts
 from train.config.load import Command, parse_command
 from train.config.settings import TaskSettings
+from train.config.user_functions import is_function, load_function
 from train.stages.progress import Progress
 from train.stages.run_dir import cache_dir, tasks_dir
-
-if TYPE_CHECKING:
-    from envs.sources.synthetic import SyntheticSettings
 
 
 def main(argv: list[str]) -> int:
@@ -36,16 +37,10 @@ def main(argv: list[str]) -> int:
         flags=[WORKERS],
         common=("--dry-run", "--clean"),
     )
-    from envs.sources.build import build
-    from train.config.user_functions import is_function, load_function
 
     tasks, folder = command.settings.tasks, tasks_dir(command.settings)
     counts: dict[Split, int] = {"train": tasks.train, "dev": tasks.dev, "test": tasks.test}
-    described: dict[str, Any] = {
-        "counts": counts,
-        "settings": _synthetic_settings(tasks),
-        "lock": LOCK,
-    }
+    described = {"counts": counts, "settings": _synthetic_settings(tasks), "lock": LOCK}
     if command.dry_run:
         wanted = ", ".join(f"{count} {split}" for split, count in counts.items())
         print(f"would build {wanted} tasks ({tasks.source}, seed {tasks.seed}) in {folder}")
@@ -69,10 +64,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _synthetic_settings(tasks: TaskSettings) -> "SyntheticSettings":
+def _synthetic_settings(tasks: TaskSettings) -> SyntheticSettings:
     """Return the sizes of generated tasks that an experiment asks for."""
-    from envs.sources.synthetic import SyntheticSettings
-
     modules, functions = tasks.max_size
     return SyntheticSettings(
         num_modules=(1, modules),
@@ -83,8 +76,6 @@ def _synthetic_settings(tasks: TaskSettings) -> "SyntheticSettings":
 
 def _check_same(command: Command, described: dict[str, Any]) -> None:
     """Raise UserError if the set that is there is not the one that the experiment asks for."""
-    from envs.sources.build import described as describe
-
     tasks, manifest = command.settings.tasks, open_set(command).manifest
     wanted = json.loads(json.dumps(describe(tasks.source, **described)))
     found = manifest and (manifest.source, manifest.seed, manifest.settings)

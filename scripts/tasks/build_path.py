@@ -11,7 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.projects.local_folder import open_local
 from envs.records import SPLITS
+from envs.sources.build import build
 from tightrope_cli.tasks.task_set import (
     CLEAN,
     EXCLUDE,
@@ -52,8 +54,6 @@ def main(argv: list[str]) -> int:
     )
     if flags["path"] is None:
         raise UserError("--source path needs --path", remedy="name the project's folder")
-    from envs.projects.local_folder import open_local
-    from envs.sources.build import build
 
     cache = _cache_outside(flags["path"], out=flags["out"])
     with Progress("", unit="done") as progress:

@@ -8,17 +8,15 @@ only read. What is rejected is printed with its reason and counted in the set's 
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from envs.errors import UserError
+from envs.projects.instances import Instance, read_instances, read_repository
+from envs.projects.swe_smith import import_instances
 from envs.records import Split
+from envs.tasks.store import BuiltTask, Files, Manifest, content_sha, write_built
 from tightrope_cli.tasks.task_set import CLEAN, SPLIT, WORKERS, check_tasks, refuse_existing
 from train.config.load import Flag, parse_flags
 from train.stages.progress import Progress
-
-if TYPE_CHECKING:
-    from envs.projects.instances import Instance
-    from envs.tasks.store import BuiltTask, Files
 
 
 def main(argv: list[str]) -> int:
@@ -42,8 +40,6 @@ def main(argv: list[str]) -> int:
             raise UserError(f"tightrope tasks import needs --{name}", remedy="name a folder")
     out: Path = flags["out"]
     refuse_existing(out, clean=flags["clean"])
-    from envs.projects.instances import read_instances, read_repository
-    from envs.tasks.store import Manifest, content_sha, write_built
 
     instances, files = read_instances(flags["file"]), read_repository(flags["repo"])
     kept, rejects = _check(instances, files, split=flags["split"], workers=flags["workers"])
@@ -65,11 +61,9 @@ def main(argv: list[str]) -> int:
 
 
 def _check(
-    instances: "list[Instance]", files: "Files", *, split: Split, workers: int
-) -> "tuple[list[BuiltTask], list[tuple[str, str]]]":
+    instances: list[Instance], files: Files, *, split: Split, workers: int
+) -> tuple[list[BuiltTask], list[tuple[str, str]]]:
     """Return the tasks that pass every check, and which instances do not, with the reason."""
-    from envs.projects.swe_smith import import_instances
-
     names, made, rejects = list[str](), [], list[tuple[str, str]]()
     with Progress("instances", total=len(instances), unit="tried") as progress:
         for found in import_instances(instances, files=files, split=split):

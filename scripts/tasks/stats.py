@@ -10,16 +10,14 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from envs.tasks.store import TaskStore
 from rewards.solves import Solves, pass_at_k
 from tightrope_cli.tasks.task_set import open_set, print_counts
 from train.config.load import Flag, parse_command
 from train.rl.solve_counts import read_solves
 from train.stages.run_dir import stage_dir, tasks_dir
-
-if TYPE_CHECKING:
-    from envs.tasks.store import TaskStore
 
 MOST_SHOWN = 40  # operators and projects of the lock file, and then some
 MEASURED_K = (1, 4, 8)  # of pass@k, where a task has as many samples
@@ -50,7 +48,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _print_table(store: "TaskStore") -> None:
+def _print_table(store: TaskStore) -> None:
     tasks, hidden = list(store.public.values()), store.hidden.values()
     rows: dict[str, Counter[Any]] = {
         "operators": Counter(name for half in hidden for name in half.operators),

@@ -3,18 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envs.errors import UserError
+from envs.grading.graders import make_grader
+from envs.projects.admission import Exclusions
 from envs.records import SPLITS
+from envs.tasks.store import BuiltTask, TaskStore
+from envs.tasks.validate import Checked, validate
 from train.config.load import Command, Flag, default_cache
 from train.stages.progress import Progress
 from train.stages.run_dir import tasks_dir
-
-if TYPE_CHECKING:
-    from envs.projects.admission import Exclusions
-    from envs.tasks.store import BuiltTask, TaskStore
-    from envs.tasks.validate import Checked
 
 LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
 CLEAN = Flag("--clean", "replace a task set that is there", kind=bool)
@@ -26,10 +25,8 @@ EXCLUDE = (
 )
 
 
-def exclusions(flags: dict[str, Any]) -> "Exclusions":
+def exclusions(flags: dict[str, Any]) -> Exclusions:
     """Return which tests do not count, by the flags of `EXCLUDE`."""
-    from envs.projects.admission import Exclusions
-
     return Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"])
 
 
@@ -40,10 +37,8 @@ def refuse_existing(folder: Path, *, clean: bool) -> None:
         raise UserError("a task set is there already", got=str(folder), remedy=remedy)
 
 
-def open_set(command: Command) -> "TaskStore":
+def open_set(command: Command) -> TaskStore:
     """Open the task set of an experiment; one that is missing names the command that makes it."""
-    from envs.tasks.store import TaskStore
-
     folder = tasks_dir(command.settings)
     if not (folder / "manifest.json").is_file():
         remedy = f"run `tightrope tasks build {command.experiment}`"
@@ -51,12 +46,8 @@ def open_set(command: Command) -> "TaskStore":
     return TaskStore.open(folder)
 
 
-def check_tasks(tasks: "Sequence[BuiltTask]", *, workers: int) -> "Iterator[Checked]":
+def check_tasks(tasks: Sequence[BuiltTask], *, workers: int) -> Iterator[Checked]:
     """Grade gold and no-op of each task as episodes are graded, under a progress line."""
-    from envs.grading.graders import make_grader
-    from envs.tasks.store import TaskStore
-    from envs.tasks.validate import validate
-
     with (
         make_grader(TaskStore.of(tasks), cache_dir=default_cache()) as grader,
         Progress("checking gold and no-op", total=len(tasks), unit="tasks") as progress,
@@ -66,7 +57,7 @@ def check_tasks(tasks: "Sequence[BuiltTask]", *, workers: int) -> "Iterator[Chec
             yield checked
 
 
-def print_counts(command: Command, store: "TaskStore", *, note: str = "") -> None:
+def print_counts(command: Command, store: TaskStore, *, note: str = "") -> None:
     """Print how many tasks each split has."""
     counts = Counter(task.split for task in store.public.values())
     text = ", ".join(f"{counts[split]} {split}" for split in SPLITS)

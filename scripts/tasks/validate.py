@@ -8,6 +8,7 @@ part of an answer may show. The tasks that fail are printed with the reason, and
 
 from pathlib import Path
 
+from envs.tasks.store import TaskStore
 from tightrope_cli.tasks.task_set import WORKERS, check_tasks
 from train.config.load import Flag, parse_flags
 
@@ -24,7 +25,6 @@ def main(argv: list[str]) -> int:
             WORKERS,
         ],
     )
-    from envs.tasks.store import TaskStore
 
     tasks = list(TaskStore.open(flags["dir"]).built())
     failed = [
