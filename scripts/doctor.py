@@ -3,7 +3,7 @@
     tightrope doctor
 
 Exit code 0 if all that is needed works; what is only useful (a GPU, the model hub) is a warning.
-Slow questions are asked side by side and each has a limit, so an answer comes within seconds also
+Slow checks run side by side and each has a limit, so an answer comes within seconds also
 where a network hangs. Nothing is changed.
 
 Not covered: whether an experiment fits into memory (`--dry-run` of a stage says that), and packages
@@ -211,7 +211,7 @@ def check_gpus(answer: Mapping[str, Any], cards: Sequence[str]) -> Check:
         return Check("GPU", "; ".join(answer["gpus"]))
     found, remedy = "none", "none for configs/tiny.yaml; qwen3b.yaml needs one of 80 GB"
     if cards and "gpus" not in answer:
-        found, remedy = f"{'; '.join(cards)}: torch was not asked", "see torch"
+        found, remedy = f"{'; '.join(cards)}: torch did not answer", "see torch"
     elif cards:
         found = f"{'; '.join(cards)}: torch cannot use it"
         remedy = "rm -rf .venv && make setup, without PIP_ARGS, fetches a torch with CUDA"

@@ -39,6 +39,16 @@ def test_named_paths_exist(page: Path) -> None:
     assert missing == []
 
 
+def test_names_of_the_architecture_are_names_of_the_code() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Za-z]\w{3,})`", text))
+    sources = [path for top in TOPS.split("|")[:5] for path in (ROOT / top).rglob("*.*")]
+    code = "".join(path.read_text("utf-8") for path in sources if path.suffix in (".py", ".yaml"))
+    folders = {path.parent.name for path in sources}
+    assert len(named) > 10
+    assert [name for name in named - folders if not re.search(rf"\b{name}\b", code)] == []
+
+
 def test_the_check_sees_what_it_looks_for() -> None:
     text = "`envs/tools.py`, `context.py` and `tools/x.py`; `nowhere.py`\nenvs/not_there.py"
     missing = [path for path, folder in named_paths(text) if not exists(path, folder)]

@@ -3,7 +3,7 @@
     tightrope tasks build --config configs/tiny.yaml
     tightrope tasks build --source path --path DIR [--python EXE]
 
-A set that is already there is kept; `--clean` builds it anew. Downloads go to `run.cache`, which
+A set that is already there is kept; `--clean` builds it again. Downloads go to `run.cache`, which
 $TIGHTROPE_CACHE moves. The second form is `build_path.py`.
 """
 
@@ -83,5 +83,5 @@ def _check_same(command: Command, described: dict[str, Any]) -> None:
         raise UserError(
             "another task set is in this folder",
             got=str(tasks_dir(command.settings)),
-            remedy="--clean builds it anew, or name another folder in tasks.dir",
+            remedy="--clean builds it again, or name another folder in tasks.dir",
         )
