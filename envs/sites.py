@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from envs.records import Edit
 from envs.source_text import source_lines
-from envs.syntax import parse_python
+from envs.syntax import DEFINITIONS, find_innermost, last_line, parse_python
 from envs.unseen import lines_to_see
 
 
@@ -50,14 +50,14 @@ def find_sites(edits: Sequence[Edit], files: Mapping[str, str]) -> list[Site]:
         lines = source_lines(files[edit.path])
         name, head, start, end = "", "def ", max(1, edit.start - 5), edit.end + 5
         outline = []
-        for node in ast.walk(parse_python(files[edit.path])):  # outer nodes come before inner ones
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                last = node.end_lineno or node.lineno
-                outline.append(f"{node.lineno}-{last} {node.name}")
-                at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
-                if node.lineno <= at <= last:
-                    name, start, end = node.name, node.lineno, last
-                    head = ("class " if isinstance(node, ast.ClassDef) else "def ") + name
+        tree = parse_python(files[edit.path])
+        for node in ast.walk(tree):
+            if isinstance(node, DEFINITIONS):
+                outline.append(f"{node.lineno}-{last_line(node)} {node.name}")
+        at = min(edit.start, edit.end)  # an insertion stands behind the line `end`
+        if (holder := find_innermost(tree, at, at, kinds=DEFINITIONS)) is not None:
+            name, start, end = holder.name, holder.lineno, last_line(holder)
+            head = ("class " if isinstance(holder, ast.ClassDef) else "def ") + name
         to_see = lines_to_see(edit, num_lines=len(lines))
         if to_see:  # an insertion behind the last line of a function stands beside the next one
             start, end = min(start, to_see[0]), max(end, to_see[-1])

@@ -11,6 +11,9 @@ import threading
 
 from envs.source_text import BOM, encode_source
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -29,3 +32,25 @@ def parse_python(text: str) -> ast.Module:
             return ast.parse(text.removeprefix(BOM))
         except (ValueError, RecursionError, MemoryError) as error:
             raise SyntaxError(str(error) or type(error).__name__) from None
+
+
+def find_innermost(
+    tree: ast.AST, first: int, last: int, *, kinds: tuple[type[Definition], ...] = FUNCTIONS
+) -> Definition | None:
+    """Return the innermost function that holds the lines `first` to `last`, or None."""
+    found = None
+    for node in ast.walk(tree):  # outer nodes come before inner ones
+        if isinstance(node, kinds) and node.lineno <= first and last <= last_line(node):
+            found = node
+    return found
+
+
+def first_line(node: ast.stmt | ast.ExceptHandler) -> int:
+    """Return the first line of a statement, 1-based, its decorators included."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(item.lineno for item in decorators)])
+
+
+def last_line(node: ast.stmt | ast.expr | ast.ExceptHandler) -> int:
+    """Return the last line of a node, 1-based."""
+    return node.end_lineno or node.lineno

@@ -192,9 +192,8 @@ class PytestGrader:
         if not ids:
             return TestReport(num_passed=0, failures=())
         tree = apply_submission(self._store.workspace(task), task.editable, files)
-        suite = run_suite(self._server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
-        failures = [(id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed]
-        return TestReport(num_passed=len(ids) - len(failures), failures=tuple(failures))
+        failures = run_visible_tests(self._server, tree, ids=ids)
+        return TestReport(num_passed=len(ids) - len(failures), failures=failures)
 
 
 class RoutingGrader:
@@ -273,6 +272,18 @@ def make_grader(
     return RoutingGrader(
         store, servers, second_runner_share=second_runner_share, bubblewrap=program
     )
+
+
+def run_visible_tests(
+    server: ForkServer, tree: Files, *, ids: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return which of `ids` fail on a tree, each with a message that a small model can read.
+
+    Raises:
+        InfrastructureError: The sandbox failed.
+    """
+    suite = run_suite(server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
+    return tuple((id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed)
 
 
 def apply_submission(tree: Files, editable: Collection[str], files: Mapping[str, str]) -> Files:

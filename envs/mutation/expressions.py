@@ -1,11 +1,14 @@
-"""Mutation operators on expressions: another operator, number, order or name of a call."""
+"""Mutation operators on expressions: another operator, number, order or name of a call.
+
+Tests: tests/envs/mutation/test_operators.py.
+"""
 
 import ast
 import itertools
 import re
 from collections.abc import Iterator
 
-from envs.mutation.spans import Source, Splice, plain_number
+from envs.mutation.spans import Source, Splice, write_number
 from envs.syntax import parse_python
 
 _NEGATED = {
@@ -120,7 +123,7 @@ def int_off_by_one(node: ast.AST, source: Source) -> Iterator[Splice]:
     """Move an integer by one: `range(1, n)` becomes `range(2, n)` or `range(0, n)`."""
     if isinstance(node, ast.Constant) and type(node.value) is int:
         start, end = source.span(node)
-        if source.text[start:end] == plain_number(node.value):
+        if source.text[start:end] == write_number(node.value):
             yield start, end, str(node.value + 1)
             if node.value > 0:
                 yield start, end, str(node.value - 1)

@@ -13,60 +13,37 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from envs.mutation.expressions import (
-    api_swap,
-    arith_swap,
-    bool_const_flip,
-    bool_swap,
-    call_arg_swap,
-    cmp_boundary,
-    cmp_negate,
-    drop_not,
-    if_negate,
-    int_off_by_one,
-    operand_swap,
-    slice_off_by_one,
-)
-from envs.mutation.patches import apply_edits, gold_edits
+from envs.mutation import expressions, statements
+from envs.mutation.patches import apply_edits, make_edits
 from envs.mutation.spans import Source, Splice, walk_bodies
-from envs.mutation.statements import (
-    break_continue,
-    default_change,
-    except_narrow,
-    if_drop_guard,
-    return_none,
-    stmt_delete_assign,
-    stmt_delete_call,
-    var_misuse,
-)
 from envs.syntax import parse_python
 
 Operator = Callable[[ast.AST, Source], Iterator[Splice]]
 
 SYNTHETIC_OPERATORS: tuple[Operator, ...] = (  # fixed: one more would change all synthetic tasks
-    cmp_negate,
-    if_negate,
-    bool_swap,
-    api_swap,
-    int_off_by_one,
-    arith_swap,
-    operand_swap,
-    return_none,
+    expressions.cmp_negate,
+    expressions.if_negate,
+    expressions.bool_swap,
+    expressions.api_swap,
+    expressions.int_off_by_one,
+    expressions.arith_swap,
+    expressions.operand_swap,
+    statements.return_none,
 )
 OPERATORS: tuple[Operator, ...] = (
     *SYNTHETIC_OPERATORS,
-    cmp_boundary,
-    drop_not,
-    bool_const_flip,
-    slice_off_by_one,
-    call_arg_swap,
-    stmt_delete_call,
-    stmt_delete_assign,
-    if_drop_guard,
-    break_continue,
-    except_narrow,
-    default_change,
-    var_misuse,
+    expressions.cmp_boundary,
+    expressions.drop_not,
+    expressions.bool_const_flip,
+    expressions.slice_off_by_one,
+    expressions.call_arg_swap,
+    statements.stmt_delete_call,
+    statements.stmt_delete_assign,
+    statements.if_drop_guard,
+    statements.break_continue,
+    statements.except_narrow,
+    statements.default_change,
+    statements.var_misuse,
 )
 
 
@@ -88,7 +65,7 @@ class Mutation:
     line: int
 
 
-def sites(
+def list_mutations(
     text: str, *, path: str = "", operators: Sequence[Operator] = OPERATORS
 ) -> list[Mutation]:
     """List all mutations inside functions of a file, in a fixed order (operator, then position).
@@ -121,7 +98,7 @@ def apply(text: str, mutation: Mutation) -> str:
     return text[: mutation.start] + mutation.replacement + text[mutation.end :]
 
 
-def functions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+def list_functions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
     """Yield top-level functions and the methods of top-level classes, then each class, by name."""
     for top in tree.body:
         if isinstance(top, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -136,7 +113,7 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
 def _nodes(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
     """Walk the bodies of all functions, each node once, with the name that `functions` gives it."""
     seen: set[int] = set()
-    for name, unit in functions(tree):
+    for name, unit in list_functions(tree):
         for outer in ast.walk(unit):
             if not isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
@@ -157,7 +134,7 @@ def _apart(text: str, splice: Splice) -> Splice:
 def _can_be_mended(text: str, mutation: Mutation) -> bool:
     """Tell whether replacing lines gives all bytes back; a line that is put in has no own end."""
     before, after = {mutation.path: apply(text, mutation)}, {mutation.path: text}
-    return apply_edits(before, gold_edits(before, after)) == after
+    return apply_edits(before, make_edits(before, after)) == after
 
 
 def _is_word(character: str) -> bool:

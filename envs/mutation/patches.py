@@ -16,7 +16,7 @@ _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _NO_END = "\\ No newline at end of file\n"
 
 
-def gold_edits(broken: Mapping[str, str], gold: Mapping[str, str]) -> tuple[Edit, ...]:
+def make_edits(broken: Mapping[str, str], gold: Mapping[str, str]) -> tuple[Edit, ...]:
     """Return the fewest line replacements that mend `broken`.
 
     Those of one file come from the bottom up, so that each is right after the ones before it. They
@@ -42,7 +42,7 @@ def apply_edits(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, st
     return workspace.files
 
 
-def gold_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
+def make_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
     """Return the unified diff that mends `broken`."""
     return "".join(
         line if line.endswith("\n") else f"{line}\n{_NO_END}"

@@ -1,4 +1,7 @@
-"""Where a node of the tree stands in the text: the characters that a mutation may replace."""
+"""Where a node of the tree stands in the text: the characters that a mutation may replace.
+
+Tests: tests/envs/mutation/test_operators.py.
+"""
 
 import ast
 import re
@@ -16,21 +19,21 @@ class Source:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._lines = source_lines(text, keepends=True)
+        self.lines = source_lines(text, keepends=True)
         self._starts = [len(bom_of(text))]
-        for line in self._lines:
+        for line in self.lines:
             self._starts.append(self._starts[-1] + len(line))
 
     def offset(self, line: int, column: int) -> int:
         """Return the character offset of a 1-based line and a column in bytes."""
-        text = self._lines[line - 1]
+        text = self.lines[line - 1]
         return self._starts[line - 1] + (
             column if text.isascii() else len(text.encode()[:column].decode())
         )
 
     def line_of(self, offset: int) -> int:
         """Return the 1-based line that holds a character, or behind which the text ends."""
-        return max(1, min(bisect_right(self._starts, offset), len(self._lines)))
+        return max(1, min(bisect_right(self._starts, offset), len(self.lines)))
 
     def line_span(self, line: int) -> tuple[int, int]:
         """Return the character offsets `[start, end)` of a 1-based line with its end."""
@@ -51,12 +54,12 @@ class Source:
         return None if match is None else (start + match.start(), start + match.end())
 
 
-def plain_number(value: int) -> str:
+def write_number(value: int) -> str:
     """Return a number's usual digits; '' for one of thousands of them, which Python writes not."""
     return str(value) if value.bit_length() < MAX_INT_BITS else ""
 
 
-def children(node: ast.AST) -> list[ast.AST]:
+def list_children(node: ast.AST) -> list[ast.AST]:
     """Return the children in which bugs may be: no decorator, annotation, signature or f-string."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return list(node.body)
@@ -70,5 +73,5 @@ def children(node: ast.AST) -> list[ast.AST]:
 def walk_bodies(node: ast.AST) -> Iterator[ast.AST]:
     """Walk a node and all `children`, outer ones first."""
     yield node
-    for child in children(node):
+    for child in list_children(node):
         yield from walk_bodies(child)

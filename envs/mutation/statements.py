@@ -1,10 +1,13 @@
-"""Mutation operators on statements and names: one left out, another way on, another variable."""
+"""Mutation operators on statements and names: one left out, another way on, another variable.
+
+Tests: tests/envs/mutation/test_operators.py.
+"""
 
 import ast
 import itertools
 from collections.abc import Iterator, Sequence
 
-from envs.mutation.spans import Source, Splice, children, plain_number
+from envs.mutation.spans import Source, Splice, list_children, write_number
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -51,10 +54,9 @@ def stmt_delete_call(node: ast.AST, source: Source) -> Iterator[Splice]:
 
         return seen
     """
-    for block in _blocks(node):
-        for statement in block:
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-                yield from _delete(statement, block, source)
+    for statement, block in _statements(node):
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            yield from _delete(statement, block, source)
 
 
 def stmt_delete_assign(node: ast.AST, source: Source) -> Iterator[Splice]:
@@ -68,10 +70,9 @@ def stmt_delete_assign(node: ast.AST, source: Source) -> Iterator[Splice]:
         if a > n:
             pass
     """
-    for block in _blocks(node):
-        for statement in block:
-            if isinstance(statement, (ast.Assign, ast.AugAssign)):
-                yield from _delete(statement, block, source)
+    for statement, block in _statements(node):
+        if isinstance(statement, (ast.Assign, ast.AugAssign)):
+            yield from _delete(statement, block, source)
 
 
 def if_drop_guard(node: ast.AST, source: Source) -> Iterator[Splice]:
@@ -86,12 +87,11 @@ def if_drop_guard(node: ast.AST, source: Source) -> Iterator[Splice]:
         return total / n
     """
     ways_out = (ast.Return, ast.Raise, ast.Continue, ast.Break)
-    for block in _blocks(node):
-        for statement in block:
-            if not isinstance(statement, ast.If) or statement.orelse or len(block) == 1:
-                continue
-            if isinstance(statement.body[-1], ways_out):
-                yield from _delete(statement, block, source)
+    for statement, block in _statements(node):
+        if not isinstance(statement, ast.If) or statement.orelse or len(block) == 1:
+            continue
+        if isinstance(statement.body[-1], ways_out):
+            yield from _delete(statement, block, source)
 
 
 def break_continue(node: ast.AST, source: Source) -> Iterator[Splice]:
@@ -160,7 +160,7 @@ def default_change(node: ast.AST, source: Source) -> Iterator[Splice]:
         for value in (*node.args.defaults, *node.args.kw_defaults):
             if isinstance(value, ast.Constant) and isinstance(value.value, (bool, int)):
                 start, end = source.span(value)
-                if source.text[start:end] == plain_number(value.value):
+                if source.text[start:end] == write_number(value.value):
                     is_truth = isinstance(value.value, bool)
                     yield start, end, str(not value.value if is_truth else value.value + 1)
 
@@ -211,16 +211,16 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
         return
     yield node
-    for child in children(node):
+    for child in list_children(node):
         yield from _own_nodes(child)
 
 
-def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    """Yield the lists of statements that a statement, handler or case holds."""
+def _statements(node: ast.AST) -> Iterator[tuple[ast.stmt, list[ast.stmt]]]:
+    """Yield the statements that a statement, handler or case holds, each with its block."""
     for field in ("body", "orelse", "finalbody"):
         block = getattr(node, field, None)
         if isinstance(block, list):  # the body of a lambda or a conditional expression is none
-            yield block
+            yield from ((statement, block) for statement in block)
 
 
 def _delete(statement: ast.stmt, block: list[ast.stmt], source: Source) -> Iterator[Splice]:

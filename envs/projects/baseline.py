@@ -1,27 +1,64 @@
-"""What is known of a project's unchanged suite: its green tests, and the lines that each executes.
+"""What is known of a project's unchanged suite: its stable tests, and the lines that each executes.
 
-Taken once for a tree, a Python, a pytest and a state of the code in `envs/`, which says how a suite
-runs, and kept in the cache: five runs that must agree, one that is timed, and two that are traced.
+A test is stable if it passes in five runs: three in file order with hash seed 0, two in random
+order with other hash seeds, all in the sandbox. One that fails in some of them is flaky, one that
+fails in all of them red. Then one run is timed and two are traced.
+
+This is done once for a tree, a Python, a pytest and a state of the code that runs a suite, and kept
+in the cache.
 """
 
-import functools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-from envs.errors import InfrastructureError
+from pydantic import ValidationError
+
+from envs.errors import UserError
 from envs.files import hash_text, write_whole
 from envs.grading.test_suite import SuiteRun, run_suite
+from envs.projects.code_key import CHILD, code_key
 from envs.projects.lock_file import Project
-from envs.projects.stable_tests import SUITE_LIMIT_S, green_tests
-from envs.projects.test_impact import Reach
+from envs.projects.test_impact import TestImpact
+from envs.records import Record
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.interpreter import Interpreter, find_interpreter
-from envs.tasks.store import Files, content_sha
+from envs.source_text import text_lines
+from envs.tasks.store import Files, hash_tree
 
+NUM_ORDERED_RUNS = 3  # of five in all, with hash seed 0
+RANDOM_SEEDS = (1, 2)  # hash seeds of the other two, and seeds of their order
+SUITE_LIMIT_S = 60.0  # of computing, and as much of sleep
 TRACED_LIMIT_S = 10 * SUITE_LIMIT_S  # tracing took 5 to 7 times the CPU time of inflection, toolz
+ABSENT = "did not pass in every run"  # skipped, or with another name: a set or the time of day
+_NUM_NAMED = 5  # failing tests that an error names
+
+
+@dataclass(frozen=True)
+class FiveRuns:
+    """What five runs of a suite said.
+
+    Attributes:
+        stable_tests: Ids of the tests that passed in all of them, in order.
+        flaky: Of tests that failed or were skipped in some of them, what they said.
+        red: Of tests that failed in all of them, and of files without tests that could be
+            collected, what they said.
+        cpu_s: CPU seconds of one run, the median.
+        wall_s: Wall seconds of the quickest, since the machine may be busy.
+        ending: How the worst of them ended: 'exited' if all reached their end, else 'timeout',
+            'overflow' or 'crashed'.
+    """
+
+    stable_tests: tuple[str, ...] = ()
+    flaky: dict[str, str] = field(default_factory=dict)
+    red: dict[str, str] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    ending: str = "exited"
 
 
 @dataclass(frozen=True)
@@ -29,17 +66,28 @@ class Baseline:
     """An unchanged suite.
 
     Attributes:
-        green: Ids of the tests that passed in five runs.
+        stable_tests: Ids of the tests that passed in five runs.
         cpu_s: CPU seconds of one run of them.
-        reach: Which of them reach a mutation.
+        impact: Which of them reach a mutation.
     """
 
-    green: tuple[str, ...]
+    stable_tests: tuple[str, ...]
     cpu_s: float
-    reach: Reach
+    impact: TestImpact
 
 
-def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: Path) -> Baseline:
+class _Measured(Record):
+    """What the cache keeps of a suite; `key` names all that it depends on."""
+
+    key: str
+    stable_tests: tuple[str, ...]
+    cpu_s: float
+    traces: tuple[dict[str, str], ...]
+
+
+def measure_baseline(
+    project: Project, *, files: Files, server: ForkServer, cache_dir: Path
+) -> Baseline:
     """Return what is known of a project's suite, after eight runs of it if nothing is.
 
     Args:
@@ -49,68 +97,126 @@ def baseline(project: Project, *, files: Files, server: ForkServer, cache_dir: P
 
     Raises:
         UserError: The suite is not green.
-        InfrastructureError: The sandbox failed twice.
+        InfrastructureError: The sandbox failed.
     """
     path = cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
     interpreter = find_interpreter(project.runtime, cache_dir=cache_dir)
-    made_by = [*interpreter.versions, code_sha(), content_sha(files)]
-    named = json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)])
-    key = hash_text(named)
-    known = _read(path)
-    if known.get("key") != key:
-        try:
-            known = _measured(project, files, server, interpreter)
-        except InfrastructureError:
-            known = _measured(
-                project, files, server, interpreter
-            )  # all of it: five runs must agree
-        if known.pop("in_time"):
-            write_whole(path, json.dumps({"key": key, **known}))
-    green = tuple(known["green"])
-    reach = Reach(files, paths=project.mutated, green=green, traces=known["traces"])
-    return Baseline(green, known["cpu_s"], reach)
-
-
-@functools.cache
-def code_sha() -> str:
-    """Return one name for the state of all code in `envs/`."""
-    folder = Path(__file__).resolve().parents[1]
-    found = {str(path.relative_to(folder)): path for path in folder.rglob("*.py")}
-    return content_sha({name: path.read_text("utf-8") for name, path in found.items()})
-
-
-def _measured(
-    project: Project, files: Files, server: ForkServer, interpreter: Interpreter
-) -> dict[str, Any]:
-    green = green_tests(files, excluded=project.excluded_tests, interpreter=interpreter)
-    timed = run_suite(server, files, ids=green, limit_s=SUITE_LIMIT_S)
-    traced = [
-        run_suite(
-            server,
-            files,
-            ids=green,
-            limit_s=TRACED_LIMIT_S,
-            trace=project.mutated,
-            backwards=backwards,
-        )
-        for backwards in (False, True)
-    ]
-    return {
-        "green": green,
-        "cpu_s": round(timed.cpu_s, 2),
-        "traces": [_lines_of_passed(run) for run in traced],
-        "in_time": all(run.ending != "timeout" for run in traced),
-    }
-
-
-def _lines_of_passed(run: SuiteRun) -> Mapping[str, str]:
-    """Return the lines of tests that passed; nothing for the others: tracing disturbed them."""
-    return {name: lines for name, lines in run.lines.items() if not name or name in run.passed}
-
-
-def _read(path: Path) -> dict[str, Any]:
+    made_by = [*interpreter.versions, code_key(__name__, CHILD), hash_tree(files)]
+    key = hash_text(json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)]))
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        known = _Measured.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        known = None
+    if known is None or known.key != key:
+        tests = find_stable_tests(files, excluded=project.excluded_tests, interpreter=interpreter)
+        timed = run_suite(server, files, ids=tests, limit_s=SUITE_LIMIT_S)
+        traced = [
+            run_suite(
+                server,
+                files,
+                ids=tests,
+                limit_s=TRACED_LIMIT_S,
+                trace=project.mutated,
+                backwards=backwards,
+            )
+            for backwards in (False, True)
+        ]
+        known = _Measured(
+            key=key,
+            stable_tests=tests,
+            cpu_s=round(timed.cpu_s, 2),
+            traces=tuple(
+                {name: lines for name, lines in run.lines.items() if name in {"", *run.passed}}
+                for run in traced  # without tests that failed: tracing disturbed them
+            ),
+        )
+        if all(run.ending != "timeout" for run in traced):
+            write_whole(path, known.model_dump_json())
+    impact = TestImpact(
+        files, paths=project.mutated, stable_tests=known.stable_tests, traces=known.traces
+    )
+    return Baseline(known.stable_tests, known.cpu_s, impact)
+
+
+def run_five_times(
+    files: Files,
+    *,
+    ids: Collection[str] | None = None,
+    excluded: Collection[str] = (),
+    interpreter: Interpreter | None = None,
+) -> FiveRuns:
+    """Run a suite five times; skipped tests and those in `excluded` are not counted.
+
+    Args:
+        files: The whole tree.
+        ids: The tests to run; None for all.
+        excluded: Ids of tests that do not count.
+        interpreter: What runs it, if not the Python that runs this.
+
+    Raises:
+        InfrastructureError: The sandbox failed.
+    """
+    runs: list[SuiteRun] = []
+    walls: list[float] = []
+    for seed in (0, *RANDOM_SEEDS):
+        orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
+        with ForkServer(preload="pytest", hash_seed=seed, interpreter=interpreter) as server:
+            for shuffle in orders:
+                start = time.monotonic()
+                run = run_suite(server, files, ids=ids, limit_s=SUITE_LIMIT_S, shuffle=shuffle)
+                runs.append(run)
+                walls.append(time.monotonic() - start)
+    said = {test: run.messages[test] for run in runs for test in run.failed}
+    ever_passed = frozenset().union(*(run.passed for run in runs))
+    always_passed = ever_passed.intersection(*(run.passed for run in runs))
+    always_failed = said.keys() & frozenset.intersection(*(run.failed for run in runs))
+    flaky = (ever_passed - always_passed) | (said.keys() - always_failed)
+    endings = [
+        "crashed" if run.ending == "exited" else run.ending for run in runs if not run.complete
+    ]
+    return FiveRuns(
+        stable_tests=tuple(sorted(always_passed - said.keys() - set(excluded))),
+        flaky={test: said.get(test, ABSENT) for test in sorted(flaky.difference(excluded))},
+        red={test: said[test] for test in sorted(always_failed - flaky - set(excluded))},
+        cpu_s=median(run.cpu_s for run in runs),
+        wall_s=min(walls),
+        ending=endings[0] if endings else "exited",
+    )
+
+
+def find_stable_tests(
+    files: Files, *, excluded: Collection[str] = (), interpreter: Interpreter | None = None
+) -> tuple[str, ...]:
+    """Return the ids of all tests of an unchanged suite, in order, after five runs that agree.
+
+    Tests that failed in none of them but were not there in all, under this name, do not count.
+
+    Raises:
+        UserError: Another test failed in some run, or none passed.
+        InfrastructureError: The sandbox failed.
+    """
+    runs = run_five_times(files, excluded=excluded, interpreter=interpreter)
+    wrong = runs.red | {test: text for test, text in runs.flaky.items() if text != ABSENT}
+    if wrong or not runs.stable_tests or runs.ending != "exited":
+        nothing = "no test passed" if runs.ending == "exited" else "it hangs"
+        raise UserError(
+            "the project's suite is not green in five runs",
+            got=name_some(wrong) if wrong else nothing,
+            remedy="pin a release whose suite passes here, or exclude the test with its reason",
+        )
+    return runs.stable_tests
+
+
+def name_some(tests: Mapping[str, str]) -> str:
+    """Return the first few of some failing tests by name, and what the first one says."""
+    more = f" and {len(tests) - _NUM_NAMED} more" if len(tests) > _NUM_NAMED else ""
+    names = ", ".join(list(tests)[:_NUM_NAMED])
+    return f"{names}{more}; the first says: {find_reason(next(iter(tests.values())))}"
+
+
+def find_reason(message: str) -> str:
+    """Return the line of a failure that says what went wrong."""
+    lines = [line.strip() for line in text_lines(message) if line.strip()]
+    marked = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    reason = (marked[:1] or lines[-1:] or ["nothing"])[0]
+    return " ".join(reason.split())[:160]

@@ -9,50 +9,41 @@ tasks of their own, so that the set depends neither on timing nor on the number 
 """
 
 import random
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from envs.grading.graders import RoutingGrader
 from envs.mutation.bug import Bug, combine
 from envs.projects.baseline import Baseline
-from envs.projects.check_mutant import OpenTasks, Trial, Tried, tried
+from envs.projects.check_mutant import MutantCheck, MutantResult
 from envs.projects.lock_file import Project, fetch, read_sdist
-from envs.projects.repair_task import GENERATOR, candidates, repeated_functions
+from envs.projects.repair_task import GENERATOR, find_repeats, list_candidates
 from envs.projects.run_mutant import ONE_FAILS
-from envs.projects.suites import Suites
+from envs.projects.suites import Source, measure_suites
 from envs.projects.verdict_cache import Verdicts
 from envs.records import SPLITS, Split
 from envs.sandbox.server_pool import ServerPool
-from envs.tasks.build_report import Report, Tally
+from envs.tasks.build_report import BuildReport, ShowProgress
 from envs.tasks.store import BuiltTask, Files
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
 FIXED_S = 0.2  # of what a task costs beside runs of its suite, in runs of it: see docs/tasks.md
+Measure = Callable[[Sequence[Source]], None]
 AHEAD = 2  # bugs begun for each worker: what is begun when a share is full is tried for nothing
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A project with the single mutations to try."""
-
-    project: Project
-    files: Files
-    bugs: Sequence[Bug]
-
-
-def planted_tasks(
+def make_project_tasks(
     trees: Sequence[tuple[Project, Files]],
     *,
     counts: Mapping[Split, int],
     seed: int,
     cache_dir: Path,
     workers: int,
-    tally: Tally,
-    report: Report,
+    report: BuildReport,
+    on_progress: ShowProgress,
 ) -> list[BuiltTask]:
     """Return validated tasks of all projects, at most `counts` of each split.
 
@@ -60,45 +51,49 @@ def planted_tasks(
 
     Args:
         trees: The projects with their whole trees.
-        cache_dir: Where is kept what is known of suites and bugs, for a build that is
-            stopped.
+        cache_dir: Where is kept what is known of suites and bugs, for a build that is stopped.
         workers: Sandboxed runs under way at once.
-        tally: Counts what was dropped.
+        report: Counts what was dropped.
+        on_progress: Takes progress.
 
     Raises:
         UserError: An sdist cannot be had, or no suite is green.
         InfrastructureError: The sandbox failed several times in a row.
     """
-    repeats = repeated_functions(trees)
-    tally.rejects["function like one of an earlier split"] += len(repeats)
+    repeats = find_repeats(trees)
+    report.rejects["function like one of an earlier split"] += len(repeats)
     made: list[BuiltTask] = []
-    with (
-        ServerPool(cache_dir) as servers,
-        RoutingGrader(open_tasks := OpenTasks(), servers) as grader,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        sources = [
-            _Source(project, files, candidates(project, files=files, seed=seed, repeats=repeats))
-            for project, files in trees
-        ]
-        suites = Suites(servers, cache_dir=cache_dir, pool=pool, tally=tally, report=report)
-        for source, suite, count, others in _turns(sources, counts, made, suites=suites):
+    sources = [
+        Source(project, files, list_candidates(project, files=files, seed=seed, repeats=repeats))
+        for project, files in trees
+    ]
+    with ServerPool(cache_dir) as servers, ThreadPoolExecutor(workers) as pool:
+        measure = partial(
+            measure_suites,
+            servers=servers,
+            cache_dir=cache_dir,
+            pool=pool,
+            report=report,
+            on_progress=on_progress,
+        )
+        for source, suite, count, others in _take_turns(sources, counts, made, measure=measure):
             project, files = source.project, source.files
             server = servers.get("pytest", project.runtime)
             kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
-            verdicts = Verdicts(kept, files=files, green=suite.green)
-            trial = Trial(project, files, suite, seed, server, grader, open_tasks, verdicts)
-            for one in _of_project(source, trial=trial, count=count, pool=pool, workers=workers):
-                report("validated tasks", len(made), len(made) + others + count, project.name)
-                _count(one, project, tally)
-                if one.task is not None:
-                    made.append(one.task)
+            verdicts = Verdicts(kept, files=files, stable_tests=suite.stable_tests)
+            check = MutantCheck(project, files, suite, seed, server, verdicts)
+            run = partial(check.run_all, pool=pool, ahead=AHEAD * workers)
+            for result in _check_bugs(source, run=run, count=count, seed=seed):
+                on_progress("validated tasks", len(made), len(made) + others + count, project.name)
+                _count(result, project, report)
+                if result.task is not None:
+                    made.append(result.task)
                     count -= 1
-    report("validated tasks", len(made), len(made))
+    on_progress("validated tasks", len(made), len(made))
     return made
 
 
-def kind_of(bug: Bug) -> str:
+def classify(bug: Bug) -> str:
     """Return the key of `SHARES` that a bug counts for."""
     if len(bug.mutations) == 1:
         return SINGLE
@@ -106,9 +101,12 @@ def kind_of(bug: Bug) -> str:
 
 
 def read_projects(
-    projects: Sequence[Project], counts: Mapping[Split, int], cache_dir: Path, report: Report
+    projects: Sequence[Project],
+    counts: Mapping[Split, int],
+    cache_dir: Path,
+    on_progress: ShowProgress,
 ) -> list[tuple[Project, Files]]:
-    """Return the trees of the projects of those splits of which tasks are asked for.
+    """Return the trees of the projects of those splits of which tasks are wanted.
 
     Raises:
         UserError: An sdist cannot be had, or is not the one that is pinned.
@@ -116,19 +114,19 @@ def read_projects(
     trees = []
     projects = [project for project in projects if counts[project.split] > 0]
     for done, project in enumerate(projects):
-        report("read projects", done, len(projects), project.name)
+        on_progress("read projects", done, len(projects), project.name)
         trees.append((project, read_sdist(project, sdist=fetch(project, cache_dir=cache_dir))))
-    report("read projects", len(projects), len(projects))
+    on_progress("read projects", len(projects), len(projects))
     return trees
 
 
-def _turns(
-    sources: Sequence[_Source],
+def _take_turns(
+    sources: Sequence[Source],
     counts: Mapping[Split, int],
     made: Sequence[BuiltTask],
     *,
-    suites: Suites,
-) -> Iterator[tuple[_Source, Baseline, int, int]]:
+    measure: Measure,
+) -> Iterator[tuple[Source, Baseline, int, int]]:
     """Yield each project with its suite, its share, and what is wanted of those after it.
 
     Shares follow from the tasks that were made before. A project with no share takes no turn.
@@ -137,23 +135,26 @@ def _turns(
         UserError: No suite is green.
         InfrastructureError: The sandbox failed, and no suite is green.
     """
-    sharing = {split: _sharing(sources, split, counts[split], suites) for split in SPLITS}
-    if suites.failures and not suites.num_green:
-        raise suites.failures[0]
+    sharing = {split: _find_sharing(sources, split, counts[split], measure) for split in SPLITS}
+    suites = [source.suite for source in sources if source.suite is not None]
+    failures = [suite for suite in suites if not isinstance(suite, Baseline)]
+    if failures and len(failures) == len(suites):
+        raise failures[0]
     for number, split in enumerate(SPLITS):
         start, wanted = len(made), counts[split]
         later = sum(counts[other] for other in SPLITS[number + 1 :])
         for at, source in enumerate(sharing[split]):
             left = wanted - (len(made) - start)
             share = _shares(sharing[split][at:], left)[0]
-            suite = suites.of(source.project, source.files) if share else None
-            if suite is not None:
-                yield source, suite, share, left - share + later
+            if share:
+                measure([source])
+                if isinstance(source.suite, Baseline):
+                    yield source, source.suite, share, left - share + later
 
 
-def _sharing(
-    sources: Sequence[_Source], split: Split, wanted: int, suites: Suites
-) -> list[_Source]:
+def _find_sharing(
+    sources: Sequence[Source], split: Split, wanted: int, measure: Measure
+) -> list[Source]:
     """Return the projects that share what is wanted of a split, in the order of their turns.
 
     Measured are those that get some of it if each fills its share, until all of these are green;
@@ -164,14 +165,14 @@ def _sharing(
     while True:
         shares = zip(sharing, _shares(sharing, wanted), strict=True)
         drawn = [source for source, share in shares if share]
-        suites.measure([(source.project, source.files) for source in drawn])
-        red = [each for each in drawn if suites.of(each.project, each.files) is None]
+        measure(drawn)
+        red = [source for source in drawn if not isinstance(source.suite, Baseline)]
         if not red:
             return sharing
         sharing = [source for source in sharing if source not in red]
 
 
-def _shares(sharing: Sequence[_Source], wanted: int) -> list[int]:
+def _shares(sharing: Sequence[Source], wanted: int) -> list[int]:
     """Return how many tasks each project is to give, if those before it give theirs."""
     weights = [1 / (FIXED_S + each.project.suite_s) for each in sharing]
     shares = list[int]()
@@ -181,52 +182,56 @@ def _shares(sharing: Sequence[_Source], wanted: int) -> list[int]:
     return shares
 
 
-def _of_project(
-    source: _Source, *, trial: Trial, count: int, pool: Executor, workers: int
-) -> Generator[Tried, None, None]:
+def _check_bugs(
+    source: Source,
+    *,
+    run: Callable[[Sequence[Bug]], Generator[MutantResult, None, None]],
+    count: int,
+    seed: int,
+) -> Generator[MutantResult, None, None]:
     """Yield what becomes of bugs until `count` of them are tasks, or none are left."""
     share = {kind: int(SHARES[kind] * count) for kind in (IN_FILE, ACROSS)}
-    seen: list[Tried] = []
+    seen: list[MutantResult] = []
     with ExitStack() as stack:
 
-        def begin(bugs: Sequence[Bug]) -> Iterator[Tried]:
-            found = tried(bugs, trial=trial, pool=pool, ahead=AHEAD * workers)
-            return stack.enter_context(closing(found))
+        def begin(bugs: Sequence[Bug]) -> Iterator[MutantResult]:
+            return stack.enter_context(closing(run(bugs)))
 
         begun = [begin(source.bugs)]
-        made = yield from _until(begun[0], count - sum(share.values()), seen)
+        made = yield from _take_tasks(begun[0], count - sum(share.values()), seen)
         failing = {
-            one.bug.mutations[0]: one.verdict.failing
-            for one in seen
-            if one.verdict.reject in (None, ONE_FAILS)
+            result.bug.mutations[0]: result.verdict.failing
+            for result in seen
+            if result.verdict.reject in (None, ONE_FAILS)
         }
         for kind in (IN_FILE, ACROSS):
-            draw = random.Random(f"{GENERATOR}:{source.project.name}:{trial.seed}:{kind}")
+            draw = random.Random(f"{GENERATOR}:{source.project.name}:{seed}:{kind}")
             begun.append(begin(combine(failing, rng=draw, across_files=kind == ACROSS)))
-            made += yield from _until(begun[-1], share[kind], seen)
-        for found in begun:
-            made += yield from _until(found, count - made, seen)
+            made += yield from _take_tasks(begun[-1], share[kind], seen)
+        for results in begun:
+            made += yield from _take_tasks(results, count - made, seen)
 
 
-def _until(
-    found: Iterator[Tried], num_tasks: int, seen: list[Tried]
-) -> Generator[Tried, None, int]:
-    """Yield and note what is found until so many are tasks; return how many are."""
+def _take_tasks(
+    results: Iterator[MutantResult], num_tasks: int, seen: list[MutantResult]
+) -> Generator[MutantResult, None, int]:
+    """Yield and note results until so many are tasks; return how many are."""
     made = 0
-    while made < num_tasks and (one := next(found, None)) is not None:
-        made += one.task is not None
-        seen.append(one)
-        yield one
+    while made < num_tasks and (result := next(results, None)) is not None:
+        made += result.task is not None
+        seen.append(result)
+        yield result
     return made
 
 
-def _count(one: Tried, project: Project, tally: Tally) -> None:
-    if one.verdict.reject is not None:
-        places = ", ".join(f"{bug.path}:{bug.line} {bug.operator}" for bug in one.bug.mutations)
-        tally.drop(f"{project.name} {places}", one.verdict.reject)
-    kind = kind_of(one.bug)
-    tally.count(
-        one.bug.operators[0] if kind == SINGLE else kind,
-        noticed=bool(one.verdict.failing),
-        useful=one.task is not None,
+def _count(result: MutantResult, project: Project, report: BuildReport) -> None:
+    bug, reject = result.bug, result.verdict.reject
+    if reject is not None:
+        places = ", ".join(f"{one.path}:{one.line} {one.operator}" for one in bug.mutations)
+        report.drop(f"{project.name} {places}", reject)
+    kind = classify(bug)
+    report.count(
+        bug.operators[0] if kind == SINGLE else kind,
+        noticed=bool(result.verdict.failing),
+        useful=result.task is not None,
     )

@@ -5,18 +5,14 @@ in `test_*.py` and `*_test.py`. Documentation, examples and tools are left out.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from envs.grading.test_suite import is_collected, is_test_file
-from envs.mutation.operators import sites
-from envs.projects.lock_file import text_of
-from envs.tasks.store import Files
+from envs.plain_text import representable
+from envs.projects.source_files import MAX_DATA_BYTES, decode_data
 
-MAX_DATA_BYTES = 256 * 2**10  # of one text file that a suite may read
-MAX_TREE_BYTES = 8 * 2**20  # of a whole tree, which every run writes anew
-MIN_SITES = 5  # bugs that can be planted in a file, below which it is not worth a look
 _COMPILED = {".c", ".cc", ".cpp", ".cxx", ".pyx", ".pxd", ".rs", ".f90", ".so", ".pyd", ".dll"}
 _NOT_MATERIAL = re.compile(
     r"\..*|_build|bench.*|bin|build|ci|dist|docs?|dev(elopment)?|etc|examples?|extras?|fuzz.*|"
@@ -54,6 +50,7 @@ class Layout:
 
 def find_layout(members: Mapping[str, bytes]) -> Layout:
     """Return where things are in a project, given its files by path."""
+    members = {path: data for path, data in members.items() if path == representable(path)}
     python = [path for path in sorted(members) if path.endswith(".py")]
     roots = {path.partition("/")[0] for path in python if _is_material(path, members)}
     inside = [path for path in sorted(members) if path.partition("/")[0] in roots]
@@ -68,11 +65,6 @@ def find_layout(members: Mapping[str, bytes]) -> Layout:
             path for path in inside if _suffix(path) in _COMPILED and not is_test_file(path)
         ),
     )
-
-
-def worth_mutating(files: Files, *, paths: Collection[str]) -> tuple[str, ...]:
-    """Return those of `paths` in which at least `MIN_SITES` bugs can be planted."""
-    return tuple(path for path in sorted(paths) if _num_sites(files[path]) >= MIN_SITES)
 
 
 def _is_material(path: str, members: Mapping[str, bytes]) -> bool:
@@ -94,15 +86,8 @@ def _module(path: str) -> str:
 def _is_data(path: str, data: bytes) -> bool:
     if path.endswith(".py") or not _suffix(path) or len(data) > MAX_DATA_BYTES:
         return False
-    return b"\0" not in data and text_of(data) is not None
+    return b"\0" not in data and decode_data(data) is not None
 
 
 def _suffix(path: str) -> str:
     return PurePosixPath(path).suffix
-
-
-def _num_sites(text: str) -> int:
-    try:
-        return len(sites(text))
-    except (SyntaxError, ValueError, RecursionError):  # another Python's, or data as source
-        return 0

@@ -1,6 +1,6 @@
 """Recognises permissive licences by their text, whatever a project's metadata say.
 
-    licence_of(text) -> "BSD-3-Clause"
+    recognise_licence(text) -> "BSD-3-Clause"
 
 A text counts as a licence if it holds the sentences that make it that licence and not many more
 words than it has: conditions that someone added are noticed by their length. Not legal advice.
@@ -91,7 +91,7 @@ _LICENCES = (
 _ADDED_WORDS = 40  # that a copy may have more: names of holders, contributors
 
 
-def licence_of(text: str) -> str | None:
+def recognise_licence(text: str) -> str | None:
     """Return the SPDX name of the permissive licence that `text` is, or None."""
     plain = " ".join(re.sub(r"[\"'`*#=\u2018-\u201d]|\(c\)", "", text.lower()).split())
     plain = plain.replace("and /or", "and/or")
@@ -105,7 +105,7 @@ def licence_of(text: str) -> str | None:
     return None
 
 
-def other_licence(metadata: str) -> str | None:
+def find_other_licence(metadata: str) -> str | None:
     """Return what the head of a PKG-INFO says of a licence that is not permissive, or None."""
     head = metadata.partition("\n\n")[0]
     for line in head.split("\n"):

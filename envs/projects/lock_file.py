@@ -6,24 +6,21 @@ it would before an installation. Nothing of a project is installed; its code and
 sandbox only.
 """
 
-import logging
-import tarfile
+import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
-from envs.files import hash_file, hash_text
-from envs.plain_text import representable
+from envs.files import hash_file, hash_text, write_whole
+from envs.projects.source_files import decode_files, read_archive
 from envs.records import Record, Runtime, Split
-from envs.sandbox.wheels import run_pip
-from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source
+from envs.sandbox.wheels import download_sdist
+from envs.source_text import SOURCE_SUFFIX
 from envs.tasks.store import Files
-
-_LOG = logging.getLogger(__name__)
 
 
 class Project(Record):
@@ -92,6 +89,15 @@ def load_lock(path: Path) -> list[Project]:
     return [entry.model_copy(update={"name": name}) for name, entry in found.items()]
 
 
+def write_lock(path: Path, entries: Sequence[Project]) -> None:
+    """Write the lock file whole or not at all; defaults are left out."""
+    text = {
+        entry.name: entry.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+        for entry in entries
+    }
+    write_whole(path, json.dumps(text, indent=2) + "\n")
+
+
 def fetch(project: Project, *, cache_dir: Path) -> Path:
     """Return the project's sdist in the cache, downloaded first if it is not there.
 
@@ -103,11 +109,9 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        wanted = Path(folder) / "requirements.txt"
         pin = f"{project.name}=={project.version}"
-        wanted.write_text(f"{pin} --hash=sha256:{project.sha256}\n", "utf-8")
-        command = ["download", "--no-deps", "--no-binary", project.name, "--require-hashes"]
-        failure = run_pip([*command, "-r", str(wanted), "--dest", folder])
+        wanted = f"{pin} --hash=sha256:{project.sha256}"
+        failure = download_sdist(wanted, name=project.name, folder=Path(folder))
         got = Path(folder) / project.sdist
         if failure or not got.is_file() or hash_file(got) != project.sha256:
             raise UserError(
@@ -120,33 +124,19 @@ def fetch(project: Project, *, cache_dir: Path) -> Path:
 
 
 def read_sdist(project: Project, *, sdist: Path) -> Files:
-    """Return the files under the project's roots, path to text, without unpacking.
-
-    These are Python files in the encoding that they name and data files in UTF-8, but for test
-    files that the lock file excludes.
+    """Return the project's tree out of its sdist, without unpacking.
 
     Raises:
         UserError: The licence is not the recorded one, or a file to mutate is missing.
     """
-    found: dict[str, bytes] = {}
-    licence = b""
-    with tarfile.open(sdist) as archive:
-        for member in archive.getmembers():
-            _, _, path = member.name.partition("/")
-            data = archive.extractfile(member)
-            if data is None:
-                continue
-            if path == project.licence_file:
-                licence = data.read()
-            elif path.split("/")[0] in project.roots and path.endswith((".py", *project.data)):
-                found[path] = data.read()
-    if hash_text(licence) != project.licence_sha256:
+    members = read_archive(sdist)
+    if hash_text(members.get(project.licence_file, b"")) != project.licence_sha256:
         raise UserError(
             f"the licence of {project.name} is not the recorded one",
             got=project.licence_file,
             remedy="read it, then correct configs/projects.lock.json",
         )
-    files = texts_of({path: found[path] for path in found.keys() - project.excluded_tests})
+    files = select_tree(project, members)
     missing = [path for path in project.mutated if path not in files]
     if missing:
         raise UserError(
@@ -157,27 +147,19 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
     return files
 
 
-def texts_of(found: Mapping[str, bytes]) -> Files:
-    """Return the texts of Python files and of data in UTF-8, sorted by path, all bytes kept.
+def select_tree(project: Project, members: Mapping[str, bytes]) -> Files:
+    """Return the files under the project's roots, path to text.
 
-    A Python file that is none, and one with a name that is none, is left out and named in the log.
+    These are Python files in the encoding that they name and data files in UTF-8, but for test
+    files that its entry excludes.
     """
-    files: Files = {}
-    for path, data in sorted(found.items()):
-        try:
-            if representable(path) != path:
-                raise SourceError("its name is no text")
-            text = decode_source(data) if path.endswith(SOURCE_SUFFIX) else text_of(data)
-            if text is not None:
-                files[path] = text
-        except SourceError as error:
-            _LOG.warning("left out: %s (%s)", representable(path), error)
-    return files
-
-
-def text_of(data: bytes) -> str | None:
-    """Return the text of a data file, or None if it is not UTF-8."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+    suffixes = (SOURCE_SUFFIX, *project.data)
+    return decode_files(
+        {
+            path: data
+            for path, data in members.items()
+            if path.endswith(suffixes)
+            and path.partition("/")[0] in project.roots
+            and path not in project.excluded_tests
+        }
+    )

@@ -1,4 +1,4 @@
-"""Asks a project's suite about a planted bug: which tests fail, twice, and whether that is of use.
+"""Runs a project's suite on a planted bug: which tests fail, twice, and what rules the bug out.
 
 These are the first two of three runs. The third one is the no-op's grading, of the whole suite, at
 the end of `envs/projects/check_mutant.py`.
@@ -6,43 +6,30 @@ the end of `envs/projects/check_mutant.py`.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.mutation.bug import Bug
 from envs.projects.baseline import Baseline
+from envs.projects.verdict_cache import Verdict
 from envs.sandbox.fork_server import ForkServer
 from envs.tasks.build_report import DIFFERS, TOO_LONG
 from envs.tasks.store import Files
-from envs.tasks.visible_tests import function_of
+from envs.tasks.visible_tests import parse_test_id
 
 NUM_RUNS = 2
-MAX_SLOWDOWN = 5  # times the CPU time of the unchanged suite, as `mutants.LIMIT_S` for a grading
+MAX_SLOWDOWN = (
+    5  # times the CPU time of the unchanged suite, as `repair_task.LIMIT_S` for a grading
+)
 MIN_CPU_S = 3  # of that limit: a run of few tests imports as much as one of all
 WALL_SHARE = 20  # wall seconds for each CPU second of the limit: the machine may be busy
 STALL_S = 5  # seconds of a deadlock; no test of a suite that is quick enough waits for so long
 ONE_FAILS = "one failing test function only"
 
 
-@dataclass(frozen=True)
-class Probed:
-    """What the suite says of a bug.
-
-    Attributes:
-        failing: Ids of the tests that fail.
-        reject: Why it is of no use, or None.
-        is_lasting: Another try would give the same; only the clock on the wall says otherwise.
-    """
-
-    failing: frozenset[str]
-    reject: str | None
-    is_lasting: bool = True
-
-
-def probe(
+def run_mutant(
     bug: Bug, *, ids: frozenset[str], server: ForkServer, files: Files, suite: Baseline
-) -> Probed:
-    """Run `ids` twice on a tree with a bug in it; once will do if that says that it is of no use.
+) -> Verdict:
+    """Run `ids` twice on a tree with a bug in it; once will do if that rules it out.
 
     Args:
         server: Has pytest preloaded.
@@ -56,20 +43,14 @@ def probe(
     tree = files | bug.apply(files)
     found: list[frozenset[str]] = []
     for _ in range(NUM_RUNS):
-        run = run_suite(
-            server,
-            tree,
-            ids=ids,
-            wall_s=limit_s * WALL_SHARE,
-            cpu_s=limit_s,
-            stall_s=STALL_S,
-        )
+        wall_s = limit_s * WALL_SHARE
+        run = run_suite(server, tree, ids=ids, wall_s=wall_s, cpu_s=limit_s, stall_s=STALL_S)
         found.append(ids - run.passed)
-        reject = _reject(run, found[-1], limit_s=limit_s, num_green=len(suite.green))
+        reject = _reject(run, found[-1], limit_s=limit_s, num_stable=len(suite.stable_tests))
         if reject is not None:
             lasting = reject != TOO_LONG or run.ending != "timeout"
-            return Probed(found[0], reject, lasting)
-    return Probed(found[0], None if len(set(found)) == 1 else DIFFERS)
+            return Verdict(found[0], reject, is_lasting=lasting)
+    return Verdict(found[0], None if len(set(found)) == 1 else DIFFERS)
 
 
 def has_one_function(tests: Iterable[str]) -> bool:
@@ -77,11 +58,11 @@ def has_one_function(tests: Iterable[str]) -> bool:
 
     Functions of one name count as one: classes of several files may have inherited it.
     """
-    return len({function_of(test)[1] for test in tests}) < 2
+    return len({parse_test_id(test)[1] for test in tests}) < 2
 
 
 def _reject(
-    run: SuiteRun, failing: frozenset[str], *, limit_s: float, num_green: int
+    run: SuiteRun, failing: frozenset[str], *, limit_s: float, num_stable: int
 ) -> str | None:
     if run.ending == "timeout" or run.stalled or (not run.complete and run.cpu_s > limit_s):
         return TOO_LONG
@@ -89,6 +70,6 @@ def _reject(
         return "collection or the run itself breaks"
     if not failing:
         return "no test fails"
-    if len(failing) > num_green / 2:
+    if len(failing) > num_stable / 2:
         return "more than half of the suite fails"
     return ONE_FAILS if has_one_function(failing) else None

@@ -3,93 +3,85 @@
 Measuring takes eight runs of a suite, so a small set of many projects would otherwise spend most of
 its time on projects of which it has no task. What is measured follows from the counts, the seed
 and the lock file alone, so the set does not depend on what the cache knows.
+
+Tests: tests/envs/projects/test_build_projects.py.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from envs.errors import InfrastructureError, UserError
-from envs.projects.baseline import Baseline, baseline
+from envs.mutation.bug import Bug
+from envs.projects.baseline import Baseline, measure_baseline
 from envs.projects.lock_file import Project
 from envs.projects.repair_task import MAX_SUITE_CPU_S
 from envs.sandbox.server_pool import ServerPool
-from envs.tasks.build_report import RED, TOO_SLOW, Report, Tally
+from envs.tasks.build_report import NO_SANDBOX, RED, TOO_SLOW, BuildReport, ShowProgress
+from envs.tasks.parallel import run_in_order
 from envs.tasks.store import Files
-from envs.tasks.streak import NO_SANDBOX
 
 _LOG = logging.getLogger(__name__)
+Suite = Baseline | UserError | InfrastructureError
 
 
-class Suites:
-    """What is known of the suites; the same object serves the whole build.
-
-    Args:
-        servers: Run them.
-        cache_dir: Where is kept what was measured.
-        pool: Measures several side by side.
-        tally: Counts and names the projects that are left out.
-        report: Takes progress.
+@dataclass(eq=False)
+class Source:
+    """A project with the single mutations to try.
 
     Attributes:
-        num_green: Measured suites that tasks can be made with.
-        failures: Why each of the others is left out.
+        suite: What is known of its tests, or why it gives no tasks; None if it was not measured.
     """
 
-    def __init__(
-        self, servers: ServerPool, *, cache_dir: Path, pool: Executor, tally: Tally, report: Report
-    ) -> None:
-        self.num_green = 0
-        self.failures: list[UserError | InfrastructureError] = []
-        self._servers, self._cache_dir, self._pool = servers, cache_dir, pool
-        self._tally, self._report = tally, report
-        self._found: dict[str, Baseline | None] = {}
-
-    def of(self, project: Project, files: Files) -> Baseline | None:
-        """Return a project's suite; None if it is not green, or too slow."""
-        self.measure([(project, files)])
-        return self._found[project.name]
-
-    def measure(self, trees: Sequence[tuple[Project, Files]]) -> None:
-        """Measure those suites that were not yet, side by side."""
-        trees = [(project, files) for project, files in trees if project.name not in self._found]
-        working = [
-            self._pool.submit(
-                baseline,
-                project,
-                files=files,
-                server=self._servers.get("pytest", project.runtime),
-                cache_dir=self._cache_dir,
-            )
-            for project, files in trees
-        ]
-        for done, ((project, _), work) in enumerate(zip(trees, working, strict=True)):
-            self._report("measured suites", done, len(trees), project.name)
-            try:
-                suite: Baseline | None = _quick_enough(project, work.result())
-                self.num_green += 1
-            except (UserError, InfrastructureError) as error:
-                _LOG.warning("%s is left out: %s", project.name, error)
-                self._tally.drop(project.name, _reason(error))
-                self.failures.append(error)
-                suite = None
-            self._found[project.name] = suite
-        if trees:
-            self._report("measured suites", len(trees), len(trees))
+    project: Project
+    files: Files
+    bugs: Sequence[Bug]
+    suite: Suite | None = None
 
 
-def _quick_enough(project: Project, suite: Baseline) -> Baseline:
-    if suite.cpu_s > MAX_SUITE_CPU_S:
-        raise UserError(
-            TOO_SLOW,
-            got=f"{project.name}: {suite.cpu_s} s of CPU time",
-            remedy=f"exclude its slowest tests: one run may take {MAX_SUITE_CPU_S:.0f} s",
-        )
-    return suite
+def measure_suites(
+    sources: Iterable[Source],
+    *,
+    servers: ServerPool,
+    cache_dir: Path,
+    pool: Executor,
+    report: BuildReport,
+    on_progress: ShowProgress,
+) -> None:
+    """Measure those suites that were not yet, side by side; count what is left out."""
+    new = [source for source in sources if source.suite is None]
+    measured = run_in_order(
+        partial(_measure, servers=servers, cache_dir=cache_dir),
+        new,
+        on_failure=lambda _, error: error,
+        pool=pool,
+        ahead=len(new),
+    )
+    for done, (source, suite) in enumerate(zip(new, measured, strict=True), start=1):
+        on_progress("measured suites", done, len(new), source.project.name)
+        source.suite = suite
+        if not isinstance(suite, Baseline):
+            _LOG.warning("%s is left out: %s", source.project.name, suite)
+            reject = NO_SANDBOX
+            if isinstance(suite, UserError):
+                reject = TOO_SLOW if suite.what == TOO_SLOW else RED
+            report.drop(source.project.name, reject)
 
 
-def _reason(error: UserError | InfrastructureError) -> str:
-    if isinstance(error, InfrastructureError):
-        return NO_SANDBOX
-    return TOO_SLOW if error.what == TOO_SLOW else RED
+def _measure(source: Source, *, servers: ServerPool, cache_dir: Path) -> Suite:
+    project = source.project
+    server = servers.get("pytest", project.runtime)
+    try:
+        suite = measure_baseline(project, files=source.files, server=server, cache_dir=cache_dir)
+    except UserError as error:
+        return error
+    if suite.cpu_s <= MAX_SUITE_CPU_S:
+        return suite
+    return UserError(
+        TOO_SLOW,
+        got=f"{project.name}: {suite.cpu_s} s of CPU time",
+        remedy=f"exclude its slowest tests: one run may take {MAX_SUITE_CPU_S:.0f} s",
+    )

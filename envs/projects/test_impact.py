@@ -21,62 +21,56 @@ from types import CodeType
 from envs.mutation.operators import Mutation
 from envs.mutation.spans import Source
 from envs.sandbox.child_coverage import ALL_LINES, LINES_PER_FILE, read_trace
-from envs.source_text import source_lines
-from envs.syntax import parse_python
+from envs.syntax import FUNCTIONS, find_innermost, first_line, last_line, parse_python
 from envs.tasks.store import Files
 
 Extent = tuple[int, int]  # first and last line, 1-based
 _KIND = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-class Reach:
-    """Tells which green tests reach a mutation, and how many calls are between them.
+class TestImpact:
+    """Tells which stable tests reach a mutation, and how many calls are between them.
 
     Args:
         files: The unchanged tree.
         paths: The files that were traced.
-        green: The tests to choose from.
+        stable_tests: The tests to choose from.
         traces: Of each run what each test executed (`envs/sandbox/child_coverage.py`), '' for all
-        tests. A test
-            that is missing in one counts as reaching everything.
+            tests. A test that is missing in one counts as reaching everything.
     """
+
+    __test__ = False  # not a test class for pytest
 
     def __init__(
         self,
         files: Files,
         *,
         paths: Sequence[str],
-        green: Sequence[str],
+        stable_tests: Sequence[str],
         traces: Sequence[Mapping[str, str]],
     ) -> None:
-        self._green = frozenset(green)
         self._numbers = {path: number for number, path in enumerate(paths)}
-        self._sources = {path: _Source(files[path]) for path in paths}
-        told = {
-            name: [read_trace(trace.get(name, ALL_LINES)) for trace in traces]
-            for name in ("", *green)
-        }
-        self._distances = {name: told[name][0][1] for name in green}
-        executed = {name: [lines for lines, _ in runs] for name, runs in told.items()}
-        unknown = {name for name, runs in executed.items() if None in runs}
-        self._reach_all = unknown - {""}
-        self._lines_of_all: set[int] = set()
-        self._by_line: dict[int, set[str]] = {}
-        self._is_known = "" not in unknown
-        for name in told.keys() - unknown:
-            runs = [lines for lines in executed[name] if lines is not None]
-            everywhere = frozenset.intersection(*runs)
-            self._lines_of_all |= frozenset.union(*runs) - everywhere
-            if not name:
-                self._lines_of_all |= everywhere
-            for line in everywhere if name else ():
-                self._by_line.setdefault(line, set()).add(name)
+        self._sources = {path: _TracedSource(files[path]) for path in paths}
+        self._lines: dict[str, frozenset[int] | None] = {}  # None where they are not known
+        self._distances: dict[str, Mapping[int, int]] = {}
+        varying = frozenset[int]()
+        for name in ("", *stable_tests):
+            read = [read_trace(trace.get(name, ALL_LINES)) for trace in traces]
+            runs = [lines for lines, _ in read if lines is not None]
+            self._distances[name], self._lines[name] = read[0][1], None
+            if len(runs) == len(read):
+                self._lines[name] = always = frozenset.intersection(*runs)
+                varying |= frozenset.union(*runs) - always
+        of_all = self._lines.pop("")
+        self._lines_of_all = None if of_all is None else of_all | varying
 
-    def tests(self, mutations: Iterable[Mutation]) -> frozenset[str]:
-        """Return the green tests that may notice a bug that consists of `mutations`."""
-        return frozenset().union(*map(self._tests_of, mutations))
+    def select_tests(self, mutations: Iterable[Mutation]) -> frozenset[str]:
+        """Return the stable tests that may notice a bug that consists of `mutations`."""
+        return frozenset().union(*map(self._select_tests, mutations))
 
-    def distance(self, mutations: Iterable[Mutation], *, tests: Iterable[str]) -> int | None:
+    def measure_distance(
+        self, mutations: Iterable[Mutation], *, tests: Iterable[str]
+    ) -> int | None:
         """Return the calls from the nearest of `tests` to the nearest mutated function.
 
         None if none of the tests was seen to call one. A test that calls the function itself is at
@@ -85,48 +79,44 @@ class Reach:
         wanted = {
             self._numbers[one.path] * LINES_PER_FILE + line
             for one in mutations
-            for line in self._sources[one.path].function_of(one)
+            if (line := self._sources[one.path].find_function(one))
         }
         calls = (call for test in tests for call in self._distances[test].items())
         return min((far for line, far in calls if line in wanted), default=None)
 
-    def _tests_of(self, mutation: Mutation) -> frozenset[str]:
-        lines = self._sources[mutation.path].lines_of(mutation) if self._is_known else None
-        if lines is None:
-            return self._green
+    def _select_tests(self, mutation: Mutation) -> frozenset[str]:
+        lines = self._sources[mutation.path].find_lines(mutation)
         base = self._numbers[mutation.path] * LINES_PER_FILE
-        numbers = {base + line for line in lines}
-        if numbers & self._lines_of_all:
-            return self._green
-        return frozenset(self._reach_all.union(*(self._by_line.get(n, ()) for n in numbers)))
+        numbers = {base + line for line in lines or ()}
+        if lines is None or self._lines_of_all is None or numbers & self._lines_of_all:
+            return frozenset(self._lines)
+        return frozenset(
+            name
+            for name, known in self._lines.items()
+            if known is None or not numbers.isdisjoint(known)
+        )
 
 
-class _Source:
+class _TracedSource(Source):
     """One file: where its statements and outermost functions are."""
 
     def __init__(self, text: str) -> None:
-        self._source, self._lines = Source(text), source_lines(text, keepends=True)
-        tree = parse_python(text)
-        self._extents = [extent for node in ast.walk(tree) for extent in _own_lines(node)]
-        self._functions = list(_outermost(tree))
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-        self._all = [
-            (_first_line(node), node.end_lineno or node.lineno)
-            for node in ast.walk(tree)
-            if isinstance(node, kinds)
-        ]
+        super().__init__(text)
+        self._tree = parse_python(text)
+        self._extents = [extent for node in ast.walk(self._tree) for extent in _own_lines(node)]
+        self._functions = list(_outermost(self._tree))
 
-    def function_of(self, mutation: Mutation) -> list[int]:
+    def find_function(self, mutation: Mutation) -> int | None:
         """Return the first line of the innermost function around a mutation."""
-        holding = [first for first, last in self._all if first <= mutation.line <= last]
-        return holding[-1:]  # walk goes inwards
+        function = find_innermost(self._tree, mutation.line, mutation.line)
+        return None if function is None else first_line(function)
 
-    def lines_of(self, mutation: Mutation) -> set[int] | None:
+    def find_lines(self, mutation: Mutation) -> set[int] | None:
         """Return lines of which one is executed by each test that may notice; None for any test."""
-        first, last = self._span(mutation)
+        first, last = self._find_changed_lines(mutation)
         function = next((f for f in self._functions if f[0] <= first and last <= f[2]), None)
         if function is not None:
-            same = self._compiles_alike(mutation, first=function[0], last=function[2])
+            same = self._compiles_bind_alike(mutation, first=function[0], last=function[2])
             if same is None:
                 return None
             if not same:
@@ -134,40 +124,40 @@ class _Source:
         found: set[int] = set()
         for line in range(first, last + 1):
             holding = [extent for extent in self._extents if extent[0] <= line <= extent[1]]
-            if not holding and self._lines[line - 1].partition("#")[0].strip():
+            if not holding and self.lines[line - 1].partition("#")[0].strip():
                 return None
             found |= {each for start, stop in holding for each in range(start, stop + 1)}
         return found or None
 
-    def _span(self, mutation: Mutation) -> Extent:
+    def _find_changed_lines(self, mutation: Mutation) -> Extent:
         """Return first and last changed line; with what is above, if lines are put between."""
         start, last = mutation.start, mutation.end
-        first = self._source.line_of(start)
+        first = self.line_of(start)
         if start < last:
             last -= 1
-        elif not self._source.text[self._source.line_span(first)[0] : start].strip():
+        elif not self.text[self.line_span(first)[0] : start].strip():
             first = max(1, first - 1)
-        return first, self._source.line_of(last)
+        return first, self.line_of(last)
 
-    def _compiles_alike(self, mutation: Mutation, *, first: int, last: int) -> bool | None:
+    def _compiles_bind_alike(self, mutation: Mutation, *, first: int, last: int) -> bool | None:
         """Tell whether the change leaves kinds of functions and names; None if it is no Python."""
-        start = self._source.line_span(first)[0]
-        old = "".join(self._lines[first - 1 : last])
+        start = self.line_span(first)[0]
+        old = "".join(self.lines[first - 1 : last])
         cut = slice(mutation.start - start, mutation.end - start)
         new = old[: cut.start] + mutation.replacement + old[cut.stop :]
         try:
-            return _alike(f"{old}\n", f"{new}\n")
+            return _bind_alike(f"{old}\n", f"{new}\n")
         except (SyntaxError, ValueError, RecursionError):
             return None
 
 
-def _alike(old: str, new: str) -> bool:
+def _bind_alike(old: str, new: str) -> bool:
     """Tell whether functions that are in both texts bind the same names and are of one kind."""
-    before, after = _shapes(old), _shapes(new)
+    before, after = _read_shapes(old), _read_shapes(new)
     return all(before[name] == after[name] for name in before.keys() & after.keys())
 
 
-def _shapes(function: str) -> dict[str, list[tuple[int, frozenset[str]]]]:
+def _read_shapes(function: str) -> dict[str, list[tuple[int, frozenset[str]]]]:
     """Return kind and bound names of a function and of those in it, by qualified name."""
     indent = "if 1:\n" if function[:1].isspace() else ""
     with warnings.catch_warnings():
@@ -187,25 +177,20 @@ def _own_lines(node: ast.AST) -> Iterator[Extent]:
     """Yield the lines of a statement without the statements in it."""
     if isinstance(node, (ast.stmt, ast.ExceptHandler)):
         body = getattr(node, "body", None)
-        end = node.end_lineno or node.lineno
+        end = last_line(node)
         if isinstance(node, ast.Match):
-            end = node.subject.end_lineno or node.lineno
+            end = last_line(node.subject)
         elif body:
-            end = max(node.lineno, _first_line(body[0]) - 1)
-        yield _first_line(node), end
+            end = max(node.lineno, first_line(body[0]) - 1)
+        yield first_line(node), end
     elif isinstance(node, ast.match_case):
-        yield node.pattern.lineno, max(node.pattern.lineno, _first_line(node.body[0]) - 1)
+        yield node.pattern.lineno, max(node.pattern.lineno, first_line(node.body[0]) - 1)
 
 
 def _outermost(node: ast.AST) -> Iterator[tuple[int, int, int]]:
     """Yield first line, first line of the body and last line of the outermost functions."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield _first_line(child), _first_line(child.body[0]), child.end_lineno or child.lineno
+        if isinstance(child, FUNCTIONS):
+            yield first_line(child), first_line(child.body[0]), last_line(child)
         else:
             yield from _outermost(child)
-
-
-def _first_line(node: ast.stmt | ast.ExceptHandler) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(item.lineno for item in decorators)])

@@ -2,8 +2,8 @@
 
 One line of JSON for each bug, appended to a file of the cache as soon as it is known, in one write:
 several builds may share the file, and a kill costs the line that was under way. A line holds for
-one tree, one list of green tests, one Python, one pytest and one state of the code in `envs/`: what
-an older grader has checked is checked again.
+one tree, one list of stable tests, one Python, one pytest and one state of the code that decides:
+what an older grader has checked is checked again.
 """
 
 import json
@@ -16,10 +16,12 @@ from pathlib import Path
 
 from envs.files import hash_text, read_lines
 from envs.mutation.bug import Bug
-from envs.projects.baseline import code_sha
+from envs.projects.code_key import CHILD, code_key
 from envs.projects.repair_task import GENERATOR
-from envs.tasks.store import Files, content_sha
+from envs.tasks.store import Files, hash_tree
 from envs.tasks.visible_tests import TestFunction
+
+DECIDING = "envs.projects.check_mutant"  # the module whose imports are all that decides
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ class Verdict:
         failing: Ids of the tests that it fails, as far as they were run.
         reject: Why it is no task, or None.
         shown: The test function that its task shows.
-        statement: What the agent is told.
+        statement: What the agent reads first.
+        is_lasting: Another try would give the same; only such a verdict is kept.
     """
 
     failing: frozenset[str]
     reject: str | None
     shown: TestFunction = ("", "")
     statement: str = ""
+    is_lasting: bool = True
 
 
 class Verdicts:
@@ -45,14 +49,19 @@ class Verdicts:
     Args:
         path: Where they are kept; made when the first one is known.
         files: The project's unchanged tree.
-        green: Ids of its tests.
+        stable_tests: Ids of its tests.
     """
 
-    def __init__(self, path: Path, *, files: Files, green: Sequence[str]) -> None:
+    def __init__(self, path: Path, *, files: Files, stable_tests: Sequence[str]) -> None:
         self._path, self._lock = path, threading.Lock()
         self._files = files
-        made_by = [GENERATOR, platform.python_version(), version("pytest"), code_sha()]
-        self._base = json.dumps([*made_by, content_sha(files), *green])
+        made_by = [
+            GENERATOR,
+            platform.python_version(),
+            version("pytest"),
+            code_key(DECIDING, CHILD),
+        ]
+        self._base = json.dumps([*made_by, hash_tree(files), *stable_tests])
         self._known: dict[str, Verdict] = {}
         for line in read_lines(path) if path.is_file() else []:
             try:
@@ -61,12 +70,14 @@ class Verdicts:
             except (ValueError, TypeError):
                 continue  # the build was killed while it wrote this line
 
-    def of(self, bug: Bug) -> Verdict | None:
+    def get(self, bug: Bug) -> Verdict | None:
         """Return what is known of a bug, or None."""
         return self._known.get(self._key(bug))
 
     def add(self, bug: Bug, verdict: Verdict) -> None:
-        """Take up a verdict and write it down."""
+        """Take up a verdict and write it down, if it is a lasting one."""
+        if not verdict.is_lasting:
+            return
         key = self._key(bug)
         failing = sorted(verdict.failing)
         line = json.dumps([key, failing, verdict.reject, verdict.shown, verdict.statement])

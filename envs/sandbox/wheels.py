@@ -75,6 +75,20 @@ def run_pip(arguments: Sequence[str]) -> str:
     return (last or "pip failed")[:_MAX_CHARS]
 
 
+def download_sdist(requirement: str, *, name: str, folder: Path) -> str:
+    """Return '' after the sdist of a project lies in `folder`, else the last thing that pip said.
+
+    Args:
+        requirement: A line of a requirements file; pip checks a hash in it before it runs anything.
+        name: The project's.
+        folder: Where it goes, without what it depends on.
+    """
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{requirement}\n", "utf-8")
+    command = ["download", "--no-deps", "--no-binary", name, "--dest", str(folder)]
+    return run_pip([*command, "-r", str(wanted)])
+
+
 def _pin(wheel: Path) -> str:
     name, version, *_ = parse_wheel_filename(wheel.name)
     return f"{name}=={version} --hash=sha256:{hash_file(wheel)}"

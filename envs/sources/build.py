@@ -16,12 +16,12 @@ from typing import Protocol
 
 from envs.errors import UserError
 from envs.grading.graders import make_grader
-from envs.projects import build_projects as planted
-from envs.projects import repair_task as mutants
+from envs.projects.build_projects import SHARES, make_project_tasks, read_projects
 from envs.projects.lock_file import Project, load_lock
+from envs.projects.repair_task import GENERATOR
 from envs.records import SPLITS, JsonValue, Split
 from envs.sources import synthetic
-from envs.tasks.build_report import Report, Tally, silent
+from envs.tasks.build_report import BuildReport, ShowProgress
 from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
 from envs.tasks.validate import validate
 
@@ -44,7 +44,7 @@ def build(
     lock: Path = Path("configs/projects.lock.json"),
     cache_dir: Path = Path(".cache/tightrope"),
     workers: int = 2,
-    report: Report = silent,
+    on_progress: ShowProgress = lambda *_: None,
     make_tasks: MakeTasks | None = None,
     local: tuple[Project, Files] | None = None,
 ) -> Manifest:
@@ -63,38 +63,40 @@ def build(
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
         InfrastructureError: The sandbox failed several times in a row.
     """
-    tally = Tally()
+    report = BuildReport()
     if source == "synthetic":
         make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
-        made = _generated(counts, make_tasks=make_tasks, seed=seed, report=report)
-        kept = _validated(made, cache_dir=cache_dir, workers=workers, tally=tally, report=report)
+        made = _generated(counts, make_tasks=make_tasks, seed=seed, on_progress=on_progress)
+        kept = _validated(
+            made, cache_dir=cache_dir, workers=workers, report=report, on_progress=on_progress
+        )
     else:
-        kept = planted.planted_tasks(
-            [local] if local else planted.read_projects(load_lock(lock), counts, cache_dir, report),
+        kept = make_project_tasks(
+            [local] if local else read_projects(load_lock(lock), counts, cache_dir, on_progress),
             counts=counts,
             seed=seed,
             cache_dir=cache_dir,
             workers=workers,
-            tally=tally,
             report=report,
+            on_progress=on_progress,
         )
     if not kept:
         remedy = "ask for more tasks, or mutate other files"
-        raise UserError("no task passed its checks", got=str(dict(tally.rejects)), remedy=remedy)
+        raise UserError("no task passed its checks", got=str(dict(report.rejects)), remedy=remedy)
     manifest = Manifest(
         source=source,
         seed=seed,
         licence=", ".join(sorted({each.public.provenance.licence for each in kept})),
-        rejects=dict(sorted(tally.rejects.items())),
-        yields={kind: asdict(found) for kind, found in sorted(tally.yields.items())},
-        settings=described(source, counts=counts, settings=settings, lock=lock, local=local),
-        journal=tuple(tally.journal),
+        rejects=dict(sorted(report.rejects.items())),
+        yields={kind: asdict(found) for kind, found in sorted(report.yields.items())},
+        settings=describe_set(source, counts=counts, settings=settings, lock=lock, local=local),
+        journal=tuple(report.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)
 
 
-def described(
+def describe_set(
     source: str,
     *,
     counts: Mapping[Split, int],
@@ -110,7 +112,7 @@ def described(
         return asked
     projects = [local[0]] if local else load_lock(lock)
     pinned = {project.name: project.model_dump(mode="json") for project in projects}
-    return asked | {"generator": mutants.GENERATOR, "shares": planted.SHARES} | pinned
+    return asked | {"generator": GENERATOR, "shares": SHARES} | pinned
 
 
 def _generated(
@@ -118,7 +120,7 @@ def _generated(
     *,
     make_tasks: MakeTasks,
     seed: int,
-    report: Report,
+    on_progress: ShowProgress,
 ) -> list[BuiltTask]:
     made: list[BuiltTask] = []
     for split in SPLITS:
@@ -131,22 +133,27 @@ def _generated(
                     remedy=f"make tasks of the split that is asked for ({split}), with equal ids",
                 )
             if len(made) % 100 == 0:
-                report("generating tasks", len(made), sum(counts.values()))
+                on_progress("generating tasks", len(made), sum(counts.values()))
             made.append(task)
-    report("generating tasks", len(made), len(made))
+    on_progress("generating tasks", len(made), len(made))
     return made
 
 
 def _validated(
-    made: Sequence[BuiltTask], *, cache_dir: Path, workers: int, tally: Tally, report: Report
+    made: Sequence[BuiltTask],
+    *,
+    cache_dir: Path,
+    workers: int,
+    report: BuildReport,
+    on_progress: ShowProgress,
 ) -> list[BuiltTask]:
     kept: list[BuiltTask] = []
     with make_grader(TaskStore.of(made), cache_dir=cache_dir) as grader:
         for done, checked in enumerate(validate(made, grader=grader, workers=workers)):
-            report("checking gold and no-op", done, len(made))
+            on_progress("checking gold and no-op", done, len(made))
             if checked.reject is None:
                 kept.append(checked.task)
             else:
-                tally.drop(checked.task.public.id, checked.reject)
-    report("checking gold and no-op", len(made), len(made))
+                report.drop(checked.task.public.id, checked.reject)
+    on_progress("checking gold and no-op", len(made), len(made))
     return kept

@@ -95,7 +95,7 @@ class Combination:
 
 
 @cache
-def combinations() -> tuple[Combination, ...]:
+def list_combinations() -> tuple[Combination, ...]:
     """Return all combinations in a fixed order."""
     return tuple(
         Combination(wrapper, operation, operands)
@@ -106,9 +106,9 @@ def combinations() -> tuple[Combination, ...]:
 
 
 @cache
-def split_combinations(split: Split) -> tuple[Combination, ...]:
+def list_split_combinations(split: Split) -> tuple[Combination, ...]:
     """Return the combinations of a split; those with one meaning lie together."""
-    meanings = sorted({combination.meaning for combination in combinations()})
+    meanings = sorted({combination.meaning for combination in list_combinations()})
     random.Random(GRAMMAR).shuffle(meanings)
     first = round(_SHARES["train"] * len(meanings))
     second = round((_SHARES["train"] + _SHARES["dev"]) * len(meanings))
@@ -118,7 +118,7 @@ def split_combinations(split: Split) -> tuple[Combination, ...]:
         "test": slice(second, None),
     }
     chosen = set(meanings[bounds[split]])
-    return tuple(c for c in combinations() if c.meaning in chosen)
+    return tuple(c for c in list_combinations() if c.meaning in chosen)
 
 
 def phrase(combination: Combination) -> str:
@@ -128,7 +128,7 @@ def phrase(combination: Combination) -> str:
     return WRAPPERS[combination.wrapper].phrase.format(x=inner)
 
 
-def function_source(name: str, combination: Combination, *, body: Body) -> str:
+def write_function(name: str, combination: Combination, *, body: Body) -> str:
     """Return the source of a function whose body has one line, or two: operation, then wrapper."""
     x, y = OPERANDS[combination.operands]
     operation = OPERATIONS[combination.operation]

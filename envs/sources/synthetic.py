@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from envs.files import hash_text
-from envs.mutation.patches import gold_edits, gold_patch
-from envs.records import Difficulty, HiddenTask, IoCase, Provenance, RepairTask, Span, Split
+from envs.records import IoCase, Provenance, Span, Split
 from envs.sandbox.encoding import encode_value
 from envs.source_text import source_lines
 from envs.sources.grammar import (
@@ -23,11 +22,12 @@ from envs.sources.grammar import (
     NAMES,
     Body,
     Combination,
-    function_source,
-    split_combinations,
+    list_split_combinations,
+    write_function,
 )
-from envs.sources.variants import Inputs, Raised, Variant, gold_values, variants
-from envs.tasks.store import BuiltTask, Files, content_sha
+from envs.sources.variants import Inputs, Raised, Variant, compute_gold_values, list_variants
+from envs.tasks.assemble import TaskFacts, assemble
+from envs.tasks.store import BuiltTask, Files, hash_tree
 
 LICENCE = "Apache-2.0"
 
@@ -88,10 +88,9 @@ def generate(
     split: Split,
     seed: int,
     settings: SyntheticSettings = DEFAULTS,
-    start: int = 0,
 ) -> Iterator[BuiltTask]:
-    """Yield tasks `start` to `start + num_tasks - 1` of a split."""
-    for index in range(start, start + num_tasks):
+    """Yield the first tasks of a split."""
+    for index in range(num_tasks):
         yield generate_one(index, split=split, seed=seed, settings=settings)
 
 
@@ -144,7 +143,7 @@ def _names(count: int) -> list[str]:
 
 def _draw_combinations(rng: random.Random, count: int, *, split: Split) -> list[Combination]:
     """Draw different combinations as long as there are any; a held-out split also shows train's."""
-    own, train = split_combinations(split), split_combinations("train")
+    own, train = list_split_combinations(split), list_split_combinations("train")
     drawn = dict.fromkeys(rng.sample(own, min(2, count)))
     limit = min(count, len(own))
     while len(drawn) < limit:
@@ -164,7 +163,7 @@ def _draw_broken(
     settings: SyntheticSettings,
 ) -> dict[str, Variant]:
     """Choose the functions to break, in different modules where there are two, and their bugs."""
-    own = set(split_combinations(split))
+    own = set(list_split_combinations(split))
     candidates = [
         function
         for function in functions
@@ -185,7 +184,7 @@ def _draw_broken(
 def _choices(function: _Function, settings: SyntheticSettings) -> dict[str, list[Variant]]:
     """Return the bugs that show on enough inputs, by operator."""
     by_operator: dict[str, list[Variant]] = {}
-    for variant in variants(function.combination, function.body):
+    for variant in list_variants(function.combination, function.body):
         if len(variant.changed) >= max(2.0, settings.min_changed * len(variant.values)):
             by_operator.setdefault(variant.operator, []).append(variant)
     return by_operator
@@ -201,7 +200,7 @@ def _draw_cases(
     """Draw one visible and several hidden cases for each bug, and one for each distractor."""
     drawn = []
     for function in functions:
-        gold = gold_values(function.combination, function.body)
+        gold = compute_gold_values(function.combination, function.body)
         variant = broken.get(function.id)
         if variant is None:
             args = rng.choice(tuple(gold))
@@ -227,12 +226,12 @@ def _draw_hidden(
     chosen = [shown]
     while len(chosen) < 2:
         chosen += [args for args in [rng.choice(variant.changed)] if args not in chosen]
-    others = list(variants(function.combination, function.body))
+    others = list(list_variants(function.combination, function.body))
     rng.shuffle(others)
     for other in others:
         if other.changed and len(chosen) <= num_hidden and set(chosen).isdisjoint(other.changed):
             chosen.append(rng.choice(other.changed))
-    everything = tuple(gold_values(function.combination, function.body))
+    everything = tuple(compute_gold_values(function.combination, function.body))
     while len(chosen) <= num_hidden:
         chosen += [args for args in [rng.choice(everything)] if args not in chosen]
     return chosen[1:]
@@ -248,62 +247,45 @@ def _assemble(
     seed: int,
 ) -> BuiltTask:
     gold, workspace = _render(functions, {}), _render(functions, broken)
-    edits = gold_edits(workspace, gold)
-    cases = {
-        f"c{number:02}": case for number, case in enumerate(drawn)
-    }  # shuffled above: the order tells nothing
-    io_cases = {name: _io_case(name, case) for name, case in cases.items()}
+    cases = {f"c{number:02}": case for number, case in enumerate(drawn)}  # order tells nothing
     visible = tuple(name for name, case in cases.items() if case.is_visible)
-    fail_to_pass = tuple(name for name, case in cases.items() if case.fails)
-    public = RepairTask(
-        id=task_id,
-        project="synthetic",
-        split=split,
-        statement="\n".join(_symptom(cases[name], broken) for name in visible),
-        workspace_sha=content_sha(workspace),
-        editable=tuple(workspace),
-        visible_tests=visible,
-        visible_cases=tuple(io_cases[name] for name in visible),
-        difficulty=Difficulty(
-            sites=len(broken),
-            files=len({edit.path for edit in edits}),
-            lines=sum(len(source_lines(text)) for text in workspace.values()),
-            failing_tests=len(fail_to_pass),
-        ),
-        provenance=Provenance(
-            source="synthetic",
-            origin=GRAMMAR,
-            licence=LICENCE,
-            sha256=content_sha(gold),
-            generator=GRAMMAR,
-            seed=seed,
-        ),
+    return assemble(
+        TaskFacts(
+            task_id=task_id,
+            project="synthetic",
+            split=split,
+            provenance=Provenance(
+                source="synthetic",
+                origin=GRAMMAR,
+                licence=LICENCE,
+                sha256=hash_tree(gold),
+                generator=GRAMMAR,
+                seed=seed,
+            ),
+            statement="\n".join(_symptom(cases[name], broken) for name in visible),
+            workspace=workspace,
+            repaired=gold,
+            tests=tuple(cases),
+            visible_tests=visible,
+            failing={name for name, case in cases.items() if case.fails},
+            operators=tuple(variant.operator for variant in broken.values()),
+            limit_s=5.0,
+            num_sites=len(broken),
+            cases=tuple(_io_case(name, case) for name, case in cases.items()),
+            gold_spans=tuple(
+                Span(path=f.path, start=f.line, end=f.line + len(broken[f.id].lines) - 1)
+                for f in functions
+                if f.id in broken
+            ),
+        )
     )
-    hidden = HiddenTask(
-        task_id=task_id,
-        grader="io",
-        fail_to_pass=fail_to_pass,
-        pass_to_pass=tuple(name for name, case in cases.items() if not case.fails),
-        unseen_tests=tuple(name for name, case in cases.items() if not case.is_visible),
-        cases=tuple(io_cases.values()),
-        operators=tuple(variant.operator for variant in broken.values()),
-        gold_edits=edits,
-        gold_patch=gold_patch(workspace, gold),
-        gold_spans=tuple(
-            Span(path=f.path, start=f.line, end=f.line + len(broken[f.id].lines) - 1)
-            for f in functions
-            if f.id in broken
-        ),
-        limit_s=5.0,
-    )
-    return BuiltTask(public, hidden, workspace)
 
 
 def _render(functions: list[_Function], broken: dict[str, Variant]) -> Files:
     """Return the modules, with mutated bodies for the functions in `broken`."""
     modules: dict[str, list[str]] = {}
     for function in functions:
-        source = function_source(function.name, function.combination, body=function.body)
+        source = write_function(function.name, function.combination, body=function.body)
         if function.id in broken:
             head = source_lines(source)[0]
             source = "\n".join((head, *broken[function.id].lines[1:])) + "\n"

@@ -2,14 +2,16 @@
 
 Text from the grammar, or one operator's mutation of it, is run here, in the trusted process that
 builds tasks; nothing that a model wrote ever comes this way.
+
+Tests: tests/envs/sources/test_synthetic.py.
 """
 
 from dataclasses import dataclass
 from functools import cache
 
-from envs.mutation.operators import SYNTHETIC_OPERATORS, apply, sites
+from envs.mutation.operators import SYNTHETIC_OPERATORS, apply, list_mutations
 from envs.source_text import source_lines
-from envs.sources.grammar import INPUTS, Body, Combination, function_source, load_function
+from envs.sources.grammar import INPUTS, Body, Combination, load_function, write_function
 
 Inputs = tuple[int, int]
 
@@ -39,18 +41,18 @@ class Variant:
 
 
 @cache
-def gold_values(combination: Combination, body: Body) -> dict[Inputs, object]:
+def compute_gold_values(combination: Combination, body: Body) -> dict[Inputs, object]:
     """Return the right value for each input that has one (a division by zero has none)."""
-    values = _values(function_source("f", combination, body=body))
+    values = _values(write_function("f", combination, body=body))
     return {args: value for args, value in values.items() if not isinstance(value, Raised)}
 
 
 @cache
-def variants(combination: Combination, body: Body) -> tuple[Variant, ...]:
-    """Return the mutations by eight operators, in the fixed order of `mutate.sites`."""
-    source = function_source("f", combination, body=body)
-    gold, found = gold_values(combination, body), []
-    for mutation in sites(source, operators=SYNTHETIC_OPERATORS):
+def list_variants(combination: Combination, body: Body) -> tuple[Variant, ...]:
+    """Return the mutations by eight operators, in the fixed order of `list_mutations`."""
+    source = write_function("f", combination, body=body)
+    gold, found = compute_gold_values(combination, body), []
+    for mutation in list_mutations(source, operators=SYNTHETIC_OPERATORS):
         mutated = apply(source, mutation)
         values = _values(mutated)
         changed = tuple(

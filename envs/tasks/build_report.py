@@ -1,34 +1,28 @@
-"""What a build tells of itself: progress while it runs, afterwards what was dropped and why."""
+"""What a build says of itself: progress while it runs, afterwards what was dropped and why.
+
+Tests: tests/envs/projects/test_build_projects.py.
+"""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from envs.tasks.streak import NO_SANDBOX
 
 TOO_LONG = "ran too long"
 DIFFERS = "failing tests differ between runs"
 GOLD_FAILS = "gold does not score 1"
+NO_SANDBOX = "the sandbox failed"
 RED = "the suite is not green"
 TOO_SLOW = "the suite is too slow"
 # What a busy machine may be behind, so that another one may find the task useful.
 JOURNALED = (TOO_LONG, DIFFERS, GOLD_FAILS, RED, TOO_SLOW, NO_SANDBOX)
 
 
-class Report(Protocol):
-    """Takes progress: what is being done, how many are done, of how many, and where it is."""
-
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show it, or do not."""
-        ...
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """Report nothing."""
+ShowProgress = Callable[..., None]
+"""Takes what is being done, how many are done, of how many, and perhaps where it is."""
 
 
 @dataclass
-class Yield:
+class OperatorStats:
     """How many bugs of one kind were tried, made a test fail, and became tasks."""
 
     tried: int = 0
@@ -37,22 +31,22 @@ class Yield:
 
 
 @dataclass
-class Tally:
+class BuildReport:
     """What was dropped: reasons with counts, and a journal of what the machine may be behind."""
 
     rejects: Counter[str] = field(default_factory=Counter)
     journal: list[str] = field(default_factory=list)
-    yields: dict[str, Yield] = field(default_factory=dict)
+    yields: dict[str, OperatorStats] = field(default_factory=dict)
 
     def drop(self, what: str, reject: str) -> None:
-        """Count what is of no use; also name it, if another machine might find it useful."""
+        """Count what is rejected; also name it, if another machine might accept it."""
         self.rejects[reject] += 1
         if reject in JOURNALED:
             self.journal.append(f"{what}: {reject}")
 
     def count(self, kind: str, *, noticed: bool, useful: bool) -> None:
         """Count a bug that was tried."""
-        found = self.yields.setdefault(kind, Yield())
+        found = self.yields.setdefault(kind, OperatorStats())
         found.tried += 1
         found.noticed += noticed
         found.useful += useful

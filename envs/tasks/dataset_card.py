@@ -3,6 +3,8 @@
 The card is the folder's README.md. Its header names one file for each split and the type of each
 public field, so no other file of the folder is taken for data, and every split has the same
 columns. It is written from the records: a new field of `RepairTask` shows by itself.
+
+Tests: tests/envs/tasks/test_store.py.
 """
 
 from collections.abc import Mapping
@@ -29,12 +31,12 @@ not; nothing of it is part of the dataset.
 """
 
 
-def split_file(split: Split) -> str:
+def name_split_file(split: Split) -> str:
     """Return the name of the file that holds the public tasks of a split."""
     return f"{split}.jsonl"
 
 
-def card(*, source: str, seed: int, licence: str, counts: Mapping[Split, int]) -> str:
+def write_card(*, source: str, seed: int, licence: str, counts: Mapping[Split, int]) -> str:
     """Return the text of README.md.
 
     Args:
@@ -44,7 +46,7 @@ def card(*, source: str, seed: int, licence: str, counts: Mapping[Split, int]) -
         counts: Tasks of each split; one without tasks is left out, since `datasets` refuses it.
     """
     held = [split for split in SPLITS if counts[split]]
-    files = [{"split": split, "path": split_file(split)} for split in held]
+    files = [{"split": split, "path": name_split_file(split)} for split in held]
     header = {
         "configs": [{"config_name": "default", "data_files": files}],
         "dataset_info": {"features": _features(RepairTask)},

@@ -13,12 +13,12 @@ from collections.abc import Collection
 from envs.mutation.operators import OPERATORS
 from envs.source_text import text_lines
 from envs.tasks.store import BuiltTask
-from envs.tasks.visible_tests import function_of
+from envs.tasks.visible_tests import parse_test_id
 
 MIN_GOLD_CHARS = 8
 
 
-def leak(task: BuiltTask) -> str | None:
+def find_leak(task: BuiltTask) -> str | None:
     """Say which part of the answer shows where in the public half, or None."""
     public, hidden = task.public, task.hidden
     operators = {operator.__name__ for operator in OPERATORS} | set(hidden.operators)
@@ -73,4 +73,4 @@ def _plain(text: str) -> str:
 
 def _named(test: str) -> str:
     """Return the function of a pytest id, or the whole id of another grader's test."""
-    return function_of(test)[1] or test
+    return parse_test_id(test)[1] or test

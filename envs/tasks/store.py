@@ -3,7 +3,7 @@
     README.md               dataset card: `datasets.load_dataset(FOLDER)` reads the public tasks
     train.jsonl             one RepairTask a line; dev.jsonl and test.jsonl alike
     private/hidden.jsonl    one HiddenTask a line
-    workspaces/SHA.json     {path: sha256 of its text} of a broken workspace; SHA is `content_sha`
+    workspaces/SHA.json     {path: sha256 of its text} of a broken workspace; SHA is `hash_tree`
     files/SHA               the text of files in workspaces, each once, named by its sha256
     private/tests/SHA.json  the pristine tree for submitted files (pytest grader), like a workspace
     private/files/SHA       the text of files that are in no workspace
@@ -18,7 +18,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError
 from envs.errors import UserError
 from envs.files import hash_file, hash_text, join_records, read_records
 from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
-from envs.tasks.dataset_card import card, split_file
+from envs.tasks.dataset_card import name_split_file, write_card
 
 FORMAT_VERSION = 2
 BUILD_REMEDY = "run `tightrope tasks build --config FILE`"
@@ -61,7 +61,7 @@ class BuiltTask:
     tests: Files = field(default_factory=dict)
 
 
-def content_sha(files: Mapping[str, str]) -> str:
+def hash_tree(files: Mapping[str, str]) -> str:
     """Return the name of a tree {path: text}: sha256 of its canonical JSON."""
     return hash_text(_canonical(files))
 
@@ -116,7 +116,7 @@ class TaskStore:
         public = [
             task
             for split in SPLITS
-            for task in read_records(folder / split_file(split), RepairTask)
+            for task in read_records(folder / name_split_file(split), RepairTask)
         ]
         halves = read_records(folder / "private/hidden.jsonl", HiddenTask)
         hidden = {half.task_id: half for half in halves}
@@ -127,7 +127,7 @@ class TaskStore:
         """Return the tasks of a split in the order in which they were built."""
         return [task for task in self.public.values() if task.split == name]
 
-    def narrowed(self, difficulty: Mapping[str, tuple[int, int]]) -> "TaskStore":
+    def narrow(self, difficulty: Mapping[str, tuple[int, int]]) -> "TaskStore":
         """Return the tasks whose difficulty lies within all ranges: field to (least, most).
 
         A task of which a field is not known is left out where that field is asked for.
@@ -186,15 +186,11 @@ class TaskStore:
         return self._texts[sha]
 
 
-def write_task_set(
-    folder: Path,
-    *,
-    tasks: Iterable[tuple[RepairTask, HiddenTask]],
-    workspaces: Mapping[str, Mapping[str, str]],
-    tests: Mapping[str, Mapping[str, str]],
-    manifest: Manifest,
-) -> Manifest:
+def write_built(folder: Path, *, tasks: Iterable[BuiltTask], manifest: Manifest) -> Manifest:
     """Write a task set whole or not at all, replacing one that is there.
+
+    Returns:
+        The manifest with what was written filled in.
 
     Raises:
         UserError: `folder` holds something that is not a task set.
@@ -208,39 +204,24 @@ def write_task_set(
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        whole = _write_draft(draft, tasks, workspaces, tests, manifest)
+        whole = _write_draft(draft, list(tasks), manifest)
         _swap_in(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return whole
 
 
-def write_built(folder: Path, *, tasks: Iterable[BuiltTask], manifest: Manifest) -> Manifest:
-    """Write tasks as a source makes them; see `write_task_set`."""
-    tasks = list(tasks)
-    return write_task_set(
-        folder,
-        tasks=[(task.public, task.hidden) for task in tasks],
-        workspaces={task.public.workspace_sha: task.workspace for task in tasks},
-        tests={task.hidden.tests_sha: task.tests for task in tasks if task.hidden.tests_sha},
-        manifest=manifest,
-    )
-
-
-def _write_draft(
-    draft: Path,
-    tasks: Iterable[tuple[RepairTask, HiddenTask]],
-    workspaces: Mapping[str, Mapping[str, str]],
-    tests: Mapping[str, Mapping[str, str]],
-    manifest: Manifest,
-) -> Manifest:
-    tasks = list(tasks)
-    numbers = Counter(public.split for public, _ in tasks)
+def _write_draft(draft: Path, tasks: Sequence[BuiltTask], manifest: Manifest) -> Manifest:
+    numbers = Counter(task.public.split for task in tasks)
     counts = {split: numbers[split] for split in SPLITS}
-    text = card(source=manifest.source, seed=manifest.seed, licence=manifest.licence, counts=counts)
+    text = write_card(
+        source=manifest.source, seed=manifest.seed, licence=manifest.licence, counts=counts
+    )
+    workspaces = {task.public.workspace_sha: task.workspace for task in tasks}
+    tests = {task.hidden.tests_sha: task.tests for task in tasks if task.hidden.tests_sha}
     contents = {
         "README.md": text.encode("utf-8"),
-        "private/hidden.jsonl": join_records(hidden for _, hidden in tasks).encode("utf-8"),
+        "private/hidden.jsonl": join_records(task.hidden for task in tasks).encode("utf-8"),
         **_tree_files(tests, place="private/tests", texts="private/files"),
         **_tree_files(workspaces, place="workspaces", texts="files"),
     }
@@ -248,19 +229,15 @@ def _write_draft(
         if name.removeprefix("private/") in contents:
             del contents[name]  # agents may read it, so it is kept once, where they may
     for split in SPLITS:
-        text = join_records(task for task, _ in tasks if task.split == split)
-        contents[split_file(split)] = text.encode("utf-8")
+        text = join_records(task.public for task in tasks if task.public.split == split)
+        contents[name_split_file(split)] = text.encode("utf-8")
     (draft / "private").mkdir(mode=0o700)
     for place in ("workspaces", "files", "private/tests", "private/files"):
         (draft / place).mkdir()
     for name, content in contents.items():
         (draft / name).write_bytes(content)
-    whole = manifest.model_copy(
-        update={
-            "counts": dict(counts),
-            "files": {name: hash_text(contents[name]) for name in sorted(contents)},
-        }
-    )
+    files = {name: hash_text(contents[name]) for name in sorted(contents)}
+    whole = manifest.model_copy(update={"counts": counts, "files": files})
     (draft / "manifest.json").write_text(whole.model_dump_json(indent=1) + "\n", "utf-8")
     draft.chmod(0o755)
     return whole

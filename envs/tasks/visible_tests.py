@@ -13,21 +13,19 @@ from pathlib import PurePosixPath
 
 from envs.grading.test_suite import is_collected, is_test_file
 from envs.source_text import bom_of, source_lines
-from envs.syntax import parse_python
+from envs.syntax import DEFINITIONS, FUNCTIONS, first_line, last_line, parse_python
 from envs.tasks.store import Files
 
 TestFunction = tuple[str, str]  # file and name, without class and parameters
 
-_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
-
-def function_of(test: str) -> TestFunction:
+def parse_test_id(test: str) -> TestFunction:
     """Return the file and the function of a test id, without class and parameters."""
     path, _, rest = test.partition("::")
     return path, rest.partition("[")[0].rpartition("::")[2]
 
 
-def visible_tree(files: Files, shown: TestFunction) -> Files:
+def show_test(files: Files, shown: TestFunction) -> Files:
     """Return a tree without its suite but for one test function and what that needs to run.
 
     That is: each `__init__.py` and `conftest.py` above it, and the modules of the suite that it
@@ -134,16 +132,14 @@ def _references(node: ast.AST, names: Collection[str]) -> set[str]:
 
 def _cut(kept: list[str | None], node: ast.stmt, *, lines: list[str], is_last: bool) -> None:
     """Remove a statement with its decorators and, unless it ends a block, the blanks after it."""
-    decorators = getattr(node, "decorator_list", [])
-    start = min([node.lineno, *(item.lineno for item in decorators)])
-    end = node.end_lineno or node.lineno
+    start, end = first_line(node), last_line(node)
     while not is_last and end < len(lines) and not lines[end].strip():
         end += 1
     kept[start - 1 : end] = [None] * (end - start + 1)
 
 
 def _is_test(node: ast.AST) -> bool:
-    return isinstance(node, _Function) and node.name.startswith("test")
+    return isinstance(node, FUNCTIONS) and node.name.startswith("test")
 
 
 def _is_test_class(node: ast.stmt) -> bool:
@@ -155,7 +151,7 @@ def _is_test_class(node: ast.stmt) -> bool:
 
 def _name(node: ast.AST) -> str:
     """Return the name that a definition or a plain assignment binds, or ''."""
-    if isinstance(node, (*_Function, ast.ClassDef)):
+    if isinstance(node, DEFINITIONS):
         return node.name
     if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
         return node.targets[0].id

@@ -10,7 +10,7 @@ Apache-2.0, PSF, ISC), pure Python, and a suite that passes in the sandbox withi
 from pathlib import Path
 
 from envs.projects.add_project import add
-from tightrope_cli.tasks.task_set import EXCLUDE, LOCK, SPLIT, exclusions
+from tightrope_cli.tasks.task_set import EXCLUDE, LOCK, SPLIT
 from train.config.load import Flag, default_cache, parse_flags
 
 _EXCLUDED_SHOWN = 10
@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
         split=flags["split"],
         lock=flags["lock"],
         cache_dir=default_cache(),
-        exclusions=exclusions(flags),
+        exclude=flags["exclude"] or (),
+        exclude_red=flags["exclude_red"],
         requires=flags["requires"] or (),
     )
     print(

@@ -12,8 +12,7 @@ from typing import Any
 
 from envs.errors import UserError
 from envs.records import Split
-from envs.sources.build import build
-from envs.sources.build import described as describe
+from envs.sources.build import build, describe_set
 from envs.sources.synthetic import SyntheticSettings
 from tightrope_cli.tasks import build_path
 from tightrope_cli.tasks.task_set import LOCK, WORKERS, open_set, print_counts
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> int:
             seed=tasks.seed,
             cache_dir=cache_dir(command.settings),
             workers=command.flags["workers"],
-            report=progress.show,
+            on_progress=progress.show,
             make_tasks=load_function(tasks.source) if is_function(tasks.source) else None,
             **described,
         )
@@ -77,7 +76,7 @@ def _synthetic_settings(tasks: TaskSettings) -> SyntheticSettings:
 def _check_same(command: Command, described: dict[str, Any]) -> None:
     """Raise UserError if the set that is there is not the one that the experiment asks for."""
     tasks, manifest = command.settings.tasks, open_set(command).manifest
-    wanted = json.loads(json.dumps(describe(tasks.source, **described)))
+    wanted = json.loads(json.dumps(describe_set(tasks.source, **described)))
     found = manifest and (manifest.source, manifest.seed, manifest.settings)
     if found != (tasks.source, tasks.seed, wanted):
         raise UserError(

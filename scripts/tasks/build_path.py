@@ -19,7 +19,6 @@ from tightrope_cli.tasks.task_set import (
     EXCLUDE,
     SPLIT,
     WORKERS,
-    exclusions,
     refuse_existing,
 )
 from train.config.load import Flag, default_cache, parse_flags
@@ -62,7 +61,8 @@ def main(argv: list[str]) -> int:
             flags["path"],
             python=flags["python"],
             split=flags["split"],
-            exclusions=exclusions(flags),
+            exclude=flags["exclude"] or (),
+            exclude_red=flags["exclude_red"],
             cache_dir=cache,
         )
         drawn = f"{project.split}-{flags['count']}-{flags['seed']}"
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
             seed=flags["seed"],
             cache_dir=cache,
             workers=flags["workers"],
-            report=progress.show,
+            on_progress=progress.show,
             local=(project, files),
         )
     rejected = ", ".join(f"{n} {reason}" for reason, n in Counter(manifest.rejects).most_common(3))

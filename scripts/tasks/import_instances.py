@@ -10,11 +10,15 @@ from collections import Counter
 from pathlib import Path
 
 from envs.errors import UserError
-from envs.projects.instances import Instance, read_instances, read_repository
-from envs.projects.swe_smith import import_instances
+from envs.projects.swe_smith import (
+    Instance,
+    import_instances,
+    read_instances,
+    read_repository,
+)
 from envs.records import Split
-from envs.tasks.store import BuiltTask, Files, Manifest, content_sha, write_built
-from tightrope_cli.tasks.task_set import CLEAN, SPLIT, WORKERS, check_tasks, refuse_existing
+from envs.tasks.store import BuiltTask, Files, Manifest, hash_tree, write_built
+from tightrope_cli.tasks.task_set import CLEAN, SPLIT, WORKERS, refuse_existing
 from train.config.load import Flag, parse_flags
 from train.stages.progress import Progress
 
@@ -53,7 +57,7 @@ def main(argv: list[str]) -> int:
         seed=0,
         licence="unknown",
         rejects=dict(sorted(Counter(why.partition(" (")[0] for _, why in rejects).items())),
-        settings={"repo": instances[0].repo, "tree": content_sha(files)},
+        settings={"repo": instances[0].repo, "tree": hash_tree(files)},
     )
     write_built(out, tasks=kept, manifest=manifest)
     print(f"{out}: {len(kept)} {flags['split']} tasks of {len(instances)} instances")
@@ -64,20 +68,12 @@ def _check(
     instances: list[Instance], files: Files, *, split: Split, workers: int
 ) -> tuple[list[BuiltTask], list[tuple[str, str]]]:
     """Return the tasks that pass every check, and which instances do not, with the reason."""
-    names, made, rejects = list[str](), [], list[tuple[str, str]]()
+    kept, rejects = [], list[tuple[str, str]]()
     with Progress("instances", total=len(instances), unit="tried") as progress:
-        for found in import_instances(instances, files=files, split=split):
+        for found in import_instances(instances, files=files, split=split, workers=workers):
             progress.advance()
             if found.task is None:
                 rejects.append((found.instance_id, found.reject))
             else:
-                names.append(found.instance_id)
-                made.append(found.task)
-    kept = []
-    checks = check_tasks(made, workers=workers)
-    for name, checked in zip(names, checks, strict=True):
-        if checked.reject is None:
-            kept.append(checked.task)
-        else:
-            rejects.append((name, checked.reject))
+                kept.append(found.task)
     return kept, rejects

@@ -1,18 +1,12 @@
 """What verbs of `tightrope tasks` share: their flags, and how a set is opened, refused, counted."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from envs.errors import UserError
-from envs.grading.graders import make_grader
-from envs.projects.admission import Exclusions
 from envs.records import SPLITS
-from envs.tasks.store import BuiltTask, TaskStore
-from envs.tasks.validate import Checked, validate
-from train.config.load import Command, Flag, default_cache
-from train.stages.progress import Progress
+from envs.tasks.store import TaskStore
+from train.config.load import Command, Flag
 from train.stages.run_dir import tasks_dir
 
 LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
@@ -23,11 +17,6 @@ EXCLUDE = (
     Flag("--exclude", "test files, functions or ids that do not count", nargs="*"),
     Flag("--exclude-red", "nor do those that fail here, if one in ten at most", kind=bool),
 )
-
-
-def exclusions(flags: dict[str, Any]) -> Exclusions:
-    """Return which tests do not count, by the flags of `EXCLUDE`."""
-    return Exclusions(tuple(flags["exclude"] or ()), red=flags["exclude_red"])
 
 
 def refuse_existing(folder: Path, *, clean: bool) -> None:
@@ -44,17 +33,6 @@ def open_set(command: Command) -> TaskStore:
         remedy = f"run `tightrope tasks build {command.experiment}`"
         raise UserError("no task set", got=str(folder), remedy=remedy)
     return TaskStore.open(folder)
-
-
-def check_tasks(tasks: Sequence[BuiltTask], *, workers: int) -> Iterator[Checked]:
-    """Grade gold and no-op of each task as episodes are graded, under a progress line."""
-    with (
-        make_grader(TaskStore.of(tasks), cache_dir=default_cache()) as grader,
-        Progress("checking gold and no-op", total=len(tasks), unit="tasks") as progress,
-    ):
-        for checked in validate(tasks, grader=grader, workers=workers):
-            progress.advance()
-            yield checked
 
 
 def print_counts(command: Command, store: TaskStore, *, note: str = "") -> None:

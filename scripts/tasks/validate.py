@@ -8,9 +8,12 @@ part of an answer may show. The tasks that fail are printed with the reason, and
 
 from pathlib import Path
 
+from envs.grading.graders import make_grader
 from envs.tasks.store import TaskStore
-from tightrope_cli.tasks.task_set import WORKERS, check_tasks
-from train.config.load import Flag, parse_flags
+from envs.tasks.validate import validate
+from tightrope_cli.tasks.task_set import WORKERS
+from train.config.load import Flag, default_cache, parse_flags
+from train.stages.progress import Progress
 
 
 def main(argv: list[str]) -> int:
@@ -26,12 +29,16 @@ def main(argv: list[str]) -> int:
         ],
     )
 
-    tasks = list(TaskStore.open(flags["dir"]).built())
-    failed = [
-        f"{checked.task.public.id}: {checked.reject}"
-        for checked in check_tasks(tasks, workers=flags["workers"])
-        if checked.reject is not None
-    ]
+    store, failed = TaskStore.open(flags["dir"]), list[str]()
+    tasks = store.built()
+    with (
+        make_grader(store, cache_dir=default_cache()) as grader,
+        Progress("checking gold and no-op", total=len(tasks), unit="tasks") as progress,
+    ):
+        for check in validate(tasks, grader=grader, workers=flags["workers"]):
+            if check.reject is not None:
+                failed.append(f"{check.task.public.id}: {check.reject}")
+            progress.advance()
     passed = f"{flags['dir']}: {len(tasks) - len(failed)} of {len(tasks)} tasks pass"
     print("\n".join([*failed, passed]))
     return 1 if failed else 0

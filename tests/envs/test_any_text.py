@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.files import read_records
 from envs.grading.graders import make_grader
-from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
+from envs.mutation.patches import apply_edits, apply_patch, make_edits, make_patch
 from envs.plain_text import representable
 from envs.policies import call
-from envs.projects.lock_file import texts_of
+from envs.projects.source_files import decode_files
 from envs.records import Episode, IoCase, TestReport
 from envs.sandbox.encoding import encode_value
 from envs.source_text import BOM, decode_source, encode_source, file_bytes, source_lines
 from envs.syntax import parse_python
-from envs.tasks.store import BuiltTask, Manifest, TaskStore, content_sha, write_built
+from envs.tasks.store import BuiltTask, Manifest, TaskStore, hash_tree, write_built
 from envs.tasks.visible_tests import keep_tests
 from tests.envs.any_text import Module, modules
 from tests.envs.small_tasks import hidden_task, is_solved, repair_task
@@ -74,13 +74,13 @@ def test_random_texts(drawn: list[Module], start: int, tmp_path: Path) -> None:
 def check_source(module: Module) -> None:
     """Check bytes, lines, edits, patches and the cutting of tests."""
     broken, gold, data = {"m.py": module.broken}, {"m.py": module.gold}, encode_source(module.gold)
-    assert decode_source(data) == texts_of({"m.py": data})["m.py"] == module.gold
+    assert decode_source(data) == decode_files({"m.py": data})["m.py"] == module.gold
     assert file_bytes("m.py", module.gold) == data
     assert ast.dump(parse_python(module.gold)) == ast.dump(ast.parse(data))
-    edits = gold_edits(broken, gold)
+    edits = make_edits(broken, gold)
     assert [(edit.start, edit.end) for edit in edits] == [(module.line, module.line)]
     assert apply_edits(broken, edits) == gold
-    assert apply_patch(broken, gold_patch(broken, gold)) == gold
+    assert apply_patch(broken, make_patch(broken, gold)) == gold
     assert keep_tests(module.gold, names={"f"}, whole=True) == module.gold
 
 
@@ -167,7 +167,7 @@ def check_io(batch: dict[str, Module], folder: Path) -> None:
     names = tuple(batch)
     files = {path: module.broken for path, module in batch.items()}
     public = repair_task("io", visible_cases=raising)
-    public = public.model_copy(update={"editable": names, "workspace_sha": content_sha(files)})
+    public = public.model_copy(update={"editable": names, "workspace_sha": hash_tree(files)})
     hidden = hidden_task("io", names, (), cases=cases, limit_s=60.0)
     store = stored(BuiltTask(public, hidden, files), folder)
     task = store.public["io"]
@@ -200,11 +200,9 @@ def check_pytest(batch: dict[str, Module], folder: Path) -> None:
     files = {path: module.broken for path, module in batch.items()}
     gold = files | {path: module.gold for path, module in batch.items()}
     public = repair_task("pytest").model_copy(
-        update={"editable": names, "workspace_sha": content_sha(files)}
+        update={"editable": names, "workspace_sha": hash_tree(files)}
     )
-    hidden = hidden_task(
-        "pytest", tuple(ids), (), tests_sha=content_sha(gold | tests), limit_s=120.0
-    )
+    hidden = hidden_task("pytest", tuple(ids), (), tests_sha=hash_tree(gold | tests), limit_s=120.0)
     store = stored(BuiltTask(public, hidden, files, gold | tests), folder)
     assert store.tests(store.hidden["pytest"]) == gold | tests
     with make_grader(store) as grader:

@@ -345,7 +345,7 @@ def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:
         UserError: It is damaged, or nothing is left of a split; there is no sandbox, no second
             runner where one is configured, or nothing that it would run.
     """
-    store = TaskStore.open(tasks_dir(settings)).narrowed(settings.tasks.difficulty)
+    store = TaskStore.open(tasks_dir(settings)).narrow(settings.tasks.difficulty)
     share, cache = settings.reward.second_runner_share, cache_dir(settings)
     if share and all(hidden.grader == "io" for hidden in store.hidden.values()):
         raise UserError(

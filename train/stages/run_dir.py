@@ -190,10 +190,15 @@ def stage_in(run: Path, stage: Stage) -> StageDir:
 
 
 def tasks_dir(settings: Settings) -> Path:
-    """Return `tasks.dir`, or the folder in the cache that the section's values name."""
+    """Return `tasks.dir`, or the folder in the cache that the section's values name.
+
+    Values at their defaults are no part of the name, so a new setting renames no set.
+    """
     if settings.tasks.dir is not None:
         return Path(settings.tasks.dir)
-    section = settings.tasks.model_dump(mode="json", exclude={"dir", "difficulty"})
+    section = settings.tasks.model_dump(
+        mode="json", exclude={"dir", "difficulty"}, exclude_defaults=True
+    )
     digest = hash_text(to_json(section))[:12]
     source = settings.tasks.source.replace(":", ".")
     return cache_dir(settings) / "tasks" / f"{source}-{digest}"

@@ -80,7 +80,7 @@ def test_only_editable_files_count(grader, kind):
     assert submit(grader, kind, text, **helper).fail_to_pass_rate == 0.0
 
 
-def test_submitted_on_takes_editable_paths_only():
+def test_a_submission_changes_editable_paths_only():
     tree = {"a.py": "1", "b.py": "2"}
     files = {"a.py": "9", "b.py": "9", "conftest.py": "9"}
     assert apply_submission(tree, ("a.py",), files) == {"a.py": "9", "b.py": "2"}

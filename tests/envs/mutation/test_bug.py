@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.mutation.bug import NUM_SITES, Bug, combine
-from envs.mutation.operators import sites
-from envs.mutation.patches import apply_edits, gold_edits
+from envs.mutation.operators import list_mutations
+from envs.mutation.patches import apply_edits, make_edits
 from envs.syntax import parse_python
 
 MODULE = '''"""Module {name}: \u00fc."""
@@ -34,7 +34,7 @@ def fifth(n):
     return n
 '''
 FILES = {path: MODULE.format(name=path) for path in ("a.py", "b/c.py", "d.py")}
-FOUND = [mutation for path, text in FILES.items() for mutation in sites(text, path=path)]
+FOUND = [mutation for path, text in FILES.items() for mutation in list_mutations(text, path=path)]
 TESTS = st.frozensets(st.sampled_from([f"test_{n}" for n in range(12)]), min_size=1)
 SINGLES = st.dictionaries(st.sampled_from(FOUND), TESTS, max_size=25)
 
@@ -90,7 +90,7 @@ def test_combinations_keep_what_they_promise(singles, across_files, seed, shuffl
         assert {path for path in FILES if broken[path] != FILES[path]} == set(bug.paths)
         for path in bug.paths:
             parse_python(broken[path])
-        assert apply_edits(broken, gold_edits(broken, FILES)) == FILES
+        assert apply_edits(broken, make_edits(broken, FILES)) == FILES
     assert len(set(bugs)) == len(bugs) <= len(singles)
     order = list(singles.items())
     shuffler.shuffle(order)

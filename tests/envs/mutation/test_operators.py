@@ -17,12 +17,12 @@ from envs.mutation.operators import (
     SYNTHETIC_OPERATORS,
     Mutation,
     apply,
-    functions,
-    sites,
+    list_functions,
+    list_mutations,
 )
-from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
+from envs.mutation.patches import apply_edits, apply_patch, make_edits, make_patch
 from envs.source_text import BOM, source_lines
-from envs.sources.grammar import combinations, function_source
+from envs.sources.grammar import list_combinations, write_function
 from envs.syntax import parse_python
 
 MEASURED = """cmp_negate drop_not except_narrow if_negate api_swap bool_const_flip slice_off_by_one
@@ -103,7 +103,7 @@ CASES = [
 @pytest.mark.parametrize(("operator", "line", "expected"), CASES, ids=lambda value: str(value)[:30])
 def test_operators_change_what_they_say_and_nothing_else(operator, line, expected):
     text = AROUND.format(line=line)
-    found = [m for m in sites(text, path="p.py") if m.operator == operator]
+    found = [m for m in list_mutations(text, path="p.py") if m.operator == operator]
     at = text[: text.index(line)].count("\n") + 1
     here = [apply(text, m) for m in found if m.line == at]
     assert sorted(here) == sorted(AROUND.format(line=new) for new in expected)
@@ -128,7 +128,7 @@ def test_docstrings_give_a_working_example(operator):
     before, after = inspect.cleandoc(operator.__doc__).split("becomes", 1)
     text, expected = inside_function(code(before)), inside_function(code(after))
     ast.parse(text)
-    assert expected in [apply(text, m) for m in sites(text, operators=(operator,))]
+    assert expected in [apply(text, m) for m in list_mutations(text, operators=(operator,))]
 
 
 def test_operators_are_those_that_were_measured():
@@ -147,7 +147,7 @@ def test_operators_are_those_that_were_measured():
 
 def mutants(operator: str, body: str) -> list[str]:
     text = f"def f(a, b):\n{textwrap.indent(body, '    ')}\n"
-    found = [apply(text, m) for m in sites(text) if m.operator == operator]
+    found = [apply(text, m) for m in list_mutations(text) if m.operator == operator]
     return [textwrap.dedent(mutant.partition("\n")[2]).rstrip() for mutant in found]
 
 
@@ -222,13 +222,15 @@ def test_statement_operators_know_where_they_apply(operator, body, expected):
 
 def test_a_change_that_two_operators_make_is_listed_once():
     text = "def f(a):\n    if not a:\n        return 1\n"
-    found = [m for m in sites(text) if m.replacement == ""]
+    found = [m for m in list_mutations(text) if m.replacement == ""]
     assert [m.operator for m in found] == ["if_negate"]
 
 
 def test_sites_are_those_of_the_given_operators_in_their_order():
     text = "def f(a, b):\n    return a - b < 1\n"
-    assert list(dict.fromkeys(m.operator for m in sites(text, operators=SYNTHETIC_OPERATORS))) == [
+    assert list(
+        dict.fromkeys(m.operator for m in list_mutations(text, operators=SYNTHETIC_OPERATORS))
+    ) == [
         "cmp_negate",
         "int_off_by_one",
         "arith_swap",
@@ -251,15 +253,15 @@ def test_code_outside_functions_decorators_and_signatures_is_left_alone():
             return f"{a + 1}"
         """
     )
-    assert {m.operator for m in sites(text)} == {"return_none", "default_change"}
-    assert [m.replacement for m in sites(text) if m.operator == "default_change"] == ["10"]
+    assert {m.operator for m in list_mutations(text)} == {"return_none", "default_change"}
+    assert [m.replacement for m in list_mutations(text) if m.operator == "default_change"] == ["10"]
 
 
 def test_sites_name_the_function_or_method_at_the_top():
     text = (
         "class C:\n    def m(self):\n        return 1\n\ndef f():\n    def g():\n        return 2\n"
     )
-    assert {(m.function, m.line) for m in sites(text)} == {("C.m", 3), ("f", 7)}
+    assert {(m.function, m.line) for m in list_mutations(text)} == {("C.m", 3), ("f", 7)}
 
 
 def comments(text: str) -> list[str]:
@@ -286,17 +288,17 @@ def check_mutant(text: str, m: Mutation) -> None:
 @pytest.mark.parametrize("module", STDLIB, ids=lambda module: module.__name__)
 def test_mutants_of_real_functions_are_python_and_differ_in_their_span_only(module):
     text, num_checked = inspect.getsource(module), 0
-    for name, node in functions(ast.parse(text)):
+    for name, node in list_functions(ast.parse(text)):
         if "." in name or not isinstance(node, ast.ClassDef):
             alone = textwrap.dedent(ast.get_source_segment(text, node, padded=True))
-            for m in sites(alone)[::3]:
+            for m in list_mutations(alone)[::3]:
                 check_mutant(alone, m)
                 num_checked += 1
     assert num_checked > 50
 
 
 def test_all_operators_have_sites_in_real_files():
-    found = {m.operator for module in STDLIB for m in sites(inspect.getsource(module))}
+    found = {m.operator for module in STDLIB for m in list_mutations(inspect.getsource(module))}
     assert found == set(MEASURED.split())
 
 
@@ -326,7 +328,7 @@ ODD = (
 def test_mutants_of_odd_layouts_are_python_and_differ_in_their_span_only(blocks, indent, has_end):
     body = "\n".join(f"{indent}{block.format(i=indent)}" for block in blocks)
     text = f"# \u00fc\ndef f(n=1, * , seen = False):\n{body}" + "\n" * has_end
-    found = sites(text)
+    found = list_mutations(text)
     assert found
     for m in found:
         check_mutant(text, m)
@@ -350,37 +352,37 @@ def test_gold_edits_give_every_byte_of_a_mutated_file_back(blocks, end, head, ha
         rng.choice(["\n", "\r\n", "\r"]) if end == "mixed" and c == "\n" else c for c in plain
     )
     text = text if end == "mixed" else text.replace("\n", end)
-    found, usual = sites(text), sites(plain)
+    found, usual = list_mutations(text), list_mutations(plain)
     assert found
     if end != "mixed":
         assert [(m.operator, m.line) for m in found] == [(m.operator, m.line) for m in usual]
     for m in found:
         broken = {"x.py": apply(text, m)}
         assert ast.dump(parse_python(broken["x.py"])) != ast.dump(parse_python(text))
-        assert apply_edits(broken, gold_edits(broken, {"x.py": text})) == {"x.py": text}
-        assert apply_patch(broken, gold_patch(broken, {"x.py": text})) == {"x.py": text}
+        assert apply_edits(broken, make_edits(broken, {"x.py": text})) == {"x.py": text}
+        assert apply_patch(broken, make_patch(broken, {"x.py": text})) == {"x.py": text}
         assert source_lines(text)[m.line - 1 :] != source_lines(broken["x.py"])[m.line - 1 :]
 
 
 def test_a_deletion_that_no_edit_takes_back_is_no_site():
     text = "def f(a):\r\n    a.sort()\n    return a\r\n"
-    assert "stmt_delete_call" not in {m.operator for m in sites(text)}
-    assert "stmt_delete_call" in {m.operator for m in sites(text.replace("\r", ""))}
+    assert "stmt_delete_call" not in {m.operator for m in list_mutations(text)}
+    assert "stmt_delete_call" in {m.operator for m in list_mutations(text.replace("\r", ""))}
     last = "def f(a):\n    a = 1\n    a.sort()"
-    (m,) = (m for m in sites(last) if m.operator == "stmt_delete_call")
+    (m,) = (m for m in list_mutations(last) if m.operator == "stmt_delete_call")
     assert apply(last, m) == "def f(a):\n    a = 1"
 
 
 def test_numbers_of_thousands_of_digits_are_no_sites():
     text = f"def f(n=0x{'f' * 5000}):\n    return n + 0x{'f' * 5000}\n"
-    assert {m.operator for m in sites(text)} >= {"arith_swap"}
-    assert not {m.operator for m in sites(text)} & {"int_off_by_one", "default_change"}
+    assert {m.operator for m in list_mutations(text)} >= {"arith_swap"}
+    assert not {m.operator for m in list_mutations(text)} & {"int_off_by_one", "default_change"}
 
 
-@given(st.sampled_from(combinations()), st.sampled_from(["one", "two"]), st.data())
+@given(st.sampled_from(list_combinations()), st.sampled_from(["one", "two"]), st.data())
 def test_generated_functions_keep_all_other_lines(combination, body, data):
-    text = function_source("tobu", combination, body=body)
-    mutation = data.draw(st.sampled_from(sites(text, operators=SYNTHETIC_OPERATORS)))
+    text = write_function("tobu", combination, body=body)
+    mutation = data.draw(st.sampled_from(list_mutations(text, operators=SYNTHETIC_OPERATORS)))
     before, after = text.splitlines(), apply(text, mutation).splitlines()
     changed = [n for n, (x, y) in enumerate(zip(before, after, strict=True), 1) if x != y]
     assert changed == [mutation.line]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.mutation.patches import apply_edits, apply_patch, gold_edits, gold_patch
+from envs.mutation.patches import apply_edits, apply_patch, make_edits, make_patch
 
 LINES = st.lists(st.sampled_from(["a", "b", "  c", ""]), min_size=1, max_size=8)
 
@@ -15,18 +15,18 @@ def text_of(lines):
 def test_edits_lead_from_broken_to_gold(one, two, same):
     broken = {"x.py": text_of(one), "y.py": text_of(same)}
     gold = {"x.py": text_of(two), "y.py": text_of(same)}
-    edits = gold_edits(broken, gold)
+    edits = make_edits(broken, gold)
     assert apply_edits(broken, edits) == gold
     assert {edit.path for edit in edits} == ({"x.py"} if one != two else set())
 
 
 def test_only_the_changed_lines_are_replaced():
-    (edit,) = gold_edits({"x.py": "a\nb\nc\n"}, {"x.py": "a\nB\nc\n"})
+    (edit,) = make_edits({"x.py": "a\nb\nc\n"}, {"x.py": "a\nB\nc\n"})
     assert (edit.start, edit.end, edit.text) == (2, 2, "B")
 
 
 def test_the_patch_is_a_unified_diff_of_changed_files():
-    patch = gold_patch({"x.py": "a\nb\n", "y.py": "c\n"}, {"x.py": "a\nB\n", "y.py": "c\n"})
+    patch = make_patch({"x.py": "a\nb\n", "y.py": "c\n"}, {"x.py": "a\nB\n", "y.py": "c\n"})
     assert patch == "--- a/x.py\n+++ b/x.py\n@@ -1,2 +1,2 @@\n a\n-b\n+B\n"
 
 
@@ -36,14 +36,14 @@ def test_a_patch_leads_from_broken_to_gold(one, two, three, four):
     gold = {"x.py": text_of(two), "y.py": text_of(four)}
     changed = {path for path in broken if broken[path] != gold[path]}
     if changed:
-        patched = apply_patch(broken, gold_patch(broken, gold))
+        patched = apply_patch(broken, make_patch(broken, gold))
         assert patched == {path: gold[path] for path in changed}
 
 
 def test_a_patch_may_have_several_hunks_and_a_header_of_git():
     text = text_of([str(n) for n in range(1, 30)])
     new = text.replace("\n3\n", "\n3\nthree\n").replace("\n25\n", "\n-25\n")
-    patch = gold_patch({"p/x.py": text}, {"p/x.py": new})
+    patch = make_patch({"p/x.py": text}, {"p/x.py": new})
     assert patch.count("@@ -") == 2
     head = "diff --git a/p/x.py b/p/x.py\nindex 0123456..789abcd 100644\n"
     assert apply_patch({"p/x.py": text}, head + patch) == {"p/x.py": new}
@@ -62,14 +62,14 @@ ODD_TEXT = st.lists(
 def test_a_patch_keeps_odd_line_ends_and_no_line_end(one, two, cut_one, cut_two):
     broken, gold = ("".join(each) + "z" * cut for each, cut in ((one, cut_one), (two, cut_two)))
     if broken != gold:
-        patch = gold_patch({"x.py": broken}, {"x.py": gold})
+        patch = make_patch({"x.py": broken}, {"x.py": gold})
         assert apply_patch({"x.py": broken}, patch) == {"x.py": gold}
 
 
 @pytest.mark.parametrize("in_file", ["\n", "\r\n"])
 @pytest.mark.parametrize("in_diff", ["\n", "\r\n"])
 def test_a_patch_fits_whatever_line_ends_it_was_saved_with(in_file, in_diff):
-    patch = gold_patch({"x.py": "a\nb\nc\n"}, {"x.py": "a\nB\nd\nc\n"})
+    patch = make_patch({"x.py": "a\nb\nc\n"}, {"x.py": "a\nB\nd\nc\n"})
     patched = apply_patch({"x.py": in_file.join("abc ")[:-1]}, patch.replace("\n", in_diff))
     assert patched == {"x.py": in_file.join(["a", "B", "d", "c", ""])}
 

@@ -5,9 +5,8 @@ import pytest
 
 from envs.errors import UserError
 from envs.projects.add_project import add
-from envs.projects.admission import Exclusions
+from envs.projects.baseline import find_stable_tests
 from envs.projects.lock_file import load_lock, read_sdist
-from envs.projects.stable_tests import green_tests
 from tests.envs.projects.licence_texts import MIT
 from tests.envs.projects.small_project import FILES, TESTS, pack
 from tests.envs.sandbox.test_wheels import offer_wheel
@@ -41,7 +40,7 @@ def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
     assert (entry.mutated, entry.num_tests, entry.data) == (("calc/core.py",), 23, ())
     assert 0 < entry.suite_s < 5
     files = read_sdist(entry, sdist=cache / "sdists" / entry.sdist)
-    assert len(green_tests(files, excluded=entry.excluded_tests)) == 23
+    assert len(find_stable_tests(files, excluded=entry.excluded_tests)) == 23
     with pytest.raises(UserError, match="in the lock file"):
         add("calc==1.0", split="dev", lock=lock, cache_dir=cache)
 
@@ -60,9 +59,9 @@ def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
     ],
     ids=["licence", "no licence", "metadata", "compiled", "no tests", "few", "conftest", "slow"],
 )
-def test_what_is_of_no_use_is_refused_with_the_reason(tmp_path, monkeypatch, changes, says):
-    for module in ("admission", "green"):
-        monkeypatch.setattr(f"envs.tasks.{module}.SUITE_LIMIT_S", 4.0)
+def test_what_gives_no_tasks_is_refused_with_the_reason(tmp_path, monkeypatch, changes, says):
+    for module in ("admission", "baseline"):
+        monkeypatch.setattr(f"envs.projects.{module}.SUITE_LIMIT_S", 4.0)
     files = {path: text for path, text in (GOOD | changes).items() if text is not None}
     with pytest.raises(UserError, match=says):
         tried(tmp_path, files)
@@ -80,12 +79,12 @@ def test_red_tests_are_named_and_few_may_be_left_out(tmp_path):
     files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED}
     with pytest.raises(UserError, match=r"2 of 25 tests fail.*test_red_one.*test_red_two.*sick"):
         tried(tmp_path / "refused", files)
-    entry, *_ = tried(tmp_path / "left", files, exclusions=Exclusions(red=True))
+    entry, *_ = tried(tmp_path / "left", files, exclude_red=True)
     assert entry.num_tests == 23
     name = "tests/test_core.py::test_red_one"
     assert "sick" in entry.excluded_tests[name]
     with pytest.raises(UserError, match="1 of 25 tests fail"):
-        tried(tmp_path / "one", files, exclusions=Exclusions((name,)))
+        tried(tmp_path / "one", files, exclude=[name])
 
 
 def test_flaky_tests_are_left_out_with_the_reason(tmp_path, monkeypatch):
@@ -97,6 +96,12 @@ def test_flaky_tests_are_left_out_with_the_reason(tmp_path, monkeypatch):
     entry, *_ = tried(tmp_path, files)
     assert entry.excluded_tests["tests/test_core.py::test_seed"].startswith("flaky: ")
     assert entry.num_tests == 23
+
+
+def test_files_with_few_places_for_bugs_are_left_alone(tmp_path):
+    more = {"calc/names.py": "RED = 1\n", "calc/old.py": "print 1\n"}
+    entry, *_ = tried(tmp_path, GOOD | more)
+    assert entry.mutated == ("calc/core.py",)
 
 
 def test_data_files_are_taken_if_tests_need_them(tmp_path):
@@ -121,5 +126,5 @@ def test_a_project_of_the_index_is_added(tmp_path):
     lock = tmp_path / "lock.json"
     lock.write_text("{}", "utf-8")
     entry = add("simpleeval==1.0.8", split="train", lock=lock, cache_dir=tmp_path,
-                exclusions=Exclusions(red=True))  # fmt: skip
+                exclude_red=True)  # fmt: skip
     assert entry.num_tests >= 150

@@ -6,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import UserError
-from envs.projects import build_projects as planted
-from envs.projects import suites
+from envs.projects import build_projects, suites
 from envs.projects.build_projects import ACROSS, IN_FILE, SINGLE
 from envs.sources.build import build
-from envs.tasks.build_report import RED, Tally
+from envs.tasks.build_report import RED, BuildReport
 from envs.tasks.store import TaskStore
 from tests.envs.projects.small_project import (
     FILES,
@@ -110,11 +109,11 @@ def test_a_suite_that_is_too_slow_for_a_grading_is_refused(tmp_path, monkeypatch
 
 
 def test_a_task_that_time_spoilt_is_listed():
-    tally = Tally()
-    tally.drop("calc a.py:3 drop_not", "ran too long")
-    tally.drop("calc a.py:9 drop_not", "no test fails")
-    assert tally.journal == ["calc a.py:3 drop_not: ran too long"]
-    assert tally.rejects.total() == 2
+    report = BuildReport()
+    report.drop("calc a.py:3 drop_not", "ran too long")
+    report.drop("calc a.py:9 drop_not", "no test fails")
+    assert report.journal == ["calc a.py:3 drop_not: ran too long"]
+    assert report.rejects.total() == 2
 
 
 @pytest.fixture(scope="module")
@@ -124,20 +123,23 @@ def entry(tmp_path_factory):
 
 def test_a_share_falls_with_the_time_of_the_suite(entry):
     sharing = [
-        planted._Source(entry.model_copy(update={"name": name, "suite_s": suite_s}), {}, bugs=[])
+        suites.Source(entry.model_copy(update={"name": name, "suite_s": suite_s}), {}, bugs=[])
         for name, suite_s in (("fast", 0.3), ("slow", 1.3))
     ]
-    assert planted._shares(sharing, 40) == [30, 10]  # 1 / (0.2 + 0.3) against 1 / (0.2 + 1.3)
-    assert planted._shares(sharing[1:], 40) == [40]  # none was made yet
+    assert build_projects._shares(sharing, 40) == [
+        30,
+        10,
+    ]  # 1 / (0.2 + 0.3) against 1 / (0.2 + 1.3)
+    assert build_projects._shares(sharing[1:], 40) == [40]  # none was made yet
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=40), st.integers(0, 300))
 def test_shares_are_whole_and_add_up(entry, times, wanted):
     sharing = [
-        planted._Source(entry.model_copy(update={"suite_s": suite_s}), {}, bugs=[])
+        suites.Source(entry.model_copy(update={"suite_s": suite_s}), {}, bugs=[])
         for suite_s in times
     ]
-    shares = planted._shares(sharing, wanted)
+    shares = build_projects._shares(sharing, wanted)
     assert sum(shares) == wanted
     assert min(shares) >= 0
 

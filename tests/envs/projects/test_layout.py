@@ -1,7 +1,6 @@
 import pytest
 
-from envs.projects.layout import find_layout, worth_mutating
-from tests.envs.projects.small_project import CALC
+from envs.projects.layout import find_layout
 
 
 def layout(*paths):
@@ -42,8 +41,3 @@ def test_layouts_that_projects_have(paths, roots, tests):
 def test_what_needs_a_compiler_is_found(name):
     assert layout("calc/__init__.py", "src/calc/x.py", name).compiled == (name,)
     assert layout("calc/__init__.py", "calc/tests/data/sample.c").compiled == ()
-
-
-def test_files_with_few_places_for_bugs_are_left_alone():
-    files = {"core.py": CALC, "names.py": "RED = 1\n", "old.py": "print 1\n"}
-    assert worth_mutating(files, paths=files) == ("core.py",)

@@ -1,6 +1,6 @@
 import pytest
 
-from envs.projects.licences import licence_of, other_licence
+from envs.projects.licences import find_other_licence, recognise_licence
 from tests.envs.projects.licence_texts import APACHE_NOTICE, BSD_2, BSD_3, ISC, MIT
 
 GPL = "GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n"
@@ -29,7 +29,7 @@ GPL = "GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n"
     ],
 )  # fmt: skip
 def test_a_licence_is_known_by_its_text(text, expected):
-    assert licence_of(text) == expected
+    assert recognise_licence(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_a_licence_is_known_by_its_text(text, expected):
     ],
 )
 def test_metadata_may_contradict(line, is_other):
-    assert other_licence(f"Name: calc\n{line}\nVersion: 1\n\nLicense: GPL\n") == (
+    assert find_other_licence(f"Name: calc\n{line}\nVersion: 1\n\nLicense: GPL\n") == (
         line if is_other else None
     )

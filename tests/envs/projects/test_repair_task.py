@@ -1,15 +1,16 @@
 import ast
-from dataclasses import replace
 
 import pytest
 
 from envs.grading.graders import make_grader
 from envs.mutation.patches import apply_edits
 from envs.projects.lock_file import fetch, load_lock, read_sdist
-from envs.projects.repair_task import candidates, describe, repeated_functions
+from envs.projects.repair_task import ShownBug, find_repeats, list_candidates
+from envs.sandbox.fork_server import ForkServer
 from envs.sources.build import build
-from envs.tasks.store import BuiltTask, TaskStore
-from envs.tasks.validate import leak, score
+from envs.tasks.leaks import find_leak
+from envs.tasks.store import TaskStore
+from envs.tasks.validate import score
 from tests.envs.projects.small_project import pack_three
 
 COUNTS = {"train": 6, "dev": 2, "test": 2}
@@ -41,14 +42,17 @@ def test_no_two_splits_share_a_project(store):
 
 
 def test_a_task_is_described_only_by_a_visible_test_that_the_repair_mends(store):
-    public = store.split("train")[0]
-    task = BuiltTask(public, store.hidden[public.id], store.workspace(public))
-    task = replace(task, public=public.model_copy(update={"statement": ""}))
-    path = public.visible_tests[0].partition("::")[0]
-    helpless = replace(task, workspace=task.workspace | {path: "raise OSError\n"})
-    for each, statement in ((task, public.statement), (helpless, "")):
-        with make_grader(TaskStore.of([each])) as grader:
-            assert describe(each, grader=grader) == statement
+    task = store.split("train")[0]
+    hidden, workspace = store.hidden[task.id], store.workspace(task)
+    repaired = apply_edits(workspace, hidden.gold_edits)
+    helpless = {task.visible_tests[0].partition("::")[0]: "raise OSError\n"}
+    with ForkServer(preload="pytest") as server:
+        for broken, mended, statement in (
+            (workspace, repaired, task.statement),
+            (workspace | helpless, repaired | helpless, ""),
+        ):
+            bug = ShownBug(broken, mended, task.visible_tests)
+            assert bug.describe(hidden.fail_to_pass, server=server) == statement
 
 
 def test_a_mixin_keeps_its_helpers_and_the_visible_test_only(store):
@@ -90,7 +94,7 @@ def test_gold_edits_restore_the_pristine_file(store):
 
 def test_statements_say_what_fails_and_nothing_else(store):
     for task in store.built():
-        assert leak(task) is None
+        assert find_leak(task) is None
         assert task.public.statement.startswith("tests/test_")
         assert len(task.public.statement) <= 400
 
@@ -109,7 +113,9 @@ def test_bugs_take_turns_between_functions_and_methods(tmp_path):
     found = {}
     for entry in load_lock(lock):
         files = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
-        found[entry.name] = [bug.mutations[0] for bug in candidates(entry, files=files, seed=0)]
+        found[entry.name] = [
+            bug.mutations[0] for bug in list_candidates(entry, files=files, seed=0)
+        ]
     assert len({mutation.function for mutation in found["calc"][:6]}) == 6
     assert "Box.area" in {mutation.function for mutation in found["points"]}
 
@@ -119,11 +125,11 @@ def test_a_function_that_nearly_repeats_one_of_an_earlier_split_is_left_alone(tm
     trees = [
         (entry, read_sdist(entry, sdist=fetch(entry, cache_dir=cache))) for entry in load_lock(lock)
     ]
-    assert repeated_functions(trees) == set()
+    assert find_repeats(trees) == set()
     (_, train), (dev, files), _ = trees
     copied = train["calc/core.py"].partition("\n\n\n")[2].replace("def total", "def summed")
     files["words/core.py"] += f"\n\n{copied}"
-    repeats = repeated_functions(trees)
+    repeats = find_repeats(trees)
     assert {(one.project, one.path) for one in repeats} == {("words", "words/core.py")}
     assert {one.name for one in repeats} == {
         "summed",
@@ -134,6 +140,7 @@ def test_a_function_that_nearly_repeats_one_of_an_earlier_split_is_left_alone(tm
         "evens",
     }
     left = {
-        bug.mutations[0].function for bug in candidates(dev, files=files, seed=0, repeats=repeats)
+        bug.mutations[0].function
+        for bug in list_candidates(dev, files=files, seed=0, repeats=repeats)
     }
     assert left == {"initials", "longest"}

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from envs.errors import UserError
-from envs.mutation.patches import gold_patch
-from envs.projects import swe_smith as importing
-from envs.projects.instances import read_instances, read_repository
-from envs.projects.swe_smith import import_instances
+from envs.mutation.patches import make_patch
+from envs.projects import swe_smith
+from envs.projects.swe_smith import import_instances, read_instances, read_repository
 from tests.envs.projects.small_project import CALC, FILES, TESTS
 
 PATH, SUITE = "calc/core.py", "tests/test_core.py"
@@ -19,7 +18,7 @@ OF_SPREAD = [f"{SUITE}::TestSpread::{name}" for name in ("test_spread", "test_sp
 
 def bug(old, new, *, path=PATH, text=CALC):
     assert old in text
-    return gold_patch({path: text}, {path: text.replace(old, new, 1)})
+    return make_patch({path: text}, {path: text.replace(old, new, 1)})
 
 
 def instance(name="calc__calc.1a2b3c4d.func_pm_op_swap__x", **fields):
@@ -49,7 +48,7 @@ def written(folder):
 
 
 BAD = {
-    "no diff": ({"patch": "min(max)"}, "the patch is of no use (it is no unified diff)"),
+    "no diff": ({"patch": "min(max)"}, "the patch cannot be used (it is no unified diff)"),
     "of another commit": (
         {"patch": bug("return min(", "return max(").replace("-    return", "-    x = ")},
         "does not fit calc/core.py",
@@ -136,10 +135,10 @@ def test_a_repository_is_read_without_what_is_no_source(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("{", "is not JSON"),
+        ("{", "no usable instances"),
         ("[]", "instances of one repository"),
-        (json.dumps({"instance_id": "x"}), "no usable instance"),
-        (json.dumps(instance(FAIL_TO_PASS="[")), "no usable instance"),
+        (json.dumps({"instance_id": "x"}), "no usable instances"),
+        (json.dumps(instance(FAIL_TO_PASS="[")), "no usable instances"),
         (json.dumps([instance(), instance(repo="b")]), "instances of one repository"),
     ],
     ids=["cut", "empty", "a field is missing", "a list is cut", "two repositories"],
@@ -159,7 +158,7 @@ def test_instances_may_stand_on_lines_or_alone(tmp_path):
 
 
 def test_where_no_named_test_exists_nothing_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(importing, "five_runs", None)
+    monkeypatch.setattr(swe_smith, "run_five_times", None)
     (found,) = imported(
         tmp_path, instance(FAIL_TO_PASS=["tests/test_x.py::test_a"], PASS_TO_PASS=[])
     )

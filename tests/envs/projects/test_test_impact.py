@@ -1,10 +1,10 @@
 import pytest
 
-from envs.mutation.operators import Mutation, sites
+from envs.mutation.operators import Mutation, list_mutations
 from envs.projects import baseline as baseline_module
-from envs.projects.baseline import baseline
+from envs.projects.baseline import measure_baseline
 from envs.projects.lock_file import fetch, read_sdist
-from envs.projects.test_impact import Reach, _Source
+from envs.projects.test_impact import TestImpact, _TracedSource
 from envs.sandbox.child_coverage import LINES_PER_FILE, read_trace
 from envs.sandbox.fork_server import ForkServer
 from tests.envs.projects.small_project import LICENCE, project
@@ -131,7 +131,7 @@ def traced(tmp_path_factory):
     tree = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
     with ForkServer(preload="pytest") as server:
         asked = {"server": server, "cache_dir": cache}
-        yield baseline(entry, files=tree, **asked), entry, tree, asked
+        yield measure_baseline(entry, files=tree, **asked), entry, tree, asked
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def traced(tmp_path_factory):
     ids=["import", "shared fixture", "own fixture", "memo", "then", "else", "condition", "never"],
 )
 def test_a_bug_is_reached_by_the_tests_that_execute_it(traced, old, expected):
-    found = traced[0].reach.tests(
+    found = traced[0].impact.select_tests(
         [change(CORE, old, "not flag:" if old == "flag:" else "return None\n")]
     )
     assert {name.partition("::test_")[2] for name in found} == expected
@@ -171,7 +171,7 @@ def test_a_bug_is_reached_by_the_tests_that_execute_it(traced, old, expected):
 def test_how_many_calls_are_between_a_test_and_a_bug(traced, old, tests, expected):
     names = [f"tests/test_core.py::test_{name}" for name in tests]
     bug = [change(CORE, old, "return None")]
-    assert traced[0].reach.distance(bug, tests=names) == expected
+    assert traced[0].impact.measure_distance(bug, tests=names) == expected
 
 
 def test_a_suite_is_run_once_and_again_if_what_is_kept_is_damaged(traced, monkeypatch):
@@ -180,21 +180,23 @@ def test_a_suite_is_run_once_and_again_if_what_is_kept_is_damaged(traced, monkey
     def fail(*_, **__):
         raise RuntimeError("it runs")
 
-    monkeypatch.setattr(baseline_module, "green_tests", fail)
-    again = baseline(entry, files=tree, **asked)
-    assert (again.green, again.cpu_s) == (known.green, known.cpu_s)
+    monkeypatch.setattr(baseline_module, "find_stable_tests", fail)
+    again = measure_baseline(entry, files=tree, **asked)
+    assert (again.stable_tests, again.cpu_s) == (known.stable_tests, known.cpu_s)
     with pytest.raises(RuntimeError):
-        baseline(entry, files=tree | {"tests/test_more.py": ""}, **asked)
+        measure_baseline(entry, files=tree | {"tests/test_more.py": ""}, **asked)
     (path,) = (asked["cache_dir"] / "mutants").iterdir()
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RuntimeError):
-        baseline(entry, files=tree, **asked)
+        measure_baseline(entry, files=tree, **asked)
 
 
 def reach(**lines):
     """Return the reach of tests that execute these lines of FUNCTION."""
     trace = {"": "1 4 17 22"} | {name: " ".join(map(str, told)) for name, told in lines.items()}
-    return Reach({"f.py": FUNCTION}, paths=["f.py"], green=list(lines), traces=[trace, trace])
+    return TestImpact(
+        {"f.py": FUNCTION}, paths=["f.py"], stable_tests=list(lines), traces=[trace, trace]
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,21 +230,24 @@ def test_what_a_change_reaches_beyond_its_lines(old, new, expected):
         no=[5, 7, 8, 9, 13, 14, 18, 23, 26, 29],
         elsewhere=[LINES_PER_FILE + 5],
     )
-    assert found.tests([change(FUNCTION, old, new, path="f.py")]) == expected
+    assert found.select_tests([change(FUNCTION, old, new, path="f.py")]) == expected
 
 
 def test_lines_between_two_statements_belong_to_both():
     start = FUNCTION.index("    return x\n")
     put_between = Mutation("change", "f.py", start, start, "    x = 9\n", "plain", 14)
-    assert reach(above=[13], below=[14], other=[5]).tests([put_between]) == {"above", "below"}
+    assert reach(above=[13], below=[14], other=[5]).select_tests([put_between]) == {
+        "above",
+        "below",
+    }
 
 
 def test_a_test_without_a_trace_reaches_everything_and_so_do_all_without_the_shared_lines():
     mutation = change(FUNCTION, "x = 3", "x = 4", path="f.py")
     tests = ["one", "two"]
     for trace, expected in [({"": "", "one": "5"}, {"two"}), ({"one": "5", "two": "5"}, {*tests})]:
-        found = Reach({"f.py": FUNCTION}, paths=["f.py"], green=tests, traces=[trace])
-        assert found.tests([mutation]) == expected
+        found = TestImpact({"f.py": FUNCTION}, paths=["f.py"], stable_tests=tests, traces=[trace])
+        assert found.select_tests([mutation]) == expected
 
 
 def test_a_bug_of_several_mutations_is_reached_by_each_test_that_reaches_one():
@@ -250,7 +255,7 @@ def test_a_bug_of_several_mutations_is_reached_by_each_test_that_reaches_one():
         change(FUNCTION, old, new, path="f.py")
         for old, new in [("x = 3", "x = 4"), ("yield 1", "yield 2")]
     ]
-    assert reach(one=[11], two=[19], three=[5]).tests(both) == {"one", "two"}
+    assert reach(one=[11], two=[19], three=[5]).select_tests(both) == {"one", "two"}
 
 
 def test_what_a_test_executed_is_told_from_how_far_it_is():
@@ -264,9 +269,9 @@ def test_what_a_test_executed_is_told_from_how_far_it_is():
 def test_lines_of_a_mutation_do_not_depend_on_line_ends(head, end):
     plain = head + CORE
     text = plain.replace("\n", end)
-    found, usual = sites(text, path="x.py"), sites(plain, path="x.py")
+    found, usual = list_mutations(text, path="x.py"), list_mutations(plain, path="x.py")
     assert len(found) == len(usual) > 10
-    source, expected = _Source(text), _Source(plain)
+    source, expected = _TracedSource(text), _TracedSource(plain)
     for one, other in zip(found, usual, strict=True):
-        assert source.lines_of(one) == expected.lines_of(other)
-        assert source.function_of(one) == expected.function_of(other)
+        assert source.find_lines(one) == expected.find_lines(other)
+        assert source.find_function(one) == expected.find_function(other)

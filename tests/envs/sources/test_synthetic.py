@@ -8,10 +8,11 @@ from envs.grading.graders import make_grader
 from envs.mutation.operators import OPERATORS
 from envs.mutation.patches import apply_edits
 from envs.sandbox.encoding import encode_value
-from envs.sources.grammar import load_function, phrase, split_combinations
+from envs.sources.grammar import list_split_combinations, load_function, phrase
 from envs.sources.synthetic import DEFAULTS, generate, generate_one
+from envs.tasks.leaks import find_leak
 from envs.tasks.store import TaskStore
-from envs.tasks.validate import leak, validate
+from envs.tasks.validate import validate
 
 SPLITS = ("train", "dev", "test")
 
@@ -70,7 +71,7 @@ def test_seeds_and_splits_give_different_tasks():
 def test_held_out_bugs_are_in_combinations_that_train_never_shows(by_split):
     shown = {text for task in by_split["train"] for text in docstrings(task.workspace)}
     for split in ("dev", "test"):
-        own = {phrase(combination) for combination in split_combinations(split)}
+        own = {phrase(combination) for combination in list_split_combinations(split)}
         for task in by_split[split]:
             for source in broken_functions(task).values():
                 (meaning,) = docstrings({"": source})
@@ -137,7 +138,7 @@ def test_gold_edits_touch_one_line_of_each_broken_function(tasks):
 
 def test_statements_give_symptoms_only(tasks):
     for task in tasks:
-        assert leak(task) is None
+        assert find_leak(task) is None
         for line in task.public.statement.splitlines():
             pattern = r"m\d\.py: \w+\(-?\d, -?\d\) (returned|raised) -?[\w.-]+, expected -?\w+"
             assert re.fullmatch(pattern, line)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from envs.sources.synthetic import generate
-from envs.tasks.leaks import leak
+from envs.tasks.leaks import find_leak
 from envs.tasks.store import BuiltTask
 
 VISIBLE, UNSEEN = "tests/test_ttl.py::test_len", "tests/test_more.py::TestTtl::test_expiry[1]"
@@ -22,7 +22,7 @@ def task():
     clean = BuiltTask(
         made.public.model_copy(update=public), made.hidden.model_copy(update=hidden), workspace
     )
-    assert leak(clean) is None
+    assert find_leak(clean) is None
     return clean
 
 
@@ -73,18 +73,18 @@ def origin(task, text):
     ],
 )
 def test_a_planted_leak_is_found(task, plant, found):
-    assert leak(plant(task)) == f"leak: {found}"
+    assert find_leak(plant(task)) == f"leak: {found}"
 
 
 def test_an_operator_of_another_make_counts_too(task):
     own = replace(task, hidden=task.hidden.model_copy(update={"operators": ("lm_rewrite",)}))
-    assert leak(public(own, id="toolz.lm_rewrite__x")) == "leak: operator in the id"
+    assert find_leak(public(own, id="toolz.lm_rewrite__x")) == "leak: operator in the id"
 
 
 def test_no_generated_task_leaks():
     for split in ("train", "dev", "test"):
         for made in generate(100, split=split, seed=3):
-            assert leak(made) is None
+            assert find_leak(made) is None
 
 
 def test_the_folders_of_a_visible_test_may_be_named_and_its_file_not(task):
@@ -93,12 +93,13 @@ def test_the_folders_of_a_visible_test_may_be_named_and_its_file_not(task):
     for hidden, found in zip(unseen, (None, "leak: hidden test in the statement"), strict=True):
         half = task.hidden.model_copy(update={"unseen_tests": (hidden,)})
         named = statement if found is None else f"{statement}, as test_ttl does"
-        assert leak(replace(public(task, statement=named), hidden=half)) == found
+        assert find_leak(replace(public(task, statement=named), hidden=half)) == found
 
 
 def test_a_parameter_may_look_like_an_id(task):
     half = task.hidden.model_copy(update={"unseen_tests": (f"{OTHER}::test_url[http://[::1]-E]",)})
     hidden = replace(task, hidden=half)
     assert (
-        leak(public(hidden, statement="as test_url says")) == "leak: hidden test in the statement"
+        find_leak(public(hidden, statement="as test_url says"))
+        == "leak: hidden test in the statement"
     )

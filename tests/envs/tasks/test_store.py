@@ -6,7 +6,7 @@ import pytest
 from envs.errors import UserError
 from envs.records import RepairTask
 from envs.sources.synthetic import generate
-from envs.tasks.store import BuiltTask, Manifest, TaskStore, content_sha, write_built
+from envs.tasks.store import BuiltTask, Manifest, TaskStore, hash_tree, write_built
 
 MANIFEST = Manifest(source="synthetic", seed=7, licence="Apache-2.0", rejects={"no test fails": 2})
 
@@ -16,7 +16,7 @@ def tasks():
     some = [*generate(3, split="train", seed=7), *generate(2, split="test", seed=7)]
     tree = {"pkg/core.py": "X = 'caf\u00e9'\n", "tests/test_core.py": "def test_x():\n    pass\n"}
     last = some[-1]
-    hidden = last.hidden.model_copy(update={"grader": "pytest", "tests_sha": content_sha(tree)})
+    hidden = last.hidden.model_copy(update={"grader": "pytest", "tests_sha": hash_tree(tree)})
     return [*some[:-1], BuiltTask(last.public, hidden, last.workspace, tree)]
 
 
@@ -45,8 +45,8 @@ def test_same_tasks_give_the_same_bytes(tmp_path, tasks):
 
 
 def _named(task):
-    workspace = {"workspace_sha": content_sha(task.workspace)}
-    tests = {"tests_sha": content_sha(task.tests) if task.tests else ""}
+    workspace = {"workspace_sha": hash_tree(task.workspace)}
+    tests = {"tests_sha": hash_tree(task.tests) if task.tests else ""}
     return replace(
         task,
         public=task.public.model_copy(update=workspace),
@@ -136,11 +136,11 @@ def test_tasks_are_selected_by_difficulty(tmp_path, tasks):
     first = replace(first, public=first.public.model_copy(update={"difficulty": difficulty}))
     write_built(tmp_path / "set", tasks=[first, *others[:2]], manifest=MANIFEST)
     store = TaskStore.open(tmp_path / "set")
-    assert store.narrowed({}).built() == store.built()
-    assert store.narrowed({"call_distance": (3, 3), "sites": (1, 2)}).built() == [first]
-    assert set(store.narrowed({"call_distance": (3, 3)}).hidden) == {first.public.id}
+    assert store.narrow({}).built() == store.built()
+    assert store.narrow({"call_distance": (3, 3), "sites": (1, 2)}).built() == [first]
+    assert set(store.narrow({"call_distance": (3, 3)}).hidden) == {first.public.id}
     with pytest.raises(UserError, match="no train task") as caught:
-        store.narrowed({"call_distance": (0, 2)})
+        store.narrow({"call_distance": (0, 2)})
     assert "call_distance 0 to 2" in str(caught.value)
 
 

@@ -5,9 +5,10 @@ import pytest
 from envs.errors import InfrastructureError
 from envs.records import Outcome
 from envs.sources.synthetic import generate
+from envs.tasks.build_report import NO_SANDBOX
+from envs.tasks.leaks import find_leak
 from envs.tasks.store import BuiltTask
-from envs.tasks.streak import NO_SANDBOX
-from envs.tasks.validate import grams_of, leak, near_duplicates, score, shape_of, validate
+from envs.tasks.validate import are_near_duplicates, describe_shape, list_grams, score, validate
 
 
 class FixedGrader:
@@ -83,30 +84,32 @@ def test_score_is_a_product_and_zero_when_tampered():
 
 def test_leaks_are_found(task):
     gold = task.hidden.gold_edits[0].text.strip()
-    assert leak(task) is None
+    assert find_leak(task) is None
     for statement, part in [
         (f"it was arith_swap: {task.public.statement}", "operator"),
         (f"please write {gold}", "gold line"),
         (f"see {task.hidden.unseen_tests[0]}", "hidden test"),
     ]:
-        assert part in leak(with_public(task, statement=statement))
+        assert part in find_leak(with_public(task, statement=statement))
 
 
 def test_the_file_of_the_visible_test_is_no_leak(task):
     named = with_hidden(task, unseen_tests=("tests/test_ttl.py::TestTtl::test_ttl",))
-    assert leak(with_public(named, statement="tests/test_ttl.py:7: in test_len | 1 == 2")) is None
-    assert leak(with_public(named, statement="tests/test_ttl.py:7: in test_ttl | 1 == 2"))
+    assert (
+        find_leak(with_public(named, statement="tests/test_ttl.py:7: in test_len | 1 == 2")) is None
+    )
+    assert find_leak(with_public(named, statement="tests/test_ttl.py:7: in test_ttl | 1 == 2"))
 
 
 def test_a_hidden_test_in_the_workspace_is_a_leak(task):
     hidden = with_hidden(task, grader="pytest", unseen_tests=("t/test_a.py::TestB::test_c[1]",))
     shown = with_public(hidden, visible_tests=("t/test_a.py::test_d",))
     clean = BuiltTask(shown.public, shown.hidden, {"t/test_a.py": "def test_d():\n    pass\n"})
-    assert leak(clean) is None
+    assert find_leak(clean) is None
     leaky = replace(
         clean, workspace={"t/test_a.py": "class TestB:\n    def test_c(self, x):\n        1\n"}
     )
-    assert "hidden test in the workspace" in leak(leaky)
+    assert "hidden test in the workspace" in find_leak(leaky)
 
 
 def test_a_shape_forgets_names_of_arguments_and_locals_but_no_others():
@@ -115,8 +118,8 @@ def test_a_shape_forgets_names_of_arguments_and_locals_but_no_others():
     other = two.replace("out[:k]", "out[k:]")
     asks = two.replace("for y in xs", "for y in sorted(xs)")
     elsewhere = two.replace("for y in xs", "for y in reversed(xs)")
-    assert shape_of(one) == shape_of(two) != shape_of(other)
-    assert shape_of(asks) != shape_of(elsewhere), "another function is called"
+    assert describe_shape(one) == describe_shape(two) != describe_shape(other)
+    assert describe_shape(asks) != describe_shape(elsewhere), "another function is called"
 
 
 def test_near_duplicates_ignore_names_docstrings_and_layout():
@@ -125,5 +128,5 @@ def test_near_duplicates_ignore_names_docstrings_and_layout():
     )
     two = "def grab(n, seq):\n    return islice(iter(seq),\n        n) if n else list(seq)\n"
     other = "def drop(n, seq):\n    for _ in range(n):\n        next(seq, None)\n    return seq\n"
-    assert near_duplicates(grams_of(one), grams_of(two))
-    assert not near_duplicates(grams_of(one), grams_of(other))
+    assert are_near_duplicates(list_grams(one), list_grams(two))
+    assert not are_near_duplicates(list_grams(one), list_grams(other))

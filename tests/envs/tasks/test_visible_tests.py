@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from envs.source_text import BOM
-from envs.tasks.visible_tests import keep_tests, visible_tree
+from envs.tasks.visible_tests import keep_tests, show_test
 
 TEXT = '''"""Tests of calc."""
 import pytest
@@ -136,7 +136,7 @@ def test_modules_of_the_suite_that_the_visible_test_imports_stay():
         "tests/test_a.py": "from .base import Base\n\n\ndef test_a():\n    pass\n",
         "tests/test_b.py": "import other\n\n\ndef test_b():\n    pass\n",
     }
-    kept = visible_tree(files, ("tests/test_a.py", "test_a"))
+    kept = show_test(files, ("tests/test_a.py", "test_a"))
     gone = {"tests/data.json", "tests/other.py", "tests/test_b.py"}
     assert files.keys() - kept.keys() == gone
     assert kept["tests/base.py"] == "from tests.deep import tools\n"
@@ -148,4 +148,4 @@ def test_data_of_the_suite_that_is_no_python_of_today_stays_hidden():
         "tests/test_a.py": "import string\n\n\ndef test_a():\n    pass\n",
         "tests/samples/string.py": "print 'of another Python'\n",
     }
-    assert visible_tree(files, ("tests/test_a.py", "test_a")).keys() == {"tests/test_a.py"}
+    assert show_test(files, ("tests/test_a.py", "test_a")).keys() == {"tests/test_a.py"}

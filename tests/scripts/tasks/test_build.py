@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from envs.errors import UserError
-from envs.mutation.patches import gold_patch
+from envs.mutation.patches import make_patch
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, TaskStore, write_built
 from tests.envs.projects.small_project import CALC, FILES
@@ -136,13 +136,13 @@ def test_import_makes_a_set_that_validates(tmp_path, capsys):
     good = {
         "instance_id": "good",
         "repo": "calc",
-        "patch": gold_patch({"calc/core.py": CALC}, {"calc/core.py": wrong}),
+        "patch": make_patch({"calc/core.py": CALC}, {"calc/core.py": wrong}),
         "FAIL_TO_PASS": [f"tests/test_core.py::test_clamp{name}" for name in ("", "_to_a_point")],
         "PASS_TO_PASS": [f"tests/test_core.py::test_{name}evens" for name in ("", "no_")],
     }
     bad = good | {"instance_id": "bad", "patch": "none"}
     hinted = wrong.replace("return value\n", "return -value\n")
-    hinted = gold_patch({"calc/core.py": CALC}, {"calc/core.py": hinted})
+    hinted = make_patch({"calc/core.py": CALC}, {"calc/core.py": hinted})
     leaky = good | {"patch": hinted, "instance_id": "leaky"}
     leaky["problem_statement"] = "Write: return min(max(value, low), high)"
     (tmp_path / "x.json").write_text(json.dumps([good, bad, leaky]), "utf-8")
@@ -150,11 +150,11 @@ def test_import_makes_a_set_that_validates(tmp_path, capsys):
     arguments += ["--out", str(tmp_path / "set")]
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "bad: the patch is of no use (it is no unified diff)",
+        "bad: the patch cannot be used (it is no unified diff)",
         "leaky: leak: gold line in the statement",
         f"{tmp_path / 'set'}: 1 train tasks of 3 instances",
     ]
-    rejects = {"the patch is of no use": 1, "leak: gold line in the statement": 1}
+    rejects = {"the patch cannot be used": 1, "leak: gold line in the statement": 1}
     assert TaskStore.open(tmp_path / "set").manifest.rejects == rejects
     assert main(["validate", str(tmp_path / "set")]) == 0
     with pytest.raises(UserError, match="there already"):

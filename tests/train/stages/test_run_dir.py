@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from envs.errors import UserError
 from train.config.load import load_settings
-from train.config.settings import Settings
-from train.stages.open_stage import open_stage
+from train.config.settings import Settings, TaskSettings
+from train.stages.open_stage import open_stage, require
 from train.stages.run_dir import StageDir, stage_in, tasks_dir
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
@@ -120,3 +120,28 @@ def test_episodes_of_another_version_are_refused_in_one_line(settings: Settings)
     assert stage.read_episodes("dev_00002") == []
     with pytest.raises(UserError, match=r"step_00003.jsonl holds no episodes of.*--clean$"):
         stage.read_episodes(3)
+
+
+def test_a_new_setting_at_its_default_renames_no_task_set(settings: Settings) -> None:
+    class Later(TaskSettings):
+        new_share: float = 0.5
+
+    now = with_overrides(settings)
+    values = now.tasks.model_dump(exclude_unset=True)
+    for share, same in ((0.5, True), (0.25, False)):
+        later = now.model_copy(update={"tasks": Later(**values, new_share=share)})
+        assert (tasks_dir(later) == tasks_dir(now)) == same
+    spelled_out = Later(**now.tasks.model_dump())
+    assert tasks_dir(now.model_copy(update={"tasks": spelled_out})) == tasks_dir(now)
+
+
+def test_a_set_under_the_name_of_an_older_version_is_refused_with_the_remedy(
+    settings: Settings, tmp_path: Path
+) -> None:
+    now = with_overrides(settings, f"--run.cache={tmp_path}")
+    old = tmp_path / "tasks" / "synthetic-0123456789ab"
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="is missing") as caught:
+        require(now, "tasks", experiment="--config x.yaml")
+    assert caught.value.remedy == "tightrope tasks build --config x.yaml"

@@ -1,0 +1,54 @@
+"""One name for the state of the code that decides a result, by which the cache knows what holds.
+
+A change elsewhere, even in `envs/`, leaves what is kept as it is. The modules are found by their
+imports, so none has to be listed.
+
+Not covered: what a module reads or imports by a name that is made while it runs.
+"""
+
+import ast
+import functools
+from pathlib import Path
+
+from envs.files import hash_files
+from envs.syntax import parse_python
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = "envs.sandbox.child_main"  # started by its path, so no import tells of it
+
+
+@functools.cache
+def code_key(*deciding: str, root: Path = ROOT) -> str:
+    """Return the sha256 of modules and of all modules below `root` that they import.
+
+    Args:
+        deciding: Dotted names of the modules that begin the imports.
+        root: Folder that holds their packages.
+    """
+    waiting, found = list(deciding), dict[str, Path]()
+    while waiting:
+        name = waiting.pop()
+        path = _find_file(name, root)
+        if path is not None and name not in found:
+            found[name] = path
+            waiting += [name.rpartition(".")[0], *_find_imports(path)]
+    return hash_files({name: found[name] for name in sorted(found)})
+
+
+def _find_file(name: str, root: Path) -> Path | None:
+    module = root / name.replace(".", "/")
+    return next(
+        (path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()),
+        None,
+    )
+
+
+def _find_imports(path: Path) -> set[str]:
+    """Return what a file imports; of `from a import b` both, since `b` may be a module."""
+    found: set[str] = set()
+    for node in ast.walk(parse_python(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found

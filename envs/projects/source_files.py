@@ -1,0 +1,101 @@
+"""Reads the files of a project out of an sdist or a folder; runs and unpacks nothing.
+
+Tests: tests/envs/projects/test_lock_file.py, tests/envs/projects/test_local_folder.py.
+"""
+
+import logging
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from envs.errors import UserError
+from envs.plain_text import representable
+from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source
+from envs.tasks.store import Files
+
+MAX_DATA_BYTES = 256 * 2**10  # of one text file that a suite may read
+MAX_TREE_BYTES = 8 * 2**20  # of a whole tree, which every run writes anew
+_LOG = logging.getLogger(__name__)
+_SKIPPED = ("__pycache__", "node_modules", "site-packages")
+
+
+def read_archive(sdist: Path) -> dict[str, bytes]:
+    """Return the files of an sdist by their path in the project, huge ones left out."""
+    with tarfile.open(sdist) as archive:
+        return {
+            member.name.partition("/")[2]: file.read()
+            for member in archive.getmembers()
+            if member.size <= MAX_TREE_BYTES
+            if (file := archive.extractfile(member)) is not None
+        }
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Return the Python files and small other files of a project's folder, by path.
+
+    Left out are hidden files, caches, virtual environments and links.
+
+    Raises:
+        UserError: There is no such folder, or something in it may not be read.
+    """
+    if not folder.is_dir():
+        raise UserError("no such folder", got=str(folder), remedy="name the folder of a project")
+    try:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in _walk(folder)
+            if path.suffix == SOURCE_SUFFIX or path.stat().st_size <= MAX_DATA_BYTES
+        }
+    except PermissionError as error:
+        raise UserError(
+            "no permission to read the project",
+            got=str(error.filename),
+            remedy="run this as a user who may read all of it",
+        ) from error
+
+
+def decode_files(found: Mapping[str, bytes]) -> Files:
+    """Return the texts of Python files and of data in UTF-8, sorted by path, all bytes kept.
+
+    A Python file that is none, and one with a name that is none, is left out and named in the log.
+    """
+    files: Files = {}
+    for path, data in sorted(found.items()):
+        try:
+            if representable(path) != path:
+                raise SourceError("its name is no text")
+            text = decode_source(data) if path.endswith(SOURCE_SUFFIX) else decode_data(data)
+            if text is not None:
+                files[path] = text
+        except SourceError as error:
+            _LOG.warning("left out: %s (%s)", representable(path), error)
+    return files
+
+
+def decode_data(data: bytes) -> str | None:
+    """Return the text of a data file, or None if it is not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for where, folders, names in os.walk(folder, onerror=refuse):
+        here = Path(where)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name not in _SKIPPED
+            and not name.endswith(".egg-info")
+            and not (here / name / "pyvenv.cfg").exists()
+        )
+        for name in sorted(names):
+            path = here / name
+            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+                yield path
