@@ -27,7 +27,7 @@ from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
 from rewards.seeds import share_of_the_way_over_seeds
 from train.config.load import load_settings
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.open_stage import changed_inputs, config_changes
 from train.stages.run_dir import Stage, stage_in
 

@@ -30,7 +30,7 @@ from envs.sandbox.levels import probe
 from tests.attacks.attempts import LATE_S, PRELUDE, attacks, name_of, small_tasks
 from tests.attacks.world import descendants, settles
 from tests.envs.small_tasks import FIXED, is_solved, store_of
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.progress import Progress
 
 LIMIT_S = 2.0

@@ -43,7 +43,7 @@ from tests.envs.world import CHAT, InProcess
 from tests.train.recipes.faulty_run import FAULTS, KL_WEIGHT, FaultyRun, faulty_run
 from train.config.load import load_settings
 from train.rollouts.runner import EpisodeRequest, RolloutRunner
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 
 NUM_STEPS, DEADLINE_S = 20, 2.0
 NUM_EPISODES, NUM_ROUNDS, NUM_CALLS = 300, 5, 2_000

@@ -37,7 +37,7 @@ from envs.grading.graders import NUM_CANARIES
 from envs.grading.test_suite import run_suite
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.levels import probe
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.progress import Progress
 
 TREE = {

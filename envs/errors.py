@@ -1,6 +1,6 @@
 """Errors by whose they are: the user's, or the infrastructure's.
 
-A bad rollout is data and raises nothing. Tests: tests/train/stages/test_ending.py.
+A bad rollout is data and raises nothing. Tests: tests/train/stages/test_exit_codes.py.
 """
 
 import difflib

@@ -15,9 +15,9 @@ from typing import Any
 from train.config.load import parse_command
 from train.config.settings import Settings
 from train.stages.open_stage import open_stage, require
-from train.stages.output import keep_log, say
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
+from train.stages.stage_log import keep_log, say
 
 
 def main(argv: list[str]) -> int:

@@ -18,8 +18,8 @@ from tightrope_cli.pipeline import print_results
 from train.config.load import Command, Flag, parse_command
 from train.config.policy_names import parse_entry
 from train.stages.open_stage import open_stage, require
-from train.stages.output import keep_log
 from train.stages.run_dir import Stage, StageDir, stage_dir
+from train.stages.stage_log import keep_log
 
 
 def main(argv: list[str]) -> int:

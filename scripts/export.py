@@ -9,9 +9,9 @@ adds what is missing.
 
 from train.config.load import Flag, parse_command
 from train.stages.open_stage import open_stage, require
-from train.stages.output import keep_log, say
 from train.stages.progress import Progress
 from train.stages.run_dir import Stage, stage_dir
+from train.stages.stage_log import keep_log, say
 
 
 def main(argv: list[str]) -> int:

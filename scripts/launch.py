@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.errors import UserError
-from train.stages.ending import COMMAND_VARIABLE, Terminated, resuming
-from train.stages.output import say
+from train.stages.exit_codes import COMMAND_VARIABLE, Terminated, resuming
+from train.stages.stage_log import say
 
 USAGE = """usage: tightrope launch [arguments of `accelerate launch`] SCRIPT [arguments of SCRIPT]
 

@@ -21,7 +21,7 @@ if not __package__:  # run as a file: look from the repository root, where `scri
 
 from envs.errors import UserError
 from train.models.hub import switch_telemetry_off
-from train.stages.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.stages.exit_codes import COMMAND_VARIABLE, end_with_parent, run_main
 
 VERBS = {
     "doctor": ("doctor", "check this machine, and name a remedy for what it lacks"),

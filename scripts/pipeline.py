@@ -25,11 +25,11 @@ from rich.table import Table
 from envs.errors import UserError
 from rewards.metrics import format_row
 from train.config.load import Command, parse_command
-from train.stages.ending import COMMAND_VARIABLE, Terminated, run_main
+from train.stages.exit_codes import COMMAND_VARIABLE, Terminated, run_main
 from train.stages.open_stage import config_changes, require
-from train.stages.output import say
 from train.stages.progress import duration
 from train.stages.run_dir import COMMANDS, Stage, stage_dir
+from train.stages.stage_log import say
 
 ROOT = Path(__file__).resolve().parents[1]
 

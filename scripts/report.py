@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from envs.errors import UserError
 from train.config.load import parse_command
 from train.stages.open_stage import open_stage
-from train.stages.output import keep_log
 from train.stages.run_dir import stage_dir
+from train.stages.stage_log import keep_log
 
 
 def main(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ import os
 
 from train.config.load import parse_command
 from train.models.hub import switch_telemetry_off
-from train.stages.ending import COMMAND_VARIABLE, end_with_parent, run_main
+from train.stages.exit_codes import COMMAND_VARIABLE, end_with_parent, run_main
 
 PROGRAM = "accelerate launch train/sft.py"
 

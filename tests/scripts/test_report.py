@@ -22,7 +22,7 @@ from tightrope_cli.pages.episodes import (
 )
 from tightrope_cli.pages.report import build_report, page_context
 from tightrope_cli.report import main
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 
 CURVES = {
     "pass_rate",

@@ -38,7 +38,7 @@ from train.rl.step_rollouts import StepRollouts
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.evaluate import evaluate, plan_evaluation
 from train.rollouts.runner import group_requests, open_runner
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, cache_dir, stage_dir, tasks_dir

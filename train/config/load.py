@@ -3,7 +3,7 @@
     accelerate launch train/grpo.py --config configs/tiny.yaml --grpo.learning_rate 2e-6
 
 Every command parses its line with `parse_command` (or `parse_flags` where no experiment is
-involved) and runs inside `train.stages.ending.run_main`, which turns errors into exit codes.
+involved) and runs inside `train.stages.exit_codes.run_main`, which turns errors into exit codes.
 """
 
 import argparse

@@ -31,8 +31,8 @@ from train.models.model import (
     load_tokenizer,
     run_tokenizer,
 )
-from train.stages.output import say
 from train.stages.run_dir import StageDir, stage_dir
+from train.stages.stage_log import say
 
 Report = Callable[[str], None]  # takes what is being done, as a phrase
 

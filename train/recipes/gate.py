@@ -13,9 +13,9 @@ from rewards.cost import num_compactions, num_evictions
 from rewards.outcome import is_scorable, is_solved
 from train.config.settings import Settings
 from train.rollouts.runner import group_requests, open_runner
-from train.stages.output import say
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
+from train.stages.stage_log import say
 
 PASS_RATE = (0.20, 0.80)  # below: no group has signal; above: nothing is left to learn
 REWRITE_SHARE = 0.05  # of episodes that need a rewrite must evict, and as many compact

@@ -35,9 +35,9 @@ from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, group_requests, open_runner
 from train.stages.open_stage import require
-from train.stages.output import say
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
+from train.stages.stage_log import say
 
 
 def run(command: Command, *, world_size: int) -> int:

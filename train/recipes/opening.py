@@ -10,8 +10,8 @@ from accelerate import PartialState
 from train.config.load import Command
 from train.models.model import check_base
 from train.stages.open_stage import open_stage
-from train.stages.output import keep_log
 from train.stages.run_dir import Stage, StageDir
+from train.stages.stage_log import keep_log
 
 
 def open_training(command: Command, name: Stage, *, inputs: Sequence[StageDir]) -> StageDir:

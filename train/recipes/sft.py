@@ -38,9 +38,9 @@ from train.rl.metrics_callback import StepRecorder
 from train.rl.segments import episode_rows
 from train.rl.shared_arguments import shared_arguments
 from train.stages.open_stage import require
-from train.stages.output import say
 from train.stages.progress import Progress
 from train.stages.run_dir import Stage, StageDir, stage_dir
+from train.stages.stage_log import say
 
 _INPUTS: tuple[Stage, ...] = ("tasks", "demos")
 _DECAY_SHARE = 0.6  # of the steps: a short run gains most while the rate falls (measured on tiny)

@@ -32,8 +32,8 @@ from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
 from rewards.intervals import group_by_task
 from rewards.outcome import is_scorable, is_solved
 from train.rollouts.runner import EpisodeRequest
-from train.stages.output import say
 from train.stages.run_dir import StageDir
+from train.stages.stage_log import say
 
 _ROWS = "dev.jsonl"
 DEV_SAMPLES = 4  # once per task says little: 0.54, 0.52 and 0.52 turned out 0.43, 0.48 and 0.40

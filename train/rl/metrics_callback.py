@@ -5,9 +5,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from train.stages.output import say
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
+from train.stages.stage_log import say
 
 Row = dict[str, Any]
 FindAlarms = Callable[[Sequence[Row]], Mapping[str, str]]

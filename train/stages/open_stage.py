@@ -17,8 +17,8 @@ from typing import Any
 from envs.errors import UserError
 from envs.files import to_json, write_whole
 from train.config.settings import Settings
-from train.stages.output import say
 from train.stages.run_dir import COMMANDS, Stage, StageDir, dump_settings, stage_dir
+from train.stages.stage_log import say
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
 

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Self, TextIO
 
-from train.stages.output import terminal
+from train.stages.stage_log import terminal
 
 MOST_MARKS = 256  # remembered points of time; above that every second one is forgotten
 EVERY_S = 8.0  # below the promised 10 s, so that a busy machine still keeps it

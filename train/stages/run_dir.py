@@ -37,7 +37,7 @@ from envs.files import (
 )
 from envs.records import Episode
 from train.config.settings import Settings, rename_settings
-from train.stages.output import say
+from train.stages.stage_log import say
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
 

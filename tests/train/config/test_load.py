@@ -16,7 +16,7 @@ from train import grpo
 from train.config.load import Flag, load_settings, parse_command, parse_flags
 from train.config.settings import list_fields
 from train.config.trl_arguments import with_defaults
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.run_dir import dump_settings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -20,7 +20,7 @@ from train.export.export import check_tensors
 from train.export.model_card import evaluation_table, serve_line, write_card
 from train.export.reload import PROBE, compare_adapter, compare_merged, probe_logits, read_back
 from train.models.model import load_tokenizer, run_tokenizer
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.open_stage import open_stage
 from train.stages.run_dir import stage_dir
 

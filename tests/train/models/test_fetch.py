@@ -12,7 +12,7 @@ from tests.train.small_run import ROOT
 from tightrope_cli.model import main
 from train.config.load import load_settings
 from train.models.fetch import WHEELS, download, fetch
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.run_dir import model_dir
 
 NAME = "smollm2-135m"

@@ -20,7 +20,7 @@ from train.recipes.estimate import (
     estimate_seconds,
 )
 from train.rl.dev_evaluation import DEV_SAMPLES
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 
 SHAPE = Qwen2Config(
     hidden_size=64,

@@ -20,7 +20,7 @@ from tests.train.small_run import (
 from tightrope_cli import demos, evaluate
 from train import grpo, sft
 from train.recipes.grpo import starting_model
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.run_dir import stage_dir
 
 GOLD = "--evaluate.policies=[gold] --evaluate.num_tasks=1"

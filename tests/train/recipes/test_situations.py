@@ -17,7 +17,7 @@ from envs.sources.build import build
 from tests.train.small_run import CONFIG, ROOT, add_base, add_tokenizer, arguments, settings_in
 from tightrope_cli import demos
 from train import grpo
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 from train.stages.open_stage import open_stage
 from train.stages.run_dir import stage_dir
 

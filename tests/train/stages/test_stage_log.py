@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train.stages.output import LibraryLog, keep_log, say, terminal
+from train.stages.stage_log import LibraryLog, keep_log, say, terminal
 
 ROOT = Path(__file__).resolve().parents[3]
 NOISE = """
@@ -27,9 +27,9 @@ PARTS = ["Python", "a logger", "a handler", "native code", "a child", "a print"]
 STAGE = f"""
 import sys
 from pathlib import Path
-from train.stages.output import keep_log, say
+from train.stages.stage_log import keep_log, say
 from train.stages.progress import Progress
-from train.stages.ending import run_main
+from train.stages.exit_codes import run_main
 
 def main(argv):
     exec({NOISE!r})

@@ -1,7 +1,7 @@
 """How a command ends: its exit code, one line for what went wrong, and the command that continues.
 
 Exit codes: 0 fine, 1 the run failed, 2 the user's error, 130 Ctrl-C. A bug's traceback stands in
-the log of the stage (`train/stages/output.py`), or on the terminal where there is none.
+the log of the stage (`train/stages/stage_log.py`), or on the terminal where there is none.
 
 Limits: a process that is killed (SIGKILL, out of memory, a crash in native code) says nothing;
 `tightrope launch` and `scripts/pipeline.py` say it for the stages that they started.
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from envs.errors import InfrastructureError, UserError, find_storage_error
-from train.stages.output import LibraryLog, say, terminal
+from train.stages.stage_log import LibraryLog, say, terminal
 
 COMMAND_VARIABLE = "TIGHTROPE_COMMAND"
 """What the user typed, before the arguments, of a process that another of our commands started;

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from envs.errors import InfrastructureError, UserError
-from train.stages.ending import resuming, run_main
-from train.stages.output import keep_log
+from train.stages.exit_codes import resuming, run_main
+from train.stages.stage_log import keep_log
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = "tightrope launch train/sft.py"
@@ -87,8 +87,8 @@ def test_sigterm_ends_a_stage_like_ctrl_c_and_not_what_it_forked(tmp_path: Path)
     code = """
 import os, signal, sys, time
 from pathlib import Path
-from train.stages.ending import run_main
-from train.stages.output import keep_log, say
+from train.stages.exit_codes import run_main
+from train.stages.stage_log import keep_log, say
 
 def main(argv):
     keep_log(Path(argv[0]))
