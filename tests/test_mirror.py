@@ -32,7 +32,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 def find_tests(path: Path) -> list[Path]:
     """Return where the tests of a module are by its docstring, else by its own path."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    line = re.search(r"^Tests: (.*?)(?:\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    line = re.search(r"\bTests: (.*?)(?:\n\n|\Z)", docstring, re.DOTALL)
     if line:
         return [ROOT / name for name in re.findall(r"tests/[\w/]+\.py", line[1])]
     return [ROOT / "tests" / path.relative_to(ROOT).with_name(f"test_{path.name}")]

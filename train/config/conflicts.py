@@ -4,6 +4,8 @@
 nothing beside another one counts as such, unless it is the default: nobody chose that. Bounds
 (`generation_batch`, `max_sampled_tokens`) may be loose. What depends on the machine (memory,
 devices, the tokenizer's real prompt length) is left to `--dry-run`.
+
+Tests: tests/train/config/test_load.py.
 """
 
 from collections.abc import Iterator

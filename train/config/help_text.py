@@ -1,4 +1,7 @@
-"""The configuration as text: every field with type, default and meaning, for `--help`."""
+"""The configuration as text: every field with type, default and meaning, for `--help`.
+
+Tests: tests/train/config/test_load.py.
+"""
 
 import textwrap
 from types import NoneType, UnionType

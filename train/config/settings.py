@@ -5,6 +5,8 @@ defaults suit a pretrained model; `configs/tiny.yaml` overrides them for the fro
 Numbers without another source are starting values that were reasoned, not measured.
 
 Limits: what depends on the machine (memory, devices) is not checked here but by `--dry-run`.
+
+Tests: tests/train/config/test_every_setting.py.
 """
 
 import json

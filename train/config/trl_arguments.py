@@ -4,6 +4,8 @@ What passes is a short list, each with a proof in tests/train/config/test_every_
 it changes something in the training as we drive it; whatever a newer TRL adds is refused until it
 has one. Whether a value of the right type is one that TRL accepts shows when a stage opens,
 `--dry-run` included.
+
+Tests: tests/train/config/test_every_trl_argument.py.
 """
 
 from collections.abc import Mapping

@@ -2,6 +2,8 @@
 
 Modules are looked for as Python does, and then in the working directory. Naming one runs its code
 when the configuration is read, so that a wrong name is an error of the configuration.
+
+Tests: tests/train/config/test_load.py.
 """
 
 import inspect

@@ -1,4 +1,7 @@
-"""The model card of an export: base, licence, how to serve it, what was measured."""
+"""The model card of an export: base, licence, how to serve it, what was measured.
+
+Tests: tests/train/export/test_export.py.
+"""
 
 from pathlib import Path
 

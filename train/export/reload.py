@@ -8,6 +8,8 @@ Merging rounds: in bfloat16 a small adapter can get lost between two neighbourin
 weights are also held against the bare base.
 
 Shapes: T tokens, V vocabulary.
+
+Tests: tests/train/export/test_export.py.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 PEFT is content when one of several names matches, and takes the shape of a saved adapter from its
 own file. Either way a setting would say one thing and the run do another.
+
+Tests: tests/train/rollouts/test_evaluate.py.
 """
 
 from collections.abc import Sequence

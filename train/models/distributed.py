@@ -3,6 +3,8 @@
 The launcher decides: nothing (one process), `torchrun` or `accelerate launch` with DDP, ZeRO-2 or
 ZeRO-3 (`configs/accelerate/`). Each process loads the whole base before DeepSpeed shards it, so
 host memory must hold one base per process. Not covered: FSDP, tensor and sequence parallelism.
+
+Tests: tests/train/recipes/test_processes.py.
 """
 
 import warnings

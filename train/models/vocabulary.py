@@ -2,6 +2,8 @@
 
 The tiny model's is trained on the texts of the task set, so that it is the same before and after
 the demos stage; a pretrained base brings its own, with the template that the settings ask for.
+
+Tests: tests/train/config/test_every_setting.py.
 """
 
 from datetime import datetime

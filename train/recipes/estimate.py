@@ -5,6 +5,8 @@ Memory comes from formulas (`Memory`), time from a short measurement of the mode
 
 Not covered: buckets and buffers of the collectives, the allocator's fragments, Python and torch
 themselves (about 0.7 GB), and the sandbox.
+
+Tests: tests/train/recipes/test_dry_run.py.
 """
 
 import asyncio

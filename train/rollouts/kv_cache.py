@@ -8,6 +8,8 @@ Columns of a batch: [pads, prefix | pads, fresh tokens | generated tokens]; the 
 the pads.
 
 Shapes: B rows, H heads, T tokens (P of them room that is made once), D features of a head.
+
+Tests: tests/train/rollouts/test_engine.py.
 """
 
 from collections.abc import Sequence
