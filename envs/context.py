@@ -66,13 +66,13 @@ class EventLog:
                 )
             self._view = View(
                 prompt_ids=tuple(prompt_ids),
-                observations=tuple(observation for observation, _ in self.results()),
+                observations=tuple(observation for observation, _ in self.list_results()),
                 num_cached=common_prefix(self._before, tuple(prompt_ids)),
                 num_rewrites=self._num_rewrites,
             )
         return self._view
 
-    def results(self) -> list[tuple[Observation, Ids]]:
+    def list_results(self) -> list[tuple[Observation, Ids]]:
         """Return the observations in view with their ids, those that became stubs left out."""
         return [
             (observation, ids)
@@ -81,6 +81,16 @@ class EventLog:
             for observation, ids in zip(part.observations, part.piece_ids, strict=True)
             if observation.id not in self._stubs
         ]
+
+    def count_freed(self, eviction: Evicted) -> int:
+        """Return by how many tokens its stubs are shorter than the results."""
+        stubs = eviction.stub_ids
+        return sum(len(ids) - len(stubs[o.id]) for o, ids in self.list_results() if o.id in stubs)
+
+    def count_after(self, eviction: Evicted) -> int:
+        """Return how many tokens the prompt would have if `eviction` came next."""
+        rest = len(self.view().prompt_ids) - len(self._prefix)
+        return len(eviction.prefix_ids) + rest - self.count_freed(eviction)
 
 
 def render_view(events: Iterable[Event]) -> View:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from envs.calls.reader import parse_calls
-from envs.context import EventLog, render_view
+from envs.context import EventLog
 from envs.prompts import answer_no_call
 from envs.records import (
     Compacted,
@@ -223,10 +223,11 @@ class Environment:
         self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]
     ) -> None:
         """Append all results as one suffix, cut to what the window leaves, then any evict."""
-        evictions = [self._evict(evicted)] if evicted else []
+        eviction = self._evict(evicted) if evicted else None
         names = [call.name for call in calls[: len(results)]] or ["none"]
         parts = self._chat.surround_results(names)
-        used = len(render_view([*self.events, *evictions]).prompt_ids) + parts.num_tokens
+        used = self._log.count_after(eviction) if eviction else len(self.view().prompt_ids)
+        used += parts.num_tokens
         if self._view_limit - used < _MIN_OBSERVATION_TOKENS * len(results):
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
             return
@@ -249,7 +250,7 @@ class Environment:
                 tail_ids=parts.tail,
             )
         )
-        for eviction in evictions:
+        if eviction:
             self._log.append(eviction)
 
     def _fit(self, result: ToolResult, *, used: int, room: int) -> tuple[Observation, Ids]:
@@ -310,9 +311,7 @@ class Environment:
         live = {o.id for o in self.view().observations} - set(evicted)
         if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= live:
             raise ToolError("evict takes ids of results in view")
-        stubs = self._evict([*evicted, *wanted]).stub_ids
-        sizes = {observation.id: len(ids) for observation, ids in self._log.results()}
-        freed = sum(sizes[name] - len(ids) for name, ids in stubs.items())
+        freed = self._log.count_freed(self._evict([*evicted, *wanted]))
         least = int(_MIN_FREED_SHARE * self.limits.window_tokens)
         if freed < least:
             raise ToolError(f"frees {freed} tokens, at least {least} needed")
@@ -323,7 +322,9 @@ class Environment:
 
     def _evict(self, ids: Sequence[str]) -> Evicted:
         """Make the event that leaves stubs of these observations in view."""
-        chosen = [observation for observation, _ in self._log.results() if observation.id in ids]
+        chosen = [
+            observation for observation, _ in self._log.list_results() if observation.id in ids
+        ]
         stubs = {each.id: self._chat.encode_result(self._stub(each)) for each in chosen}
         return Evicted(stub_ids=stubs, prefix_ids=self._prefix())
 

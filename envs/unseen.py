@@ -41,7 +41,8 @@ def find_unseen_edits(episode: Episode, files: Mapping[str, str]) -> tuple[Span,
         for index, call in enumerate(turn.calls):
             result = results[index] if index < len(results) else None
             edit = _edit_of(call)
-            if edit and not (result and _is_error(result.text)) and sight.can_edit(edit):
+            failed = result and result.text.partition("\n")[2].startswith("error: ")
+            if edit and not failed and sight.can_edit(edit):
                 if not sight.has_seen(edit):
                     found.append(Span(path=edit.path, start=edit.start, end=edit.end))
                 sight.edit(edit)
@@ -117,7 +118,3 @@ def _edit_of(call: ToolCall) -> Edit | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _is_error(text: str) -> bool:
-    return text.partition("\n")[2].startswith("error: ")

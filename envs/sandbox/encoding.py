@@ -42,7 +42,10 @@ def _encode(value: object, depth: int) -> str:
     if value is None or kind in (bool, str, bytes):
         return repr(value)
     if kind is int:
-        return _encode_int(value)
+        try:
+            return repr(value)
+        except ValueError as error:  # more digits than sys.get_int_max_str_digits()
+            raise _UnplainError("int too large") from error
     if kind is float:
         assert isinstance(value, float)
         if math.isnan(value):
@@ -52,13 +55,6 @@ def _encode(value: object, depth: int) -> str:
         return _encode_container(value, depth)
     name = str(kind.__name__)
     raise _UnplainError(name[:40] if name.isidentifier() else "unknown")
-
-
-def _encode_int(value: object) -> str:
-    try:
-        return repr(value)
-    except ValueError as error:  # more digits than sys.get_int_max_str_digits()
-        raise _UnplainError("int too large") from error
 
 
 def _encode_container(value: object, depth: int) -> str:

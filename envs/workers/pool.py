@@ -121,7 +121,7 @@ class WorkerPool:
         finally:
             self._busy.discard(worker)
             self._wake()
-        return _result(answer)
+        return _unpack(answer)
 
     async def _hire(self, near: Hashable) -> "_Worker":
         while len(self._busy) >= self._num_workers:
@@ -278,7 +278,7 @@ def _settle(ready: "asyncio.Future[None]") -> None:
         ready.set_result(None)
 
 
-def _result(answer: Any) -> Any:
+def _unpack(answer: Any) -> Any:
     """Return what a worker did, or raise as it did."""
     kind, value = answer
     if kind == "machine":

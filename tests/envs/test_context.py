@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.context import common_prefix, join_observed, render_view
+from envs.context import EventLog, common_prefix, join_observed, render_view
 from envs.environment import Limits
 from envs.policies import ScriptOptions, call
 from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
@@ -174,3 +174,12 @@ def test_each_result_stands_behind_its_own_separator() -> None:
     assert join_observed(observed, stubs={"o1": (9,)}) == [10, 1, 20, 9, 21, 22, 3, 30]
     old = observed.model_dump() | {"separator_ids": [20]}  # version 1: one that stands for all
     assert Observed.model_validate(old).separator_ids == ((20,), (20,))
+
+
+def test_the_size_after_an_eviction_is_known_before_it() -> None:
+    events = play("careful", options=OPTIONS["evict"], limits=WIDE).events
+    at = next(i for i, event in enumerate(events) if isinstance(event, Evicted))
+    log, eviction = EventLog(events[:at]), events[at]
+    assert isinstance(eviction, Evicted)
+    expected = len(render_view(events[: at + 1]).prompt_ids)
+    assert log.count_after(eviction) == expected and log.count_freed(eviction) > 0
