@@ -38,6 +38,14 @@ def find_tests(path: Path) -> list[Path]:
     return [ROOT / "tests" / path.relative_to(ROOT).with_name(f"test_{path.name}")]
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_module_has_a_test_or_names_the_one_that_holds_it(path: Path) -> None:
+    found = find_tests(path)
+    assert found
+    for test in found:
+        assert test.is_file(), f"write {test}, or `Tests: tests/...` into the docstring of {path}"
+
+
 @pytest.mark.parametrize("room", ROOMS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_room_holds_no_more_modules_than_one_reads_as_a_list(room: Path) -> None:
     modules = {path.name for path in room.glob("*.py")} - {"__init__.py"}
