@@ -2,7 +2,8 @@
 
 CPython 3.11 counts the recursion depth of `ast.parse` per interpreter, not per thread, and fails
 with "AST constructor recursion depth mismatch" when two threads build trees at once. Builds check
-their tasks in threads, so all trees are built behind one lock.
+their tasks in threads, so all trees are built behind one lock. Also here: what several rooms look
+up in a tree, such as the innermost function around a line.
 Tests: tests/envs/test_source_text.py.
 """
 
@@ -54,3 +55,18 @@ def first_line(node: ast.stmt | ast.ExceptHandler) -> int:
 def last_line(node: ast.stmt | ast.expr | ast.ExceptHandler) -> int:
     """Return the last line of a node, 1-based."""
     return node.end_lineno or node.lineno
+
+
+def find_imports(tree: ast.AST) -> set[str]:
+    """Return the dotted names that a file imports, anywhere in it.
+
+    Of `from a import b` these are `a` and `a.b`, since `b` may be a module.
+    """
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found

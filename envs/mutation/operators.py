@@ -89,7 +89,7 @@ def list_mutations(
             line = source.line_of(splice[0])
             found.setdefault(splice, Mutation(operator.__name__, path, *splice, function, line))
     if "\r" in text or not text.endswith("\n"):  # with other line ends an edit may not restore it
-        return [mutation for mutation in found.values() if _can_be_mended(text, mutation)]
+        return [mutation for mutation in found.values() if _can_be_repaired(text, mutation)]
     return list(found.values())
 
 
@@ -131,7 +131,7 @@ def _apart(text: str, splice: Splice) -> Splice:
     return start, end, before + new + after
 
 
-def _can_be_mended(text: str, mutation: Mutation) -> bool:
+def _can_be_repaired(text: str, mutation: Mutation) -> bool:
     """Tell whether replacing lines gives all bytes back; a line that is put in has no own end."""
     before, after = {mutation.path: apply(text, mutation)}, {mutation.path: text}
     return apply_edits(before, make_edits(before, after)) == after

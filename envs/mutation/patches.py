@@ -17,7 +17,7 @@ _NO_END = "\\ No newline at end of file\n"
 
 
 def make_edits(broken: Mapping[str, str], gold: Mapping[str, str]) -> tuple[Edit, ...]:
-    """Return the fewest line replacements that mend `broken`.
+    """Return the fewest line replacements that repair `broken`.
 
     Those of one file come from the bottom up, so that each is right after the ones before it. They
     give every byte back, unless line ends differ as no edit can make them: `apply_edits` shows it.
@@ -43,7 +43,7 @@ def apply_edits(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, st
 
 
 def make_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
-    """Return the unified diff that mends `broken`."""
+    """Return the unified diff that repairs `broken`."""
     return "".join(
         line if line.endswith("\n") else f"{line}\n{_NO_END}"
         for path in broken

@@ -53,17 +53,17 @@ def add(
         InfrastructureError: The sandbox failed.
     """
     try:
-        asked = Requirement(wanted)
+        requirement = Requirement(wanted)
     except InvalidRequirement as error:
         remedy = "name it as PyPI does, perhaps with ==VERSION"
         raise UserError("no name of a project", got=wanted, remedy=remedy) from error
-    name = canonicalize_name(asked.name)
+    name = canonicalize_name(requirement.name)
     known = load_lock(lock)
     if any(entry.name == name for entry in known):
         raise UserError(
             "the project is in the lock file", got=name, remedy=f"delete it from {lock}"
         )
-    sdist = _get_sdist(asked, folder=cache_dir / "sdists")
+    sdist = _get_sdist(requirement, folder=cache_dir / "sdists")
     members = read_archive(sdist)
     licence_file, licence = _find_licence(name, members)
     entry = Project(
@@ -84,20 +84,20 @@ def add(
     return entry
 
 
-def _get_sdist(asked: Requirement, *, folder: Path) -> Path:
+def _get_sdist(requirement: Requirement, *, folder: Path) -> Path:
     """Return the sdist in the cache, downloaded first unless the version that is named is there.
 
     Raises:
         UserError: pip finds none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = canonicalize_name(asked.name)
-    for version in (each.version for each in asked.specifier if each.operator == "=="):
+    name = canonicalize_name(requirement.name)
+    for version in (each.version for each in requirement.specifier if each.operator == "=="):
         for stem in (name, name.replace("-", "_")):
             if (path := folder / f"{stem}-{version}.tar.gz").is_file():
                 return path
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
-        failure = download_sdist(str(asked), name=name, folder=Path(fresh))
+        failure = download_sdist(str(requirement), name=name, folder=Path(fresh))
         found = sorted(Path(fresh).glob("*.tar.gz"))
         if failure or not found:
             raise UserError(

@@ -6,12 +6,11 @@ imports, so none has to be listed.
 Not covered: what a module reads or imports by a name that is made while it runs.
 """
 
-import ast
 import functools
 from pathlib import Path
 
 from envs.files import hash_files
-from envs.syntax import parse_python
+from envs.syntax import find_imports, parse_python
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = "envs.sandbox.child_main"  # started by its path, so no import tells of it
@@ -31,7 +30,10 @@ def code_key(*deciding: str, root: Path = ROOT) -> str:
         path = _find_file(name, root)
         if path is not None and name not in found:
             found[name] = path
-            waiting += [name.rpartition(".")[0], *_find_imports(path)]
+            waiting += [
+                name.rpartition(".")[0],
+                *find_imports(parse_python(path.read_text("utf-8"))),
+            ]
     return hash_files({name: found[name] for name in sorted(found)})
 
 
@@ -41,14 +43,3 @@ def _find_file(name: str, root: Path) -> Path | None:
         (path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()),
         None,
     )
-
-
-def _find_imports(path: Path) -> set[str]:
-    """Return what a file imports; of `from a import b` both, since `b` may be a module."""
-    found: set[str] = set()
-    for node in ast.walk(parse_python(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found

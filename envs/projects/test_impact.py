@@ -116,7 +116,7 @@ class _TracedSource(Source):
         first, last = self._find_changed_lines(mutation)
         function = next((f for f in self._functions if f[0] <= first and last <= f[2]), None)
         if function is not None:
-            same = self._compiles_bind_alike(mutation, first=function[0], last=function[2])
+            same = self._compiles_alike(mutation, first=function[0], last=function[2])
             if same is None:
                 return None
             if not same:
@@ -139,7 +139,7 @@ class _TracedSource(Source):
             first = max(1, first - 1)
         return first, self.line_of(last)
 
-    def _compiles_bind_alike(self, mutation: Mutation, *, first: int, last: int) -> bool | None:
+    def _compiles_alike(self, mutation: Mutation, *, first: int, last: int) -> bool | None:
         """Tell whether the change leaves kinds of functions and names; None if it is no Python."""
         start = self.line_span(first)[0]
         old = "".join(self.lines[first - 1 : last])

@@ -67,8 +67,8 @@ def build(
     if source == "synthetic":
         make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
-        made = _generated(counts, make_tasks=make_tasks, seed=seed, on_progress=on_progress)
-        kept = _validated(
+        made = _generate(counts, make_tasks=make_tasks, seed=seed, on_progress=on_progress)
+        kept = _validate(
             made, cache_dir=cache_dir, workers=workers, report=report, on_progress=on_progress
         )
     else:
@@ -105,17 +105,17 @@ def describe_set(
     local: tuple[Project, Files] | None = None,
 ) -> dict[str, JsonValue]:
     """Return what a set's manifest says of its making: a set that says otherwise is another one."""
-    asked: dict[str, JsonValue] = {"asked": dict(counts)}
+    wanted: dict[str, JsonValue] = {"asked": dict(counts)}
     if source == "synthetic":
-        return asked | asdict(settings)
+        return wanted | asdict(settings)
     if source not in ("projects", "path"):
-        return asked
+        return wanted
     projects = [local[0]] if local else load_lock(lock)
     pinned = {project.name: project.model_dump(mode="json") for project in projects}
-    return asked | {"generator": GENERATOR, "shares": SHARES} | pinned
+    return wanted | {"generator": GENERATOR, "shares": SHARES} | pinned
 
 
-def _generated(
+def _generate(
     counts: Mapping[Split, int],
     *,
     make_tasks: MakeTasks,
@@ -130,7 +130,7 @@ def _generated(
                 raise UserError(
                     "a task source made a task that does not fit",
                     got=f"{task.public.id} of {task.public.split}, hidden {task.hidden.task_id}",
-                    remedy=f"make tasks of the split that is asked for ({split}), with equal ids",
+                    remedy=f"make tasks of the split that is named ({split}), with equal ids",
                 )
             if len(made) % 100 == 0:
                 on_progress("generating tasks", len(made), sum(counts.values()))
@@ -139,7 +139,7 @@ def _generated(
     return made
 
 
-def _validated(
+def _validate(
     made: Sequence[BuiltTask],
     *,
     cache_dir: Path,

@@ -6,7 +6,7 @@ A combination such as ("abs", "minus", "a b") reads
         \"\"\"abs of a minus b\"\"\"
         return abs(a - b)
 
-and the docstring fixes the meaning (the wrapper is always outermost), so a bug can be mended from
+and the docstring fixes the meaning (the wrapper is always outermost), so a bug can be repaired from
 the text alone. Text is short and regular on purpose: a model of 3M parameters with 1k tokens has
 to learn it from scratch. Splits are by combination and belong to the grammar, not to a seed: a
 combination held out here is held out everywhere.

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from envs.grading.test_suite import is_collected, is_test_file
 from envs.source_text import bom_of, source_lines
-from envs.syntax import DEFINITIONS, FUNCTIONS, first_line, last_line, parse_python
+from envs.syntax import DEFINITIONS, FUNCTIONS, find_imports, first_line, last_line, parse_python
 from envs.tasks.store import Files
 
 TestFunction = tuple[str, str]  # file and name, without class and parameters
@@ -69,12 +69,7 @@ def _is_python(text: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _imported(text: str) -> frozenset[str]:
     """Return all words of a file's import statements."""
-    found: set[str] = set()
-    for node in ast.walk(parse_python(text)):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.update(part for alias in node.names for part in alias.name.split("."))
-            found.update((getattr(node, "module", None) or "").split("."))
-    return frozenset(found)
+    return frozenset(part for name in find_imports(parse_python(text)) for part in name.split("."))
 
 
 def keep_tests(text: str, *, names: Collection[str], whole: bool = False) -> str:
