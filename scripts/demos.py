@@ -98,7 +98,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
         "evictions": sum(map(num_evictions, episodes)),
         "compactions": sum(map(num_compactions, episodes)),
         "billed_tokens_mean": sum(map(billed_tokens, episodes)) / len(episodes),
-        "waste_ratio": result.waste_ratio(),
+        "waste_ratio": result.measure_waste_ratio(),
     }
 
 

@@ -11,7 +11,7 @@ from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sam
 from envs.rendering import ChatFormat
 from tests.envs.world import CHAT, ROOT, TOKENIZER, new_environment, play, sample_of
 from tests.train.rl.rows import check_contexts
-from train.rl.segments import episode_rows
+from train.rl.segments import make_rows
 
 WIDE = Limits(window_tokens=700, max_turns=12, max_new_tokens=48, observation_tokens=160)
 OPTIONS = {
@@ -39,7 +39,7 @@ def test_a_rewrite_ends_the_segment_and_its_call_is_trained_under_the_full_old_v
     assert name in [c.name for c in turn.calls]
     assert turn.segment == 0 and episode.turns[len(sampled)].segment == 1
     old_view = render_view(episode.events[: episode.events.index(sampled[-1])])
-    row = episode_rows(episode, advantage=1.0)[0]
+    row = make_rows(episode, advantage=1.0)[0]
     assert row.token_ids_T == old_view.prompt_ids + sampled[-1].token_ids
     assert all(row.loss_mask_T[turn.prompt_end : turn.sample_end])
 
@@ -54,7 +54,7 @@ def test_without_rewrites_there_is_one_segment_and_each_prompt_extends_the_last(
 def test_each_sampled_token_is_trained_once_and_exactly_as_sampled() -> None:
     for options in OPTIONS.values():
         episode = play("careful", options=options, limits=WIDE)
-        rows = episode_rows(episode, advantage=1.0)
+        rows = make_rows(episode, advantage=1.0)
         trained = [
             token
             for row in rows
@@ -133,7 +133,7 @@ def test_evicted_results_leave_one_line_and_compacted_turns_leave_nothing() -> N
 
 def test_only_results_of_the_environment_carry_no_loss() -> None:
     episode = play("careful", options=OPTIONS["plain"], limits=WIDE)
-    row = episode_rows(episode, advantage=1.0)[0]
+    row = make_rows(episode, advantage=1.0)[0]
     shown = [
         CHAT.decode(piece)
         for e in episode.events

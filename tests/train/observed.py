@@ -33,11 +33,11 @@ from train.models.model import (
 )
 from train.recipes import grpo, sft
 from train.recipes.gate import measure_gate
-from train.rl.grpo_trainer import grpo_config
+from train.rl.grpo_trainer import derive_grpo_config
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.evaluate import evaluate, plan_evaluation
-from train.rollouts.runner import group_requests, open_runner
+from train.rollouts.runner import draw_requests, open_runner
 from train.stages.exit_codes import run_main
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
@@ -115,16 +115,16 @@ def count(model: Any) -> int:
 
 
 def start(case: Case) -> Any:
-    model = grpo.starting_model(case.settings)
+    model = grpo.make_starting_model(case.settings)
     return float(sum(p.abs().sum() for n, p in model.named_parameters() if "lora_B" in n))
 
 
 def grpo_args(case: Case) -> Any:
-    return grpo_config(case.settings, Path("x")).to_dict()
+    return derive_grpo_config(case.settings, Path("x")).to_dict()
 
 
 def sft_args(case: Case) -> Any:
-    return sft.sft_config(case.settings, Path("x"), LENGTHS).to_dict()
+    return sft.derive_sft_config(case.settings, Path("x"), LENGTHS).to_dict()
 
 
 def prompt(case: Case) -> Any:
@@ -140,7 +140,7 @@ def chosen(case: Case) -> Any:
 
 
 def drawn(case: Case) -> Any:
-    return group_requests(case.settings, ["a", "b"], stage="grpo", step=0, group_size=2)
+    return draw_requests(case.settings, ["a", "b"], stage="grpo", step=0, group_size=2)
 
 
 def built(case: Case) -> Any:

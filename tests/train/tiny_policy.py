@@ -18,8 +18,8 @@ from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
     StepRequest,
-    grpo_config,
-    step_dataset,
+    derive_grpo_config,
+    make_step_dataset,
 )
 
 VOCAB_SIZE = 64
@@ -126,7 +126,7 @@ def config(
             "checkpoints": {"every": save_steps},
         }
     )
-    return grpo_config(settings, folder)
+    return derive_grpo_config(settings, folder)
 
 
 def trainer(
@@ -144,7 +144,7 @@ def trainer(
     return MultiSegmentGRPOTrainer(
         model,
         args=args,
-        train_dataset=step_dataset(
+        train_dataset=make_step_dataset(
             tasks, num_steps=args.max_steps, groups_per_step=num_groups, seed=0
         ),
         processing_class=tokenizer(),

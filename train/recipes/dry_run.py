@@ -43,8 +43,8 @@ from train.recipes.estimate import (
     estimate_seconds,
     measure_speed,
 )
-from train.rl.segments import episode_rows
-from train.rollouts.runner import RolloutRunner, group_requests, open_runner
+from train.rl.segments import make_rows
+from train.rollouts.runner import RolloutRunner, draw_requests, open_runner
 from train.stages.progress import Progress, duration
 from train.stages.run_dir import dump_settings
 
@@ -166,7 +166,7 @@ def _build(
         progress.advance(note="playing gold")
         with open_runner(settings, tokenizer=tokenizer) as runner:
             gold, careful = (_play(runner, stage, name) for name in ("gold", "careful"))
-        row, chat = episode_rows(gold, advantage=0.0)[0], runner.chat
+        row, chat = make_rows(gold, advantage=0.0)[0], runner.chat
         progress.advance(note="measuring the model's speed")
         count = count_parameters(model)
         sections |= {
@@ -200,7 +200,7 @@ def _play(runner: RolloutRunner, stage: Stage, name: str) -> Episode:
     task_id = runner.store.split("train")[0].id
     options = _THRIFTY if name == "careful" else None
     episode = runner.play_all(
-        group_requests(runner.settings, [task_id], stage=stage),
+        draw_requests(runner.settings, [task_id], stage=stage),
         lambda request: runner.make_script(task_id, name, options=options),
         policy=name,
         concurrency=1,
@@ -264,7 +264,7 @@ def _describe_time(
         return "unknown: too large to measure on a CPU"
     base = random_tiny(settings, tokenizer) if tiny else load_base(settings)
     model = _make_trainable(settings, base, stage).to(processes.device)
-    rows = [row.token_ids_T for row in episode_rows(like, advantage=0.0)]
+    rows = [row.token_ids_T for row in make_rows(like, advantage=0.0)]
     speed = measure_speed(model, chat=chat, settings=settings, row=max(rows, key=len))
     sampled, trained = sampled_tokens(like), sum(map(len, rows))
     seconds = estimate_seconds(

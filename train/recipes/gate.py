@@ -12,7 +12,7 @@ from envs.records import Episode
 from rewards.cost import num_compactions, num_evictions
 from rewards.outcome import is_scorable, is_solved
 from train.config.settings import Settings
-from train.rollouts.runner import group_requests, open_runner
+from train.rollouts.runner import draw_requests, open_runner
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
@@ -35,7 +35,7 @@ def measure_gate(settings: Settings, model: Any) -> dict[str, Any]:
     """
     with open_runner(settings) as runner:
         task_ids = [task.id for task in runner.store.split("dev")[:_NUM_TASKS]]
-        drawn = group_requests(settings, task_ids, stage="gate")
+        drawn = draw_requests(settings, task_ids, stage="gate")
         rewrites = settings.context.strategy == "learned"
         tight = runner.draw_rewrite_requests(task_ids, stage="gate") if rewrites else []
         requests = [*drawn, *tight]

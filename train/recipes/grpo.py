@@ -29,11 +29,11 @@ from train.recipes.gate import check_gate
 from train.recipes.opening import open_training
 from train.rl.alarms import find_alarms
 from train.rl.checkpoints import StopOnSignal, rewind_to_checkpoint
-from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation, flagged_steps
-from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, grpo_config, step_dataset
+from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation, find_flagged_steps
+from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, derive_grpo_config, make_step_dataset
 from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, group_requests, open_runner
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
 from train.stages.open_stage import require
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
@@ -48,8 +48,8 @@ def run(command: Command, *, world_size: int) -> int:
             command,
             stage="grpo",
             open_stage=lambda: open_grpo(command),
-            model_on=lambda base: starting_model(command.settings, base),
-            derive=lambda: grpo_config(command.settings, Path()),
+            model_on=lambda base: make_starting_model(command.settings, base),
+            derive=lambda: derive_grpo_config(command.settings, Path()),
         )
     stage = open_grpo(command)
     if not stage.is_done():
@@ -77,7 +77,7 @@ def train(command: Command, stage: StageDir) -> None:
     """Build everything, train, save the adapter."""
     settings, grpo = command.settings, command.settings.grpo
     set_up_torch(settings)
-    model = starting_model(settings)
+    model = make_starting_model(settings)
     checkpoint = rewind_to_checkpoint(stage, resume=command.resume)
     with (
         open_runner(settings) as runner,
@@ -91,15 +91,15 @@ def train(command: Command, stage: StageDir) -> None:
                 f"{grpo.groups_per_step * grpo.group_size} episodes per step; writes {stage.path}"
             )
         rollouts = StepRollouts(
-            settings, runner, stage, progress, dropped_after=flagged_steps(stage)
+            settings, runner, stage, progress, dropped_after=find_flagged_steps(stage)
         )
         recorder = StepRecorder(
             stage, progress, describe=describe, print_rows=True, find_alarms=find_alarms
         )
         trainer = MultiSegmentGRPOTrainer(
             model,
-            args=grpo_config(settings, stage.checkpoints),
-            train_dataset=step_dataset(
+            args=derive_grpo_config(settings, stage.checkpoints),
+            train_dataset=make_step_dataset(
                 tasks,
                 num_steps=grpo.max_steps,
                 groups_per_step=grpo.groups_per_step,
@@ -137,7 +137,7 @@ def evaluate_dev(
     settings, tasks = runner.settings, [task.id for task in runner.store.split("dev")]
     evaluation = DevEvaluation(
         stage,
-        requests=group_requests(settings, tasks, stage="dev", group_size=DEV_SAMPLES),
+        requests=draw_requests(settings, tasks, stage="dev", group_size=DEV_SAMPLES),
         every=settings.grpo.evaluate_every or settings.grpo.max_steps,
         play=play,
         save=partial(save_adapter, trainer),
@@ -147,7 +147,7 @@ def evaluate_dev(
     return evaluation
 
 
-def starting_model(settings: Settings, base: Any = None) -> Any:
+def make_starting_model(settings: Settings, base: Any = None) -> Any:
     """Return the policy to train: the SFT adapter goes on; tiny and `base` get a fresh one.
 
     Args:

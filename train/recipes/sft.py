@@ -35,8 +35,8 @@ from train.recipes.gate import measure_gate
 from train.recipes.opening import open_training
 from train.rl.checkpoints import StopOnSignal, WholeCheckpoints, rewind_to_checkpoint
 from train.rl.metrics_callback import StepRecorder
-from train.rl.segments import episode_rows
-from train.rl.shared_arguments import shared_arguments
+from train.rl.segments import make_rows
+from train.rl.shared_arguments import derive_shared_arguments
 from train.stages.open_stage import require
 from train.stages.progress import Progress
 from train.stages.run_dir import Stage, StageDir, stage_dir
@@ -57,8 +57,8 @@ def run(command: Command, *, world_size: int) -> int:
             command,
             stage="sft",
             open_stage=lambda: open_sft(command),
-            model_on=lambda base: starting_model(settings, base),
-            derive=lambda: sft_config(settings, Path(), read_rows(demos)["length"]),
+            model_on=lambda base: make_starting_model(settings, base),
+            derive=lambda: derive_sft_config(settings, Path(), read_rows(demos)["length"]),
         )
     stage, demos = open_sft(command)
     if not stage.is_done():
@@ -89,9 +89,9 @@ def train(command: Command, stage: StageDir, demos: StageDir) -> None:
     lengths = dataset["length"]
     # the user's error, if any, before the model is loaded
     divide_rows(settings, lengths, world_size=PartialState().num_processes)
-    model = starting_model(settings, tokenizer=tokenizer)
+    model = make_starting_model(settings, tokenizer=tokenizer)
     parameters = count_parameters(model)
-    config = sft_config(settings, stage.checkpoints, lengths)
+    config = derive_sft_config(settings, stage.checkpoints, lengths)
     order = draw_order(
         lengths,
         rows_per_step=config.train_batch_size
@@ -133,7 +133,7 @@ def train(command: Command, stage: StageDir, demos: StageDir) -> None:
 def read_rows(demos: StageDir) -> Dataset:
     """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
     episodes = demos.read_episodes("demonstrations")
-    rows = [row for episode in episodes for row in episode_rows(episode, advantage=0.0)]
+    rows = [row for episode in episodes for row in make_rows(episode, advantage=0.0)]
     return Dataset.from_dict(
         {
             "input_ids": [row.token_ids_T for row in rows],
@@ -146,7 +146,7 @@ def read_rows(demos: StageDir) -> Dataset:
     )
 
 
-def starting_model(settings: Settings, base: Any = None, *, tokenizer: Any = None) -> Any:
+def make_starting_model(settings: Settings, base: Any = None, *, tokenizer: Any = None) -> Any:
     """Return random tiny weights, or the pretrained base with a fresh adapter.
 
     Args:
@@ -159,7 +159,7 @@ def starting_model(settings: Settings, base: Any = None, *, tokenizer: Any = Non
     return add_adapter(load_base(settings) if base is None else base, settings)
 
 
-def sft_config(settings: Settings, folder: Path, lengths: list[int]) -> SFTConfig:
+def derive_sft_config(settings: Settings, folder: Path, lengths: list[int]) -> SFTConfig:
     """Derive TRL's arguments: rows per batch from tokens; warm-up, constant, then a decay."""
     sft, world_size = settings.sft, PartialState().num_processes
     micro, accumulation = divide_rows(settings, lengths, world_size=world_size)
@@ -168,7 +168,7 @@ def sft_config(settings: Settings, folder: Path, lengths: list[int]) -> SFTConfi
     decay = max(1, round(_DECAY_SHARE * steps))
     warmup = min(max(_LEAST_WARMUP, round(_WARMUP_SHARE * steps)), max(0, steps - decay))
     args = SFTConfig(
-        **shared_arguments(settings, folder),
+        **derive_shared_arguments(settings, folder),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=accumulation,
         max_steps=steps,

@@ -46,7 +46,7 @@ class WholeCheckpoints(Trainer):  # type: ignore[misc]
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / _DRAFTS / name).replace(folder / name)
             shutil.rmtree(folder / _DRAFTS)
-            for old in whole_checkpoints(folder)[: -(self.args.save_total_limit or 1)]:
+            for old in find_whole_checkpoints(folder)[: -(self.args.save_total_limit or 1)]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
@@ -89,25 +89,25 @@ def rewind_to_checkpoint(stage: StageDir, *, resume: bool) -> str | None:
 
     To be called in all processes: the main one deletes.
     """
-    found = last_checkpoint(stage) if resume else None
-    stage.rewind(step_of(found) if found else 0)
+    found = find_last_checkpoint(stage) if resume else None
+    stage.rewind(read_step(found) if found else 0)
     PartialState().wait_for_everyone()
     return str(found) if found else None
 
 
-def last_checkpoint(stage: StageDir) -> Path | None:
+def find_last_checkpoint(stage: StageDir) -> Path | None:
     """Return the newest whole checkpoint, or None to start from the beginning."""
-    found = whole_checkpoints(stage.checkpoints)
+    found = find_whole_checkpoints(stage.checkpoints)
     return found[-1] if found else None
 
 
-def whole_checkpoints(folder: Path) -> list[Path]:
+def find_whole_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in `folder`, oldest first."""
     found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    return sorted(found, key=step_of)
+    return sorted(found, key=read_step)
 
 
-def step_of(checkpoint: Path) -> int:
+def read_step(checkpoint: Path) -> int:
     """Return the number of optimizer steps behind a checkpoint."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return int(state["global_step"])

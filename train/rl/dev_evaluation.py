@@ -64,7 +64,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
         self._stage, self._requests, self._every = stage, requests, every
         self._play, self._save, self._on_drop = play, save, on_drop
         self.rows = read_dev_rows(stage)
-        passed = passed_rows(self.rows)
+        passed = select_passed(self.rows)
         self._good: list[Episode] = []
         if passed:
             top = max(passed, key=lambda row: (row["pass_rate"], row["step"]))  # as `_evaluate`
@@ -95,7 +95,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
 
     def copy_best(self, folder: Path) -> int:
         """Copy the best adapter, the stage's result, to `folder`; returns its step."""
-        step = best_step(self.rows)
+        step = find_best_step(self.rows)
         if self._stage.is_main:
             shutil.copytree(self._folder(step), folder, dirs_exist_ok=True)
         return step
@@ -104,14 +104,14 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
         processes = PartialState()
         mine = self._requests[processes.process_index :: processes.num_processes]
         episodes: list[Episode] = gather_object(self._play(mine, step))
-        row = evaluation_row(step, episodes, good=self._good)
-        top = max((each["pass_rate"] for each in passed_rows(self.rows)), default=0.0)
+        row = make_evaluation_row(step, episodes, good=self._good)
+        top = max((each["pass_rate"] for each in select_passed(self.rows)), default=0.0)
         self.rows.append(row)
         self._save(self._folder(step))
         if row["flagged"]:
             self._on_drop()
             control.should_training_stop = control.should_training_stop or self.stopped
-        elif passed_rows([row]) and row["pass_rate"] >= top:
+        elif select_passed([row]) and row["pass_rate"] >= top:
             self._good = episodes
         if self._stage.is_main:
             self._stage.write_episodes(_name(step), episodes)
@@ -120,7 +120,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, *_: Any, **__: Any) -> None:
         """Delete adapters that cannot become the best; not before: a resume may need them."""
-        kept = {self._folder(each["step"]) for each in candidates(self.rows)}
+        kept = {self._folder(each["step"]) for each in select_candidates(self.rows)}
         for folder in (self._stage.path / "dev").glob("*") if self._stage.is_main else ():
             if folder not in kept:
                 shutil.rmtree(folder)
@@ -134,12 +134,12 @@ def read_dev_rows(stage: StageDir) -> list[dict[str, Any]]:
     return read_rows(stage.path / _ROWS)
 
 
-def flagged_steps(stage: StageDir) -> list[int]:
+def find_flagged_steps(stage: StageDir) -> list[int]:
     """Return the steps after which the guard saw a drop."""
     return [row["step"] for row in read_dev_rows(stage) if row["flagged"]]
 
 
-def evaluation_row(
+def make_evaluation_row(
     step: int, episodes: Sequence[Episode], *, good: Sequence[Episode]
 ) -> dict[str, Any]:
     """Return one row of `dev.jsonl`; `good` is the last evaluation that the guard passed."""
@@ -166,22 +166,23 @@ def _standard_error(scored: Sequence[Episode]) -> float:
     return stdev(rates) / math.sqrt(len(rates)) if len(rates) > 1 else 0.0
 
 
-def passed_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def select_passed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows that say something and that the guard did not flag."""
     return [r for r in rows if not r["flagged"] and r["num_episodes"] >= r["num_unscorable"]]
 
 
-def candidates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def select_candidates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the passed rows with the highest pass rate; the first row if none passed."""
-    passed = passed_rows(rows) or list(rows[:1])
+    passed = select_passed(rows) or list(rows[:1])
     top = max(row["pass_rate"] for row in passed)
     return [row for row in passed if row["pass_rate"] == top]
 
 
-def best_step(rows: Sequence[dict[str, Any]]) -> int:
+def find_best_step(rows: Sequence[dict[str, Any]]) -> int:
     """Return the step of the cheapest candidate, the later one of two that cost the same."""
     cheapest = min(
-        candidates(rows), key=lambda row: (row["tokens_per_solved"] or math.inf, -row["step"])
+        select_candidates(rows),
+        key=lambda row: (row["tokens_per_solved"] or math.inf, -row["step"]),
     )
     return int(cheapest["step"])
 

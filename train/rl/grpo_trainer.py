@@ -44,8 +44,8 @@ from train.config.trl_arguments import EPSILON_HIGH, with_defaults
 from train.models.distributed import autocast_deepspeed, whole_weights
 from train.models.model import hold_adapter_in_float32
 from train.rl.checkpoints import WholeCheckpoints
-from train.rl.segments import microbatch_sizes
-from train.rl.shared_arguments import shared_arguments
+from train.rl.segments import size_microbatches
+from train.rl.shared_arguments import derive_shared_arguments
 
 OldLogps = Literal["detach", "sampling"]
 
@@ -65,7 +65,7 @@ REQUIRED_ARGS: dict[str, Any] = {
 
 _FIXED_ARGS: dict[str, Any] = {
     "scale_rewards": "none",
-    "shuffle_dataset": False,  # `step_dataset` is the order
+    "shuffle_dataset": False,  # `make_step_dataset` is the order
     "lr_scheduler_type": "constant_with_warmup",
     "logging_steps": 1,
     "logging_nan_inf_filter": False,  # a NaN loss must show
@@ -100,7 +100,7 @@ class RolloutBatch:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
+def derive_grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
     """Derive TRL's arguments; those of `grpo.trl` win (see `train/config/trl_arguments.py`).
 
     Args:
@@ -112,7 +112,7 @@ def grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
     """
     grpo = settings.grpo
     derived = {
-        **shared_arguments(settings, folder),
+        **derive_shared_arguments(settings, folder),
         **_FIXED_ARGS,
         **REQUIRED_ARGS,
         "run_name": settings.run.name,
@@ -139,7 +139,7 @@ def grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
     return args
 
 
-def step_dataset(
+def make_step_dataset(
     task_ids: Sequence[str], *, num_steps: int, groups_per_step: int, seed: int
 ) -> Dataset:
     """Return the tasks of all steps in order, one row per group, as passes in an order drawn anew.
@@ -160,8 +160,8 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     Args:
         model: The policy: a `PeftModel`, whose adapter as loaded now is copied as the KL reference
             if `args.beta` is not 0.
-        args: From `grpo_config`.
-        train_dataset: From `step_dataset`.
+        args: From `derive_grpo_config`.
+        train_dataset: From `make_step_dataset`.
         processing_class: The tokenizer (for its padding id).
         rollouts: Called once per step on every rank, with the whole model in eval mode.
         tokens_per_microbatch: Most tokens of one rank's micro-batch, padding included.
@@ -238,7 +238,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         lengths = torch.tensor([[len(row.token_ids_T) for row in rows]], device=self.args.device)
         longest = self.accelerator.gather(lengths).amax(dim=0).tolist()
         rest = iter(rows)
-        sizes = microbatch_sizes(longest, max_tokens=self.tokens_per_microbatch)
+        sizes = size_microbatches(longest, max_tokens=self.tokens_per_microbatch)
         return [list(islice(rest, size)) for size in sizes], num_items
 
     def training_step(

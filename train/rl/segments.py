@@ -13,7 +13,7 @@ from envs.records import Episode, Ids, Sampled, Segment, Turn
 from rewards.outcome import is_scorable
 
 
-def episode_rows(episode: Episode, *, advantage: float) -> list[Segment]:
+def make_rows(episode: Episode, *, advantage: float) -> list[Segment]:
     """Return the rows of one episode, all with its one advantage, in the order of its segments.
 
     Segments in which nothing was sampled give no row, nor do episodes that the machine broke: they
@@ -36,7 +36,7 @@ def episode_rows(episode: Episode, *, advantage: float) -> list[Segment]:
     return rows
 
 
-def microbatch_sizes(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
+def size_microbatches(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
     """Return how many rows each micro-batch takes, of rows sorted by length, longest first.
 
     A micro-batch holds at most `max_tokens` tokens, padding included, or one row. Neighbours in

@@ -13,7 +13,7 @@ from train.config.settings import Settings
 from train.models.distributed import uses_deepspeed
 
 
-def shared_arguments(settings: Settings, folder: Path) -> dict[str, Any]:
+def derive_shared_arguments(settings: Settings, folder: Path) -> dict[str, Any]:
     """Return the arguments of both trainers; checkpoints go to `folder`."""
     on_cpu = not torch.cuda.is_available()
     return {

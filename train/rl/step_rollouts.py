@@ -15,9 +15,9 @@ from rewards.solves import Solves, count_solves
 from train.config.settings import Settings
 from train.config.user_functions import is_function, load_function
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
-from train.rl.segments import episode_rows
+from train.rl.segments import make_rows
 from train.rl.solve_counts import write_solves
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, group_requests
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 
@@ -62,7 +62,7 @@ class StepRollouts:
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
         """Play the groups of one rank in one step with the model in training."""
         size = self._settings.grpo.group_size
-        requests = group_requests(
+        requests = draw_requests(
             self._settings,
             request.task_ids,
             stage="grpo",
@@ -81,7 +81,7 @@ class StepRollouts:
         self.end_step(everything, metrics)
         pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
         return RolloutBatch(
-            rows=[row for e, s in pairs for row in episode_rows(e, advantage=s.advantage)],
+            rows=[row for e, s in pairs for row in make_rows(e, advantage=s.advantage)],
             num_sampled_tokens=sum(sampled_tokens(e) for e, _ in pairs if is_scorable(e)),
             metrics=metrics,
         )

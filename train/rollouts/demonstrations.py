@@ -39,7 +39,7 @@ class Demonstrations:
     num_played: int = 0
     num_unseen: int = 0
 
-    def waste_ratio(self) -> float | None:
+    def measure_waste_ratio(self) -> float | None:
         """Median billed tokens of wasteful demonstrations over careful ones'; None without both."""
         costs: dict[str, list[int]] = {"careful": [], "wasteful": []}
         for episode in self.episodes:
@@ -86,7 +86,7 @@ def make_demonstrations(
 
     wanted = range(runner.settings.sft.num_demonstrations)
     made.episodes = run_bounded(fill, wanted, concurrency=_CONCURRENCY)
-    ratio = made.waste_ratio()
+    ratio = made.measure_waste_ratio()
     if ratio is not None and ratio > MAX_WASTE_RATIO:
         raise UserError(
             "wasteful demonstrations cost too much beside careful ones",

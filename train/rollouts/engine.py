@@ -20,7 +20,7 @@ from peft import PeftModel
 from envs.records import Ids, Sample, View
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
-from train.rollouts.kv_cache import EMPTY, Batch, Prefix, batch_of
+from train.rollouts.kv_cache import EMPTY, Batch, Prefix, make_batch
 
 
 @dataclass
@@ -151,7 +151,7 @@ class Engine:
         return known
 
     def _batch(self, prefixes: list[Prefix], fresh: list[Ids], *, num_generated: int) -> Batch:
-        return batch_of(
+        return make_batch(
             prefixes,
             fresh,
             num_generated=num_generated,

@@ -27,7 +27,7 @@ from train.config.settings import Settings
 from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
 from train.rollouts.policy_sources import PolicySource, find_source
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, group_requests, open_runner
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
 from train.stages.open_stage import list_changes
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
@@ -168,7 +168,7 @@ def _play(settings: Settings, spec: EvalSpec, tokenizer: PreTrainedTokenizerFast
     asked = settings.evaluate
     with open_runner(settings, tokenizer=tokenizer) as runner:
         task_ids = [task.id for task in runner.store.split(asked.split)][: asked.num_tasks]
-        requests = group_requests(settings, task_ids, stage="evaluate", group_size=spec.num_samples)
+        requests = draw_requests(settings, task_ids, stage="evaluate", group_size=spec.num_samples)
         what = f"evaluate {spec.name}"
         with Progress(what, total=len(requests), unit="episodes") as progress:
             if spec.source.kind == "script":

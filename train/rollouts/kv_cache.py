@@ -116,7 +116,7 @@ class Batch:
         return Prefix(ids, tuple((keys[:, columns], values[:, columns]) for keys, values in pairs))
 
 
-def batch_of(
+def make_batch(
     prefixes_B: Sequence[Prefix],
     fresh_B: Sequence[Ids],
     *,

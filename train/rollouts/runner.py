@@ -1,7 +1,7 @@
 """Plays episodes: windows, references, concurrency, deadlines and retries.
 
     with open_runner(settings) as runner:
-        requests = group_requests(settings, task_ids, stage="grpo", step=0, group_size=8)
+        requests = draw_requests(settings, task_ids, stage="grpo", step=0, group_size=8)
         episodes = runner.play_model(requests, model, policy="grpo")
 
 A group's episodes share task, window and every random draw but the sampling. An infrastructure
@@ -361,7 +361,7 @@ def draw_seed(*parts: object) -> int:
     return int(hash_text("/".join(map(str, parts)))[:16], 16) >> 1
 
 
-def group_requests(
+def draw_requests(
     settings: Settings,
     task_ids: Sequence[str],
     *,

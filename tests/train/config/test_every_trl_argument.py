@@ -18,7 +18,7 @@ from envs.errors import UserError
 from tests.train import tiny_policy
 from tests.train.small_run import settings_in
 from train.config.trl_arguments import TrlArguments, explain_refusal
-from train.rl.grpo_trainer import grpo_config
+from train.rl.grpo_trainer import derive_grpo_config
 
 PASSED = TrlArguments.__annotations__.keys()
 KNOWN = {field.name for field in fields(GRPOConfig) if not field.name.startswith("_")}
@@ -86,7 +86,7 @@ def test_a_value_that_this_machine_cannot_serve_is_refused(name: str, tmp_path: 
         pytest.skip("there is a GPU")
     settings = settings_in(tmp_path, f"--grpo.trl={{{name}: {value}}}")
     with pytest.raises(UserError, match=f"{said}.*one of grpo.trl: {name}"):
-        grpo_config(settings, tmp_path)
+        derive_grpo_config(settings, tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN - PASSED))

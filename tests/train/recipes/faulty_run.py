@@ -27,16 +27,16 @@ from tests.attacks.world import descendants, settles
 from tests.envs.workers.faults import open_faulty
 from tests.train.small_run import add_base, add_tokenizer, settings_in
 from train.models.model import load_tokenizer, run_tokenizer
-from train.recipes.grpo import describe, starting_model
+from train.recipes.grpo import describe, make_starting_model
 from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
     StepRequest,
-    grpo_config,
-    step_dataset,
+    derive_grpo_config,
+    make_step_dataset,
 )
 from train.rl.metrics_callback import StepRecorder
-from train.rl.segments import episode_rows
+from train.rl.segments import make_rows
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_runner
 from train.stages.open_stage import open_stage
@@ -106,7 +106,7 @@ class FaultyRun:
                 group, method=reward.advantage, outcome=reward.outcome, cost=reward.cost, **before
             )
             for episode, score in zip(group, scores, strict=True):
-                rows += episode_rows(episode, advantage=score.advantage)
+                rows += make_rows(episode, advantage=score.advantage)
                 num_tokens += sampled_tokens(episode)
         return RolloutBatch(rows, num_tokens)
 
@@ -154,9 +154,9 @@ def faulty_run(
     ):
         rollouts = ScriptedRollouts(settings, runner, stage, progress)
         trainer = MultiSegmentGRPOTrainer(
-            starting_model(settings),
-            args=grpo_config(settings, stage.checkpoints),
-            train_dataset=step_dataset(
+            make_starting_model(settings),
+            args=derive_grpo_config(settings, stage.checkpoints),
+            train_dataset=make_step_dataset(
                 [task.public.id for task in tasks],
                 num_steps=num_steps,
                 groups_per_step=settings.grpo.groups_per_step,

@@ -19,7 +19,7 @@ from tests.train.small_run import (
 )
 from tightrope_cli import demos, evaluate
 from train import grpo, sft
-from train.recipes.grpo import starting_model
+from train.recipes.grpo import make_starting_model
 from train.stages.exit_codes import run_main
 from train.stages.run_dir import stage_dir
 
@@ -73,7 +73,7 @@ def halted_runs(found: Path) -> Path:
     wide = settings_in(found, "--run.name=wide", "--model.tiny=[32, 2]")
     add_demonstrations(wide)
     model = add_base(wide)
-    adapter = starting_model(wide, model)
+    adapter = make_starting_model(wide, model)
     adapter.save_pretrained(found / "adapter")
     return found
 

@@ -12,7 +12,7 @@ from envs.records import Sampled
 from tests.envs.test_context import WIDE
 from tests.envs.world import play
 from train.config.load import load_settings
-from train.recipes.sft import divide_rows, draw_order, read_rows, sft_config
+from train.recipes.sft import derive_sft_config, divide_rows, draw_order, read_rows
 from train.stages.run_dir import StageDir
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -50,7 +50,7 @@ def test_warm_start_rows_are_the_segments_with_loss_on_what_was_sampled(tmp_path
 def test_batches_hold_about_the_tokens_that_were_asked_for(tmp_path: Path) -> None:
     settings = load_settings(CONFIGS / "tiny.yaml", ["--run.dir", str(tmp_path)])
     lengths = [200, 300, 400] * 100
-    config = sft_config(settings, tmp_path, lengths)
+    config = derive_sft_config(settings, tmp_path, lengths)
     rows = config.per_device_train_batch_size * config.gradient_accumulation_steps
     assert rows * 300 == pytest.approx(settings.sft.tokens_per_batch, rel=0.1)
     assert config.max_steps == pytest.approx(settings.sft.epochs * 300 / rows, abs=1)

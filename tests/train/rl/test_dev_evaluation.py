@@ -8,7 +8,12 @@ from transformers import TrainerControl, TrainerState
 
 from envs.records import Episode
 from tests.rewards.episodes import make_episode
-from train.rl.dev_evaluation import DevEvaluation, best_step, evaluation_row, flagged_steps
+from train.rl.dev_evaluation import (
+    DevEvaluation,
+    find_best_step,
+    find_flagged_steps,
+    make_evaluation_row,
+)
 from train.rollouts.runner import EpisodeRequest
 from train.stages.run_dir import StageDir
 
@@ -48,7 +53,7 @@ def row(
     ],
 )
 def test_the_best_step(rows: list[dict[str, Any]], best: int) -> None:
-    assert best_step(rows) == best
+    assert find_best_step(rows) == best
 
 
 class Run:
@@ -100,7 +105,7 @@ def test_a_drop_halves_the_weight_of_cost_and_a_second_in_a_row_stops(tmp_path: 
     assert run.num_drops == 1 and not run.control.should_training_stop
     run.steps(11, 20)
     assert run.num_drops == 3 and run.evaluation.stopped and run.control.should_training_stop
-    assert best_step(run.evaluation.rows) == 10, "the last good one"
+    assert find_best_step(run.evaluation.rows) == 10, "the last good one"
     run.evaluation.on_save()
     assert (tmp_path / "dev" / "00010").is_dir() and not (tmp_path / "dev" / "00005").exists()
     again = Run(tmp_path, [], done=20)
@@ -118,7 +123,7 @@ def test_the_start_stays_while_nothing_is_better(tmp_path: Path) -> None:
     for evaluation in (run.evaluation, again.evaluation):
         assert evaluation.copy_best(tmp_path / "best") == 0 and (tmp_path / "best").is_dir()
     again.steps(11, 15)
-    assert best_step(again.evaluation.rows) == 15
+    assert find_best_step(again.evaluation.rows) == 15
 
 
 def test_a_resume_forgets_what_is_later_and_evaluates_it_again(tmp_path: Path) -> None:
@@ -128,9 +133,9 @@ def test_a_resume_forgets_what_is_later_and_evaluates_it_again(tmp_path: Path) -
     second = Run(tmp_path, [29, 4], done=6)
     second.begin()
     assert [r["step"] for r in second.evaluation.rows] == [0, 5]
-    assert flagged_steps(second.stage) == [5]
+    assert find_flagged_steps(second.stage) == [5]
     second.steps(7, 15)
-    assert flagged_steps(second.stage) == [5, 15]
+    assert find_flagged_steps(second.stage) == [5, 15]
     assert [r["pass_rate"] for r in second.evaluation.rows] == [0.75, 0.125, 0.725, 0.1]
 
 
@@ -142,14 +147,14 @@ def test_a_broken_sandbox_neither_flags_nor_becomes_the_reference(tmp_path: Path
     run.steps(1, 5)
     run.num_solved, run.evaluation._play = [5], run._play
     run.steps(6, 10)
-    assert flagged_steps(run.stage) == [10]
+    assert find_flagged_steps(run.stage) == [10]
 
 
 def test_the_reference_does_not_slide_down_with_the_policy(tmp_path: Path) -> None:
     run = Run(tmp_path, [30, 26, 22, 14])
     run.begin()
     run.steps(1, 15)
-    assert 15 in flagged_steps(run.stage)
+    assert 15 in find_flagged_steps(run.stage)
 
 
 def test_a_resume_compares_with_the_same_evaluation_of_equal_ones(tmp_path: Path) -> None:
@@ -168,5 +173,7 @@ def test_a_resume_compares_with_the_same_evaluation_of_equal_ones(tmp_path: Path
 
 def test_the_standard_error_counts_tasks_and_not_their_samples() -> None:
     once = [make_episode(task_id=f"t{n}", solved=n % 2 == 0) for n in range(40)]
-    found = [evaluation_row(0, once * samples, good=[])["standard_error"] for samples in (1, 4)]
+    found = [
+        make_evaluation_row(0, once * samples, good=[])["standard_error"] for samples in (1, 4)
+    ]
     assert found == pytest.approx([0.0801, 0.0801], abs=1e-4)

@@ -20,7 +20,7 @@ from train.rl.grpo_trainer import (
     REQUIRED_ARGS,
     RolloutBatch,
     StepRequest,
-    step_dataset,
+    make_step_dataset,
 )
 
 
@@ -46,7 +46,7 @@ def trainer_with(args: GRPOConfig) -> None:
     tiny_policy.MultiSegmentGRPOTrainer(
         tiny_policy.policy(),
         args=args,
-        train_dataset=step_dataset(["a"], num_steps=1, groups_per_step=1, seed=0),
+        train_dataset=make_step_dataset(["a"], num_steps=1, groups_per_step=1, seed=0),
         processing_class=tiny_policy.tokenizer(),
         rollouts=always([]),
         tokens_per_microbatch=100,
@@ -73,9 +73,9 @@ def test_each_pass_holds_every_task_once(
 ) -> None:
     tasks = [f"task{i}" for i in range(num_tasks)]
     sizes = {"num_steps": num_steps, "groups_per_step": groups, "seed": seed}
-    order = step_dataset(tasks, **sizes)["task_id"][:]
+    order = make_step_dataset(tasks, **sizes)["task_id"][:]
     assert len(order) == num_steps * groups
-    assert order == step_dataset(tasks, **sizes)["task_id"][:]
+    assert order == make_step_dataset(tasks, **sizes)["task_id"][:]
     for start in range(0, len(order), num_tasks):
         part = order[start : start + num_tasks]
         assert len(set(part)) == len(part)

@@ -19,7 +19,7 @@ from envs.records import (
     Turn,
 )
 from tests.train.rl.rows import check_contexts, num_sampled_tokens
-from train.rl.segments import episode_rows, microbatch_sizes
+from train.rl.segments import make_rows, size_microbatches
 
 # one turn: ids sampled, unsampled closing ids, ids observed
 TurnSizes = tuple[int, int, int]
@@ -105,7 +105,7 @@ def test_every_sampled_token_is_trained_once_and_nothing_else(
     segments: list[list[TurnSizes]],
 ) -> None:
     episode = built_episode(segments)
-    rows = episode_rows(episode, advantage=-0.5)
+    rows = make_rows(episode, advantage=-0.5)
     trained = [
         (token_id, logp)
         for row in rows
@@ -125,7 +125,7 @@ def test_every_sampled_token_is_trained_once_and_nothing_else(
 def test_every_sampled_token_keeps_its_context(segments: list[list[TurnSizes]]) -> None:
     episode = built_episode(segments)
     check_contexts(episode)
-    rows = {row.token_ids_T[0]: row for row in episode_rows(episode, advantage=1.0)}
+    rows = {row.token_ids_T[0]: row for row in make_rows(episode, advantage=1.0)}
     for ids in episode.segment_ids:
         if ids[0] in rows:
             row = rows[ids[0]]
@@ -136,7 +136,7 @@ def test_every_sampled_token_keeps_its_context(segments: list[list[TurnSizes]]) 
 
 def test_rows_of_a_known_episode() -> None:
     episode = built_episode([[(2, 1, 1), (1, 0, 2)], [(0, 0, 1)], [(1, 0, 0)]])
-    first, last = episode_rows(episode, advantage=0.25)
+    first, last = make_rows(episode, advantage=0.25)
     assert first.loss_mask_T == (0, 0, 0, 1, 1, 0, 0, 1)
     assert first.sampling_logps_T == (0.0, 0.0, 0.0, -4.0, -5.0, 0.0, 0.0, -8.0)
     assert last.loss_mask_T == (0, 0, 0, 1)
@@ -146,12 +146,12 @@ def test_rows_of_a_known_episode() -> None:
 @pytest.mark.parametrize("stop", [StopReason.TIMEOUT, StopReason.ENVIRONMENT_ERROR, None])
 def test_an_unscorable_episode_gives_no_rows(stop: StopReason | None) -> None:
     episode = built_episode([[(2, 1, 1), (1, 0, 2)], [(1, 0, 0)]])
-    assert len(episode_rows(episode, advantage=0.0)) == 2
+    assert len(make_rows(episode, advantage=0.0)) == 2
     died = Outcome(
         fail_to_pass_rate=0, pass_to_pass_rate=0, unscorable="died", sandbox_level="none"
     )
     change = {"stop_reason": stop} if stop else {"outcome": died}
-    assert episode_rows(episode.model_copy(update=change), advantage=0.0) == []
+    assert make_rows(episode.model_copy(update=change), advantage=0.0) == []
 
 
 def test_a_record_that_differs_from_its_samples_is_refused() -> None:
@@ -159,7 +159,7 @@ def test_a_record_that_differs_from_its_samples_is_refused() -> None:
     (ids,) = episode.segment_ids
     changed = episode.model_copy(update={"segment_ids": ((*ids[:3], 99, *ids[4:]),)})
     with pytest.raises(AssertionError, match="differs from what was sampled"):
-        episode_rows(changed, advantage=1.0)
+        make_rows(changed, advantage=1.0)
 
 
 def test_a_context_that_differs_from_its_view_is_refused() -> None:
@@ -175,7 +175,7 @@ def test_microbatches_hold_every_row_once_under_the_budget(
     lengths: list[int], max_tokens: int
 ) -> None:
     lengths = sorted(lengths, reverse=True)
-    sizes = microbatch_sizes(lengths, max_tokens=max_tokens)
+    sizes = size_microbatches(lengths, max_tokens=max_tokens)
     assert sum(sizes) == len(lengths)
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     for size, start in zip(sizes, starts, strict=True):

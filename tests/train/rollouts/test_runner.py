@@ -24,7 +24,7 @@ from train.rollouts.demonstrations import Demonstrations, make_demonstrations
 from train.rollouts.runner import (
     EpisodeRequest,
     RolloutRunner,
-    group_requests,
+    draw_requests,
     open_runner,
 )
 
@@ -124,12 +124,12 @@ def test_a_small_window_needs_a_rewrite_and_a_large_one_does_not() -> None:
 
 
 def test_a_group_shares_its_window_and_no_seed() -> None:
-    requests = group_requests(SETTINGS, ["a", "b", "a"], stage="grpo", step=3, group_size=4)
+    requests = draw_requests(SETTINGS, ["a", "b", "a"], stage="grpo", step=3, group_size=4)
     groups = [requests[i : i + 4] for i in range(0, 12, 4)]
     assert all(len({r.window_tokens for r in group}) == 1 for group in groups)
     assert len({r.seed for r in requests}) == 12
     assert len({r.group_id for r in requests}) == 3
-    split = group_requests(SETTINGS, ["b", "a"], stage="grpo", step=3, group_size=4, first_group=1)
+    split = draw_requests(SETTINGS, ["b", "a"], stage="grpo", step=3, group_size=4, first_group=1)
     assert split == requests[4:], "a second rank draws what one rank would"
 
 
@@ -149,7 +149,7 @@ def test_a_wave_waits_for_no_finished_episode() -> None:
     ).eval()
     runner = runner_with(Flaky())
     settings = SETTINGS.model_copy(update={"context": SHORT})
-    requests = group_requests(SETTINGS, [TASK.id] * 3, stage="x", step=0, group_size=3)
+    requests = draw_requests(SETTINGS, [TASK.id] * 3, stage="x", step=0, group_size=3)
     found = []
     for batch in (4, 9):
         grpo = SETTINGS.grpo.model_copy(update={"generation_batch": batch})
