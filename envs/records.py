@@ -9,7 +9,14 @@ does. Tests: tests/envs/test_plain_text.py.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from envs.plain_text import plain_data, representable
 
@@ -114,10 +121,16 @@ class Runtime(Record):
     Attributes:
         python: Path of a user's interpreter; '' for the one that runs this project.
         requirements: Pins of the wheels that it needs beside pytest (`envs/sandbox/wheels.py`).
+        environment: Names and values of variables that its tests see.
+        paths: Folders below the root from which its modules are imported, as from the root.
+        rewrites_asserts: pytest rewrites asserts, as for users; without, runs are faster.
     """
 
     python: str = ""
     requirements: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ("src",)
+    rewrites_asserts: bool = False
 
 
 class HiddenTask(Record):
@@ -382,19 +395,3 @@ class TestReport(Record):
 
     num_passed: int
     failures: tuple[tuple[Text, Text], ...]
-
-
-class Grader(Protocol):
-    """Runs tests of one kind of task in the sandbox.
-
-    Raises:
-        InfrastructureError: The sandbox failed, twice; from both methods.
-    """
-
-    def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
-        """Grade submitted `files` (path to text) in a fresh copy from pristine tests."""
-        ...
-
-    def run_visible(self, task: RepairTask, files: dict[str, str], selector: str) -> TestReport:
-        """Run the visible tests whose id contains `selector` ('' for all)."""
-        ...

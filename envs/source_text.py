@@ -10,9 +10,11 @@ Not covered: codecs that lose bytes (such as `unicode_escape`); a file in one is
 import codecs
 import io
 import re
+from base64 import b64decode, b64encode
 
 BOM = "\ufeff"
 SOURCE_SUFFIX = ".py"
+_BYTES = "\0base64,"
 _COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.ASCII | re.DOTALL)  # PEP 263
 _BLANK = re.compile(rb"[ \t\f]*(?:#|$)", re.ASCII)
 
@@ -73,8 +75,23 @@ def encode_source(text: str) -> bytes:
         raise SourceError(_reason(error, encoding)) from error
 
 
+def hold_bytes(data: bytes) -> str:
+    """Return how a tree holds the bytes of a file that is no text; `file_bytes` undoes it.
+
+    A NUL and `base64,`, with which no text begins, then the bytes in base64.
+    """
+    return _BYTES + b64encode(data).decode()
+
+
+def holds_bytes(text: str) -> bool:
+    """Tell whether a file of a tree is no text."""
+    return text.startswith(_BYTES)
+
+
 def file_bytes(path: str, text: str) -> bytes:
-    """Return the bytes of any text file of a tree; what cannot be encoded becomes an escape."""
+    """Return the bytes of any file of a tree; what cannot be encoded becomes an escape."""
+    if holds_bytes(text):
+        return b64decode(text.removeprefix(_BYTES))
     if path.endswith(SOURCE_SUFFIX):
         try:
             return encode_source(text)

@@ -16,22 +16,13 @@ from envs.calls.lenient_json import decode
 from envs.calls.malformed import Malformed, clip
 from envs.errors import InfrastructureError
 from envs.records import JsonValue, Span, Strategy, TestReport, ToolCall
+from envs.source_text import holds_bytes, source_lines
 from envs.syntax import parse_python
 from envs.workspace import Changes, Workspace, number_lines
 
-NAMES = (
-    "list_files",
-    "search",
-    "outline",
-    "read_lines",
-    "read_file",
-    "edit_lines",
-    "run_tests",
-    "note",
-    "evict",
-    "compact",
-    "submit",
-)
+_READING = ("list_files", "search", "outline", "read_lines", "read_file")
+_OTHERS = ("edit_lines", "run_tests", "note", "evict", "compact", "submit")
+NAMES = (*_READING, *_OTHERS)
 REWRITES = ("evict", "compact")
 _OF_REWRITES = ("note", *REWRITES)  # where nothing is rewritten there is nothing to keep
 RunVisible = Callable[[dict[str, str], str], TestReport]
@@ -96,7 +87,10 @@ class Toolbox:
     def list_files(self) -> ToolResult:
         """List all files with their number of lines."""
         files = self.workspace.files
-        rows = (f"{path} {len(self.workspace.lines(path))} lines" for path in sorted(files))
+        rows = (
+            f"{path} no text" if holds_bytes(text) else f"{path} {len(source_lines(text))} lines"
+            for path, text in sorted(files.items())
+        )
         return ToolResult("\n".join(rows))
 
     def search(self, pattern: str) -> ToolResult:
@@ -108,7 +102,8 @@ class Toolbox:
         # Plain text on purpose: a model's regular expression could run for ever in the trainer.
         hits = [
             (path, number, line)
-            for path in sorted(self.workspace.files)
+            for path, text in sorted(self.workspace.files.items())
+            if not holds_bytes(text)
             for number, line in enumerate(self.workspace.lines(path), start=1)
             if pattern in line
         ]
@@ -270,6 +265,8 @@ class Toolbox:
     def _require(self, path: str) -> list[str]:
         if path not in self.workspace.files:
             raise ToolError(f"no file {clip(path, 40)}")
+        if holds_bytes(self.workspace.files[path]):
+            raise ToolError(f"{clip(path, 40)} is no text")
         return self.workspace.lines(path)
 
     def _numbered(self, span: Span) -> str:

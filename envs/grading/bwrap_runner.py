@@ -28,6 +28,7 @@ from pathlib import Path
 
 from envs.errors import InfrastructureError, UserError
 from envs.grading.negated_asserts import negate_asserts
+from envs.grading.pytest_config import list_run_options, read_pytest_config
 from envs.sandbox import cgroups, isolation
 from envs.sandbox.interpreter import Interpreter, find_own_interpreter
 from envs.sandbox.seccomp import FilterRules, assemble
@@ -239,12 +240,14 @@ def _passed(
     tree: Files, ids: Sequence[str], *, limit_s: float, python: Interpreter | None, program: str
 ) -> frozenset[str]:
     """Return which of `ids` pass; the summary lines of pytest say so."""
-    ini = {"second_runner.ini": "[pytest]\npythonpath = . src\n"}
-    options = "--rootdir=. --confcutdir=. --tb=no --show-capture=no --color=no -q -rpfE"
-    plugins = "-p no:cacheprovider -p no:faulthandler"
-    if not any("doctest_namespace" in text for text in tree.values()):
-        plugins += " -p no:doctest"
-    arguments = ["-B", "-P", "-c", _PYTEST, "-c", *ini, *options.split(), *plugins.split()]
+    python = python or find_own_interpreter()
+    config = read_pytest_config(tree)
+    asked = list_run_options(config, files=tree, plugins=python.plugins)
+    ini = {} if config.path else {"second_runner.ini": "[pytest]\n"}
+    options = "--rootdir=. --confcutdir=. --capture=fd --maxfail=0 --tb=no --show-capture=no"
+    options += " --color=no -q -rpfE"
+    pytest = ["-c", config.path or "second_runner.ini", *asked, *options.split()]
+    arguments = ["-B", "-P", "-c", _PYTEST, *pytest]
     run = run_cold(
         tree | ini,
         arguments=arguments,
@@ -294,9 +297,11 @@ def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
         line += ["--dev-bind", name, name]
     line += ["--perms", "1777", "--size", str(isolation.SCRATCH_BYTES), "--tmpfs", "/box"]
     line += ["--remount-ro", "/", "--clearenv"]
-    variables = {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+    variables = dict(python.runtime.environment) if python else {}
+    variables |= {"HOME": "/box", "TMPDIR": "/box", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
     variables |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
-    variables["PYTHONPATH"] = os.pathsep.join(python.site)
+    own = [f"/box/work/{path}" for path in (".", *python.runtime.paths)]
+    variables["PYTHONPATH"] = os.pathsep.join([*own, *python.site])
     for name, value in variables.items():
         line += ["--setenv", name, value]
     child = Path(__file__).with_name("bwrap_child.py").read_text("utf-8")

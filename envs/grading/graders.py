@@ -88,6 +88,22 @@ class Equipment:
         return cls(probe().require(), found, program)
 
 
+class Grader(Protocol):
+    """Runs tests of one kind of task in the sandbox.
+
+    Raises:
+        InfrastructureError: The sandbox failed, twice; from both methods.
+    """
+
+    def grade(self, hidden: HiddenTask, files: dict[str, str]) -> Outcome:
+        """Grade submitted `files` (path to text) in a fresh copy from pristine tests."""
+        ...
+
+    def run_visible(self, task: RepairTask, files: dict[str, str], selector: str) -> TestReport:
+        """Run the visible tests whose id contains `selector` ('' for all)."""
+        ...
+
+
 class IoGrader:
     """Grades tasks made of calls: inputs go in, encoded results come out, answers stay here."""
 

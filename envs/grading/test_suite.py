@@ -14,8 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from envs.grading.pytest_config import (
+    PytestConfig,
+    list_run_options,
+    name_canary,
+    read_pytest_config,
+)
 from envs.plain_text import representable
 from envs.sandbox.fork_server import ForkServer, RunReport
+from envs.sandbox.interpreter import Interpreter
+
+_BYTES_PER_TEST = 1_500  # of report lines, four for each test
+_MOST_BYTES = 96 * 2**20  # of a suite whose size is not known, some 100,000 tests
 
 
 @dataclass(frozen=True)
@@ -25,13 +35,15 @@ class SuiteRun:
     Attributes:
         passed: Ids whose set-up, call and teardown all passed, and nothing else.
         messages: For every other reported id (or file that could not be collected) what it said.
-        failed: Those of them that failed; the others were skipped, or expected to fail.
+        failed: Those of them that failed.
+        skipped: The others: skipped by themselves or by `skip`, or expected to fail.
         num_canaries_failed: Canary tests that failed, as each must.
         complete: The run reached its end.
         forged: Something else than the reporting plugin wrote to the pipe, or a canary passed.
         ending: How the process ended: 'exited', 'timeout' or 'overflow'.
         last_started: The id that ran when the process ended.
         cpu_s: CPU seconds that it took.
+        seconds: Of each test that passed, all its phases; as it says itself.
         lines: What each test executed as `envs/sandbox/child_coverage.py` writes it, if that was
         asked for. stalled: It was ended because it waited for so long.
     """
@@ -39,12 +51,14 @@ class SuiteRun:
     passed: frozenset[str]
     messages: dict[str, str]
     failed: frozenset[str]
+    skipped: frozenset[str]
     num_canaries_failed: int
     complete: bool
     forged: bool
     ending: str
     last_started: str
     cpu_s: float
+    seconds: dict[str, float] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
     stalled: bool = False
 
@@ -54,6 +68,7 @@ def run_suite(
     tree: dict[str, str],
     *,
     ids: Iterable[str] | None,
+    skip: Iterable[str] = (),
     limit_s: float | None = None,
     wall_s: float | None = None,
     num_canaries: int = 0,
@@ -69,11 +84,12 @@ def run_suite(
     Args:
         server: A fork-server with pytest preloaded.
         tree: All files of the project, path to text.
-        ids: Test ids to run, or None for every test file of the tree.
+        ids: Test ids to run, or None for all that pytest finds.
+        skip: Ids, functions, classes and files that are not run.
         limit_s: Seconds that it may compute, and as many that it may sleep.
         wall_s: Instead, wall seconds for the whole run, however busy the machine is.
         num_canaries: Files with one failing test each to mix in.
-        explain: Let pytest rewrite asserts, for readable messages.
+        explain: Let pytest rewrite asserts, for readable messages, though the suite does without.
         shuffle: Draws the order of imports and of tests; tests of a class stay together.
         cpu_s: With `wall_s`, CPU seconds after which the kernel kills it; None for as many.
         stall_s: Seconds without computing after which it ends itself; None for no such end.
@@ -84,43 +100,62 @@ def run_suite(
         InfrastructureError: The sandbox failed, not the tests.
     """
     wanted = None if ids is None else frozenset(ids)
-    named = filter(is_collected, tree) if wanted is None else map(_file_of, wanted)
-    test_files = sorted(set(named))
-    canaries = _canaries(test_files, num_canaries)
-    _mix_in(test_files, canaries, shuffle)
-    nonce = secrets.token_hex(16)
+    test_files = sorted({test_id.partition("::")[0] for test_id in wanted or ()})
+    config = read_pytest_config(tree)
+    canaries = _mix_in_canaries(test_files, num_canaries, config.functions, shuffle)
     request: dict[str, Any] = {
         "kind": "pytest",
-        "files": tree | {canary.partition("::")[0]: text for canary, text in canaries.items()},
+        "files": tree | {name.partition("::")[0]: text for name, text in canaries.items()},
         "test_files": test_files,
         "ids": None if wanted is None else sorted(wanted | canaries.keys()),
-        "rewrite": explain,
-        "nonce": nonce,
+        "skip": sorted(skip),
+        "explain": explain,
+        "backwards": backwards,
+        "nonce": secrets.token_hex(16),
+        "output_bytes": max(4 * 2**20, _BYTES_PER_TEST * len(wanted)) if wanted else _MOST_BYTES,
+        **_describe_setting(server.interpreter, config, tree, explain, selects=wanted is None),
     }
-    drawn = None if shuffle is None else shuffle.getrandbits(32)
-    others = {"cpu_s": cpu_s, "stall_s": stall_s, "order": drawn}
+    order = shuffle.getrandbits(32) if shuffle else None
+    others = {"cpu_s": cpu_s, "stall_s": stall_s, "order": order, "trace": [*trace] or None}
     request |= {name: value for name, value in others.items() if value is not None}
-    if trace:
-        request |= {"trace": [*trace], "backwards": backwards}
-    assert (limit_s is None) != (wall_s is None), "a run has one limit"
-    if wall_s is not None:
-        report = server.run(request, wall_s=wall_s)
+    if limit_s is not None:
+        report = server.run_limited(request, limit_s=limit_s)
     else:
-        report = server.run_limited(request, limit_s=limit_s or 0.0)
-    return _read_suite(report, nonce, wanted, frozenset(canaries))
+        report = server.run(request, wall_s=wall_s or 0.0)
+    return _read_suite(report, request["nonce"], wanted, frozenset(canaries))
 
 
-def _file_of(test_id: str) -> str:
-    return test_id.partition("::")[0]
+def _describe_setting(
+    interpreter: Interpreter,
+    config: PytestConfig,
+    tree: dict[str, str],
+    explain: bool,
+    *,
+    selects: bool,
+) -> dict[str, Any]:
+    """Return what a request says of the project's own setting."""
+    runtime = interpreter.runtime
+    mode = "rewrite" if explain or runtime.rewrites_asserts else "plain"
+    plugins = interpreter.plugins
+    options = list_run_options(config, files=tree, plugins=plugins, selects=selects)
+    return {
+        "config": config.path,
+        "options": [*options, f"--assert={mode}"],
+        "paths": [".", *runtime.paths],
+        "environment": dict(runtime.environment),
+    }
 
 
-def _mix_in(test_files: list[str], canaries: Iterable[str], shuffle: random.Random | None) -> None:
-    """Put the files of canaries among the others, all of which may be shuffled."""
-    order = shuffle or random.Random(0)
+def _mix_in_canaries(
+    test_files: list[str], count: int, patterns: Sequence[str], shuffle: random.Random | None
+) -> dict[str, str]:
+    """Put the files of canaries among the others, all of which may be shuffled; return them."""
+    canaries, order = _canaries(test_files, count, patterns), shuffle or random.Random(0)
     for canary in canaries:
         test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
     if shuffle is not None:
         shuffle.shuffle(test_files)  # as they are imported
+    return canaries
 
 
 def is_test_file(path: str) -> bool:
@@ -148,6 +183,7 @@ def _read_suite(
     messages: dict[str, str] = {}
     failures: set[str] = set()
     lines: dict[str, str] = {}
+    seconds: dict[str, float] = {}
     complete, forged, stalled, last = False, False, False, ""
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
     for line in whole.split("\n") if whole else ():
@@ -160,6 +196,8 @@ def _read_suite(
             complete = True
         elif phase == "start":
             last = test_id
+        elif phase == "left":
+            messages[test_id] = "left out"
         elif phase == "stalled":
             stalled = True
         elif phase == "lines":
@@ -169,7 +207,9 @@ def _read_suite(
             failures.add(test_id)
         else:
             phases.setdefault(test_id, []).append((phase, outcome))
-            if outcome != "passed":
+            if outcome == "passed":
+                seconds[test_id] = seconds.get(test_id, 0.0) + _seconds(text)
+            else:
                 messages[test_id] = text
             if outcome == "failed":
                 failures.add(test_id)
@@ -182,15 +222,24 @@ def _read_suite(
         passed=frozenset(known),
         messages=messages,
         failed=frozenset(failures - canaries),
+        skipped=frozenset(messages.keys() - failures - canaries),
         num_canaries_failed=len(failed),
         complete=complete,
         forged=forged,
         ending=report.ending,
         last_started=last,
         cpu_s=report.cpu_s,
+        seconds=seconds,
         lines=lines,
         stalled=stalled,
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return max(0.0, min(float(text), 1e6))
+    except ValueError:
+        return 0.0
 
 
 def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:
@@ -206,12 +255,12 @@ def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:
     return phase, test_id, outcome, text
 
 
-def _canaries(test_files: Sequence[str], count: int) -> dict[str, str]:
+def _canaries(test_files: Sequence[str], count: int, patterns: Sequence[str]) -> dict[str, str]:
     """Return {id: text of its file}, named like any other test and new in every run."""
     canaries = {}
     for _ in range(count):
         folder = PurePosixPath(secrets.choice(test_files)).parent if test_files else "."
-        path, name = PurePosixPath(folder) / f"test_{_word()}.py", f"test_{_word()}"
+        path, name = PurePosixPath(folder) / f"test_{_word()}.py", name_canary(patterns, _word())
         left, right = secrets.randbelow(1000), secrets.randbelow(1000) + 1000
         canaries[f"{path}::{name}"] = f"def {name}():\n    assert {left} == {right}\n"
     return canaries

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from envs.records import Edit, Span
-from envs.source_text import source_lines
+from envs.source_text import source_lines, text_lines
+from envs.syntax import parse_python
 from envs.workspace import Workspace
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
@@ -17,21 +18,19 @@ _NO_END = "\\ No newline at end of file\n"
 
 
 def make_edits(broken: Mapping[str, str], gold: Mapping[str, str]) -> tuple[Edit, ...]:
-    """Return the fewest line replacements that repair `broken`.
+    """Return the fewest line replacements that mend `broken` and each leave Python that parses.
 
     Those of one file come from the bottom up, so that each is right after the ones before it. They
     give every byte back, unless line ends differ as no edit can make them: `apply_edits` shows it.
     """
-    return tuple(
-        edit
-        for path in broken
-        if broken[path] != gold[path]
-        for edit in _file_edits(
-            path,
-            source_lines(broken[path], keepends=True),
-            source_lines(gold[path], keepends=True),
-        )
-    )
+    edits: list[Edit] = []
+    for path in broken:
+        if broken[path] != gold[path]:
+            wrong, right = (source_lines(tree[path], keepends=True) for tree in (broken, gold))
+            of_file = _file_edits(path, wrong, right)
+            is_python = path.endswith(".py")
+            edits += _joined(of_file, broken[path]) if is_python else of_file
+    return tuple(edits)
 
 
 def apply_edits(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
@@ -173,6 +172,30 @@ def _file_edits(path: str, wrong: list[str], right: list[str]) -> list[Edit]:
         for tag, start, end, left, stop in reversed(matcher.get_opcodes())
         if tag != "equal"
     ]
+
+
+def _joined(edits: list[Edit], text: str) -> list[Edit]:
+    """Return edits of one file, each joined with the one below where that leaves no Python.
+
+    `edit_lines` refuses such a one: what a call over three lines lacks may be in two places.
+    """
+    joined: list[Edit] = []
+    for edit in edits:
+        if joined and not _parses(apply_edits({edit.path: text}, joined)[edit.path]):
+            below = joined.pop()
+            between = source_lines(text)[edit.end : below.start - 1]
+            lines = [*text_lines(edit.text), *between, *text_lines(below.text)]
+            edit = edit.model_copy(update={"end": below.end, "text": _text(lines)})
+        joined.append(edit)
+    return joined
+
+
+def _parses(text: str) -> bool:
+    try:
+        parse_python(text)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _text(lines: list[str]) -> str:

@@ -20,6 +20,7 @@ from envs.files import hash_file, hash_text
 from envs.projects.admission import admit, refuse
 from envs.projects.licences import LICENCE_FILE, find_other_licence, recognise_licence
 from envs.projects.lock_file import Project, load_lock, write_lock
+from envs.projects.repair_task import MAX_SUITE_CPU_S
 from envs.projects.source_files import read_archive
 from envs.records import Split
 from envs.sandbox.wheels import download_sdist, pin_wheels
@@ -34,7 +35,6 @@ def add(
     lock: Path,
     cache_dir: Path,
     exclude: Collection[str] = (),
-    exclude_red: bool = False,
     requires: Sequence[str] = (),
 ) -> Project:
     """Add a project to the lock file and return its entry.
@@ -45,7 +45,6 @@ def add(
         lock: The lock file, rewritten at the end.
         cache_dir: Where sdists and wheels are kept.
         exclude: Test files (left out of the tree), classes, functions or ids that do not count.
-        exclude_red: Nor do those that fail in every run, if they are few.
         requires: Packages that its code or its tests need beside pytest.
 
     Raises:
@@ -79,7 +78,7 @@ def add(
         mutated=(),
         requirements=pin_wheels(requires, cache_dir=cache_dir) if requires else (),
     )
-    entry, _ = admit(entry, members, exclude=exclude, exclude_red=exclude_red, cache_dir=cache_dir)
+    entry, _ = admit(entry, members, exclude=exclude, suite_s=MAX_SUITE_CPU_S, cache_dir=cache_dir)
     write_lock(lock, [*load_lock(lock), entry])
     return entry
 

@@ -17,12 +17,13 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from envs.grading.graders import PytestGrader, apply_submission
+from envs.grading.graders import VISIBLE_LIMIT_S, PytestGrader, apply_submission
+from envs.grading.test_suite import run_suite
 from envs.mutation.bug import Bug
 from envs.projects.baseline import Baseline
 from envs.projects.lock_file import Project
 from envs.projects.repair_task import GENERATOR, ShownBug, choose_limit_s, name_bug, name_task
-from envs.projects.run_mutant import has_one_function, run_mutant
+from envs.projects.run_mutant import ONE_FAILS, has_one_function, hides_nothing, run_mutant
 from envs.projects.verdict_cache import Verdict, Verdicts
 from envs.records import Outcome, Provenance
 from envs.sandbox.fork_server import ForkServer
@@ -32,12 +33,13 @@ from envs.tasks.leaks import find_leak
 from envs.tasks.parallel import run_in_order
 from envs.tasks.store import BuiltTask, Files, TaskStore
 from envs.tasks.validate import apply_gold, score
-from envs.tasks.visible_tests import parse_test_id
+from envs.tasks.visible_tests import TestFunction, count_cases, parse_test_id
 
 UNREACHED = "no test reaches it"
 ONE_REACHES = "one test function only reaches it"
 NOTHING_SHOWN = "no visible test shows it"
 MAX_SHOWN = 3  # failing test functions that are tried as the visible one
+MAX_CASES = 6  # cases of the only failing function that are tried as the visible one
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class MutantCheck:
 
     def _check(self, bug: Bug) -> MutantResult:
         reaching = self.suite.impact.select_tests(bug.mutations)
-        if has_one_function(reaching):
+        if hides_nothing(reaching):
             reject = ONE_REACHES if reaching else UNREACHED
             return MutantResult(bug, Verdict(frozenset(), reject))
         for ids in dict.fromkeys((reaching, frozenset(self.suite.stable_tests))):
@@ -116,6 +118,8 @@ class MutantCheck:
 
     def _show(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
         """Choose the visible test function: the first failing one with which nothing leaks."""
+        if has_one_function(failing):
+            return self._show_case(bug, failing)
         order, changed = (
             sorted({parse_test_id(test) for test in failing}),
             bug.apply(self.files),
@@ -123,7 +127,7 @@ class MutantCheck:
         random.Random(name_bug(self._provenance, changed)).shuffle(order)
         verdict = Verdict(failing, NOTHING_SHOWN)
         for shown in order[:MAX_SHOWN]:
-            found = ShownBug.of(self.files, changed, tests=self.suite.stable_tests, shown=shown)
+            found = self._shown(changed, shown)
             statement = found.describe(failing, server=self.server)
             if not statement:
                 verdict = Verdict(failing, NOTHING_SHOWN)
@@ -134,6 +138,32 @@ class MutantCheck:
                 return MutantResult(bug, verdict, task)
             verdict = Verdict(failing, reject)
         return MutantResult(bug, verdict)
+
+    def _show_case(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
+        """Show one failing case of the only function that fails; the others are hidden."""
+        (shown,), changed = {parse_test_id(test) for test in failing}, bug.apply(self.files)
+        order = list(range(count_cases(self.files[shown[0]], shown[1])))
+        random.Random(name_bug(self._provenance, changed)).shuffle(order)
+        verdict = Verdict(failing, NOTHING_SHOWN if order else ONE_FAILS, shown)
+        for number in order[:MAX_CASES]:
+            found = self._shown(changed, shown, case=(number, ""))
+            run = run_suite(self.server, found.repaired, ids=None, limit_s=VISIBLE_LIMIT_S)
+            names = [test for test in run.passed if parse_test_id(test) == shown]
+            found = found._replace(visible_tests=tuple(names))
+            if len(names) != 1 or not (statement := found.describe(names, server=self.server)):
+                continue
+            verdict = Verdict(failing, None, shown, statement, (number, names[0]))
+            task = self._assemble(bug, verdict)
+            if (reject := find_leak(task)) is None:
+                return MutantResult(bug, verdict, task)
+            verdict = Verdict(failing, reject, shown)
+        return MutantResult(bug, verdict)
+
+    def _shown(
+        self, changed: Files, shown: TestFunction, *, case: tuple[int, str] | None = None
+    ) -> ShownBug:
+        tests, suite = self.suite.stable_tests, self.project.suite
+        return ShownBug.of(self.files, changed, tests=tests, shown=shown, suite=suite, case=case)
 
     def _grade(self, task: BuiltTask, *, reaching: frozenset[str]) -> str | None:
         """Return what the production grader objects to in gold or no-op, or None."""
@@ -156,8 +186,9 @@ class MutantCheck:
 
     def _assemble(self, bug: Bug, verdict: Verdict) -> BuiltTask:
         project, tests, changed = self.project, self.suite.stable_tests, bug.apply(self.files)
-        shown = ShownBug.of(self.files, changed, tests=tests, shown=verdict.shown)
-        seen = [test for test in shown.visible_tests if test in verdict.failing]
+        shown = self._shown(changed, verdict.shown, case=verdict.case)
+        of_function = [test for test in tests if parse_test_id(test) == verdict.shown]
+        seen = [test for test in of_function if test in verdict.failing]
         return assemble(
             TaskFacts(
                 **shown._asdict(),

@@ -3,26 +3,37 @@
     project, files = open_local(Path("~/mine"), python=Path("~/mine/v/bin/python"), cache_dir=cache)
 
 Its suite must pass under pytest in the sandbox, where it runs from a copy of the folder's text
-files, with the packages that the given interpreter has installed. The interpreter itself is started
-once to ask where those are; nothing of the project runs outside the sandbox.
+files, with its own pytest configuration and the packages and plugins that the given interpreter
+has installed. The interpreter itself is started to ask where those are; nothing of the project runs
+outside the sandbox.
 
-Not covered: compiled extensions, pytest plugins and a pytest configuration of the project's own,
-suites that need the network or files that are not text.
+Not covered: compiled extensions, projects that pytest itself is made of, tests that need a network.
 """
 
+import json
 import os
-from collections.abc import Collection
+import subprocess
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from envs.files import hash_text
 from envs.plain_text import representable
-from envs.projects.admission import admit
+from envs.projects.admission import SUITE_S, admit
 from envs.projects.licences import LICENCE_FILE, recognise_licence
 from envs.projects.lock_file import Project
 from envs.projects.source_files import read_folder
-from envs.records import Split
+from envs.records import Runtime, Split
 from envs.sandbox.interpreter import find_interpreter
 from envs.tasks.store import Files, hash_tree
+
+# Where `pip install -e` makes the interpreter look: paths in .pth files, and setuptools' finders.
+_ASK_PATHS = """
+import json, os, sys
+finders = [m for n, m in sys.modules.items() if n.startswith("__editable__")]
+mapped = [p for m in finders for p in getattr(m, "MAPPING", {}).values()]
+print(json.dumps([p for p in sys.path if p] + [os.path.dirname(p) for p in mapped]))
+"""
 
 
 def open_local(
@@ -31,7 +42,8 @@ def open_local(
     python: Path | None,
     split: Split = "train",
     exclude: Collection[str] = (),
-    exclude_red: bool = False,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    suite_s: float = SUITE_S,
     cache_dir: Path,
 ) -> tuple[Project, Files]:
     """Return a project in a folder and its tree, after its suite has passed five times.
@@ -41,7 +53,8 @@ def open_local(
         python: The interpreter with its dependencies and pytest; None for the one that runs this.
         split: Where its tasks go.
         exclude: Test files (left out of the tree), classes, functions or ids that do not count.
-        exclude_red: Nor do those that fail in every run, if they are few.
+        environment: Variables that its tests see.
+        suite_s: CPU seconds that its suite may take; the slowest tests are left out beyond.
         cache_dir: Where builds keep what they know.
 
     Raises:
@@ -52,6 +65,7 @@ def open_local(
     folder = folder.expanduser().absolute()
     members = read_folder(folder)
     path = str(python.expanduser().absolute()) if python else ""
+    versions = find_interpreter(Runtime(python=path), cache_dir=cache_dir).versions
     entry = Project(
         name=representable(folder.name),
         version="local",
@@ -64,15 +78,34 @@ def open_local(
         roots=(),
         mutated=(),
         python=path,
+        environment=tuple(sorted(environment.items())),
+        paths=_find_import_paths(folder, path),
     )
-    versions = find_interpreter(entry.runtime, cache_dir=cache_dir).versions
-    entry, files = admit(
-        entry, members, exclude=exclude, exclude_red=exclude_red, cache_dir=cache_dir
-    )
+    entry, files = admit(entry, members, exclude=exclude, suite_s=suite_s, cache_dir=cache_dir)
     tree = hash_tree(files)
-    made_of = os.fsencode(" ".join([str(folder), tree, *versions]))
+    runtime = entry.runtime.model_dump_json()
+    made_of = os.fsencode(" ".join([str(folder), tree, *versions, runtime, *entry.excluded_tests]))
     known_by = hash_text(made_of)[:12]
     return entry.model_copy(update={"version": known_by, "sha256": tree}), files
+
+
+def _find_import_paths(folder: Path, python: str) -> tuple[str, ...]:
+    """Return the folders of a project from which an interpreter imports it, and `src`."""
+    found = ["src"] if (folder / "src").is_dir() else []
+    if python:
+        line = [python, "-I", "-c", _ASK_PATHS]
+        try:
+            done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd="/")
+            told = json.loads(done.stdout.strip().rpartition("\n")[2])
+        except (OSError, subprocess.TimeoutExpired, ValueError):
+            told = []
+        here = folder.resolve()
+        inside = [Path(path).resolve() for path in told if Path(path).is_absolute()]
+        found += [str(path.relative_to(here)) for path in inside if path.is_relative_to(here)]
+    # The root is one anyway, and an environment in the project belongs to no tree.
+    return tuple(
+        path for path in dict.fromkeys(found) if path != "." and Path(path).name != "site-packages"
+    )
 
 
 def _name_licences(members: dict[str, bytes]) -> str:

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from envs.errors import UserError
 from envs.files import hash_file, hash_text, write_whole
+from envs.grading.pytest_config import CONFIG_FILES
 from envs.projects.source_files import decode_files, read_archive
 from envs.records import Record, Runtime, Split
 from envs.sandbox.wheels import download_sdist
@@ -30,11 +31,15 @@ class Project(Record):
         split: Where all its tasks go, so that no two splits share a project.
         roots: Folders and files at the top of the sdist that make up the tree, tests included.
         mutated: Files in which bugs are planted.
-        data: Suffixes of text files that belong to the tree, beside `.py`.
-        excluded_tests: Ids of tests that do not count, and paths of test files that are left out of
-            the tree, each with the reason.
+        data: Suffixes of other files that belong to the tree, beside `.py`; '' stands for all.
+        suite: Files of the suite; none recorded for those whose names say it.
+        excluded_tests: Ids, functions and files of tests that are not run, each with the reason;
+            files are left out of the tree.
         requirements: Pins of wheels that the tests need beside pytest (`envs/sandbox/wheels.py`).
         python: Path of a user's interpreter; '' for the one that runs this.
+        environment: Names and values of variables that the tests see.
+        paths: Folders of the tree from which its modules are imported, beside its root.
+        rewrites_asserts: The tests need asserts as pytest rewrites them.
         num_tests: Tests that passed in five runs when the project was added; 0 if not recorded.
         suite_s: CPU seconds that one run of them took then; 0 if not recorded.
     """
@@ -50,9 +55,13 @@ class Project(Record):
     roots: tuple[str, ...]
     mutated: tuple[str, ...]
     data: tuple[str, ...] = ()
+    suite: tuple[str, ...] = ()
     excluded_tests: dict[str, str] = Field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     python: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    paths: tuple[str, ...] = ("src",)
+    rewrites_asserts: bool = False
     num_tests: int = 0
     suite_s: float = 0.0
 
@@ -69,7 +78,13 @@ class Project(Record):
     @property
     def runtime(self) -> Runtime:
         """What its tests run with."""
-        return Runtime(python=self.python, requirements=self.requirements)
+        return Runtime(
+            python=self.python,
+            requirements=self.requirements,
+            environment=self.environment,
+            paths=self.paths,
+            rewrites_asserts=self.rewrites_asserts,
+        )
 
 
 def load_lock(path: Path) -> list[Project]:
@@ -150,10 +165,10 @@ def read_sdist(project: Project, *, sdist: Path) -> Files:
 def select_tree(project: Project, members: Mapping[str, bytes]) -> Files:
     """Return the files under the project's roots, path to text.
 
-    These are Python files in the encoding that they name and data files in UTF-8, but for test
-    files that its entry excludes.
+    These are Python files, pytest's configuration and data files, but for test files that its
+    entry excludes.
     """
-    suffixes = (SOURCE_SUFFIX, *project.data)
+    suffixes = (SOURCE_SUFFIX, *project.data, *CONFIG_FILES)
     return decode_files(
         {
             path: data

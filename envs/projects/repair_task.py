@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from envs.files import hash_text
 from envs.grading.graders import run_visible_tests
+from envs.grading.pytest_config import read_pytest_config
 from envs.mutation.bug import Bug
 from envs.mutation.operators import Mutation, list_functions, list_mutations
 from envs.projects.lock_file import Project
@@ -25,9 +26,9 @@ from envs.sandbox.fork_server import ForkServer
 from envs.syntax import parse_python
 from envs.tasks.store import Files, hash_tree
 from envs.tasks.validate import Gram, are_near_duplicates, describe_shape, list_grams
-from envs.tasks.visible_tests import TestFunction, parse_test_id, show_test
+from envs.tasks.visible_tests import TestFunction, keep_case, parse_test_id, show_test
 
-GENERATOR = "projects/5"
+GENERATOR = "projects/6"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading at least: 5 times the toolz suite's cold time of 1.4 s, rounded up
@@ -124,7 +125,14 @@ class ShownBug(NamedTuple):
 
     @classmethod
     def of(
-        cls, files: Files, changed: Files, *, tests: Sequence[str], shown: TestFunction
+        cls,
+        files: Files,
+        changed: Files,
+        *,
+        tests: Sequence[str],
+        shown: TestFunction,
+        suite: Collection[str] = (),
+        case: tuple[int, str] | None = None,
     ) -> "ShownBug":
         """Show a test function.
 
@@ -133,12 +141,17 @@ class ShownBug(NamedTuple):
             changed: The files that the bug changes, as it leaves them.
             tests: Ids of all tests that count.
             shown: The test function that becomes visible.
+            suite: Files of the suite; none where their names say it.
+            case: The number of the one case that is shown, and its id then.
         """
-        workspace = show_test(files, shown) | changed
+        prefixes = read_pytest_config(files).functions
+        workspace = show_test(files, shown, suite=suite, prefixes=prefixes) | changed
+        visible = tuple(each for each in tests if parse_test_id(each) == shown)
+        if case:
+            path, name = shown
+            workspace[path], visible = keep_case(workspace[path], name, case[0]), (case[1],)
         repaired = workspace | {path: files[path] for path in changed}
-        return cls(
-            workspace, repaired, tuple(each for each in tests if parse_test_id(each) == shown)
-        )
+        return cls(workspace, repaired, visible)
 
     def describe(self, failing: Collection[str], *, server: ForkServer) -> str:
         """Return a task's statement: what its first failing visible test says.
@@ -146,7 +159,7 @@ class ShownBug(NamedTuple):
         It is '' if none fails in the workspace, or one still does in the repaired one.
 
         Args:
-            failing: Ids of all tests that the bug fails.
+            failing: Ids of the tests that count as such.
             server: Has pytest preloaded.
 
         Raises:

@@ -5,7 +5,7 @@ the end of `envs/projects/check_mutant.py`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.mutation.bug import Bug
@@ -54,11 +54,17 @@ def run_mutant(
 
 
 def has_one_function(tests: Iterable[str]) -> bool:
-    """Tell whether tests are of one function only: nothing would be hidden if that is shown.
+    """Tell whether tests are of one function only.
 
     Functions of one name count as one: classes of several files may have inherited it.
     """
     return len({parse_test_id(test)[1] for test in tests}) < 2
+
+
+def hides_nothing(tests: Collection[str]) -> bool:
+    """Tell whether nothing would be hidden if something is shown: one function, without cases."""
+    heads = {test.partition("[")[0] for test in tests}
+    return has_one_function(tests) and (len(heads) > 1 or len(tests) < 2)
 
 
 def _reject(
@@ -72,4 +78,4 @@ def _reject(
         return "no test fails"
     if len(failing) > num_stable / 2:
         return "more than half of the suite fails"
-    return ONE_FAILS if has_one_function(failing) else None
+    return ONE_FAILS if hides_nothing(failing) else None

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from envs.errors import UserError
+from envs.grading.pytest_config import CONFIG_FILES
 from envs.plain_text import representable
-from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source
+from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source, hold_bytes
 from envs.tasks.store import Files
 
-MAX_DATA_BYTES = 256 * 2**10  # of one text file that a suite may read
+MAX_DATA_BYTES = 2**20  # of one other file that a suite may read
 MAX_TREE_BYTES = 8 * 2**20  # of a whole tree, which every run writes anew
 _LOG = logging.getLogger(__name__)
 _SKIPPED = ("__pycache__", "node_modules", "site-packages")
+_BUILT = ("_build", "build", "dist", "htmlcov")  # at the top: copies of the project, but packages
 
 
 def read_archive(sdist: Path) -> dict[str, bytes]:
@@ -56,7 +58,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def decode_files(found: Mapping[str, bytes]) -> Files:
-    """Return the texts of Python files and of data in UTF-8, sorted by path, all bytes kept.
+    """Return the texts of Python files and of other files, sorted by path, all bytes kept.
 
     A Python file that is none, and one with a name that is none, is left out and named in the log.
     """
@@ -65,20 +67,19 @@ def decode_files(found: Mapping[str, bytes]) -> Files:
         try:
             if representable(path) != path:
                 raise SourceError("its name is no text")
-            text = decode_source(data) if path.endswith(SOURCE_SUFFIX) else decode_data(data)
-            if text is not None:
-                files[path] = text
+            is_source = path.endswith(SOURCE_SUFFIX)
+            files[path] = decode_source(data) if is_source else decode_data(data)
         except SourceError as error:
             _LOG.warning("left out: %s (%s)", representable(path), error)
     return files
 
 
-def decode_data(data: bytes) -> str | None:
-    """Return the text of a data file, or None if it is not UTF-8."""
+def decode_data(data: bytes) -> str:
+    """Return the text of a data file; of one that is not UTF-8, what `hold_bytes` makes of it."""
     try:
-        return data.decode("utf-8")
+        return hold_bytes(data) if data.startswith(b"\0") else data.decode("utf-8")
     except UnicodeDecodeError:
-        return None
+        return hold_bytes(data)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -94,8 +95,10 @@ def _walk(folder: Path) -> Iterator[Path]:
             and name not in _SKIPPED
             and not name.endswith(".egg-info")
             and not (here / name / "pyvenv.cfg").exists()
+            and (here != folder or name not in _BUILT or (here / name / "__init__.py").exists())
         )
         for name in sorted(names):
             path = here / name
-            if not name.startswith(".") and path.is_file() and not path.is_symlink():
+            is_hidden = name.startswith(".") and name not in CONFIG_FILES
+            if not is_hidden and path.is_file() and not path.is_symlink():
                 yield path

@@ -33,6 +33,7 @@ class Verdict:
         reject: Why it is no task, or None.
         shown: The test function that its task shows.
         statement: What the agent reads first.
+        case: Of a function that is shown with one of its cases, its number and its id then.
         is_lasting: Another try would give the same; only such a verdict is kept.
     """
 
@@ -40,6 +41,7 @@ class Verdict:
     reject: str | None
     shown: TestFunction = ("", "")
     statement: str = ""
+    case: tuple[int, str] | None = None
     is_lasting: bool = True
 
 
@@ -65,8 +67,11 @@ class Verdicts:
         self._known: dict[str, Verdict] = {}
         for line in read_lines(path) if path.is_file() else []:
             try:
-                key, failing, reject, (file, name), statement = json.loads(line)
-                self._known[key] = Verdict(frozenset(failing), reject, (file, name), statement)
+                key, failing, reject, (file, name), statement, case = json.loads(line)
+                case = case and (int(case[0]), str(case[1]))
+                self._known[key] = Verdict(
+                    frozenset(failing), reject, (file, name), statement, case
+                )
             except (ValueError, TypeError):
                 continue  # the build was killed while it wrote this line
 
@@ -80,7 +85,8 @@ class Verdicts:
             return
         key = self._key(bug)
         failing = sorted(verdict.failing)
-        line = json.dumps([key, failing, verdict.reject, verdict.shown, verdict.statement])
+        told = [verdict.reject, verdict.shown, verdict.statement, verdict.case]
+        line = json.dumps([key, failing, *told])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, self._path.open("ab", buffering=0) as file:
             file.write(f"\n{line}\n".encode())  # a line that a kill cut short ends here

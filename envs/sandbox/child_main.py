@@ -36,7 +36,7 @@ from envs.sandbox.seccomp import FilterRules, assemble
 from envs.sandbox.sleep_clock import SleepClock
 
 RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
-MAX_RESULT_BYTES = 4 * 2**20  # four lines for each of some thousand tests
+MAX_RESULT_BYTES = 4 * 2**20  # unless a request asks for more
 SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a core is free
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
 LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
@@ -205,9 +205,10 @@ def _watch(channel: socket.socket, run: _Run) -> dict[str, Any]:
         _candidate(run, writer)
     os.close(writer)
     watched = None if run.config["namespaces"] else overgrown
+    most = int(run.request.get("output_bytes", MAX_RESULT_BYTES))
     idle_s, wall_s = run.request.get("idle_s"), float(run.request["wall_s"])
     sleep = None if idle_s is None else SleepClock(run.config["proc"], pid, limit_s=idle_s)
-    output, ending = _collect(reader, channel, wall_s, overgrown=watched, sleep=sleep)
+    output, ending = _collect(reader, channel, wall_s, most, overgrown=watched, sleep=sleep)
     os.close(reader)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
@@ -227,6 +228,7 @@ def _collect(
     reader: int,
     channel: socket.socket,
     wall_s: float,
+    most: int = MAX_RESULT_BYTES,
     *,
     overgrown: Callable[[], bool] | None,
     sleep: SleepClock | None = None,
@@ -248,8 +250,8 @@ def _collect(
             ready, deadline = True, time.monotonic() + wall_s
         if ready and sleep is not None and sleep.is_passed():
             return bytes(output), "asleep"
-        if len(output) > MAX_RESULT_BYTES:
-            return bytes(output[:MAX_RESULT_BYTES]), "overflow"
+        if len(output) > most:
+            return bytes(output[:most]), "overflow"
         if output and overgrown is not None and overgrown():  # before _READY nothing can be theirs
             return bytes(output), "overflow"
         if not events and wait_s == left_s:

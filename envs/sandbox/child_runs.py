@@ -12,7 +12,6 @@ import json
 import os
 import random
 import resource
-import shlex
 import signal
 import sys
 import time
@@ -27,15 +26,9 @@ from envs.source_text import file_bytes
 
 FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
 _STALLED_CPU_S = 0.002  # in a second, of a process that waits for a lock and looks after itself
+_OTHERS_MARKERS = ("flaky", "no_cover", "order", "xdist_group")
 _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
-# Never useful to a graded suite, and each costs time at every start or with every test.
-_UNUSED_PLUGINS = """
-    cacheprovider faulthandler pastebin setuponly setupplan stepwise threadexception
-    unraisableexception
-"""
-# Of use to suites that hold the word, a fixture: logging is a tenth of the time of small tests.
-_PLUGINS_BY_WORD = {"caplog": "logging", "doctest_namespace": "doctest", "record_": "junitxml"}
 
 
 class _CallTimeoutError(BaseException):
@@ -75,10 +68,12 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     """Run test files with pytest and write one line for each phase of each test.
 
     Args:
-        request: `files`; `test_files` to collect in this order; `ids` to keep (None: all);
-            `rewrite` (explain failing asserts); `nonce`, which marks every honest line; perhaps
-            `trace`, the files whose executed lines are to be noted, and `backwards`; `stall_s`; or
-            `order`, which draws the order of the tests.
+        request: `files`; `test_files` to collect in this order, none for what pytest finds; `ids`
+            to keep (None: all); `config`, pytest's configuration file, or None, and `options`;
+            `paths` to import from; `environment`; `explain` failing tests; `nonce`, which marks
+            every honest line; perhaps `skip`, tests that are not run; `trace`, the files whose
+            executed lines are to be noted, and `backwards`; `stall_s`; or `order`, which draws the
+            order of the tests.
         scratch: The run's private folder.
         writer: Descriptor of the result pipe.
     """
@@ -86,22 +81,22 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
 
     work = scratch / "work"
     ini = scratch / "tmp" / "trusted.ini"
-    paths = " ".join(shlex.quote(str(path)) for path in (work, work / "src"))
-    ini.write_text(f"[pytest]\npythonpath = {paths}\n", "utf-8")
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    arguments = ["-c", str(ini), f"--rootdir={work}", f"--confcutdir={work}"]
+    ini.write_text("[pytest]\n", "utf-8")
+    paths = [str(work / path) for path in request["paths"]]
+    sys.path[:0] = paths
+    os.environ |= request["environment"]
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    config = work / request["config"] if request["config"] else ini
+    arguments = ["-c", str(config), f"--rootdir={work}", f"--confcutdir={work}"]
+    arguments += request["options"]
     # Nobody reads what tests print; `capsys` and `capfd` still do.
-    arguments += ["--continue-on-collection-errors", "--color=no", "--capture=no"]
+    arguments += ["--continue-on-collection-errors", "--color=no", "--capture=no", "--maxfail=0"]
     # A traceback with source lines parses a whole file for each of its entries.
-    arguments += [f"--tb={'short' if request['rewrite'] else 'line'}"]
-    arguments += [f"--assert={'rewrite' if request['rewrite'] else 'plain'}"]
-    arguments += [f"-pno:{name}" for name in _UNUSED_PLUGINS.split()]
-    for word, name in _PLUGINS_BY_WORD.items():
-        if not any(word in text for text in request["files"].values()):
-            arguments += [f"-pno:{name}"]
+    arguments += [f"--tb={'short' if request['explain'] else 'line'}"]
     ids = None if request["ids"] is None else frozenset(request["ids"])
-    max_text = _MAX_REPORT if request["rewrite"] else _MAX_MESSAGE
-    plugin = _Reporter(ids, request["nonce"], writer, max_text=max_text)
+    max_text = _MAX_REPORT if request["explain"] else _MAX_MESSAGE
+    skip = frozenset(request.get("skip", ()))
+    plugin = _Reporter(ids, skip, request["nonce"], writer, max_text=max_text)
     plugins: list[object] = [plugin]
     if "order" in request:
         plugins.append(_RandomOrder(request["order"]))
@@ -130,12 +125,17 @@ def warm_up_pytest(folder: Path) -> None:
         (folder / name).mkdir()
     test = "def test_green():\n    pass\ndef test_red():\n    assert [1] == [2]\n"
     files = {"test_warm.py": test}
-    request = {"files": files, "test_files": ["test_warm.py"]}
+    request: dict[str, Any] = {"files": files, "test_files": ["test_warm.py"], "nonce": ""}
     write_files(files, folder / "work")
     before = os.getcwd()  # noqa: PTH109 (a string is what chdir takes back)
     null = os.open(os.devnull, os.O_WRONLY)
     os.chdir(folder / "work")
-    run_pytest({**request, "ids": None, "rewrite": True, "nonce": ""}, folder, null)
+    usual: dict[str, Any] = {"ids": None, "config": None, "options": [], "explain": True}
+    usual |= {"paths": ["."], "environment": {}}
+    run_pytest(request | usual, folder, null)
+    sys.path.remove(str(folder / "work"))
+    for name in ("PYTHONPATH", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        del os.environ[name]
     os.chdir(before)
     os.close(null)
     sys.modules.pop("test_warm", None)
@@ -170,18 +170,41 @@ class _Reporter:
     """The trusted plugin: keeps only expected tests and reports every phase of each."""
 
     def __init__(
-        self, ids: frozenset[str] | None, nonce: str, writer: int, *, max_text: int
+        self,
+        ids: frozenset[str] | None,
+        skip: frozenset[str],
+        nonce: str,
+        writer: int,
+        *,
+        max_text: int,
     ) -> None:
-        self._ids, self._nonce, self._writer = ids, nonce, writer
+        self._ids, self._skip = ids, skip
+        self._nonce, self._writer = nonce, writer
         self._max_text = max_text
+
+    def pytest_configure(self, config: Any) -> None:
+        for name in _OTHERS_MARKERS:
+            config.addinivalue_line("markers", f"{name}: of a plugin that is not loaded")
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         if self._ids is not None:
             items[:] = [item for item in items if item.nodeid in self._ids]
+        if self._skip:
+            names = (item.nodeid for item in items)
+            left = {name for name in names if not self._skip.isdisjoint(_names_of(name))}
+            for name in left:
+                self.write("left", name)
+            items[:] = [item for item in items if item.nodeid not in left]
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.write("collect", report.nodeid, "failed", str(report.longrepr))
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.write("collect", "conftest.py", "failed", str(excrepr))
+
+    def pytest_keyboard_interrupt(self, excinfo: Any) -> None:  # pytest.exit, too
+        self.write("collect", "conftest.py", "failed", str(excinfo.value))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.write("start", nodeid)
@@ -190,7 +213,8 @@ class _Reporter:
         if report.passed and hasattr(report, "context"):
             return  # a part of a test, as unittest's subTest makes them: the test itself follows
         outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
-        text = "" if outcome == "passed" else str(report.longrepr)
+        passed = f"{report.duration:.4f}"
+        text = passed if outcome == "passed" else str(report.longrepr)
         self.write(report.when, report.nodeid, outcome, text)
 
     def note_lines(self, test_id: str, lines: str) -> None:
@@ -199,6 +223,15 @@ class _Reporter:
     def write(self, phase: str, test_id: str = "", outcome: str = "", text: str = "") -> None:
         line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
         _write_line(self._writer, line)
+
+
+def _names_of(test_id: str) -> Iterator[str]:
+    """Yield the names by which a test may be left out: its id, function, classes and file."""
+    yield test_id
+    name = test_id.partition("[")[0]
+    while name:
+        yield name
+        name = name.rpartition("::")[0]
 
 
 class _RandomOrder:

@@ -14,7 +14,8 @@ import json
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +37,7 @@ print(json.dumps({
     "python": sys.version.split()[0], "pytest": pytest,
     "prefixes": [sys.base_prefix, sys.base_exec_prefix, sys.prefix],
     "site": [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")],
+    "plugins": sorted({each.name for each in importlib.metadata.entry_points(group="pytest11")}),
 }))
 """
 
@@ -51,6 +53,8 @@ class Interpreter:
         packages: What runs of suites may read as well.
         hidden: Folders of which nothing is seen but what the above name inside them.
         versions: Of Python and pytest, by which results are known.
+        plugins: Names of the pytest plugins that are installed there.
+        runtime: What else a suite runs with.
     """
 
     executable: str
@@ -59,20 +63,26 @@ class Interpreter:
     packages: tuple[str, ...]
     hidden: tuple[str, ...]
     versions: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
+    runtime: Runtime = field(default_factory=Runtime)
 
 
 def find_interpreter(runtime: Runtime, *, cache_dir: Path) -> Interpreter:
     """Return the interpreter that a task or a project names, its wheels installed if need be.
 
     Raises:
-        UserError: It does not start, or has no pytest, or a wheel cannot be had.
+        UserError: It does not start, has no pytest, a wheel cannot be had, or the runtime names a
+            variable that is not a suite's or a folder outside the project.
     """
+    _check_runtime(runtime)
     found = ask_interpreter(Path(runtime.python)) if runtime.python else find_own_interpreter()
+    found = replace(found, runtime=runtime)
     if not runtime.requirements:
         return found
     folder = str(install_wheels(runtime.requirements, cache_dir=cache_dir).resolve())
     return replace(
         found,
+        plugins=(*found.plugins, *_plugins(metadata.distributions(path=[folder]))),
         site=(folder, *found.site),
         packages=(*found.packages, folder),
         versions=(*found.versions, folder.rpartition("/")[2]),
@@ -125,6 +135,7 @@ def ask_interpreter(executable: Path) -> Interpreter:
         packages=site,
         hidden=tuple(name for name in list_package_folders() if name not in site),
         versions=(found["python"], found["pytest"]),
+        plugins=tuple(found["plugins"]),
     )
 
 
@@ -158,6 +169,29 @@ def find_files_of(distribution: str) -> list[str]:
             names = {need.name for need in needs if not need.marker or need.marker.evaluate()}
             pending += sorted(names - seen)
     return [name for name in found if Path(name).exists()]
+
+
+def _check_runtime(runtime: Runtime) -> None:
+    """Refuse what a task set, perhaps a stranger's, may not ask for."""
+    names = [name for name, _ in runtime.environment if not is_variable(name)]
+    paths = [path for path in runtime.paths if path.startswith("/") or ".." in path.split("/")]
+    if names or paths:
+        remedy = "build the set again, or take it from somebody you trust"
+        raise UserError("a task set asks for what no suite may have", got=str(names + paths),
+                        remedy=remedy)  # fmt: skip
+
+
+def is_variable(name: str) -> bool:
+    """Tell whether a suite may be given a variable: none of Python's, pytest's or the loader's."""
+    return name.isidentifier() and not name.startswith(("PYTHON", "PYTEST", "LD_"))
+
+
+def _plugins(packages: Iterable[metadata.Distribution]) -> list[str]:
+    """Return the names of the pytest plugins in packages; none of them is imported."""
+    found = [
+        entry.name for each in packages for entry in each.entry_points.select(group="pytest11")
+    ]
+    return sorted(set(found))
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

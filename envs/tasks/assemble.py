@@ -19,7 +19,7 @@ from envs.records import (
     Span,
     Split,
 )
-from envs.source_text import source_lines
+from envs.source_text import holds_bytes, source_lines
 from envs.syntax import find_innermost, last_line, parse_python
 from envs.tasks.store import BuiltTask, Files, hash_tree
 
@@ -87,7 +87,11 @@ def assemble(facts: TaskFacts) -> BuiltTask:
         difficulty=Difficulty(
             sites=len(edits) if facts.num_sites is None else facts.num_sites,
             files=len(paths),
-            lines=sum(len(source_lines(text)) for text in facts.workspace.values()),
+            lines=sum(
+                len(source_lines(text))
+                for text in facts.workspace.values()
+                if not holds_bytes(text)
+            ),
             failing_tests=len(facts.failing),
             call_distance=facts.call_distance,
             traceback_names_function=_names_function(facts),

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from envs.mutation.operators import OPERATORS
 from envs.source_text import text_lines
 from envs.tasks.store import BuiltTask
+from envs.tasks.suite_files import find_suite, is_doctest
 from envs.tasks.visible_tests import parse_test_id
 
 MIN_GOLD_CHARS = 8
@@ -42,18 +43,37 @@ def find_leak(task: BuiltTask) -> str | None:
         if place != "paths" and _names_one(text, unseen - folders):
             return f"leak: hidden test in the {place}"
     if hidden.grader == "pytest":
-        return _shown_test(task, unseen)
+        return _find_shown_test(task, unseen) or _find_shown_copy(task)
     return None
 
 
-def _shown_test(task: BuiltTask, unseen: Collection[str]) -> str | None:
-    """Say whether the workspace holds a hidden test, or the file of nothing but hidden ones."""
-    files = {test.partition("::")[0] for test in task.hidden.unseen_tests}
-    files -= {test.partition("::")[0] for test in task.public.visible_tests}
-    if not files.isdisjoint(task.workspace):
+def _find_shown_copy(task: BuiltTask) -> str | None:
+    """Say whether a file named like a repaired one, as builds and editors leave them, holds it."""
+    for edit in task.hidden.gold_edits:
+        name = edit.path.rpartition("/")[2]
+        lines = {line for line in map(_plain, text_lines(edit.text)) if len(line) >= MIN_GOLD_CHARS}
+        for path, text in task.workspace.items():
+            is_named_so = path != edit.path and path.rpartition("/")[2].startswith(name)
+            if is_named_so and not lines.isdisjoint(map(_plain, text_lines(text))):
+                return "leak: a copy of the repair in the workspace"
+    return None
+
+
+def _find_shown_test(task: BuiltTask, unseen: Collection[str]) -> str | None:
+    """Say whether the suite's files that are left hold a hidden test, or nothing but such.
+
+    Doctests stand where everybody reads them, and a name of a test may be that of a function.
+    """
+    files = {**task.workspace, **task.tests}
+    tests = [test for test in task.hidden.unseen_tests if not is_doctest(test, files)]
+    hidden = {test.partition("::")[0] for test in tests}
+    hidden -= {test.partition("::")[0] for test in task.public.visible_tests}
+    if not hidden.isdisjoint(task.workspace):
         return "leak: hidden test in the paths"
-    for text in task.workspace.values():
-        if not set(re.findall(r"def (\w+)", text)).isdisjoint(unseen):
+    suite = find_suite(files, [*tests, *task.public.visible_tests])
+    sources = task.tests.keys() - suite
+    for path in task.workspace.keys() - sources:
+        if not set(re.findall(r"def (\w+)", task.workspace[path])).isdisjoint(unseen):
             return "leak: hidden test in the workspace"
     return None
 

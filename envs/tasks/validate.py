@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from envs.grading.graders import Grader
 from envs.mutation.patches import apply_edits
-from envs.records import Grader, Outcome
+from envs.records import Outcome
 from envs.syntax import DEFINITIONS, Definition, parse_python
 from envs.tasks.build_report import GOLD_FAILS, NO_SANDBOX
 from envs.tasks.leaks import find_leak

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from envs.errors import InfrastructureError
-from envs.grading.graders import Equipment, TaskFiles, make_grader
-from envs.records import FailedPart, Grader, Outcome, TestReport, ToolCall
+from envs.grading.graders import Equipment, Grader, TaskFiles, make_grader
+from envs.records import FailedPart, Outcome, TestReport, ToolCall
 from envs.tools import Toolbox, TurnDone
 from envs.workspace import Changes, Workspace
 

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         flags=[
             Flag("name", "a project's name on PyPI, or NAME==VERSION"),
             SPLIT,
-            *EXCLUDE,
+            EXCLUDE,
             Flag("--requires", "packages that its code or tests need beside pytest", nargs="*"),
             Flag("--lock", "the lock file", kind=Path, default=LOCK),
         ],
@@ -38,7 +38,6 @@ def main(argv: list[str]) -> int:
         lock=flags["lock"],
         cache_dir=default_cache(),
         exclude=flags["exclude"] or (),
-        exclude_red=flags["exclude_red"],
         requires=flags["requires"] or (),
     )
     print(

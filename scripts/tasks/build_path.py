@@ -8,11 +8,13 @@ Python. An experiment takes the tasks with `--tasks.dir FOLDER`.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from envs.errors import UserError
 from envs.projects.local_folder import open_local
 from envs.records import SPLITS
+from envs.sandbox.interpreter import is_variable
 from envs.sources.build import build
 from tightrope_cli.tasks.task_set import (
     CLEAN,
@@ -23,6 +25,8 @@ from tightrope_cli.tasks.task_set import (
 )
 from train.config.load import Flag, default_cache, parse_flags
 from train.stages.progress import Progress
+
+_NUM_SHOWN = 10  # tests that are left out
 
 
 def is_meant(argv: list[str]) -> bool:
@@ -46,7 +50,9 @@ def main(argv: list[str]) -> int:
             Flag("--count", "most tasks", kind=int, default=200),
             SPLIT,
             Flag("--seed", "draws the tasks", kind=int, default=0),
-            *EXCLUDE,
+            EXCLUDE,
+            Flag("--env", "variables that its tests see, NAME=VALUE", nargs="*"),
+            Flag("--suite-seconds", "CPU seconds that its suite may take", kind=float, default=30),
             WORKERS,
             CLEAN,
         ],
@@ -62,7 +68,8 @@ def main(argv: list[str]) -> int:
             python=flags["python"],
             split=flags["split"],
             exclude=flags["exclude"] or (),
-            exclude_red=flags["exclude_red"],
+            environment=_parse_environment(flags["env"] or ()),
+            suite_s=flags["suite_seconds"],
             cache_dir=cache,
         )
         drawn = f"{project.split}-{flags['count']}-{flags['seed']}"
@@ -79,12 +86,29 @@ def main(argv: list[str]) -> int:
             on_progress=progress.show,
             local=(project, files),
         )
+    _print_left_out(project.excluded_tests)
     rejected = ", ".join(f"{n} {reason}" for reason, n in Counter(manifest.rejects).most_common(3))
     print(
         f"{out}: {sum(manifest.counts.values())} {project.split} tasks of {project.name} "
         f"({project.num_tests} tests, {project.suite_s} CPU seconds); dropped: {rejected or 'none'}"
     )
     return 0
+
+
+def _print_left_out(tests: Mapping[str, str]) -> None:
+    for test, reason in list(tests.items())[:_NUM_SHOWN]:
+        print(f"  left out {test}: {reason}")
+    if len(tests) > _NUM_SHOWN:
+        print(f"  left out {len(tests) - _NUM_SHOWN} more")
+
+
+def _parse_environment(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        name, equals, _ = pair.partition("=")
+        if not equals or not is_variable(name):
+            remedy = "such as --env MODE=fast; those of Python and of the loader are not for suites"
+            raise UserError("--env takes NAME=VALUE", got=pair, remedy=remedy)
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _cache_outside(path: Path, *, out: Path | None) -> Path:

@@ -13,10 +13,7 @@ LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
 CLEAN = Flag("--clean", "replace a task set that is there", kind=bool)
 SPLIT = Flag("--split", "where the tasks go", default="train", choices=SPLITS)
 WORKERS = Flag("--workers", "sandboxed runs at once", kind=int, default=2)
-EXCLUDE = (
-    Flag("--exclude", "test files, functions or ids that do not count", nargs="*"),
-    Flag("--exclude-red", "nor do those that fail here, if one in ten at most", kind=bool),
-)
+EXCLUDE = Flag("--exclude", "test files, functions or ids that do not count", nargs="*")
 
 
 def refuse_existing(folder: Path, *, clean: bool) -> None:

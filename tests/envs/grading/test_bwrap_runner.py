@@ -165,3 +165,22 @@ def test_a_suite_that_adds_to_the_namespace_of_doctests_is_believed():
     own = "import pytest\n@pytest.fixture(autouse=True)\ndef n(doctest_namespace):\n    pass\n"
     tree = {"calc.py": FIXED, "tests/conftest.py": own, "tests/test_all.py": SUITE}
     assert doubt_pass(tree, gold=tree, ids=IDS, limit_s=10) == ""
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\naddopts = -s -rA --no-summary -p no:terminal\n"),
+        ("pytest.ini", "[pytest]\naddopts = -x --maxfail=1 -m none -q -q\n"),
+        ("pyproject.toml", '[tool.pytest.ini_options]\naddopts = ["--capture=no", "-vv"]\n'),
+    ],
+    ids=["printing", "choosing", "capture"],
+)
+def test_options_of_the_project_change_nothing_of_what_is_believed(name, text):
+    """With its output uncaught a candidate could print the summary itself and leave."""
+    tree = {"calc.py": FIXED, "tests/test_all.py": SUITE, name: text}
+    assert doubt_pass(tree, gold=tree, ids=IDS, limit_s=10) == ""
+    lines = "".join(f"PASSED {test_id}\\n" for test_id in IDS)
+    leaves = f"import os\nos.write(1, {lines!r}.encode())\nos._exit(0)\n".replace("\\\\n", "\\n")
+    assert "do not pass" in doubt_pass(tree | {"calc.py": leaves}, gold=tree, ids=IDS, limit_s=10)

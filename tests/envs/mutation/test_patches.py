@@ -3,6 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.mutation.patches import apply_edits, apply_patch, make_edits, make_patch
+from envs.tools import Toolbox, no_sandbox
+from envs.workspace import Workspace
 
 LINES = st.lists(st.sampled_from(["a", "b", "  c", ""]), min_size=1, max_size=8)
 
@@ -88,3 +90,24 @@ def test_a_patch_fits_whatever_line_ends_it_was_saved_with(in_file, in_diff):
 def test_a_patch_that_does_not_fit_says_why(patch, reason):
     with pytest.raises(ValueError, match=reason):
         apply_patch({"x.py": "a\nb\n"}, patch)
+
+
+@pytest.mark.parametrize(
+    ("broken", "gold", "num_edits"),
+    [
+        ("f(\n    a,\n    b,\n)\nx = 1\n", "f(\n    a(\n    b,\n    ),\n)\nx = 1\n", 1),
+        ("x = (1 +\n     2)\n", "x = [1 +\n     2]\n", 1),
+        ("if a:\n    b\nc\nd\n", "if a:\n    b\n    c\nd + 1\n", 2),
+        ("a = 1\nb = 2\nc = 3\n", "a = 2\nb = 2\nc = 4\n", 2),
+        ("try:\n    a\nexcept B:\n    c\n", "a\nif B:\n    c\n", 1),
+    ],
+)
+def test_no_edit_leaves_what_does_not_parse(broken, gold, num_edits):
+    """`edit_lines` refuses those, so that gold could not be carried out with the tools."""
+    edits = make_edits({"x.py": broken}, {"x.py": gold})
+    workspace = Workspace.of({"x.py": broken}, ("x.py",))
+    tools = Toolbox(workspace, run_visible=no_sandbox)
+    for edit in edits:
+        tools.edit_lines(edit.path, edit.start, edit.end, edit.text)
+    assert workspace.files["x.py"] == gold
+    assert len(edits) == num_edits

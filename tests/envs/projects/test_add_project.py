@@ -36,7 +36,11 @@ def tried(folder, files=GOOD, **asked):
 def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
     entry, lock, cache = tried(tmp_path)
     assert load_lock(lock) == [entry]
-    assert (entry.licence, entry.split, entry.roots) == ("MIT", "dev", ("calc", "tests"))
+    assert (entry.licence, entry.split, entry.roots) == (
+        "MIT",
+        "dev",
+        ("LICENSE", "calc", "setup.cfg", "tests"),
+    )
     assert (entry.mutated, entry.num_tests, entry.data) == (("calc/core.py",), 23, ())
     assert 0 < entry.suite_s < 5
     files = read_sdist(entry, sdist=cache / "sdists" / entry.sdist)
@@ -53,38 +57,44 @@ def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
         ({"PKG-INFO": "Name: calc\nLicense: GPL\n\n"}, "metadata say: License: GPL"),
         ({"calc/fast.pyx": ""}, "not pure Python: calc/fast.pyx"),
         ({"tests/test_core.py": None}, "no tests"),
-        ({"tests/test_core.py": TESTS}, "13 tests pass, fewer than 20"),
+        ({"tests/test_core.py": TESTS}, "13 tests that passed in every run, fewer than 20"),
         ({"tests/conftest.py": "import missing_thing\n"}, "No module named 'missing_thing'"),
-        ({"tests/test_slow.py": "while True:\n    pass\n"}, "too slow"),
+        ({"tests/test_slow.py": "while True:\n    pass\n"}, "its suite hangs"),
     ],
     ids=["licence", "no licence", "metadata", "compiled", "no tests", "few", "conftest", "slow"],
 )
 def test_what_gives_no_tasks_is_refused_with_the_reason(tmp_path, monkeypatch, changes, says):
-    for module in ("admission", "baseline"):
-        monkeypatch.setattr(f"envs.projects.{module}.SUITE_LIMIT_S", 4.0)
+    monkeypatch.setattr("envs.projects.admission.FIRST_LIMIT_S", 4.0)
     files = {path: text for path, text in (GOOD | changes).items() if text is not None}
     with pytest.raises(UserError, match=says):
         tried(tmp_path, files)
     assert json.loads((tmp_path / "projects.lock.json").read_text("utf-8")) == {}
 
 
-def test_a_suite_that_waits_is_too_slow_as_well(tmp_path, monkeypatch):
-    monkeypatch.setattr("envs.projects.admission.LIMIT_S", 1.0)
-    waits = "import time\n\n\ndef test_wait():\n    time.sleep(1.1)\n"
-    with pytest.raises(UserError, match=r"too slow: it waits.*1 s at most"):
-        tried(tmp_path, GOOD | {"tests/test_wait.py": waits})
-
-
-def test_red_tests_are_named_and_few_may_be_left_out(tmp_path):
-    files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED}
-    with pytest.raises(UserError, match=r"2 of 25 tests fail.*test_red_one.*test_red_two.*sick"):
-        tried(tmp_path / "refused", files)
-    entry, *_ = tried(tmp_path / "left", files, exclude_red=True)
+def test_the_slowest_tests_are_left_out_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("envs.projects.add_project.MAX_SUITE_CPU_S", 3.0)
+    slow = "import time\nimport pytest\n\n\n@pytest.mark.parametrize('n', range(2))\n"
+    slow += "def test_wait(n):\n    time.sleep(2)\n"
+    entry, *_ = tried(tmp_path / "left", GOOD | {"tests/test_wait.py": slow})
     assert entry.num_tests == 23
-    name = "tests/test_core.py::test_red_one"
-    assert "sick" in entry.excluded_tests[name]
-    with pytest.raises(UserError, match="1 of 25 tests fail"):
-        tried(tmp_path / "one", files, exclude=[name])
+    (reason,) = entry.excluded_tests.values()
+    assert reason.startswith("slow: 4.") and reason.endswith("s in 2 cases")
+    wait = "@pytest.fixture(autouse=True)\ndef wait():\n    __import__('time').sleep(0.4)\n\n\n"
+    slow_all = GOOD["tests/test_core.py"].replace("def shuffled", wait + "def shuffled", 1)
+    with pytest.raises(UserError, match=r"too slow: .* at most 3; the slowest: tests/test_core"):
+        tried(tmp_path / "all", GOOD | {"tests/test_core.py": slow_all})
+
+
+def test_few_red_tests_are_left_out_many_are_named(tmp_path):
+    files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED}
+    entry, *_ = tried(tmp_path / "left", files)
+    assert entry.num_tests == 23
+    assert "sick" in entry.excluded_tests["tests/test_core.py::test_red_one"]
+    entry, *_ = tried(tmp_path / "one", files, exclude=["tests/test_core.py::test_red_one"])
+    assert entry.excluded_tests["tests/test_core.py::test_red_one"] == "excluded by hand"
+    files = GOOD | {"tests/test_core.py": TESTS + MORE + TWO_RED + TWO_RED.replace("red", "ill")}
+    with pytest.raises(UserError, match=r"4 of 27 tests fail.*test_ill_one.*test_red_two.*sick"):
+        tried(tmp_path / "refused", files)
 
 
 def test_flaky_tests_are_left_out_with_the_reason(tmp_path, monkeypatch):
@@ -106,7 +116,7 @@ def test_files_with_few_places_for_bugs_are_left_alone(tmp_path):
 
 def test_data_files_are_taken_if_tests_need_them(tmp_path):
     entry, *_ = tried(tmp_path, GOOD | {"tests/test_core.py": TESTS + MORE + OF_DATA})
-    assert (entry.data, entry.num_tests) == ((".txt",), 24)
+    assert (entry.data, entry.num_tests) == (("",), 24)
 
 
 def test_what_tests_need_is_pinned_and_installed(tmp_path, monkeypatch):
@@ -125,6 +135,5 @@ def test_what_tests_need_is_pinned_and_installed(tmp_path, monkeypatch):
 def test_a_project_of_the_index_is_added(tmp_path):
     lock = tmp_path / "lock.json"
     lock.write_text("{}", "utf-8")
-    entry = add("simpleeval==1.0.8", split="train", lock=lock, cache_dir=tmp_path,
-                exclude_red=True)  # fmt: skip
+    entry = add("simpleeval==1.0.8", split="train", lock=lock, cache_dir=tmp_path)
     assert entry.num_tests >= 150

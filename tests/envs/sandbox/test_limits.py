@@ -23,6 +23,15 @@ from envs.sandbox.sleep_clock import SleepClock
 from tests.envs.small_tasks import FIXED, io_task, pytest_task, store_of
 
 ROOT = Path(__file__).resolve().parents[3]
+PLAIN = {
+    "ids": None,
+    "config": None,
+    "options": ["--assert=plain"],
+    "paths": ["."],
+    "environment": {},
+    "explain": False,
+    "nonce": "n",
+}
 LIMIT_S = 1.0
 SLEEPERS = {
     "sleep": "import time\ntime.sleep(60)",
@@ -78,7 +87,7 @@ def test_a_sleeper_has_its_one_run_and_the_failure_is_its_own(server: ForkServer
 @pytest.mark.parametrize("source", BURNERS.values(), ids=BURNERS)
 def test_what_computes_for_longer_than_it_may_has_failed(server: ForkServer, source: str):
     asked = {**request(source), "kind": "pytest"}  # calls have limits of their own
-    asked |= {"test_files": ["m.py"], "ids": None, "rewrite": False, "nonce": "n"}
+    asked |= {"test_files": ["m.py"], **PLAIN}
     report = server.run_limited(asked, limit_s=LIMIT_S)
     assert report.ending == "timeout" and report.cpu_s >= LIMIT_S
 
@@ -101,7 +110,7 @@ def test_what_children_compute_that_nobody_waits_for_is_the_runs_own(server: For
     if not server._layers.namespaces:
         pytest.skip("no processes at this level")
     asked = {**request(UNCOUNTED), "kind": "pytest"}
-    asked |= {"test_files": ["m.py"], "ids": None, "rewrite": False, "nonce": "n"}
+    asked |= {"test_files": ["m.py"], **PLAIN}
     report = server.run_limited(asked, limit_s=LIMIT_S)
     assert report.ending == "timeout" and report.cpu_s >= LIMIT_S
 
@@ -136,7 +145,7 @@ def test_a_child_that_computes_is_no_sleep(server: ForkServer):
     if not server._layers.namespaces:
         pytest.skip("no processes at this level")
     asked = {"kind": "pytest", "files": {"test_m.py": test}, "test_files": ["test_m.py"]}
-    asked |= {"ids": None, "rewrite": False, "nonce": "n"}
+    asked |= PLAIN
     report = server.run_limited(asked, limit_s=20.0)
     assert (
         report.ending == "exited" and '"call", "test_m.py::test_child", "passed"' in report.output

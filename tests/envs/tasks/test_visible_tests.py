@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from envs.source_text import BOM
-from envs.tasks.visible_tests import keep_tests, show_test
+from envs.tasks.visible_tests import count_cases, keep_case, keep_tests, show_test
 
 TEXT = '''"""Tests of calc."""
 import pytest
@@ -149,3 +149,38 @@ def test_data_of_the_suite_that_is_no_python_of_today_stays_hidden():
         "tests/samples/string.py": "print 'of another Python'\n",
     }
     assert show_test(files, ("tests/test_a.py", "test_a")).keys() == {"tests/test_a.py"}
+
+
+CASES = """import pytest
+
+
+@pytest.mark.parametrize("value, due", [(1, "\u00e9"), (2, [3]), pytest.param(4, 5, id="x")])
+def test_it(value, due):
+    assert value != due
+"""
+
+
+def test_a_function_is_shown_with_one_of_its_cases():
+    assert count_cases(CASES, "test_it") == 3
+    kept = [keep_case(CASES, "test_it", number) for number in range(3)]
+    assert [text.partition('due", ')[2].partition(")\ndef")[0] for text in kept] == [
+        '[(1, "\u00e9")]',
+        "[(2, [3])]",
+        '[pytest.param(4, 5, id="x")]',
+    ]
+    assert all(count_cases(text, "test_it") == 0 for text in kept)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[(1,", "CASES + [(1,"),
+        (")\ndef", ", ids=str)\ndef"),
+        ("@pytest", "@pytest.mark.parametrize('x', [1, 2])\n@pytest"),
+        ("[(1,", "[*CASES, (1,"),
+        ("def test_it", "def test_other"),
+    ],
+    ids=["computed", "ids", "two lists", "starred", "another name"],
+)
+def test_cases_that_cannot_be_told_apart_are_none(change):
+    assert count_cases(CASES.replace(*change), "test_it") == 0
