@@ -73,7 +73,7 @@ def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path
     assert any((run / "export").rglob("adapter_model.safetensors"))
     assert len(list((run / "grpo" / "episodes").glob("step_*.jsonl"))) == 2
     assert "held-out tasks" in shown.stdout
-    assert "FutureWarning" in (run / "sft" / "log.txt").read_text()
+    assert "FutureWarning" in (run / "grpo" / "log.txt").read_text()
     assert str(Path("runs/smoke/report/index.html")) in shown.stdout
 
     shutil.rmtree(run / "report")
