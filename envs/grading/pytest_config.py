@@ -62,6 +62,8 @@ _FLAGS = frozenset(
     --benchmark-skip
     """.split()  # noqa: SIM905
 )
+# Of a project without a configuration: pytest's own, and one more that unittest suites have.
+_TEST_FILES = "test_*.py *_test.py tests.py"
 _OF_PYTEST = frozenset({"terminal", "python", "main", "runner", "capture", "unittest", "fixtures"})
 
 
@@ -131,7 +133,9 @@ def list_run_options(
         selects: Let it choose among the tests; otherwise their ids were chosen before.
     """
     options: list[str] = []
-    if config.path:
+    if config.path is None:
+        options += ["-o", f"python_files={_TEST_FILES}"]
+    else:
         options += ["-o", "addopts=", "-o", "required_plugins=", *config.addopts]
         options += ["-W", "ignore::pytest.PytestConfigWarning"]  # keys of plugins not loaded
         options += config.selecting if selects else ()

@@ -148,6 +148,9 @@ LAYOUTS = {
             "calc/tests.py": "def is_even(value):\n    return value % 2 == 0\n",
         }
     ),
+    "all tests in tests.py": Awkward(
+        PACKAGE | {"calc/tests/__init__.py": "", "calc/tests/tests.py": SUITE}
+    ),
     "test_utils that is no test": Awkward(
         FLAT
         | {
