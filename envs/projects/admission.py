@@ -80,7 +80,8 @@ def admit(
     excluded |= {test: _DOCTEST for test in first.passed if is_doctest(test, files)}
     excluded |= _leave_out_red(name, first)
     excluded |= _leave_out_slow(name, first, excluded, suite_s=suite_s)
-    kept = sorted(test for test in first.passed if test not in excluded)
+    left = excluded.keys()  # ids, and functions with all their cases
+    kept = sorted(test for test in first.passed if left.isdisjoint((test, test.partition("[")[0])))
     entry, runs = _run_again(entry, files, kept, excluded, cache_dir=cache_dir)
     excluded |= _leave_out_flaky(name, runs)
     _refuse_few(name, len(runs.stable_tests))
