@@ -87,6 +87,7 @@ class Difficulty(Record):
     failing_tests: int
     call_distance: int | None = None
     traceback_names_function: bool | None = None
+    trivial: bool | None = None  # as envs/tasks/trivial.py says
 
 
 class Provenance(Record):

@@ -1,15 +1,16 @@
 """Combined bugs: two or three mutations that are planted together, in one file or across two.
 
-Made from single mutations that are known to fail tests, so that little is left to chance: each must
-have a failing test of its own, and no two are in one function. The suite has yet to be run on the
-result, since one bug may hide another.
+Made from single mutations that are tasks of their own, so that little is left to chance: the test
+function that shows one must pass with each of the others, and no two are in one function. The suite
+has yet to be run on the result, since one bug may hide another.
 """
 
 import itertools
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from envs.mutation.operators import Mutation, apply
 
@@ -56,8 +57,15 @@ class Bug:
         return changed
 
 
+class Symptoms(NamedTuple):
+    """What a mutation does alone, in test functions by file and name."""
+
+    shown: tuple[str, str]
+    failing: frozenset[tuple[str, str]]
+
+
 def combine(
-    singles: Mapping[Mutation, Collection[str]], *, rng: random.Random, across_files: bool
+    singles: Mapping[Mutation, Symptoms], *, rng: random.Random, across_files: bool
 ) -> list[Bug]:
     """Draw combinations in a random order, at most one that begins with each single mutation.
 
@@ -65,12 +73,11 @@ def combine(
     is taken first, so that the first bugs of the list have little in common.
 
     Args:
-        singles: Mutations of one project, each with the tests that it fails alone.
+        singles: Mutations of one project, each with the tests that fail by it alone.
         rng: Source of all choices.
         across_files: Whether the sites of a bug lie in exactly two files, or all in one.
     """
-    failing = {mutation: frozenset(tests) for mutation, tests in singles.items()}
-    leads = sorted(failing, key=_place)
+    leads = sorted(singles, key=_place)
     rng.shuffle(leads)
     uses: Counter[Mutation] = Counter()
     bugs: dict[Bug, None] = {}
@@ -80,7 +87,7 @@ def combine(
         for other in sorted(others, key=uses.__getitem__):
             if len(chosen) == wanted:
                 break
-            if _fits(chosen, other, failing, across_files=across_files):
+            if _fits(chosen, other, singles, across_files=across_files):
                 chosen.append(other)
         bug = Bug(tuple(chosen))
         if len(chosen) > 1 and bug not in bugs:
@@ -92,7 +99,7 @@ def combine(
 def _fits(
     chosen: list[Mutation],
     other: Mutation,
-    failing: Mapping[Mutation, frozenset[str]],
+    singles: Mapping[Mutation, Symptoms],
     *,
     across_files: bool,
 ) -> bool:
@@ -102,8 +109,8 @@ def _fits(
         return False
     if any((one.path, one.function) == (other.path, other.function) for one in chosen):
         return False
-    counts = Counter(test for mutation in together for test in failing[mutation])
-    return all(any(counts[test] == 1 for test in failing[mutation]) for mutation in together)
+    pairs = itertools.permutations(together, 2)
+    return all(singles[one].shown not in singles[another].failing for one, another in pairs)
 
 
 def _place(mutation: Mutation) -> tuple[str, int, int, str, str]:

@@ -71,7 +71,8 @@ def list_mutations(
     """List all mutations inside functions of a file, in a fixed order (operator, then position).
 
     Code outside functions, decorators and annotations are left alone: they break an import. Where
-    two operators make the same change, it is the first one's. Changes that no replacement of lines
+    two operators make the same change, or two places give the same text (either of two equal
+    statements that is deleted), it is the first one's. Changes that no replacement of lines
     takes back byte for byte are left out, as there may be where line ends are mixed.
 
     Raises:
@@ -87,7 +88,8 @@ def list_mutations(
         )
         for splice, function in changes:
             line = source.line_of(splice[0])
-            found.setdefault(splice, Mutation(operator.__name__, path, *splice, function, line))
+            change = Mutation(operator.__name__, path, *splice, function, line)
+            found.setdefault(_reduce(text, splice), change)
     if "\r" in text or not text.endswith("\n"):  # with other line ends an edit may not restore it
         return [mutation for mutation in found.values() if _can_be_repaired(text, mutation)]
     return list(found.values())
@@ -135,6 +137,23 @@ def _can_be_repaired(text: str, mutation: Mutation) -> bool:
     """Tell whether replacing lines gives all bytes back; a line that is put in has no own end."""
     before, after = {mutation.path: apply(text, mutation)}, {mutation.path: text}
     return apply_edits(before, make_edits(before, after)) == after
+
+
+def _reduce(text: str, splice: Splice) -> Splice:
+    """Return the splice that all splices with the same result have in common.
+
+    That is the least one, and of an insertion or a deletion the first place where it may stand.
+    """
+    start, end, new = splice
+    while start < end and new and text[start] == new[0]:
+        start, new = start + 1, new[1:]
+    while start < end and new and text[end - 1] == new[-1]:
+        end, new = end - 1, new[:-1]
+    while start == end and new and start and text[start - 1] == new[-1]:
+        start, end, new = start - 1, end - 1, new[-1] + new[:-1]
+    while start < end and not new and start and text[start - 1] == text[end - 1]:
+        start, end = start - 1, end - 1
+    return start, end, new
 
 
 def _is_word(character: str) -> bool:

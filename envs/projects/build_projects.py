@@ -4,8 +4,8 @@ The projects of a split share its count, those with few bugs to try first: what 
 to those after it. Shares fall with the time of a suite as the lock file has it, because all that
 grades a task pays for that. Of a project's share 70 % are single mutations, 20 % two or three in
 one file and 10 % two or three across two files; where one kind runs out, the others fill in. What
-is combined are the single mutations that were tried before and fail tests, whether or not they are
-tasks of their own, so that the set depends neither on timing nor on the number of workers.
+is combined are the single mutations that were tried before and are tasks, so that the set depends
+neither on timing nor on the number of workers, and each of the bugs is shown as in its own task.
 """
 
 import random
@@ -15,18 +15,18 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from envs.mutation.bug import Bug, combine
+from envs.mutation.bug import Bug, Symptoms, combine
 from envs.projects.baseline import Baseline
 from envs.projects.check_mutant import MutantCheck, MutantResult
 from envs.projects.lock_file import Project, fetch, read_sdist
 from envs.projects.repair_task import GENERATOR, find_repeats, list_candidates
-from envs.projects.run_mutant import ONE_FAILS
 from envs.projects.suites import Source, measure_suites
 from envs.projects.verdict_cache import Verdicts
 from envs.records import SPLITS, Split
 from envs.sandbox.server_pool import ServerPool
 from envs.tasks.build_report import BuildReport, ShowProgress
 from envs.tasks.store import BuiltTask, Files
+from envs.tasks.visible_tests import parse_test_id
 
 SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across files"
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
@@ -199,14 +199,16 @@ def _check_bugs(
 
         begun = [begin(source.bugs)]
         made = yield from _take_tasks(begun[0], count - sum(share.values()), seen)
-        failing = {
-            result.bug.mutations[0]: result.verdict.failing
+        singles = {
+            result.bug.mutations[0]: Symptoms(
+                result.verdict.shown[0], frozenset(map(parse_test_id, result.verdict.failing))
+            )
             for result in seen
-            if result.verdict.reject in (None, ONE_FAILS)
+            if result.task is not None and result.verdict.case is None
         }
         for kind in (IN_FILE, ACROSS):
             draw = random.Random(f"{GENERATOR}:{source.project.name}:{seed}:{kind}")
-            begun.append(begin(combine(failing, rng=draw, across_files=kind == ACROSS)))
+            begun.append(begin(combine(singles, rng=draw, across_files=kind == ACROSS)))
             made += yield from _take_tasks(begun[-1], share[kind], seen)
         for results in begun:
             made += yield from _take_tasks(results, count - made, seen)

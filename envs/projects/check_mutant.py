@@ -2,7 +2,10 @@
 
     reach      tests that execute a changed line: of two test functions, or nothing is hidden
     run        they fail the same tests twice, and at most half of the suite
-    describe   what one failing test function, now visible, says; nothing else shows
+    describe   what one failing test function, now visible, says; nothing else shows; of bugs that
+               are combined the one of each, which fails with it and passes without, whatever
+               becomes of the others; no repair that they pass but for one small change fails a
+               hidden test, and none needs a word that is to be seen nowhere
     gold       the production grader scores the original code exactly 1
     no-op      the production grader runs the whole suite of the broken workspace: the third run of
                the bug, in which exactly the known tests fail, so that it scores exactly 0
@@ -12,18 +15,31 @@ once more from the start. Gold that is byte for byte the tree whose whole suite 
 scored 1 need only pass the tests that reach the bug; the first of each project passes all.
 """
 
+import itertools
 import random
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from envs.grading.graders import VISIBLE_LIMIT_S, PytestGrader, apply_submission
+from envs.grading.graders import (
+    VISIBLE_LIMIT_S,
+    PytestGrader,
+    apply_submission,
+    run_visible_tests,
+)
 from envs.grading.test_suite import run_suite
 from envs.mutation.bug import Bug
+from envs.mutation.near_misses import list_near_misses
 from envs.projects.baseline import Baseline
 from envs.projects.lock_file import Project
 from envs.projects.repair_task import GENERATOR, ShownBug, choose_limit_s, name_bug, name_task
-from envs.projects.run_mutant import ONE_FAILS, has_one_function, hides_nothing, run_mutant
+from envs.projects.run_mutant import (
+    ONE_FAILS,
+    choose_cpu_limit_s,
+    has_one_function,
+    hides_nothing,
+    run_mutant,
+)
 from envs.projects.verdict_cache import Verdict, Verdicts
 from envs.records import Outcome, Provenance
 from envs.sandbox.fork_server import ForkServer
@@ -32,12 +48,14 @@ from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX
 from envs.tasks.leaks import find_leak
 from envs.tasks.parallel import run_in_order
 from envs.tasks.store import BuiltTask, Files, TaskStore
+from envs.tasks.unshown import UNSHOWN, needs_unshown_word
 from envs.tasks.validate import apply_gold, score
 from envs.tasks.visible_tests import TestFunction, count_cases, parse_test_id
 
 UNREACHED = "no test reaches it"
 ONE_REACHES = "one test function only reaches it"
 NOTHING_SHOWN = "no visible test shows it"
+ENTANGLED = "a visible test shows more than one of its bugs, or none"
 MAX_SHOWN = 3  # failing test functions that are tried as the visible one
 MAX_CASES = 6  # cases of the only failing function that are tried as the visible one
 
@@ -118,6 +136,8 @@ class MutantCheck:
 
     def _show(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
         """Choose the visible test function: the first failing one with which nothing leaks."""
+        if len(bug.mutations) > 1:
+            return self._show_each(bug, failing)
         if has_one_function(failing):
             return self._show_case(bug, failing)
         order, changed = (
@@ -127,40 +147,90 @@ class MutantCheck:
         random.Random(name_bug(self._provenance, changed)).shuffle(order)
         verdict = Verdict(failing, NOTHING_SHOWN)
         for shown in order[:MAX_SHOWN]:
-            found = self._shown(changed, shown)
+            found = self._shown(changed, (shown,))
             statement = found.describe(failing, server=self.server)
             if not statement:
                 verdict = Verdict(failing, NOTHING_SHOWN)
                 continue
-            verdict = Verdict(failing, None, shown, statement)
+            verdict = Verdict(failing, None, (shown,), statement)
             task = self._assemble(bug, verdict)
-            if (reject := find_leak(task)) is None:
+            if (reject := self._find_fault(task, bug, found)) is None:
                 return MutantResult(bug, verdict, task)
             verdict = Verdict(failing, reject)
         return MutantResult(bug, verdict)
+
+    def _find_fault(self, task: BuiltTask, bug: Bug, found: ShownBug) -> str | None:
+        """Say what makes a task of one mutation leak or unfair, or None."""
+        if (leak := find_leak(task)) is not None:
+            return leak
+        limit_s = choose_cpu_limit_s(self.suite)
+        for miss in list_near_misses(self.files[bug.mutations[0].path], bug.mutations[0]):
+            changed = Bug((miss,)).apply(self.files)
+            seen = found.repaired | changed
+            run = run_suite(self.server, seen, ids=found.visible_tests, limit_s=limit_s)
+            if run.passed.issuperset(found.visible_tests):
+                ids = task.hidden.fail_to_pass
+                run = run_suite(self.server, self.files | changed, ids=ids, limit_s=limit_s)
+                if not run.passed.issuperset(ids):
+                    return UNSHOWN
+        return UNSHOWN if needs_unshown_word(task) else None
+
+    def _show_each(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
+        """Show of each mutation the function that its own task shows."""
+        singles = [Bug((mutation,)) for mutation in bug.mutations]
+        alone = [self.verdicts.get(each) or self._check(each).verdict for each in singles]
+        if any(each.reject or each.case for each in alone):
+            return MutantResult(bug, Verdict(failing, NOTHING_SHOWN))
+        shown = tuple(function for each in alone for function in each.shown)
+        found = self._shown(bug.apply(self.files), shown)
+        statement = found.describe(failing, server=self.server)
+        if not statement or not self._tells_apart(found, bug, shown):
+            return MutantResult(bug, Verdict(failing, ENTANGLED))
+        verdict = Verdict(failing, None, shown, statement)
+        task = self._assemble(bug, verdict)
+        reject = find_leak(task)
+        return MutantResult(bug, Verdict(failing, reject) if reject else verdict, task)
+
+    def _tells_apart(self, found: ShownBug, bug: Bug, shown: tuple[TestFunction, ...]) -> bool:
+        """Tell whether of each few of the bugs exactly the functions that show these fail."""
+        if len(set(shown)) < len(shown):
+            return False
+        pairs = list(zip(bug.mutations, shown, strict=True))
+        for number in range(1, len(pairs)):
+            for left in itertools.combinations(pairs, number):
+                mutations, wanted = zip(*left, strict=True)
+                tree = found.repaired | Bug(mutations).apply(self.files)
+                said = run_visible_tests(self.server, tree, ids=found.visible_tests)
+                if {parse_test_id(test) for test, _ in said} != set(wanted):
+                    return False
+        return True
 
     def _show_case(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
         """Show one failing case of the only function that fails; the others are hidden."""
         (shown,), changed = {parse_test_id(test) for test in failing}, bug.apply(self.files)
         order = list(range(count_cases(self.files[shown[0]], shown[1])))
         random.Random(name_bug(self._provenance, changed)).shuffle(order)
-        verdict = Verdict(failing, NOTHING_SHOWN if order else ONE_FAILS, shown)
+        verdict = Verdict(failing, NOTHING_SHOWN if order else ONE_FAILS)
         for number in order[:MAX_CASES]:
-            found = self._shown(changed, shown, case=(number, ""))
+            found = self._shown(changed, (shown,), case=(number, ""))
             run = run_suite(self.server, found.repaired, ids=None, limit_s=VISIBLE_LIMIT_S)
             names = [test for test in run.passed if parse_test_id(test) == shown]
             found = found._replace(visible_tests=tuple(names))
             if len(names) != 1 or not (statement := found.describe(names, server=self.server)):
                 continue
-            verdict = Verdict(failing, None, shown, statement, (number, names[0]))
+            verdict = Verdict(failing, None, (shown,), statement, (number, names[0]))
             task = self._assemble(bug, verdict)
-            if (reject := find_leak(task)) is None:
+            if (reject := self._find_fault(task, bug, found)) is None:
                 return MutantResult(bug, verdict, task)
-            verdict = Verdict(failing, reject, shown)
+            verdict = Verdict(failing, reject)
         return MutantResult(bug, verdict)
 
     def _shown(
-        self, changed: Files, shown: TestFunction, *, case: tuple[int, str] | None = None
+        self,
+        changed: Files,
+        shown: tuple[TestFunction, ...],
+        *,
+        case: tuple[int, str] | None = None,
     ) -> ShownBug:
         tests, suite = self.suite.stable_tests, self.project.suite
         return ShownBug.of(self.files, changed, tests=tests, shown=shown, suite=suite, case=case)
@@ -187,7 +257,7 @@ class MutantCheck:
     def _assemble(self, bug: Bug, verdict: Verdict) -> BuiltTask:
         project, tests, changed = self.project, self.suite.stable_tests, bug.apply(self.files)
         shown = self._shown(changed, verdict.shown, case=verdict.case)
-        of_function = [test for test in tests if parse_test_id(test) == verdict.shown]
+        of_function = [test for test in tests if parse_test_id(test) in verdict.shown]
         seen = [test for test in of_function if test in verdict.failing]
         return assemble(
             TaskFacts(

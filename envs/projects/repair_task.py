@@ -26,15 +26,15 @@ from envs.sandbox.fork_server import ForkServer
 from envs.syntax import parse_python
 from envs.tasks.store import Files, hash_tree
 from envs.tasks.validate import Gram, are_near_duplicates, describe_shape, list_grams
-from envs.tasks.visible_tests import TestFunction, keep_case, parse_test_id, show_test
+from envs.tasks.visible_tests import TestFunction, keep_case, parse_test_id, show_tests
 
-GENERATOR = "projects/6"
+GENERATOR = "projects/7"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading at least: 5 times the toolz suite's cold time of 1.4 s, rounded up
 MAX_SUITE_CPU_S = LIMIT_S / 2  # of a whole suite, for a grader that shares its processor
 _SLOWER = 5  # a grading may be than its suite: on another machine, with the bug, beside others
-STATEMENT_CHARS = 400
+SYMPTOM_CHARS = 400  # of the statement, for each bug
 
 
 class Function(NamedTuple):
@@ -117,7 +117,7 @@ def _unparsed(node: ast.AST) -> str:
 
 
 class ShownBug(NamedTuple):
-    """A bug with one test function shown: what the agent gets, and what a repair makes of it."""
+    """A bug with a few test functions shown: what the agent gets, and what a repair makes of it."""
 
     workspace: Files
     repaired: Files
@@ -130,33 +130,33 @@ class ShownBug(NamedTuple):
         changed: Files,
         *,
         tests: Sequence[str],
-        shown: TestFunction,
+        shown: Sequence[TestFunction],
         suite: Collection[str] = (),
         case: tuple[int, str] | None = None,
     ) -> "ShownBug":
-        """Show a test function.
+        """Show test functions.
 
         Args:
             files: The whole unchanged tree.
             changed: The files that the bug changes, as it leaves them.
             tests: Ids of all tests that count.
-            shown: The test function that becomes visible.
+            shown: The test functions that become visible, one for each bug that is combined.
             suite: Files of the suite; none where their names say it.
-            case: The number of the one case that is shown, and its id then.
+            case: Of the only function, the number of the one case that is shown, and its id then.
         """
         prefixes = read_pytest_config(files).functions
-        workspace = show_test(files, shown, suite=suite, prefixes=prefixes) | changed
-        visible = tuple(each for each in tests if parse_test_id(each) == shown)
+        workspace = show_tests(files, shown, suite=suite, prefixes=prefixes) | changed
+        visible = tuple(each for each in tests if parse_test_id(each) in shown)
         if case:
-            path, name = shown
+            ((path, name),) = shown
             workspace[path], visible = keep_case(workspace[path], name, case[0]), (case[1],)
         repaired = workspace | {path: files[path] for path in changed}
         return cls(workspace, repaired, visible)
 
     def describe(self, failing: Collection[str], *, server: ForkServer) -> str:
-        """Return a task's statement: what its first failing visible test says.
+        """Return a task's statement: of each function that is shown, what its first failure says.
 
-        It is '' if none fails in the workspace, or one still does in the repaired one.
+        It is '' if one does not fail in the workspace, or still does in the repaired one.
 
         Args:
             failing: Ids of the tests that count as such.
@@ -166,12 +166,24 @@ class ShownBug(NamedTuple):
             InfrastructureError: The sandbox failed.
         """
         said = dict(run_visible_tests(server, self.workspace, ids=self.visible_tests))
-        first = next((test for test in said if test in failing), None)
-        if first is None or run_visible_tests(server, self.repaired, ids=self.visible_tests):
+        functions = dict.fromkeys(map(parse_test_id, self.visible_tests))
+        first: dict[TestFunction, str] = {}
+        for test in said:
+            if test in failing:
+                first.setdefault(parse_test_id(test), test)
+        is_shown = bool(functions) and first.keys() == functions.keys()
+        if not is_shown or run_visible_tests(server, self.repaired, ids=self.visible_tests):
             return ""
-        statement = f"{first} fails:\n{said[first]}"
-        statement = statement.replace(sys.base_prefix, "PYTHON")  # folders of machines differ, too
-        return re.sub(r"\b0x[0-9a-f]+", "0x0", statement)[:STATEMENT_CHARS]  # addresses differ
+        told = [_describe_symptom(first[each], said[first[each]]) for each in functions]
+        if len(told) == 1:
+            return told[0]
+        numbered = (f"{number}. {each}" for number, each in enumerate(told, start=1))
+        return "\n\n".join((f"{len(told)} separate bugs, of which each fails a test:", *numbered))
+
+
+def _describe_symptom(test: str, message: str) -> str:
+    text = f"{test} fails:\n{message}".replace(sys.base_prefix, "PYTHON")  # differs by machine
+    return re.sub(r"\b0x[0-9a-f]+", "0x0", text)[:SYMPTOM_CHARS]  # addresses differ
 
 
 def name_bug(provenance: Provenance, changed: Files) -> str:

@@ -39,7 +39,7 @@ def run_mutant(
     Raises:
         InfrastructureError: The sandbox failed.
     """
-    limit_s = max(MIN_CPU_S, math.ceil(MAX_SLOWDOWN * suite.cpu_s))
+    limit_s = choose_cpu_limit_s(suite)
     tree = files | bug.apply(files)
     found: list[frozenset[str]] = []
     for _ in range(NUM_RUNS):
@@ -51,6 +51,11 @@ def run_mutant(
             lasting = reject != TOO_LONG or run.ending != "timeout"
             return Verdict(found[0], reject, is_lasting=lasting)
     return Verdict(found[0], None if len(set(found)) == 1 else DIFFERS)
+
+
+def choose_cpu_limit_s(suite: Baseline) -> int:
+    """Return how many CPU seconds a run of some of the suite's tests may take."""
+    return max(MIN_CPU_S, math.ceil(MAX_SLOWDOWN * suite.cpu_s))
 
 
 def has_one_function(tests: Iterable[str]) -> bool:

@@ -197,7 +197,7 @@ def _import(
         )
         name, tests = name_bug(provenance, changed), sorted(failing | passing)
         shown = random.Random(name).choice(sorted({parse_test_id(test) for test in failing}))
-        bug = ShownBug.of(files, changed, tests=tests, shown=shown)
+        bug = ShownBug.of(files, changed, tests=tests, shown=[shown])
         if apply_edits(bug.workspace, make_edits(bug.workspace, bug.repaired)) != bug.repaired:
             raise _RejectError("its reverse is no replacement of lines (odd line ends)")
         statement = bug.describe(failing, server=server)

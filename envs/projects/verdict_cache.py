@@ -31,7 +31,7 @@ class Verdict:
     Attributes:
         failing: Ids of the tests that it fails, as far as they were run.
         reject: Why it is no task, or None.
-        shown: The test function that its task shows.
+        shown: The test functions that its task shows, one for each mutation.
         statement: What the agent reads first.
         case: Of a function that is shown with one of its cases, its number and its id then.
         is_lasting: Another try would give the same; only such a verdict is kept.
@@ -39,7 +39,7 @@ class Verdict:
 
     failing: frozenset[str]
     reject: str | None
-    shown: TestFunction = ("", "")
+    shown: tuple[TestFunction, ...] = ()
     statement: str = ""
     case: tuple[int, str] | None = None
     is_lasting: bool = True
@@ -67,11 +67,10 @@ class Verdicts:
         self._known: dict[str, Verdict] = {}
         for line in read_lines(path) if path.is_file() else []:
             try:
-                key, failing, reject, (file, name), statement, case = json.loads(line)
+                key, failing, reject, shown, statement, case = json.loads(line)
                 case = case and (int(case[0]), str(case[1]))
-                self._known[key] = Verdict(
-                    frozenset(failing), reject, (file, name), statement, case
-                )
+                functions = tuple((file, name) for file, name in shown)
+                self._known[key] = Verdict(frozenset(failing), reject, functions, statement, case)
             except (ValueError, TypeError):
                 continue  # the build was killed while it wrote this line
 

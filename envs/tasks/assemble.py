@@ -22,6 +22,7 @@ from envs.records import (
 from envs.source_text import holds_bytes, source_lines
 from envs.syntax import find_innermost, last_line, parse_python
 from envs.tasks.store import BuiltTask, Files, hash_tree
+from envs.tasks.trivial import is_trivial
 
 SPAN_MARGIN = 6  # lines of a long function that gold reads on each side of the bug
 
@@ -95,6 +96,7 @@ def assemble(facts: TaskFacts) -> BuiltTask:
             failing_tests=len(facts.failing),
             call_distance=facts.call_distance,
             traceback_names_function=_names_function(facts),
+            trivial=is_trivial(facts.statement, edits=edits, workspace=facts.workspace),
         ),
         provenance=facts.provenance,
     )

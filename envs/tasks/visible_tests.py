@@ -9,6 +9,7 @@ Data files of the suite stay if a file that stays names them, or their folder.
 import ast
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
@@ -36,27 +37,36 @@ def parse_test_id(test: str) -> TestFunction:
     return path, rest.partition("[")[0].rpartition("::")[2]
 
 
-def show_test(
-    files: Files, shown: TestFunction, *, suite: Collection[str] = (), prefixes: Prefixes = TEST
+def show_tests(
+    files: Files,
+    shown: Collection[TestFunction],
+    *,
+    suite: Collection[str] = (),
+    prefixes: Prefixes = TEST,
 ) -> Files:
-    """Return a tree without its suite but for one test function and what that needs to run.
+    """Return a tree without its suite but for a few test functions and what these need to run.
 
-    That is: each `__init__.py` and `conftest.py` above it, and the modules of the suite that it
-    imports, if they are no test files themselves.
+    That is: each `__init__.py` and `conftest.py` above them, and the modules of the suite that they
+    import, if they are no test files themselves.
 
     Args:
         files: The whole tree.
-        shown: The function, and its file.
+        shown: The functions, each with its file.
         suite: Files of the suite; none where their names say it.
         prefixes: How names of test functions begin, or patterns of them.
     """
-    path, name = shown
+    names = defaultdict[str, set[str]](set)
+    for path, name in shown:
+        names[path].add(name)
+    anywhere = {name for _, name in shown}
     suite = frozenset(suite) or frozenset(filter(is_test_file, files))
-    needed = {path}
+    needed = set(names)
     while more := set(_needed(files, needed, suite)) - needed:
         needed |= more
     return {
-        where: keep_tests(text, names={name}, whole=where != path, prefixes=prefixes)
+        where: keep_tests(
+            text, names=names.get(where, anywhere), whole=where not in names, prefixes=prefixes
+        )
         if where in needed and where.endswith(".py") and where in suite
         else text
         for where, text in files.items()

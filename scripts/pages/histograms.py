@@ -30,6 +30,7 @@ LABELS: Final = {
     "failing_tests": "failing tests",
     "call_distance": "calls between the visible test and the bug",
     "traceback_names_function": "the statement names the function",
+    "trivial": "the statement says the repair",
     "pass_at_1": "pass@1 in training",
 }
 
@@ -71,7 +72,7 @@ def _draw(name: str, values: Mapping[str, float], splits: Mapping[str, Split]) -
         axes.set(title=f"Tasks by {LABELS[name]}", xlabel=LABELS[name], ylabel="tasks")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(integer=name != "pass_at_1"))
-        if name == "traceback_names_function":
+        if name in ("traceback_names_function", "trivial"):
             axes.set_xticks([0, 1], ["no", "yes"])
         elif name == "pass_at_1":
             axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.mutation.bug import NUM_SITES, Bug, combine
+from envs.mutation.bug import NUM_SITES, Bug, Symptoms, combine
 from envs.mutation.operators import list_mutations
 from envs.mutation.patches import apply_edits, make_edits
 from envs.syntax import parse_python
@@ -35,8 +35,14 @@ def fifth(n):
 '''
 FILES = {path: MODULE.format(name=path) for path in ("a.py", "b/c.py", "d.py")}
 FOUND = [mutation for path, text in FILES.items() for mutation in list_mutations(text, path=path)]
-TESTS = st.frozensets(st.sampled_from([f"test_{n}" for n in range(12)]), min_size=1)
+TESTS = st.lists(st.integers(0, 11), min_size=1).map(lambda numbers: fails(*numbers))
 SINGLES = st.dictionaries(st.sampled_from(FOUND), TESTS, max_size=25)
+
+
+def fails(*numbers: int) -> Symptoms:
+    """Return what a mutation does that fails these tests, of which the first is shown."""
+    tests = [("tests.py", f"test_{number}") for number in numbers]
+    return Symptoms(tests[0], frozenset(tests))
 
 
 def one(path: str, operator: str):
@@ -83,9 +89,8 @@ def test_combinations_keep_what_they_promise(singles, across_files, seed, shuffl
         assert len(bug.paths) == (2 if across_files else 1)
         places = {(mutation.path, mutation.function) for mutation in bug.mutations}
         assert len(places) == len(bug.mutations)
-        counts = Counter(test for mutation in bug.mutations for test in singles[mutation])
-        for mutation in bug.mutations:
-            assert any(counts[test] == 1 for test in singles[mutation])
+        failing = Counter(test for mutation in bug.mutations for test in singles[mutation].failing)
+        assert all(failing[singles[mutation].shown] == 1 for mutation in bug.mutations)
         broken = FILES | bug.apply(FILES)
         assert {path for path in FILES if broken[path] != FILES[path]} == set(bug.paths)
         for path in bug.paths:
@@ -99,7 +104,7 @@ def test_combinations_keep_what_they_promise(singles, across_files, seed, shuffl
 
 
 def test_combinations_differ_by_seed_come_in_all_sizes_and_use_what_is_there():
-    singles = {m: {f"test_{number}"} for number, m in enumerate(FOUND)}
+    singles = {m: fails(number) for number, m in enumerate(FOUND)}
     drawn = {}
     for seed in (0, 1):
         for across_files in (False, True):
@@ -114,9 +119,9 @@ def test_combinations_differ_by_seed_come_in_all_sizes_and_use_what_is_there():
     assert max(first.values()) <= 2
 
 
-def test_a_mutation_whose_tests_another_fails_too_is_not_combined_with_it():
+def test_a_mutation_whose_shown_test_another_fails_too_is_not_combined_with_it():
     weak, strong = one("a.py", "cmp_negate"), one("a.py", "drop_not")
-    singles = {weak: {"t1"}, strong: {"t1", "t2"}}
+    singles = {weak: fails(1, 3), strong: fails(2, 1)}
     assert combine(singles, rng=random.Random(0), across_files=False) == []
-    singles[weak] = {"t1", "t3"}
+    singles[weak] = fails(3, 1)
     assert combine(singles, rng=random.Random(0), across_files=False) == [Bug((weak, strong))]

@@ -387,3 +387,12 @@ def test_generated_functions_keep_all_other_lines(combination, body, data):
     changed = [n for n, (x, y) in enumerate(zip(before, after, strict=True), 1) if x != y]
     assert changed == [mutation.line]
     assert mutation.line > 2
+
+
+@pytest.mark.parametrize(
+    "line", ["a.pop()\n    a.pop()", "b = 1\n    b = 1\n    b = 1", "x = not not a"]
+)
+def test_places_that_give_the_same_text_are_one_bug(line):
+    text = AROUND.format(line=line)
+    texts = [apply(text, mutation) for mutation in list_mutations(text)]
+    assert len(set(texts)) == len(texts)

@@ -7,11 +7,11 @@ import pytest
 from envs.errors import InfrastructureError
 from envs.grading.graders import PytestGrader
 from envs.grading.test_suite import run_suite
-from envs.mutation.bug import Bug, combine
+from envs.mutation.bug import Bug, Symptoms, combine
 from envs.mutation.operators import Mutation
 from envs.projects import check_mutant as check_module
 from envs.projects.baseline import measure_baseline
-from envs.projects.check_mutant import ONE_REACHES, UNREACHED, MutantCheck
+from envs.projects.check_mutant import ENTANGLED, ONE_REACHES, UNREACHED, MutantCheck
 from envs.projects.lock_file import fetch, read_sdist
 from envs.projects.repair_task import list_candidates
 from envs.projects.test_impact import TestImpact
@@ -19,6 +19,10 @@ from envs.projects.verdict_cache import Verdicts
 from envs.sandbox.fork_server import ForkServer
 from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX
 from envs.tasks.parallel import MAX_FAILURES, NUM_TRIES
+from envs.tasks.store import TaskStore
+from envs.tasks.unshown import UNSHOWN
+from envs.tasks.validate import apply_gold
+from envs.tasks.visible_tests import parse_test_id
 from tests.envs.projects.small_project import CALC, FILES, project
 
 UNUSED = "\n\ndef unused(value):\n    return value + 1\n"
@@ -84,6 +88,10 @@ def changed(check, *pairs):
             Mutation("change", "calc/core.py", start, start + len(old), new, "total", line)
         )
     return Bug(tuple(found))
+
+
+def functions_of(tests):
+    return frozenset(map(parse_test_id, tests))
 
 
 def try_all(found, check, *, workers=2):
@@ -156,11 +164,9 @@ def test_tests_that_the_lines_do_not_tell_of_are_found_by_the_whole_suite(check)
         traces=[trace, trace],
     )
     blind = replace(check, suite=replace(check.suite, impact=impact))
-    bug = changed(
-        check,
-        ("return min(max(value, low), high)", "return None"),
-        ("max(values) - min(values)", "None"),
-    )
+    between = CALC.partition("max(values) ")[2].partition("(max(value")[0]
+    assert between.startswith("-") and between.endswith("min")
+    bug = changed(check, (between, f"+{between[1:-3]}max"))  # both `spread` and `clamp`
     (one,) = try_all([bug], blind)
     assert one.verdict.reject is None
     assert one.verdict.failing == failing_in_whole_runs(check, bug) > seen
@@ -181,13 +187,45 @@ def test_a_bug_that_shows_in_the_third_run_only_is_no_task(check, monkeypatch):
 
 def test_a_task_of_several_bugs_says_so_and_gold_mends_all_of_them(check):
     singles = [one for one in try_all(bugs(check, 16), check) if one.task]
-    failing = {one.bug.mutations[0]: one.verdict.failing for one in singles}
-    combined = combine(failing, rng=random.Random(0), across_files=False)[:3]
-    tasks = [one.task for one in try_all(combined, check) if one.task]
-    assert tasks
-    for task in tasks:
+    symptoms = {
+        one.bug.mutations[0]: Symptoms(one.verdict.shown[0], functions_of(one.verdict.failing))
+        for one in singles
+        if one.verdict.case is None
+    }
+    combined = combine(symptoms, rng=random.Random(0), across_files=False)[:3]
+    found = [(one.bug, one.task) for one in try_all(combined, check) if one.task]
+    assert found
+    for bug, task in found:
+        assert task.public.statement.startswith(f"{len(bug.mutations)} separate bugs, ")
+        assert task.public.statement.count(" fails:") == len(bug.mutations)
+        grader = PytestGrader(check.server, TaskStore.of([task]))
+        for mutation in bug.mutations:  # is left when the others are mended
+            left = apply_gold(task) | Bug((mutation,)).apply(check.files)
+            report = grader.run_visible(task.public, left, "")
+            assert functions_of(dict(report.failures)) == {symptoms[mutation].shown}
+            assert functions_of(task.hidden.unseen_tests) & symptoms[mutation].failing
         assert task.public.difficulty.sites == len(task.hidden.operators) >= 2
         assert len(task.hidden.gold_spans) == len(task.hidden.gold_edits) >= 2
+
+
+def test_a_test_that_passes_on_a_near_miss_that_a_hidden_one_fails_is_not_shown(
+    check, tmp_path, monkeypatch
+):
+    body, near = "[value for value in values if value % 2 == 0]", "value % 2 == 0"
+    misses = [changed(check, (near, f"{near} and value != 4")).mutations[0]]  # test_evens sees it
+    monkeypatch.setattr(check_module, "list_near_misses", lambda *_: misses)
+    bug = changed(check, (body, "None"))
+    (one,) = try_all([bug], check)
+    assert one.verdict.shown == (("tests/test_core.py", "test_evens"),)
+    misses.append(changed(check, (near, f"{near} or value == 3")).mutations[0])  # test_no_evens
+    (one,) = try_all([bug], replace(check, verdicts=verdicts_of(check, tmp_path / "new.jsonl")))
+    assert (one.verdict.reject, one.task) == (UNSHOWN, None)
+
+
+def test_bugs_that_fail_the_tests_that_show_each_other_are_no_task(check):
+    both = changed(check, ("if value > best", "if value < best"), ("return best", "return None"))
+    (one,) = try_all([both], check)
+    assert (one.verdict.reject, one.task) == (ENTANGLED, None)
 
 
 @pytest.mark.parametrize(

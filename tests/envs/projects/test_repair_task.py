@@ -97,8 +97,11 @@ def test_gold_edits_restore_the_pristine_file(store):
 def test_statements_say_what_fails_and_nothing_else(store):
     for task in store.built():
         assert find_leak(task) is None
-        assert task.public.statement.startswith("tests/test_")
-        assert len(task.public.statement) <= 400
+        count = task.public.difficulty.sites
+        head = f"{count} separate bugs, of which each fails a test:\n\n1. " if count > 1 else ""
+        assert task.public.statement.startswith(f"{head}tests/test_")
+        assert task.public.statement.count(" fails:\n") == count
+        assert len(task.public.statement) <= 410 * count + len(head)
 
 
 def test_gold_scores_one_and_noop_zero(store):

@@ -19,7 +19,8 @@ def bugs(count):
 def test_verdicts_outlive_a_build(tmp_path):
     useful, useless, new = bugs(3)
     path = tmp_path / "mutants" / "calc.jsonl"
-    task = Verdict(frozenset(STABLE), None, ("tests/test_core.py", "test_one"), "it fails:\n1 != 2")
+    shown = ("tests/test_core.py", "test_one"), ("tests/test_more.py", "test_two")
+    task = Verdict(frozenset(STABLE), None, shown, "it fails:\n1 != 2")
     found = [task, Verdict(frozenset(), "no test fails")]
     verdicts = Verdicts(path, files=FILES, stable_tests=STABLE)
     for bug, verdict in zip((useful, useless), found, strict=True):

@@ -3,7 +3,7 @@ import ast
 import pytest
 
 from envs.source_text import BOM
-from envs.tasks.visible_tests import count_cases, keep_case, keep_tests, show_test
+from envs.tasks.visible_tests import count_cases, keep_case, keep_tests, show_tests
 
 TEXT = '''"""Tests of calc."""
 import pytest
@@ -136,7 +136,7 @@ def test_modules_of_the_suite_that_the_visible_test_imports_stay():
         "tests/test_a.py": "from .base import Base\n\n\ndef test_a():\n    pass\n",
         "tests/test_b.py": "import other\n\n\ndef test_b():\n    pass\n",
     }
-    kept = show_test(files, ("tests/test_a.py", "test_a"))
+    kept = show_tests(files, [("tests/test_a.py", "test_a")])
     gone = {"tests/data.json", "tests/other.py", "tests/test_b.py"}
     assert files.keys() - kept.keys() == gone
     assert kept["tests/base.py"] == "from tests.deep import tools\n"
@@ -148,7 +148,19 @@ def test_data_of_the_suite_that_is_no_python_of_today_stays_hidden():
         "tests/test_a.py": "import string\n\n\ndef test_a():\n    pass\n",
         "tests/samples/string.py": "print 'of another Python'\n",
     }
-    assert show_test(files, ("tests/test_a.py", "test_a")).keys() == {"tests/test_a.py"}
+    assert show_tests(files, [("tests/test_a.py", "test_a")]).keys() == {"tests/test_a.py"}
+
+
+def test_several_functions_may_be_shown_each_in_its_own_file():
+    both = "def test_it():\n    pass\n\n\ndef test_other():\n    pass\n"
+    files = {f"tests/test_{name}.py": both for name in "abc"}
+    shown = [("tests/test_a.py", "test_it"), ("tests/test_b.py", "test_other")]
+    kept = show_tests(files, shown)
+    assert kept.keys() == {path for path, _ in shown}
+    for path, name in shown:
+        assert kept[path] == f"def {name}():\n    pass\n"
+    whole = [("tests/test_a.py", "test_it"), ("tests/test_a.py", "test_other")]
+    assert show_tests(files, whole) == {"tests/test_a.py": both}
 
 
 CASES = """import pytest
