@@ -18,6 +18,7 @@ and code that reads the tests can know what they expect; `benchmarks/attacks.py`
 
 import json
 import random
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ from envs.source_text import text_lines
 VISIBLE_LIMIT_S = 10.0  # seconds that one run of the visible tests may compute, or sleep
 MAX_MESSAGE_CHARS = 300  # of one failure, as a small model reads it
 NUM_CANARIES = 3
+_ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")  # in what Python says of an object without a repr
 
 Files = dict[str, str]
 
@@ -291,14 +293,22 @@ def make_grader(
 
 
 def run_visible_tests(
-    server: ForkServer, tree: Files, *, ids: Sequence[str]
+    server: ForkServer, tree: Files, *, ids: Sequence[str], elsewhere: bool = False
 ) -> tuple[tuple[str, str], ...]:
     """Return which of `ids` fail on a tree, each with a message that a small model can read.
+
+    Args:
+        server: Has pytest preloaded.
+        tree: All files, path to text.
+        ids: Test ids to run.
+        elsewhere: As in `run_suite`.
 
     Raises:
         InfrastructureError: The sandbox failed.
     """
-    suite = run_suite(server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True)
+    suite = run_suite(
+        server, tree, ids=ids, limit_s=VISIBLE_LIMIT_S, explain=True, elsewhere=elsewhere
+    )
     return tuple((id_, _pytest_message(suite, id_)) for id_ in ids if id_ not in suite.passed)
 
 
@@ -337,6 +347,7 @@ def _pytest_message(suite: SuiteRun, test_id: str) -> str:
     if text is None:
         slow = suite.ending == "timeout"
         text = f"ran too long (in {suite.last_started})" if slow else "did not run"
+    text = _ADDRESS.sub("at 0x0", text)
     lines = [line.strip() for line in text_lines(text) if line.strip()]
     said = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
     where = [line for line in lines if ".py:" in line][-1:]

@@ -78,6 +78,7 @@ def run_suite(
     stall_s: int | None = None,
     trace: Sequence[str] = (),
     backwards: bool = False,
+    elsewhere: bool = False,
 ) -> SuiteRun:
     """Run tests of `tree` in the sandbox.
 
@@ -95,6 +96,7 @@ def run_suite(
         stall_s: Seconds without computing after which it ends itself; None for no such end.
         trace: Files of which to note the lines that each test executes.
         backwards: Run traced tests in the opposite order.
+        elsewhere: In other folders, with another process id and another local date.
 
     Raises:
         InfrastructureError: The sandbox failed, not the tests.
@@ -104,19 +106,17 @@ def run_suite(
     config = read_pytest_config(tree)
     canaries = _mix_in_canaries(test_files, num_canaries, config.functions, shuffle)
     request: dict[str, Any] = {
-        "kind": "pytest",
         "files": tree | {name.partition("::")[0]: text for name, text in canaries.items()},
         "test_files": test_files,
         "ids": None if wanted is None else sorted(wanted | canaries.keys()),
         "skip": sorted(skip),
-        "explain": explain,
-        "backwards": backwards,
         "nonce": secrets.token_hex(16),
         "output_bytes": max(4 * 2**20, _BYTES_PER_TEST * len(wanted)) if wanted else _MOST_BYTES,
         **_describe_setting(server.interpreter, config, tree, explain, selects=wanted is None),
     }
     order = shuffle.getrandbits(32) if shuffle else None
-    others = {"cpu_s": cpu_s, "stall_s": stall_s, "order": order, "trace": [*trace] or None}
+    others: dict[str, Any] = {"cpu_s": cpu_s, "stall_s": stall_s, "backwards": backwards}
+    others |= {"order": order, "trace": [*trace] or None, "elsewhere": elsewhere or None}
     request |= {name: value for name, value in others.items() if value is not None}
     if limit_s is not None:
         report = server.run_limited(request, limit_s=limit_s)
@@ -139,6 +139,8 @@ def _describe_setting(
     plugins = interpreter.plugins
     options = list_run_options(config, files=tree, plugins=plugins, selects=selects)
     return {
+        "kind": "pytest",
+        "explain": explain,
         "config": config.path,
         "options": [*options, f"--assert={mode}"],
         "paths": [".", *runtime.paths],

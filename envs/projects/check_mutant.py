@@ -6,6 +6,7 @@
                are combined the one of each, which fails with it and passes without, whatever
                becomes of the others; no repair that they pass but for one small change fails a
                hidden test, and none needs a word that is to be seen nowhere
+    episode    gold makes its repair with the tools that agents have
     gold       the production grader scores the original code exactly 1
     no-op      the production grader runs the whole suite of the broken workspace: the third run of
                the bug, in which exactly the known tests fail, so that it scores exactly 0
@@ -32,7 +33,14 @@ from envs.mutation.bug import Bug
 from envs.mutation.near_misses import list_near_misses
 from envs.projects.baseline import Baseline
 from envs.projects.lock_file import Project
-from envs.projects.repair_task import GENERATOR, ShownBug, choose_limit_s, name_bug, name_task
+from envs.projects.repair_task import (
+    GENERATOR,
+    NOTHING_SHOWN,
+    ShownBug,
+    choose_limit_s,
+    name_bug,
+    name_task,
+)
 from envs.projects.run_mutant import (
     ONE_FAILS,
     choose_cpu_limit_s,
@@ -44,17 +52,16 @@ from envs.projects.verdict_cache import Verdict, Verdicts
 from envs.records import Outcome, Provenance
 from envs.sandbox.fork_server import ForkServer
 from envs.tasks.assemble import TaskFacts, assemble
-from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX
+from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX, UNSTEADY
 from envs.tasks.leaks import find_leak
 from envs.tasks.parallel import run_in_order
 from envs.tasks.store import BuiltTask, Files, TaskStore
 from envs.tasks.unshown import UNSHOWN, needs_unshown_word
-from envs.tasks.validate import apply_gold, score
+from envs.tasks.validate import apply_gold, find_stuck_gold, score
 from envs.tasks.visible_tests import TestFunction, count_cases, parse_test_id
 
 UNREACHED = "no test reaches it"
 ONE_REACHES = "one test function only reaches it"
-NOTHING_SHOWN = "no visible test shows it"
 ENTANGLED = "a visible test shows more than one of its bugs, or none"
 MAX_SHOWN = 3  # failing test functions that are tried as the visible one
 MAX_CASES = 6  # cases of the only failing function that are tried as the visible one
@@ -128,6 +135,8 @@ class MutantCheck:
         for ids in dict.fromkeys((reaching, frozenset(self.suite.stable_tests))):
             run = run_mutant(bug, ids=ids, server=self.server, files=self.files, suite=self.suite)
             found = MutantResult(bug, run) if run.reject else self._show(bug, run.failing)
+            if found.task is not None and (stuck := find_stuck_gold(found.task)):
+                return MutantResult(bug, Verdict(run.failing, stuck))
             if found.task is not None and (objection := self._grade(found.task, reaching=ids)):
                 found = MutantResult(bug, Verdict(run.failing, objection, is_lasting=False))
             if found.verdict.reject != DIFFERS or run.reject:
@@ -148,9 +157,9 @@ class MutantCheck:
         verdict = Verdict(failing, NOTHING_SHOWN)
         for shown in order[:MAX_SHOWN]:
             found = self._shown(changed, (shown,))
-            statement = found.describe(failing, server=self.server)
-            if not statement:
-                verdict = Verdict(failing, NOTHING_SHOWN)
+            statement, reject = found.describe(failing, server=self.server)
+            if reject is not None:
+                verdict = Verdict(failing, reject)
                 continue
             verdict = Verdict(failing, None, (shown,), statement)
             task = self._assemble(bug, verdict)
@@ -183,13 +192,16 @@ class MutantCheck:
             return MutantResult(bug, Verdict(failing, NOTHING_SHOWN))
         shown = tuple(function for each in alone for function in each.shown)
         found = self._shown(bug.apply(self.files), shown)
-        statement = found.describe(failing, server=self.server)
-        if not statement or not self._tells_apart(found, bug, shown):
+        statement, reject = found.describe(failing, server=self.server)
+        if reject == UNSTEADY:
+            return MutantResult(bug, Verdict(failing, reject))
+        if reject is not None or not self._tells_apart(found, bug, shown):
             return MutantResult(bug, Verdict(failing, ENTANGLED))
         verdict = Verdict(failing, None, shown, statement)
         task = self._assemble(bug, verdict)
-        reject = find_leak(task)
-        return MutantResult(bug, Verdict(failing, reject) if reject else verdict, task)
+        if (reject := find_leak(task)) is not None:
+            return MutantResult(bug, Verdict(failing, reject))
+        return MutantResult(bug, verdict, task)
 
     def _tells_apart(self, found: ShownBug, bug: Bug, shown: tuple[TestFunction, ...]) -> bool:
         """Tell whether of each few of the bugs exactly the functions that show these fail."""
@@ -216,7 +228,11 @@ class MutantCheck:
             run = run_suite(self.server, found.repaired, ids=None, limit_s=VISIBLE_LIMIT_S)
             names = [test for test in run.passed if parse_test_id(test) == shown]
             found = found._replace(visible_tests=tuple(names))
-            if len(names) != 1 or not (statement := found.describe(names, server=self.server)):
+            if len(names) != 1:
+                continue
+            statement, reject = found.describe(names, server=self.server)
+            if reject is not None:
+                verdict = Verdict(failing, reject)
                 continue
             verdict = Verdict(failing, None, (shown,), statement, (number, names[0]))
             task = self._assemble(bug, verdict)

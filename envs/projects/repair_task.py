@@ -9,8 +9,6 @@ earlier split is left alone.
 import ast
 import math
 import random
-import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -24,6 +22,7 @@ from envs.projects.lock_file import Project
 from envs.records import SPLITS, Provenance
 from envs.sandbox.fork_server import ForkServer
 from envs.syntax import parse_python
+from envs.tasks.build_report import UNSTEADY
 from envs.tasks.store import Files, hash_tree
 from envs.tasks.validate import Gram, are_near_duplicates, describe_shape, list_grams
 from envs.tasks.visible_tests import TestFunction, keep_case, parse_test_id, show_tests
@@ -35,6 +34,7 @@ LIMIT_S = 10.0  # of one grading at least: 5 times the toolz suite's cold time o
 MAX_SUITE_CPU_S = LIMIT_S / 2  # of a whole suite, for a grader that shares its processor
 _SLOWER = 5  # a grading may be than its suite: on another machine, with the bug, beside others
 SYMPTOM_CHARS = 400  # of the statement, for each bug
+NOTHING_SHOWN = "no visible test shows it"
 
 
 class Function(NamedTuple):
@@ -116,6 +116,13 @@ def _unparsed(node: ast.AST) -> str:
         return f"def {getattr(node, 'name', '_')}(): ..."
 
 
+class Description(NamedTuple):
+    """A task's statement, or `reject`, why a bug has none."""
+
+    statement: str
+    reject: str | None = None
+
+
 class ShownBug(NamedTuple):
     """A bug with a few test functions shown: what the agent gets, and what a repair makes of it."""
 
@@ -153,10 +160,12 @@ class ShownBug(NamedTuple):
         repaired = workspace | {path: files[path] for path in changed}
         return cls(workspace, repaired, visible)
 
-    def describe(self, failing: Collection[str], *, server: ForkServer) -> str:
+    def describe(self, failing: Collection[str], *, server: ForkServer) -> Description:
         """Return a task's statement: of each function that is shown, what its first failure says.
 
-        It is '' if one does not fail in the workspace, or still does in the repaired one.
+        There is none if one does not fail in the workspace, or still does in the repaired one, or
+        no failure of it says the same elsewhere: with other addresses, folders and process ids, in
+        another second and on another day.
 
         Args:
             failing: Ids of the tests that count as such.
@@ -165,25 +174,27 @@ class ShownBug(NamedTuple):
         Raises:
             InfrastructureError: The sandbox failed.
         """
-        said = dict(run_visible_tests(server, self.workspace, ids=self.visible_tests))
-        functions = dict.fromkeys(map(parse_test_id, self.visible_tests))
+        ids = self.visible_tests
+        functions = dict.fromkeys(map(parse_test_id, ids))
+        said = dict(run_visible_tests(server, self.workspace, ids=ids))
+        shown = {parse_test_id(test) for test in said if test in failing}
+        is_shown = bool(functions) and shown == functions.keys()
+        if not is_shown or run_visible_tests(server, self.repaired, ids=ids):
+            return Description("", NOTHING_SHOWN)
+        again = dict(run_visible_tests(server.twin, self.workspace, ids=ids, elsewhere=True))
         first: dict[TestFunction, str] = {}
-        for test in said:
-            if test in failing:
-                first.setdefault(parse_test_id(test), test)
-        is_shown = bool(functions) and first.keys() == functions.keys()
-        if not is_shown or run_visible_tests(server, self.repaired, ids=self.visible_tests):
-            return ""
-        told = [_describe_symptom(first[each], said[first[each]]) for each in functions]
+        for test, message in said.items():
+            if test in failing and again.get(test) == message:
+                symptom = f"{test} fails:\n{message}"[:SYMPTOM_CHARS]
+                first.setdefault(parse_test_id(test), symptom)
+        if first.keys() != functions.keys():
+            return Description("", UNSTEADY)
+        told = [first[each] for each in functions]
         if len(told) == 1:
-            return told[0]
+            return Description(told[0])
         numbered = (f"{number}. {each}" for number, each in enumerate(told, start=1))
-        return "\n\n".join((f"{len(told)} separate bugs, of which each fails a test:", *numbered))
-
-
-def _describe_symptom(test: str, message: str) -> str:
-    text = f"{test} fails:\n{message}".replace(sys.base_prefix, "PYTHON")  # differs by machine
-    return re.sub(r"\b0x[0-9a-f]+", "0x0", text)[:SYMPTOM_CHARS]  # addresses differ
+        head = f"{len(told)} separate bugs, of which each fails a test:"
+        return Description("\n\n".join((head, *numbered)))
 
 
 def name_bug(provenance: Provenance, changed: Files) -> str:
@@ -197,9 +208,10 @@ def name_task(bug_name: str) -> str:
 
 
 def choose_limit_s(suite_s: float) -> float:
-    """Return how long a grading may compute, in steps of 5 s: times of suites vary a little.
+    """Return how long a grading may compute: 10, 20, 40 ... seconds, since times of suites vary.
 
     Args:
         suite_s: CPU seconds that the whole suite took when the project was pinned.
     """
-    return max(LIMIT_S, float(_SLOWER * math.ceil(suite_s)))
+    doublings = math.ceil(math.log2(max(1.0, _SLOWER * suite_s / LIMIT_S)))
+    return float(LIMIT_S * 2**doublings)

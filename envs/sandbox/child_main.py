@@ -318,6 +318,7 @@ def _confine(run: _Run) -> None:
     isolation.install_filter(assemble(rules, own_pid=os.getpid()))
     os.environ.clear()
     os.environ.update({"HOME": f"{scratch}/tmp", "TMPDIR": f"{scratch}/tmp", "LC_ALL": "C.UTF-8"})
+    os.environ.update({"USER": "user", "LOGNAME": "user"})  # whose name is in temporary paths
     tempfile.tempdir = None
     os.chdir(scratch / "work")
 

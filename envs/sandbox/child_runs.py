@@ -73,19 +73,22 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
             `paths` to import from; `environment`; `explain` failing tests; `nonce`, which marks
             every honest line; perhaps `skip`, tests that are not run; `trace`, the files whose
             executed lines are to be noted, and `backwards`; `stall_s`; or `order`, which draws the
-            order of the tests.
+            order of the tests; or `elsewhere`, see `_go_elsewhere`.
         scratch: The run's private folder.
         writer: Descriptor of the result pipe.
     """
     import pytest
 
-    work = scratch / "work"
+    words = _list_words()
+    work = _go_elsewhere(scratch) if "elsewhere" in request else scratch / "work"
+    words |= {f"{work}/": "", str(work): ".", os.environ.get("TMPDIR", "/tmp"): "/tmp"}
     ini = scratch / "tmp" / "trusted.ini"
     ini.write_text("[pytest]\n", "utf-8")
     paths = [str(work / path) for path in request["paths"]]
     sys.path[:0] = paths
     os.environ |= request["environment"]
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    time.tzset()
     config = work / request["config"] if request["config"] else ini
     arguments = ["-c", str(config), f"--rootdir={work}", f"--confcutdir={work}"]
     arguments += request["options"]
@@ -96,7 +99,7 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     ids = None if request["ids"] is None else frozenset(request["ids"])
     max_text = _MAX_REPORT if request["explain"] else _MAX_MESSAGE
     skip = frozenset(request.get("skip", ()))
-    plugin = _Reporter(ids, skip, request["nonce"], writer, max_text=max_text)
+    plugin = _Reporter(ids, skip, request["nonce"], writer, max_text=max_text, words=words)
     plugins: list[object] = [plugin]
     if "order" in request:
         plugins.append(_RandomOrder(request["order"]))
@@ -177,10 +180,12 @@ class _Reporter:
         writer: int,
         *,
         max_text: int,
+        words: dict[str, str],
     ) -> None:
         self._ids, self._skip = ids, skip
         self._nonce, self._writer = nonce, writer
         self._max_text = max_text
+        self._words = sorted(words.items(), key=lambda word: -len(word[0]))
 
     def pytest_configure(self, config: Any) -> None:
         for name in _OTHERS_MARKERS:
@@ -221,8 +226,31 @@ class _Reporter:
         _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
 
     def write(self, phase: str, test_id: str = "", outcome: str = "", text: str = "") -> None:
+        for name, word in self._words:
+            text = text.replace(name, word)
         line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
         _write_line(self._writer, line)
+
+
+def _list_words() -> dict[str, str]:
+    """Return what stands in messages for folders that are others on another machine."""
+    return {sys.executable: "python"} | {folder: "PYTHON" for folder in sys.path if folder}
+
+
+def _go_elsewhere(scratch: Path) -> Path:
+    """Make this run differ in what differs between machines and days; return its new folder.
+
+    That is the folder, that of temporary files, the process id and the local date. What a test
+    says of these is another text then.
+    """
+    work, temporary = scratch / "work-elsewhere", scratch / "tmp" / "elsewhere"
+    (scratch / "work").rename(work)
+    temporary.mkdir()
+    os.chdir(work)
+    os.environ |= {"HOME": str(temporary), "TMPDIR": str(temporary), "TZ": "LATER-23:59"}
+    own_id = os.getpid
+    os.getpid = lambda: own_id() + 1_000
+    return work
 
 
 def _names_of(test_id: str) -> Iterator[str]:

@@ -70,12 +70,26 @@ class ForkServer:
         self.interpreter = interpreter or find_own_interpreter()
         self._lock = threading.Lock()
         self._process: ServerProcess | None = None
+        self._twin: ForkServer | None = None
         self._closed = False
 
     @property
     def level(self) -> str:
         """Name of the sandbox level, for the record."""
         return self._layers.level
+
+    @property
+    def twin(self) -> "ForkServer":
+        """Another one of its kind, where objects have other addresses; closed with this one."""
+        with self._lock:
+            if self._twin is None:
+                self._twin = ForkServer(
+                    preload=self._preload,
+                    hash_seed=self._hash_seed,
+                    layers=self._layers,
+                    interpreter=self.interpreter,
+                )
+            return self._twin
 
     def run(self, request: dict[str, Any], *, wall_s: float) -> RunReport:
         """Run `request` (see `envs/sandbox/child_runs.py`) for at most `wall_s` seconds of wall
@@ -114,6 +128,8 @@ class ForkServer:
         """Stop the process and remove its folder."""
         with self._lock:
             self._closed = True
+            if self._twin is not None:
+                self._twin.close()
             if self._process is not None:
                 self._process.close()
 

@@ -91,7 +91,7 @@ def build(
         rejects=dict(sorted(report.rejects.items())),
         yields={kind: asdict(found) for kind, found in sorted(report.yields.items())},
         settings=describe_set(source, counts=counts, settings=settings, lock=lock, local=local),
-        journal=tuple(report.journal),
+        journal=(*_list_left_out(local), *report.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)
 
@@ -110,9 +110,24 @@ def describe_set(
         return wanted | asdict(settings)
     if source not in ("projects", "path"):
         return wanted
-    projects = [local[0]] if local else load_lock(lock)
-    pinned = {project.name: project.model_dump(mode="json") for project in projects}
-    return wanted | {"generator": GENERATOR, "shares": SHARES} | pinned
+    wanted |= {"generator": GENERATOR, "shares": SHARES}
+    if local:
+        return wanted | {local[0].name: _describe_local(local[0])}
+    return wanted | {each.name: each.model_dump(mode="json") for each in load_lock(lock)}
+
+
+def _describe_local(project: Project) -> dict[str, JsonValue]:
+    """Return a user's project without what another folder, or another hour, would change."""
+    described = project.model_dump(mode="json", exclude={"version", "suite_s"})
+    reasons = project.excluded_tests.items()
+    return described | {
+        "excluded_tests": {test: reason.partition(":")[0] for test, reason in reasons}
+    }
+
+
+def _list_left_out(local: tuple[Project, Files] | None) -> list[str]:
+    """Return the tests of a user's project that do not count, with reasons that tell times."""
+    return [f"{test}: {why}" for test, why in local[0].excluded_tests.items()] if local else []
 
 
 def _generate(

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 TOO_LONG = "ran too long"
 DIFFERS = "failing tests differ between runs"
+UNSTEADY = "what the visible test says differs between runs"
 GOLD_FAILS = "gold does not score 1"
+GOLD_STUCK = "gold cannot make its repair with the tools"
 NO_SANDBOX = "the sandbox failed"
 RED = "the suite is not green"
 TOO_SLOW = "the suite is too slow"
 # What a busy machine may be behind, so that another one may find the task useful.
-JOURNALED = (TOO_LONG, DIFFERS, GOLD_FAILS, RED, TOO_SLOW, NO_SANDBOX)
+JOURNALED = (TOO_LONG, DIFFERS, UNSTEADY, GOLD_FAILS, RED, TOO_SLOW, NO_SANDBOX)
 
 
 ShowProgress = Callable[..., None]

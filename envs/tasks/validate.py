@@ -1,7 +1,8 @@
 """The last gate of every task: through the production grader, gold scores 1 and no-op 0.
 
-Before comes the lint that no part of the answer shows (`envs/tasks/leaks.py`). Also here: the
-measure by which functions of different splits count as near-duplicates.
+Before come the lint that no part of the answer shows (`envs/tasks/leaks.py`), and an episode in
+which gold makes its repair with the tools that agents have (`envs/tasks/gold_episode.py`). Also
+here: the measure by which functions of different splits count as near-duplicates.
 """
 
 import ast
@@ -16,7 +17,8 @@ from envs.grading.graders import Grader
 from envs.mutation.patches import apply_edits
 from envs.records import Outcome
 from envs.syntax import DEFINITIONS, Definition, parse_python
-from envs.tasks.build_report import GOLD_FAILS, NO_SANDBOX
+from envs.tasks.build_report import GOLD_FAILS, GOLD_STUCK, NO_SANDBOX
+from envs.tasks.gold_episode import play_gold
 from envs.tasks.leaks import find_leak
 from envs.tasks.parallel import run_in_order
 from envs.tasks.store import BuiltTask, Files
@@ -57,12 +59,17 @@ def check_task(task: BuiltTask, *, grader: Grader) -> TaskCheck:
     Raises:
         InfrastructureError: The sandbox failed.
     """
-    reject = find_leak(task)
+    reject = find_leak(task) or find_stuck_gold(task)
     if reject is None and score(grader.grade(task.hidden, apply_gold(task))) != 1.0:
         reject = GOLD_FAILS
     if reject is None and score(grader.grade(task.hidden, task.workspace)) != 0.0:
         reject = "no-op does not score 0"
     return TaskCheck(task, reject)
+
+
+def find_stuck_gold(task: BuiltTask) -> str | None:
+    """Return the reject of a task that gold, with the tools, does not leave as its edits say."""
+    return None if play_gold(task) == apply_gold(task) else GOLD_STUCK
 
 
 def apply_gold(task: BuiltTask) -> Files:

@@ -44,9 +44,12 @@ def test_a_key_changes_with_the_modules_that_are_imported_and_no_others(tmp_path
     assert (key_of(tmp_path, **{module: "MORE = 1\n"}) == before) == keeps
 
 
-@pytest.mark.parametrize("deciding", [DECIDING, measure_baseline.__module__])
+@pytest.mark.parametrize(
+    ("deciding", "user"),
+    [(DECIDING, "envs.sources.build"), (measure_baseline.__module__, "envs.tools")],
+)
 def test_what_runs_in_the_sandbox_decides_too_and_what_only_uses_the_result_does_not(
-    monkeypatch, deciding
+    monkeypatch, deciding, user
 ):
     from envs.projects import code_key as module
 
@@ -56,4 +59,4 @@ def test_what_runs_in_the_sandbox_decides_too_and_what_only_uses_the_result_does
     code_key(deciding, CHILD)
     code_key.cache_clear()
     assert named.keys() > {deciding, CHILD, "envs.sandbox.child_runs", "envs.grading.test_suite"}
-    assert not named.keys() & {"envs.projects.build_projects", "envs.sources.build", "envs.tools"}
+    assert not named.keys() & {"envs.projects.build_projects", user}

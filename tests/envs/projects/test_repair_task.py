@@ -1,19 +1,34 @@
 import ast
+import subprocess
+import sys
 
 import pytest
 
 from envs.grading.graders import make_grader
 from envs.mutation.patches import apply_edits
 from envs.projects.lock_file import fetch, load_lock, read_sdist
-from envs.projects.repair_task import ShownBug, find_repeats, list_candidates
+from envs.projects.repair_task import (
+    NOTHING_SHOWN,
+    Description,
+    ShownBug,
+    choose_limit_s,
+    find_repeats,
+    list_candidates,
+)
 from envs.sandbox.fork_server import ForkServer
 from envs.sources.build import build
+from envs.tasks.build_report import UNSTEADY
 from envs.tasks.leaks import find_leak
 from envs.tasks.store import TaskStore
 from envs.tasks.validate import score
 from tests.envs.projects.small_project import pack_three
 
 COUNTS = {"train": 6, "dev": 2, "test": 2}
+
+
+def hash_with_seed_0(text):
+    line = [sys.executable, "-c", f"print(hash({text!r}))"]
+    return int(subprocess.check_output(line, env={"PYTHONHASHSEED": "0"}))
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +65,73 @@ def test_a_task_is_described_only_by_a_visible_test_that_the_repair_mends(store)
     helpless = {task.visible_tests[0].partition("::")[0]: "raise OSError\n"}
     with ForkServer(preload="pytest") as server:
         for broken, mended, statement in (
-            (workspace, repaired, task.statement),
-            (workspace | helpless, repaired | helpless, ""),
+            (workspace, repaired, Description(task.statement)),
+            (workspace | helpless, repaired | helpless, Description("", NOTHING_SHOWN)),
         ):
             bug = ShownBug(broken, mended, task.visible_tests)
             assert bug.describe(hidden.fail_to_pass, server=server) == statement
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ForkServer(preload="pytest") as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("id(object())", None),
+        ("hash(object())", None),
+        ("hex(id([]))", None),
+        ("time.time()", None),
+        ("datetime.datetime.now()", None),
+        ("datetime.date.today()", None),
+        ("os.getpid()", None),
+        ("random.random()", None),
+        ("socket.socketpair", "<function socketpair at 0x0>"),
+        ("object()", "<object object at 0x0>"),
+        ("tmp_path", "/tmp/pytest-of-user/pytest-0/test_it0"),
+        ("tempfile.gettempdir()", "/tmp"),
+        ("pathlib.Path.home()", "/tmp"),
+        ("getpass.getuser()", "user"),
+        ("os.getcwd()", "."),
+        ("__file__", "test_m.py"),
+        ("json.__file__", "PYTHON/json/__init__.py"),
+        ("pytest.__file__", "PYTHON/pytest/__init__.py"),
+        ("sys.executable", "python"),
+        ("hash(m.__name__)", str(hash_with_seed_0("m"))),
+        ("0x1f2e3d4c5b6a", str(0x1F2E3D4C5B6A)),
+        ("datetime.date(2026, 11, 30)", "2026-11-30"),
+    ],
+)
+def test_what_a_statement_says_is_the_same_on_every_machine(server, said, word):
+    modules = "datetime, getpass, json, m, os, pathlib, pytest, random, socket, sys, tempfile, time"
+    test = f"import {modules}\ndef test_it(tmp_path):\n    assert m.right, f'says {{{said}}}.'\n"
+    workspace = {"m.py": "right = False\n", "test_m.py": test}
+    bug = ShownBug(workspace, workspace | {"m.py": "right = True\n"}, ("test_m.py::test_it",))
+    statement, reject = bug.describe(bug.visible_tests, server=server)
+    if word is None:
+        assert (statement, reject) == ("", UNSTEADY)
+    else:
+        assert (f"says {word}." in statement, reject) == (True, None)
+
+
+def test_of_a_visible_function_the_case_is_told_that_says_the_same_each_time(server):
+    test = "import m, pytest, time\n@pytest.mark.parametrize('n', [1, 2])\ndef test_it(n):\n"
+    test += "    assert m.right, n if n == 2 else time.time()\n"
+    workspace = {"m.py": "right = False\n", "test_m.py": test}
+    ids = ("test_m.py::test_it[1]", "test_m.py::test_it[2]")
+    bug = ShownBug(workspace, workspace | {"m.py": "right = True\n"}, ids)
+    statement, _ = bug.describe(ids, server=server)
+    assert statement.startswith("test_m.py::test_it[2] fails:")
+
+
+@pytest.mark.parametrize(
+    ("suite_s", "limit_s"), [(0, 10), (0.3, 10), (2, 10), (2.1, 20), (4, 20), (5, 40), (30, 160)]
+)
+def test_a_suite_that_takes_a_little_longer_another_time_has_the_same_limit(suite_s, limit_s):
+    assert choose_limit_s(suite_s) == limit_s
 
 
 def test_a_mixin_keeps_its_helpers_and_the_visible_test_only(store):

@@ -1,1 +1,0 @@
-"""Instances of public benchmarks, each measured anew before it becomes a task."""
