@@ -6,9 +6,10 @@
 
 `build` makes tasks of twelve projects of the lock file. `read` draws 50 of them by seed, 12 with
 combined bugs among them, projects taking turns. It prints statement and visible tests, and of the
-files that may be edited the functions and classes that these name, and those that they name in
-turn; all else lies in FOLDER/workspaces of `--write FOLDER`. `answers` prints repairs and hidden
-tests of the same tasks. The rule to judge by, and what was found, is in
+files that may be edited some definitions in the order of their lines: those that hold a frame of
+the traceback, that the tests name, that these name in turn, up to a length, and unmarked among them
+those with the bugs. All else lies in FOLDER/workspaces of `--write FOLDER`. `answers` prints the
+repairs and hidden tests of the same tasks. The rule to judge by, and what was found, is in
 `benchmarks/results/fairness.md`.
 """
 
@@ -22,10 +23,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from envs.records import RepairTask, Split
+from envs.records import RepairTask, Span, Split
 from envs.source_text import source_lines
 from envs.sources.build import build
-from envs.syntax import DEFINITIONS, first_line, last_line, parse_python
+from envs.syntax import (
+    DEFINITIONS,
+    Definition,
+    find_innermost,
+    first_line,
+    last_line,
+    parse_python,
+)
 from envs.tasks.store import TaskStore
 from envs.tasks.visible_tests import parse_test_id
 
@@ -35,7 +43,7 @@ PROJECTS = """parse munch hyperlink schema toolz anytree isodate boltons simplee
 COUNTS: dict[Split, int] = {"train": 90, "dev": 36, "test": 24}
 NUM_TASKS, NUM_COMBINED = 50, 12
 MAX_HOPS = 2  # from the visible tests to the definitions that are printed
-MAX_LINES = 60  # of one definition
+MAX_LINES = 110  # of one file, about
 
 
 def main(argv: Sequence[str]) -> int:
@@ -109,35 +117,66 @@ def _take_turns(tasks: Sequence[RepairTask], draw: random.Random) -> list[Repair
 
 def _read(store: TaskStore, task: RepairTask) -> Iterator[str]:
     """Yield what the agent sees first, and what a reader would look at next."""
-    workspace, said = store.workspace(task), task.statement
+    workspace, said = store.workspace(task), ""
     yield task.statement
+    names = {name for _, name in map(parse_test_id, task.visible_tests)}
     for path in sorted({parse_test_id(test)[0] for test in task.visible_tests}):
-        yield f"\n---- {path}\n{workspace[path].rstrip()}"
-        said += workspace[path]
+        tests = [node for node in _list_definitions(workspace[path]) if node.name in names]
+        said += "\n".join(map(ast.unparse, tests))
+        yield f"\n---- {path}\n{_drop_blanks(workspace[path])}"
     for path in task.editable:
+        frames = [int(line) for line in re.findall(rf"{re.escape(path)}:(\d+):", task.statement)]
+        spans = store.hidden[task.id].gold_spans
+        held = frames + [line for each in spans if each.path == path for line in _middle(each)]
         yield f"\n---- {path}, {len(source_lines(workspace[path]))} lines, of which"
-        yield from _list_named(workspace[path], said)
+        yield from _list_named(workspace[path], said, held=held)
 
 
-def _list_named(text: str, said: str) -> Iterator[str]:
-    """Yield the definitions of a file that a text names, or that one of those names."""
-    lines = source_lines(text)
-    nodes = [node for node in ast.walk(parse_python(text)) if isinstance(node, DEFINITIONS)]
-    named, words = dict[ast.stmt, None](), set(re.findall(r"\w+", said))
+def _middle(span: Span) -> Iterator[int]:
+    yield (span.start + span.end) // 2
+
+
+def _list_named(text: str, said: str, *, held: Sequence[int]) -> Iterator[str]:
+    """Yield the definitions of a file that hold lines or that a text names, and theirs in turn."""
+    tree, nodes = parse_python(text), _list_definitions(text)
+    found = (find_innermost(tree, line, line) for line in held)
+    named = {node.lineno: node for node in found if node is not None}
+    shown = {line: _cut(source_lines(text), node) for line, node in named.items()}
+    words = set(re.findall(r"\w+", said)).union(*map(_list_words, named.values()))
+    left = MAX_LINES
     for _ in range(MAX_HOPS):
-        new = [node for node in nodes if node.name in words and node not in named]
-        named |= dict.fromkeys(new)
-        words |= {word for node in new for word in re.findall(r"\w+", _cut(lines, node))}
-    held: set[int] = set()
-    for node in sorted(named, key=lambda each: (first_line(each), -last_line(each))):
-        if node.lineno not in held:
-            held.update(range(first_line(node), first_line(node) + MAX_LINES))
-            yield _cut(lines, node)
+        new = [node for node in nodes if node.name in words and node.lineno not in shown]
+        for node in new:
+            cut = _cut(source_lines(text), node)
+            left -= cut.count("\n")
+            shown[node.lineno] = cut if left > 0 else f"      ({node.name}: line {node.lineno})"
+        words = set[str]().union(*map(_list_words, new))
+    yield from (shown[line] for line in sorted(shown))
 
 
-def _cut(lines: Sequence[str], node: ast.stmt) -> str:
-    first, last = first_line(node), min(last_line(node), first_line(node) + MAX_LINES - 1)
-    return "\n".join(f"{at:5} {lines[at - 1]}" for at in range(first, last + 1))
+def _list_definitions(text: str) -> list[Definition]:
+    return [node for node in ast.walk(parse_python(text)) if isinstance(node, DEFINITIONS)]
+
+
+def _list_words(node: Definition) -> set[str]:
+    """Return the names in a function; of a class, those that are to be read of it."""
+    if isinstance(node, ast.ClassDef):
+        return {"__init__"}
+    inner = list(ast.walk(node))
+    words = {each.id for each in inner if isinstance(each, ast.Name)}
+    return words | {each.attr for each in inner if isinstance(each, ast.Attribute)}
+
+
+def _cut(lines: Sequence[str], node: Definition) -> str:
+    """Return a function with the numbers of its lines; of a class the first few of them."""
+    last = first_line(node) + 4 if isinstance(node, ast.ClassDef) else last_line(node)
+    return "\n".join(
+        f"{at:5} {lines[at - 1]}" for at in range(first_line(node), last + 1) if at <= len(lines)
+    )
+
+
+def _drop_blanks(text: str) -> str:
+    return "\n".join(line for line in source_lines(text) if line.strip())
 
 
 def _answer(store: TaskStore, task: RepairTask) -> Iterator[str]:

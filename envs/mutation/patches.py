@@ -14,6 +14,7 @@ from envs.syntax import parse_python
 from envs.workspace import Workspace
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_NO_FILE = "/dev/null"
 _NO_END = "\\ No newline at end of file\n"
 
 
@@ -56,26 +57,30 @@ def make_patch(broken: Mapping[str, str], gold: Mapping[str, str]) -> str:
     )
 
 
-def apply_patch(files: Mapping[str, str], diff: str) -> dict[str, str]:
-    """Return the files that a unified diff changes, as it leaves them.
+def apply_patch(files: dict[str, str], diff: str) -> dict[str, str]:
+    """Return the files that a unified diff changes or adds, as it leaves them.
 
     Every hunk must fit where it says, letter for letter: a diff that fits elsewhere was made for
     another tree. Only line ends may differ; those of the files stay, and new lines get the same.
 
     Raises:
-        ValueError: It does not fit, adds or removes or renames a file, or is no diff.
+        ValueError: It does not fit, removes or renames a file, changes bytes, or is no diff.
     """
     changed: dict[str, list[str]] = {}
     lines = _diff_lines(diff if diff.endswith("\n") else f"{diff}\n")
     at, path, shift = 0, "", 0
     while at < len(lines):
         line = lines[at]
-        if line.startswith(("new file", "deleted file", "rename ", "Binary files", "GIT binary")):
-            raise ValueError("adds, removes or renames a file")
+        if line.startswith(("deleted file", "rename ", "Binary files", "GIT binary")):
+            raise ValueError("removes or renames a file, or changes bytes")
+        if line.startswith("new file") and at and lines[at - 1].startswith("diff --git "):
+            changed[_added_path(lines[at - 1].rpartition(" ")[2], files)] = []
         if line.startswith("--- ") and "".join(lines[at + 1 : at + 2])[:4] == "+++ ":
             old, new = (_patched_path(each) for each in lines[at : at + 2])
-            if old != new:
-                raise ValueError("adds, removes or renames a file")
+            if old == _NO_FILE:
+                files = files | {_added_path(new, files): ""}
+            elif old != new:
+                raise ValueError("removes or renames a file, or changes bytes")
             if new not in files:
                 raise ValueError(f"changes {new}, which is not there")
             path, shift, at = new, 0, at + 2
@@ -101,6 +106,16 @@ def _patched_path(line: str) -> str:
     """Return the path of '--- a/pkg/x.py<tab>date'."""
     path = line[4:].partition("\t")[0].strip()
     return path[2:] if path.startswith(("a/", "b/")) else path
+
+
+def _added_path(path: str, files: Mapping[str, str]) -> str:
+    """Return the path of a file that is added, which must be new and within the tree."""
+    path = path.strip().removeprefix("b/")
+    if path in files:
+        raise ValueError(f"adds {path}, which is there already")
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"adds {path}, which is outside of the tree")
+    return path
 
 
 def _hunk(lines: list[str], at: int, head: re.Match[str]) -> tuple[list[tuple[str, str]], int]:

@@ -94,7 +94,7 @@ def admit(
         reason = "its tests execute no function worth changing"
         raise refuse(name, reason, remedy="test functions of the project's own files")
     _refuse_compiled(name, members, mutated)
-    _refuse_readable(name, mutated, entry, files, interpreter)
+    refuse_readable(name, mutated, entry, files, interpreter)
     found = {
         "excluded_tests": excluded,
         "suite": tuple(sorted(suite)),
@@ -118,7 +118,7 @@ def _run_first(
     Raises:
         UserError: It is too large, hangs, or cannot start.
     """
-    files = _read_tree(entry, members)
+    files = read_tree(entry, members)
     skip = entry.excluded_tests
     run = run_suite(server, files, ids=None, skip=skip, limit_s=FIRST_LIMIT_S, explain=True)
     if run.failed or not run.passed or not run.complete:
@@ -153,7 +153,12 @@ def _run_first(
     return entry, files, run
 
 
-def _read_tree(entry: Project, members: Mapping[str, bytes]) -> Files:
+def read_tree(entry: Project, members: Mapping[str, bytes]) -> Files:
+    """Return the tree of a project.
+
+    Raises:
+        UserError: It is too large to be written for every run.
+    """
     files = select_tree(entry, members)
     size = _measure_size(files)
     if size > MAX_TREE_BYTES:
@@ -311,7 +316,7 @@ def _refuse_compiled(name: str, members: Collection[str], mutated: Collection[st
         raise refuse(name, f"not pure Python: {compiled[0]}", remedy=remedy)
 
 
-def _refuse_readable(
+def refuse_readable(
     name: str, mutated: Sequence[str], entry: Project, files: Files, interpreter: Interpreter
 ) -> None:
     """Refuse a project of which the sandbox holds a copy, with the answer in it."""

@@ -12,9 +12,11 @@ import json
 import random
 import time
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
@@ -155,6 +157,7 @@ def run_five_times(
     excluded: Collection[str] = (),
     limit_s: float = SUITE_LIMIT_S,
     interpreter: Interpreter | None = None,
+    servers: Mapping[int, ForkServer] = MappingProxyType({}),
 ) -> FiveRuns:
     """Run a suite five times; skipped tests and those in `excluded` are not counted.
 
@@ -164,6 +167,7 @@ def run_five_times(
         excluded: Tests that are not run.
         limit_s: Seconds that one run may compute, and as many that it may sleep.
         interpreter: What runs it, if not the Python that runs this.
+        servers: By hash seed, those that are there already for it; others are started.
 
     Raises:
         InfrastructureError: The sandbox failed.
@@ -172,7 +176,11 @@ def run_five_times(
     walls: list[float] = []
     for seed in (0, *RANDOM_SEEDS):
         orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
-        with ForkServer(preload="pytest", hash_seed=seed, interpreter=interpreter) as server:
+        with (
+            nullcontext(servers[seed])
+            if seed in servers
+            else ForkServer(preload="pytest", hash_seed=seed, interpreter=interpreter)
+        ) as server:
             for shuffle in orders:
                 start = time.monotonic()
                 run = run_suite(

@@ -62,10 +62,39 @@ def open_local(
             too slow, or the interpreter does not do.
         InfrastructureError: The sandbox failed.
     """
+    entry, members = read_local(
+        folder, python=python, split=split, environment=environment, cache_dir=cache_dir
+    )
+    entry, files = admit(entry, members, exclude=exclude, suite_s=suite_s, cache_dir=cache_dir)
+    tree = hash_tree(files)
+    runtime = entry.runtime.model_dump_json()
+    versions = find_interpreter(entry.runtime, cache_dir=cache_dir).versions
+    where = str(folder.expanduser().absolute())
+    made_of = os.fsencode(" ".join([where, tree, *versions, runtime, *entry.excluded_tests]))
+    known_by = hash_text(made_of)[:12]
+    return entry.model_copy(update={"version": known_by, "sha256": tree}), files
+
+
+def read_local(
+    folder: Path,
+    *,
+    python: Path | None,
+    split: Split = "train",
+    environment: Mapping[str, str] = MappingProxyType({}),
+    cache_dir: Path,
+) -> tuple[Project, dict[str, bytes]]:
+    """Return what is known of a project in a folder before its suite has run, and its files.
+
+    Args:
+        folder: And the others: as above.
+
+    Raises:
+        UserError: It cannot be read, or the interpreter does not do.
+    """
     folder = folder.expanduser().absolute()
     members = read_folder(folder)
     path = str(python.expanduser().absolute()) if python else ""
-    versions = find_interpreter(Runtime(python=path), cache_dir=cache_dir).versions
+    find_interpreter(Runtime(python=path), cache_dir=cache_dir)  # refused before anything runs
     entry = Project(
         name=representable(folder.name),
         version="local",
@@ -81,12 +110,7 @@ def open_local(
         environment=tuple(sorted(environment.items())),
         paths=_find_import_paths(folder, path),
     )
-    entry, files = admit(entry, members, exclude=exclude, suite_s=suite_s, cache_dir=cache_dir)
-    tree = hash_tree(files)
-    runtime = entry.runtime.model_dump_json()
-    made_of = os.fsencode(" ".join([str(folder), tree, *versions, runtime, *entry.excluded_tests]))
-    known_by = hash_text(made_of)[:12]
-    return entry.model_copy(update={"version": known_by, "sha256": tree}), files
+    return entry, members
 
 
 def _find_import_paths(folder: Path, python: str) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
             python=flags["python"],
             split=flags["split"],
             exclude=flags["exclude"] or (),
-            environment=_parse_environment(flags["env"] or ()),
+            environment=parse_environment(flags["env"] or ()),
             suite_s=flags["suite_seconds"],
             cache_dir=cache,
         )
@@ -102,7 +102,8 @@ def _print_left_out(tests: Mapping[str, str]) -> None:
         print(f"  left out {len(tests) - _NUM_SHOWN} more")
 
 
-def _parse_environment(pairs: Sequence[str]) -> dict[str, str]:
+def parse_environment(pairs: Sequence[str]) -> dict[str, str]:
+    """Return the variables that `--env NAME=VALUE ...` names; raise UserError for other forms."""
     for pair in pairs:
         name, equals, _ = pair.partition("=")
         if not equals or not is_variable(name):

@@ -31,6 +31,26 @@ def test_what_was_taken_away_is_changed_a_little_and_nothing_else(operator, line
         parse_python(apply(TEXT, miss))
 
 
+@pytest.mark.parametrize(
+    ("line", "simpler"),
+    [
+        ("d(a.host)", "(a.host)"),
+        ("a.lower()", "(a)"),
+        ("(a / b).rounded(c)", "(a / b)"),
+        ("g(a, b, sure=True)", "g(a, b)"),
+        ("a or b", "(a)"),
+        ("(a + 1) * b", "(a + 1)"),
+        ("g(a if b else c)", "g((c))"),
+    ],
+)
+def test_what_is_simpler_comes_first(line, simpler):
+    text = f"def f(a, b, c):\n    return {line}\n"
+    found = list_mutations(text, path="f.py")
+    mutation = next(each for each in found if each.operator == "return_none")
+    texts = [apply(text, miss) for miss in list_near_misses(text, mutation)]
+    assert f"def f(a, b, c):\n    return {simpler}\n" in texts
+
+
 def test_of_a_number_the_other_neighbour_is_near():
     (miss,) = list_near_misses(TEXT, bug("int_off_by_one", 2))
     assert miss.replacement in ("9", "11") != bug("int_off_by_one", 2).replacement

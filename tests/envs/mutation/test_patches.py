@@ -81,15 +81,33 @@ def test_a_patch_fits_whatever_line_ends_it_was_saved_with(in_file, in_diff):
     [
         ("--- a/x.py\n+++ b/x.py\n@@ -1,2 +1,2 @@\n a\n-c\n+B\n", "does not fit x.py at line 1"),
         ("--- a/z.py\n+++ b/z.py\n@@ -1 +1 @@\n-a\n+B\n", "z.py, which is not there"),
-        ("--- /dev/null\n+++ b/z.py\n@@ -0,0 +1 @@\n+B\n", "adds, removes or renames"),
+        ("--- /dev/null\n+++ b/x.py\n@@ -0,0 +1 @@\n+B\n", "adds x.py, which is there already"),
+        ("--- /dev/null\n+++ b/../z.py\n@@ -0,0 +1 @@\n+B\n", "outside of the tree"),
+        ("--- a/x.py\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-a\n-b\n", "removes or renames"),
         ("--- a/x.py\n+++ b/x.py\n@@ -1,2 +1,2 @@\n a\n", "malformed|within a hunk|does not fit"),
         ("return None", "no unified diff"),
     ],
-    ids=["another tree", "another project", "new file", "cut short", "no diff"],
+    ids=[
+        "another tree",
+        "another project",
+        "new file that is there",
+        "new file elsewhere",
+        "removed",
+        "cut short",
+        "no diff",
+    ],
 )
 def test_a_patch_that_does_not_fit_says_why(patch, reason):
     with pytest.raises(ValueError, match=reason):
         apply_patch({"x.py": "a\nb\n"}, patch)
+
+
+def test_a_patch_may_add_files_also_empty_ones():
+    head = "diff --git a/y.py b/y.py\nnew file mode 100644\nindex 0000000..e69de29\n"
+    patch = head + "--- /dev/null\n+++ b/z.py\n@@ -0,0 +1,2 @@\n+B\n+C\n"
+    files = {"x.py": "a\n"}
+    assert apply_patch(files, patch) == {"y.py": "", "z.py": "B\nC\n"}
+    assert files == {"x.py": "a\n"}
 
 
 @pytest.mark.parametrize(

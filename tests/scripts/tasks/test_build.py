@@ -45,7 +45,7 @@ def test_build_then_look(arguments, tmp_path, capsys):
     assert main(["stats", *arguments]) == 0
     assert "operators: " in capsys.readouterr().out
     drawn = {path.name: path.read_bytes() for path in (tmp_path / "set.stats").iterdir()}
-    assert set(drawn) == {"sites.png", "files.png", "lines.png", "failing_tests.png"}
+    assert set(drawn) == {"sites.png", "files.png", "lines.png", "failing_tests.png", "trivial.png"}
     assert all(data.startswith(b"\x89PNG") for data in drawn.values())
 
     assert main(["validate", str(tmp_path / "set")]) == 0

@@ -1,0 +1,1 @@
+"""Instances of public benchmarks, each measured anew before it becomes a task."""
