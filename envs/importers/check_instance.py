@@ -184,7 +184,7 @@ class InstanceCheck:
             path: text for path, text in trees.broken.items() if trees.pristine.get(path) != text
         }
         if not changed:
-            raise RejectError("the patch changes no Python source")
+            raise RejectError("the bug changes no Python source")
         if self.repository.files:
             try:
                 project, interpreter = self.repository.project, self.repository.interpreter
@@ -206,11 +206,12 @@ class InstanceCheck:
         ids, seen = failing | passing, failing if instance.failing is not None else None
         for _ in range(NUM_BUG_RUNS):
             run = run_suite(self.server, trees.broken, ids=ids, limit_s=limit_s)
-            if run.ending == "timeout":
-                raise RejectError(f"{TOO_LONG} (in {run.last_started or 'an import'})")
+            where = f"in {run.last_started or 'an import'}"
+            if run.ending == "timeout" or run.cpu_s >= limit_s:
+                raise RejectError(f"{TOO_LONG} ({where})")
             broken = next((text for test, text in run.messages.items() if "::" not in test), "")
             if not run.complete or (broken and instance.is_mutant):
-                why = find_reason(broken) if broken else "it ended before the end"
+                why = find_reason(broken) if broken else f"it ended {where}"
                 raise RejectError(f"with the bug, collection or the run itself breaks ({why})")
             found = ids - run.passed
             if not found and seen is None:
@@ -336,7 +337,8 @@ def _select_tests(
     """Return the tests that should fail and pass; of the latter those that pass here at all."""
     stable = frozenset(suite.stable_tests)
     if suite.ending != "exited":
-        raise RejectError(f"without the bug, the tests do not end ({suite.ending})")
+        why = f"{suite.ending}: leave out with --exclude what hangs or exits"
+        raise RejectError(f"without the bug, the tests do not end ({why})")
     if instance.failing is None:
         passing = stable if instance.passing is None else stable & instance.passing
         if not passing:

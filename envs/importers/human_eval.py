@@ -17,7 +17,7 @@ arguments and one expected value only, by exact type, which assertions do not pr
 
 import ast
 import builtins
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic import BaseModel, model_validator
@@ -108,17 +108,26 @@ def _find_module(tree: ast.Module, entry_point: str) -> str:
 
 def _write_tests(row: _Row, tree: ast.Module, *, program: str, module: str) -> str:
     """Return the file of tests."""
-    functions = {node.name: node for node in tree.body if isinstance(node, FUNCTIONS)}
-    lines = source_lines(row.test, keepends=True)
+    text = row.test
+    if any(node.body[0].lineno == node.lineno for node in _find_functions(tree)):
+        text = ast.unparse(tree)  # a body beside its head cannot be cut by lines
+        tree = parse_python(text)
+    functions = {node.name: node for node in _find_functions(tree)}
+    lines = source_lines(text, keepends=True)
     check = functions.get(_CHECK)
     if any(name.startswith("test") for name in functions) or _has_test_class(tree):
-        head, body = "", row.test
+        head, body = "", text
     elif check is not None and len(check.args.args) == 1:
         others = [node for node in tree.body if node is not check and not _calls_check(node)]
         candidate = check.args.args[0].arg
         head = f"{candidate} = {row.entry_point}\n" if candidate != row.entry_point else ""
         rest = "".join(_text(lines, node) for node in others)
-        body = rest + "".join(_cut_into_tests(lines, check.body))
+        asserting = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, FUNCTIONS) and node is not check and _asserts(node)
+        }
+        body = rest + "".join(_cut_into_tests(lines, check.body, asserting))
     else:
         raise RejectError("test has neither check(candidate) nor test functions")
     imports = "".join(_import_names(tree, row, program=program, module=module))
@@ -138,12 +147,24 @@ def _calls_check(node: ast.stmt) -> bool:
     )
 
 
-def _cut_into_tests(lines: list[str], body: list[ast.stmt]) -> Iterator[str]:
-    """Yield a test function for each statement that asserts, behind those before that do not."""
+def _find_functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in tree.body if isinstance(node, FUNCTIONS)]
+
+
+def _cut_into_tests(
+    lines: list[str], body: list[ast.stmt], helpers: Collection[str]
+) -> Iterator[str]:
+    """Yield a test function for each statement that asserts, behind those before that do not.
+
+    Args:
+        lines: Of the whole text.
+        body: The statements.
+        helpers: Names of functions that assert.
+    """
     before: list[ast.stmt] = []
     number = 0
     for node in body:
-        if not any(isinstance(each, ast.Assert) for each in ast.walk(node)):
+        if isinstance(node, DEFINITIONS) or not _asserts(node, helpers):
             before.append(node)
             continue
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant):
@@ -151,6 +172,14 @@ def _cut_into_tests(lines: list[str], body: list[ast.stmt]) -> Iterator[str]:
         number += 1
         inner = "".join(_text(lines, each) for each in (*before, node))
         yield f"\n\ndef test_{number}():\n{inner}"
+
+
+def _asserts(node: ast.AST, helpers: Collection[str] = ()) -> bool:
+    """Tell whether a statement asserts itself or calls a function that does."""
+    return any(
+        isinstance(each, ast.Assert) or (isinstance(each, ast.Name) and each.id in helpers)
+        for each in ast.walk(node)
+    )
 
 
 def _text(lines: list[str], node: ast.stmt) -> str:

@@ -3,6 +3,7 @@
 Programs that need none get an empty tree.
 """
 
+import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,11 +52,17 @@ def open_repository(
         cache_dir: Where extra wheels would be installed.
 
     Raises:
-        UserError: It cannot be read, holds no Python or too much, or the interpreter does not do.
+        UserError: It cannot be read, holds no Python, too much, or nothing of a name to exclude, or
+            the interpreter does not do.
     """
     entry, members = read_local(
         folder, python=python, split=split, environment=environment, cache_dir=cache_dir
     )
+    for each in exclude:
+        if (path := each.partition("::")[0]) not in members:
+            near = difflib.get_close_matches(path, members, n=3)
+            remedy = f"did you mean {' or '.join(near)}?" if near else "name a file or test id"
+            raise UserError("no such file to exclude", got=each, remedy=remedy)
     entry = entry.model_copy(
         update={
             "roots": tuple(sorted({path.partition("/")[0] for path in members})),

@@ -16,6 +16,7 @@ from envs.importers.check_instance import import_instances
 from envs.importers.instance import Instance
 from envs.importers.instance_file import FORMATS, read_instances
 from envs.importers.repository import Repository, open_repository, without_repository
+from envs.plain_text import visible
 from envs.tasks.store import BuiltTask, Manifest, hash_tree, write_built
 from tightrope_cli.tasks.build_path import parse_environment
 from tightrope_cli.tasks.task_set import CLEAN, EXCLUDE, SPLIT, WORKERS, refuse_existing
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
         raise UserError("tightrope tasks import needs --out", remedy="name a folder")
     refuse_existing(out, clean=flags["clean"])
     instances = read_instances(flags["file"], form=flags["format"])
-    _refuse_repository(instances, flags["repo"])
+    _refuse_repository(instances, flags["repo"], exclude=flags["exclude"] or ())
     environment = parse_environment(flags["env"] or ())
     setting = {"python": flags["python"], "split": flags["split"], "environment": environment}
     cache = default_cache()
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> int:
         )
     kept, rejects = _check(instances, repository, workers=flags["workers"])
     for name, reject in rejects:
-        print(f"{name}: {reject}")
+        print(visible(f"{name}: {reject}"))
     if not kept:
         print(f"none of {len(instances)} instances became a task; nothing is written")
         return 1
@@ -76,16 +77,22 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _refuse_repository(instances: Sequence[Instance], repo: Path | None) -> None:
-    if repo is None and any(each.needs_repository for each in instances):
+def _refuse_repository(
+    instances: Sequence[Instance], repo: Path | None, *, exclude: Sequence[str]
+) -> None:
+    """Raise UserError if a repository is needed and not named, or named for programs of none."""
+    if any(each.needs_repository for each in instances):
+        if repo is None:
+            raise UserError(
+                "these instances need --repo",
+                got=f"instances of {instances[0].project}",
+                remedy="name the folder of the repository, checked out at their commit",
+            )
+    elif repo is not None or exclude:
         raise UserError(
-            "these instances need --repo",
-            got=f"instances of {instances[0].project}",
-            remedy="name the folder of the repository, checked out at their commit",
-        )
-    if repo is not None and not any(each.needs_repository for each in instances):
-        raise UserError(
-            "these programs are of no repository", got=str(repo), remedy="leave --repo out"
+            "these programs are of no repository",
+            got=str(repo) if repo else ", ".join(exclude),
+            remedy="leave --repo and --exclude out",
         )
 
 

@@ -103,6 +103,30 @@ def test_a_candidate_of_another_name_and_whole_programs_and_modules():
     assert read_program(program(prompt="Write the area.")).statement == "Write the area."
 
 
+def test_helpers_that_assert_and_bodies_beside_their_heads():
+    test = """
+def near(one, two):
+    assert abs(one - two) < 1e-6
+
+
+def check(candidate):
+    def positive(x):
+        assert candidate(x) > 0
+    side = 2
+    positive(side)
+    near(candidate(side), 8)
+"""
+    text = tree(test=test).pristine["test_solution.py"]
+    assert text.count("    def positive(x):") == 2
+    assert text.count("def test_") == 2
+    assert text.endswith("    side = 2\n    near(candidate(side), 8)\n")
+    test = "def check(f): assert f(1) == 2; assert f(2) == 8\ncheck(area)\n"
+    text = tree(test=test).pristine["test_solution.py"]
+    assert text.endswith(
+        "def test_1():\n    assert f(1) == 2\n\n\ndef test_2():\n    assert f(2) == 8\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -24,6 +24,9 @@ def test_all_files_are_read_but_what_a_build_leaves_behind(tmp_path):
     assert found.project.runtime.environment == (("MODE", "fast"),)
     less = open_repository(repo, python=None, exclude=["tests/test_x.py"], cache_dir=tmp_path / "c")
     assert set(less.files) == set(kept) - {"tests/test_x.py"}
+    with pytest.raises(UserError, match="no such file to exclude") as caught:
+        open_repository(repo, python=None, exclude=["tests/test_y.py::z"], cache_dir=tmp_path / "c")
+    assert caught.value.remedy == "did you mean tests/test_x.py?"
     (tmp_path / "empty").mkdir()
     for name, what in (("none", "no such folder"), ("empty", "no project")):
         with pytest.raises(UserError, match=what):
