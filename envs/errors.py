@@ -7,6 +7,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from envs.plain_text import representable
 from envs.records import FailedPart
@@ -49,11 +50,17 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def find_storage_error(error: BaseException) -> UserError | None:
-    """Return what is wrong with the disk, if that is behind `error`, else None."""
+    """Return what is wrong with disk or folders, if that is behind `error`, else None."""
     if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES) and error.filename:
         remedy = "name folders that you may read and write in run.dir, run.cache and tasks.dir"
         what = f"no access: {os.strerror(error.errno)}"
         return UserError(what, got=str(error.filename), remedy=remedy)
+    if isinstance(error, OSError) and error.errno in (errno.ENOTDIR, errno.EEXIST):
+        named = Path(os.fsdecode(error.filename or ""))
+        files = [path for path in (named, *named.parents) if path.exists() and not path.is_dir()]
+        if files:
+            remedy = "move it, or name another folder (run.dir, run.cache, tasks.dir, --out)"
+            return UserError("a file where a folder is needed", got=str(files[0]), remedy=remedy)
     remedy = "free some space, or name another folder in run.dir; then --resume"
     cause: BaseException | None = error
     while cause is not None:  # libraries hide a full disk behind errors of their own

@@ -1,9 +1,10 @@
 """`tightrope demos`: executes scripted demonstrations and keeps the solved ones.
 
     tightrope demos --config configs/tiny.yaml
+    tightrope demos --tasks tasks/mine
 
 Also puts the run's tokenizer beside them: trained on the task texts for the tiny model, else the
-base model's own.
+base model's own. Of a task set alone one is played for each task, train tasks if it has some.
 """
 
 from collections import Counter
@@ -12,7 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from train.config.load import parse_command
+from envs.records import SPLITS, Split
+from train.config.load import TASKS, parse_command
+from train.config.set_alone import choose_split, describe_counting
 from train.config.settings import Settings
 from train.stages.open_stage import open_stage, require
 from train.stages.progress import Progress
@@ -27,8 +30,12 @@ def main(argv: list[str]) -> int:
         prog="tightrope demos",
         description="Execute demonstrations in the real environment; keep the solved ones.",
         example="tightrope demos --config configs/tiny.yaml",
+        flags=[TASKS],
     )
-    settings = command.settings
+    settings, split = command.settings, SPLITS[0]
+    if command.config is None:
+        split, _ = choose_split(Path(settings.tasks.dir or "."), SPLITS)
+        say(f"{describe_counting(settings)}\nplayed: {split} tasks")
     tasks = require(settings, "tasks", experiment=command.experiment)
     if settings.model.kind != "tiny":
         from train.models.model import base_source
@@ -47,7 +54,8 @@ def main(argv: list[str]) -> int:
         return 0
     keep_log(stage.path)
     if not stage.is_done():
-        stage.finish(run(settings, stage), output=stage.episode_file("demonstrations"))
+        stage.finish(run(settings, stage, split=split), output=stage.episode_file("demonstrations"))
+    print(stage.episode_file("demonstrations"))
     return 0
 
 
@@ -69,8 +77,8 @@ def show(settings: Settings, stage: StageDir) -> None:
     )
 
 
-def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
-    """Make tokenizer and demonstrations; returns facts about them."""
+def run(settings: Settings, stage: StageDir, *, split: Split) -> dict[str, Any]:
+    """Make tokenizer and demonstrations on tasks of a split; returns facts about them."""
     from rewards.cost import billed_tokens, num_compactions, num_evictions
     from train.rollouts.demonstrations import make_demonstrations
     from train.rollouts.runner import open_runner
@@ -82,7 +90,7 @@ def run(settings: Settings, stage: StageDir) -> dict[str, Any]:
         Progress("demonstrations", total=total, unit="solved") as progress,
     ):
         progress.update(0)
-        result = make_demonstrations(runner, on_solved=progress.advance)
+        result = make_demonstrations(runner, split=split, on_solved=progress.advance)
     episodes = result.episodes
     say(
         f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "

@@ -1,12 +1,14 @@
 """`tightrope evaluate`: plays held-out tasks with every policy and prints the table.
 
     tightrope evaluate --config configs/tiny.yaml
+    tightrope evaluate --tasks tasks/mine --policies gold ./my-model
     tightrope evaluate --config configs/tiny.yaml --policies sft runs/demo/grpo/adapter:greedy
 
 A policy is `base`, `sft`, `grpo`, a script (`gold`, `careful`, `wasteful`, `noop`), the folder of
 an adapter, a checkpoint or a base model, or a model's hub id. `-greedy` behind a name and `:greedy`
 behind a folder take the likeliest token, once per task. Needed are the task set and the stages that
-the policies come from, no others. `--resume` adds policies to those that were played before.
+the policies come from, no others; without --config a task set, scripts and models by path, on its
+test tasks or what it has instead. `--resume` adds policies to those that were played before.
 """
 
 import json
@@ -14,12 +16,17 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from envs.errors import UserError
+from envs.records import SPLITS
+from envs.tasks.store import TaskStore
 from tightrope_cli.pipeline import print_results
-from train.config.load import Command, Flag, parse_command
+from train.config.load import TASKS, Command, Flag, parse_command
 from train.config.policy_names import parse_entry
+from train.config.set_alone import describe_counting
+from train.config.settings import Settings
 from train.stages.open_stage import open_stage, require
 from train.stages.run_dir import Stage, StageDir, stage_dir
-from train.stages.stage_log import keep_log
+from train.stages.stage_log import keep_log, say
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +44,9 @@ def main(argv: list[str]) -> int:
 
     now = datetime.now()
     wanted = plan_evaluation(settings, now=now)
-    open_tasks(settings)  # refused before the first policy is loaded
+    check_split(settings, open_tasks(settings)[0])  # refused before the first policy is loaded
+    if command.config is None:
+        say(describe_counting(settings))
     found = stage_dir(settings, "evaluate")
     if not command.clean:
         check_unchanged(settings, found, wanted)
@@ -63,7 +72,7 @@ def main(argv: list[str]) -> int:
     else:
         summary = evaluate(settings, stage, wanted, now=now)
         stage.finish({"policies": len(summary["policies"])}, output=stage.path / "summary.json")
-    print_results(summary)
+    print_results(summary, split=settings.evaluate.split)
     return 0
 
 
@@ -78,7 +87,7 @@ def parse(argv: list[str]) -> Command:
         prog="tightrope evaluate",
         description="Evaluate policies on held-out tasks.",
         example="tightrope evaluate --config configs/tiny.yaml --policies runs/demo/grpo/adapter",
-        flags=[Flag("--policies", about, nargs="+")],
+        flags=[Flag("--policies", about, nargs="+"), TASKS],
     )
     command = parse_line(argv)
     if command.flags["policies"] is None:
@@ -93,6 +102,9 @@ def needed(command: Command) -> list[StageDir]:
         UserError: One of them is missing or unfinished.
     """
     settings = command.settings
+    if command.config is None:
+        check_alone(settings)
+        return [require(settings, "tasks", experiment=command.experiment)]
     entries = [parse_entry(text) for text in settings.evaluate.policies]
     names = {entry.policy for entry in entries}
     has_adapter = any((Path(name).expanduser() / "adapter_config.json").is_file() for name in names)
@@ -101,3 +113,36 @@ def needed(command: Command) -> list[StageDir]:
     stages += ["sft"] if "sft" in names or on_warm_start else []
     stages += ["grpo"] if "grpo" in names else []
     return [require(settings, name, experiment=command.experiment) for name in stages]
+
+
+def check_alone(settings: Settings) -> None:
+    """Refuse policies that are of an experiment, where there is none.
+
+    Raises:
+        UserError: A name stands for weights of a run, or an adapter's base is not named.
+    """
+    for entry in map(parse_entry, settings.evaluate.policies):
+        folder = Path(entry.policy).expanduser()
+        if entry.kind == "of_the_run":
+            remedy = "name the --config of its experiment, or the folder of its adapter or model"
+            raise UserError("a policy of no experiment", got=entry.policy, remedy=remedy)
+        config = folder / "adapter_config.json"
+        if config.is_file() and settings.model.kind == "tiny":
+            base = json.loads(config.read_text("utf-8")).get("base_model_name_or_path")
+            remedy = f"add --model.base {base or 'FOLDER'}, or the --config of its experiment"
+            raise UserError("an adapter acts on a base", got=entry.policy, remedy=remedy)
+
+
+def check_split(settings: Settings, store: TaskStore) -> None:
+    """Refuse a split of which the set has no task.
+
+    Raises:
+        UserError: There is nothing to evaluate on.
+    """
+    split = settings.evaluate.split
+    if not store.split(split):
+        found = [each for each in SPLITS if store.split(each)]
+        counts = ", ".join(f"{len(store.split(each))} {each}" for each in found) or "no task"
+        remedy = f"--evaluate.split {found[-1] if found else 'dev'}, or build tasks of this split"
+        got = f"{store.folder} has {counts}"
+        raise UserError(f"no {split} task to evaluate on", got=got, remedy=remedy)

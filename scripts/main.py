@@ -39,6 +39,11 @@ VERBS = {
     "launch": ("launch", "start a training stage as `accelerate launch` does"),
 }
 """What one types: the module of this folder that does it, and what for."""
+GROUPS = {
+    "tasks": "Makes task sets and looks into them.",
+    "model": "Fetches models.",
+}
+"""First words of several verbs, with what all of them do."""
 STAGES = {"demos", "evaluate", "export", "report"}  # have a log file in their folder
 
 USAGE = """usage: tightrope VERB [...]
@@ -57,6 +62,13 @@ training, one process per device:
 
 environment: TIGHTROPE_CACHE, folder of tasks and fetched weights [.cache/tightrope]
 exit codes: 0 fine, 1 the run failed, 2 the user's error, 130 Ctrl-C
+"""
+GROUP_USAGE = """usage: tightrope {group} VERB [...]
+
+{about}
+
+verbs (each has --help, with an example):
+{verbs}
 """
 
 
@@ -89,7 +101,9 @@ def run_verb(argv: list[str]) -> int:
         if verb.split()[: len(typed)] == typed
     ]
     if rows:
-        print(USAGE.format(verbs="\n".join(rows)), end="")
+        text = USAGE if not typed else GROUP_USAGE
+        about = GROUPS.get(" ".join(typed), "")
+        print(text.format(verbs="\n".join(rows), group=" ".join(typed), about=about), end="")
         return 0 if is_help else 2
     wrong = " ".join(typed[: 2 if any(verb.startswith(f"{typed[0]} ") for verb in VERBS) else 1])
     near = difflib.get_close_matches(wrong, VERBS, n=1)

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.errors import UserError
+from envs.records import Split
 from rewards.metrics import format_row
 from train.config.load import Command, parse_command
 from train.stages.exit_codes import COMMAND_VARIABLE, Terminated, run_main
@@ -143,7 +144,7 @@ def _environment() -> dict[str, str]:
 def _show_results(command: Command, timings: list[str]) -> None:
     settings = command.settings
     evaluated = stage_dir(settings, "evaluate")
-    print_results(evaluated.read_json("summary.json"))
+    print_results(evaluated.read_json("summary.json"), split=settings.evaluate.split)
     for name, path in (
         ("report", stage_dir(settings, "report").path / "index.html"),
         ("adapter", stage_dir(settings, "export").path),
@@ -155,10 +156,10 @@ def _show_results(command: Command, timings: list[str]) -> None:
         print(f"{'times':<9} {', '.join(timings)}")
 
 
-def print_results(summary: dict[str, Any]) -> None:
-    """Print the policies of `summary.json` as a table."""
+def print_results(summary: dict[str, Any], *, split: Split) -> None:
+    """Print the policies of `summary.json`, on tasks of a split, as a table."""
     columns = "policy|sampling|tasks|samples|pass rate|tokens per solved|peak p50/p95|turns"
-    table = Table(*columns.split("|"), title="held-out tasks, with 95 % intervals over tasks")
+    table = Table(*columns.split("|"), title=f"{split} tasks, with 95 % intervals over them")
     for row in summary["policies"]:
         table.add_row(*format_row(row))
     Console(width=None if sys.stdout.isatty() else 110).print(table)

@@ -13,7 +13,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import iniconfig
@@ -64,6 +64,7 @@ _FLAGS = frozenset(
 )
 # Of a project without a configuration: pytest's own, and one more that unittest suites have.
 _TEST_FILES = "test_*.py *_test.py tests.py"
+_DEFAULT_FILES = ("test_*.py", "*_test.py")  # of one whose configuration does not say
 _OF_PYTEST = frozenset({"terminal", "python", "main", "runner", "capture", "unittest", "fixtures"})
 
 
@@ -79,6 +80,8 @@ class PytestConfig:
         blocked: Plugins that it blocks.
         functions: Its `python_functions`: how names of test functions begin, or patterns.
         keys: All keys that it sets.
+        test_files: Its `python_files`: patterns of the names of test files.
+        test_paths: Its `testpaths`: where tests are looked for, if not everywhere.
     """
 
     path: str | None = None
@@ -88,6 +91,8 @@ class PytestConfig:
     blocked: frozenset[str] = frozenset()
     functions: tuple[str, ...] = ("test",)
     keys: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = tuple(_TEST_FILES.split())
+    test_paths: tuple[str, ...] = ()
 
 
 def read_pytest_config(files: Mapping[str, str]) -> PytestConfig:
@@ -108,12 +113,21 @@ def read_pytest_config(files: Mapping[str, str]) -> PytestConfig:
                 continue
             words = _split_words(table.get("addopts", ""))
             functions = _split_words(table.get("python_functions", "")) or ("test",)
+            test_files = _split_words(table.get("python_files", "")) or _DEFAULT_FILES
+            test_paths = _split_words(table.get("testpaths", ""))
         except (ValueError, RecursionError, iniconfig.ParseError) as error:
             raise UserError(
                 "pytest's configuration cannot be read", got=f"{path}: {error}", remedy="correct it"
             ) from error
         own = "".join(text for name, text in files.items() if name.endswith("conftest.py"))
-        return _sort_options(PytestConfig(path, functions=functions, keys=tuple(table)), words, own)
+        config = PytestConfig(
+            path,
+            functions=functions,
+            keys=tuple(table),
+            test_files=test_files,
+            test_paths=test_paths,
+        )
+        return _sort_options(config, words, own)
     return PytestConfig()
 
 
@@ -207,14 +221,12 @@ def _sort_options(config: PytestConfig, words: Sequence[str], own: str) -> Pytes
             (left_out if is_own_key else kept).extend(pair)
         else:
             left_out += pair
-    return PytestConfig(
-        config.path,
-        tuple(kept),
-        tuple(selecting),
-        tuple(left_out),
-        frozenset(blocked),
-        config.functions,
-        config.keys,
+    return replace(
+        config,
+        addopts=tuple(kept),
+        selecting=tuple(selecting),
+        left_out=tuple(left_out),
+        blocked=frozenset(blocked),
     )
 
 

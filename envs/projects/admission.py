@@ -11,7 +11,7 @@ Tests: tests/envs/projects/test_add_project.py.
 import difflib
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from envs.errors import UserError
@@ -38,6 +38,7 @@ from envs.tasks.store import Files
 from envs.tasks.suite_files import find_suite, is_doctest
 
 SUITE_S = 30.0  # most CPU seconds of a suite, if nothing else is asked for
+NUM_RUNS = 8  # of the suite, from the first to the traced one
 MIN_TESTS = 20  # that pass; fewer cannot tell bugs apart
 MIN_REACHED_SITES = 5  # bugs that a test would execute, below which a file is left alone
 FIRST_LIMIT_S = 600.0  # of the run that finds out which tests are slow
@@ -53,6 +54,7 @@ def admit(
     exclude: Collection[str],
     suite_s: float = SUITE_S,
     cache_dir: Path,
+    on_run: Callable[[str], None] = lambda _: None,
 ) -> tuple[Project, Files]:
     """Return the entry completed by what was found out about its suite, and its tree.
 
@@ -62,6 +64,7 @@ def admit(
         exclude: Test files (left out of the tree), classes, functions or ids that do not count.
         suite_s: CPU seconds that its suite may take; the slowest tests are left out beyond.
         cache_dir: Where extra wheels are installed.
+        on_run: Takes what a run of the suite is for, before each of `NUM_RUNS`.
 
     Raises:
         UserError: The project gives no tasks, for the reason given.
@@ -70,10 +73,10 @@ def admit(
     name = entry.name
     roots = tuple(sorted({path.partition("/")[0] for path in members}))
     excluded = dict.fromkeys(exclude, "excluded by hand")
-    entry = entry.model_copy(
-        update={"roots": roots, "excluded_tests": excluded, "rewrites_asserts": True}
-    )
+    of_tree = {"roots": roots, "excluded_tests": excluded, "rewrites_asserts": True}
+    entry = entry.model_copy(update=of_tree)
     interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    on_run("as its authors run it")
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         entry, files, first = _run_first(entry, members, server)
     _refuse_unknown(name, exclude, members, first)
@@ -82,17 +85,18 @@ def admit(
     excluded |= _leave_out_slow(name, first, excluded, suite_s=suite_s)
     left = excluded.keys()  # ids, and functions with all their cases
     kept = sorted(test for test in first.passed if left.isdisjoint((test, test.partition("[")[0])))
-    entry, runs = _run_again(entry, files, kept, excluded, cache_dir=cache_dir)
+    entry, runs = _run_again(entry, files, kept, excluded, cache_dir=cache_dir, on_run=on_run)
     excluded |= _leave_out_flaky(name, runs)
     _refuse_few(name, len(runs.stable_tests))
     suite = find_suite(files, runs.stable_tests)
     interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    on_run("traced, to see what tests execute")
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         sources = [path for path in files if path not in suite and not is_vendored(path)]
         mutated = _find_reached(files, server, stable_tests=runs.stable_tests, paths=sources)
     if not mutated:
-        reason = "its tests execute no function worth changing"
-        raise refuse(name, reason, remedy="test functions of the project's own files")
+        remedy = "test functions of the project's own files"
+        raise refuse(name, "its tests execute no function worth changing", remedy=remedy)
     _refuse_compiled(name, members, mutated)
     refuse_readable(name, mutated, entry, files, interpreter)
     found = {
@@ -259,16 +263,23 @@ def _run_again(
     excluded: Collection[str],
     *,
     cache_dir: Path,
+    on_run: Callable[[str], None],
 ) -> tuple[Project, FiveRuns]:
     """Run the suite five times, with plain asserts, which are faster, if it passes with them."""
     plain = entry.model_copy(update={"rewrites_asserts": False})
     interpreter = find_interpreter(plain.runtime, cache_dir=cache_dir)
+    on_run("with plain asserts")
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         run = run_suite(server, files, ids=tests, limit_s=FIRST_LIMIT_S)
     entry = plain if run.passed.issuperset(tests) else entry
     interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
     runs = run_five_times(
-        files, ids=tests, excluded=excluded, limit_s=FIRST_LIMIT_S, interpreter=interpreter
+        files,
+        ids=tests,
+        excluded=excluded,
+        limit_s=FIRST_LIMIT_S,
+        interpreter=interpreter,
+        on_run=on_run,
     )
     return entry, runs
 

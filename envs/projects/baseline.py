@@ -11,7 +11,7 @@ in the cache.
 import json
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.source_text import text_lines
 from envs.tasks.store import Files, hash_tree
 
+NUM_RUNS = 8  # of a suite in all: five, a timed one, two traced ones
 NUM_ORDERED_RUNS = 3  # of five in all, with hash seed 0
 RANDOM_SEEDS = (1, 2)  # hash seeds of the other two, and seeds of their order
 SUITE_LIMIT_S = 120.0  # of computing, and as much of sleep
@@ -90,7 +91,12 @@ class _Measured(Record):
 
 
 def measure_baseline(
-    project: Project, *, files: Files, server: ForkServer, cache_dir: Path
+    project: Project,
+    *,
+    files: Files,
+    server: ForkServer,
+    cache_dir: Path,
+    on_run: Callable[[str], None] = lambda _: None,
 ) -> Baseline:
     """Return what is known of a project's suite, after eight runs of it if nothing is.
 
@@ -98,6 +104,7 @@ def measure_baseline(
         files: Its whole tree.
         server: Runs the timed and traced ones; has pytest preloaded.
         cache_dir: Where it is kept.
+        on_run: Takes what a run of the suite is for, before each of `NUM_RUNS`.
 
     Raises:
         UserError: The suite is not green.
@@ -120,18 +127,13 @@ def measure_baseline(
             limit_s=limit_s,
             leaves_out=project.source == "path",
             interpreter=interpreter,
+            on_run=on_run,
         )
+        on_run("timed")
         timed = run_suite(server, files, ids=tests, limit_s=limit_s)
         traced = [
-            run_suite(
-                server,
-                files,
-                ids=tests,
-                limit_s=TRACED_SLOWDOWN * limit_s,
-                trace=project.mutated,
-                backwards=backwards,
-            )
-            for backwards in (False, True)
+            _trace(project, files, server, tests, limit_s=limit_s, backwards=each, on_run=on_run)
+            for each in (False, True)
         ]
         known = _Measured(
             key=key,
@@ -150,6 +152,23 @@ def measure_baseline(
     return Baseline(known.stable_tests, known.cpu_s, impact)
 
 
+def _trace(
+    project: Project,
+    files: Files,
+    server: ForkServer,
+    tests: Collection[str],
+    *,
+    limit_s: float,
+    backwards: bool,
+    on_run: Callable[[str], None],
+) -> SuiteRun:
+    on_run("traced, to see which tests reach a bug")
+    traced_s = TRACED_SLOWDOWN * limit_s
+    return run_suite(
+        server, files, ids=tests, limit_s=traced_s, trace=project.mutated, backwards=backwards
+    )
+
+
 def run_five_times(
     files: Files,
     *,
@@ -158,6 +177,7 @@ def run_five_times(
     limit_s: float = SUITE_LIMIT_S,
     interpreter: Interpreter | None = None,
     servers: Mapping[int, ForkServer] = MappingProxyType({}),
+    on_run: Callable[[str], None] = lambda _: None,
 ) -> FiveRuns:
     """Run a suite five times; skipped tests and those in `excluded` are not counted.
 
@@ -182,6 +202,7 @@ def run_five_times(
             else ForkServer(preload="pytest", hash_seed=seed, interpreter=interpreter)
         ) as server:
             for shuffle in orders:
+                on_run("to see which tests pass every time")
                 start = time.monotonic()
                 run = run_suite(
                     server, files, ids=ids, skip=excluded, limit_s=limit_s, shuffle=shuffle
@@ -214,6 +235,7 @@ def find_stable_tests(
     limit_s: float = SUITE_LIMIT_S,
     leaves_out: bool = False,
     interpreter: Interpreter | None = None,
+    on_run: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, ...]:
     """Return the ids of all tests of an unchanged suite, in order, after five runs that agree.
 
@@ -224,7 +246,9 @@ def find_stable_tests(
         UserError: Another test failed in some run, or none passed.
         InfrastructureError: The sandbox failed.
     """
-    runs = run_five_times(files, excluded=excluded, limit_s=limit_s, interpreter=interpreter)
+    runs = run_five_times(
+        files, excluded=excluded, limit_s=limit_s, interpreter=interpreter, on_run=on_run
+    )
     wrong = runs.red | {test: text for test, text in runs.flaky.items() if text != ABSENT}
     if leaves_out and len(wrong) <= MAX_RED_SHARE * (len(wrong) + len(runs.stable_tests)):
         wrong = {}

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from envs.mutation.bug import Bug, Symptoms, combine
 from envs.projects.baseline import Baseline
-from envs.projects.check_mutant import MutantCheck, MutantResult
+from envs.projects.check_mutant import ONE_REACHES, UNREACHED, MutantCheck, MutantResult
 from envs.projects.lock_file import Project, fetch, read_sdist
 from envs.projects.repair_task import GENERATOR, find_repeats, list_candidates
 from envs.projects.suites import Source, measure_suites
 from envs.projects.verdict_cache import Verdicts
 from envs.records import SPLITS, Split
 from envs.sandbox.server_pool import ServerPool
-from envs.tasks.build_report import BuildReport, ShowProgress
+from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport, ShowProgress
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.visible_tests import parse_test_id
 
@@ -48,6 +48,7 @@ def make_project_tasks(
     """Return validated tasks of all projects, at most `counts` of each split.
 
     A project whose suite is not green, or too slow, is left out, counted, and named in the journal.
+    A project of the user's own is given up at `MOST_IN_A_ROW` rejects of one reason with no task.
 
     Args:
         trees: The projects with their whole trees.
@@ -61,7 +62,8 @@ def make_project_tasks(
         InfrastructureError: The sandbox failed several times in a row.
     """
     repeats = find_repeats(trees)
-    report.rejects["function like one of an earlier split"] += len(repeats)
+    if repeats:
+        report.rejects["function like one of an earlier split"] += len(repeats)
     made: list[BuiltTask] = []
     sources = [
         Source(project, files, list_candidates(project, files=files, seed=seed, repeats=repeats))
@@ -77,20 +79,31 @@ def make_project_tasks(
             on_progress=on_progress,
         )
         for source, suite, count, others in _take_turns(sources, counts, made, measure=measure):
-            project, files = source.project, source.files
-            server = servers.get("pytest", project.runtime)
-            kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
-            verdicts = Verdicts(kept, files=files, stable_tests=suite.stable_tests)
-            check = MutantCheck(project, files, suite, seed, server, verdicts)
+            project = source.project
+            check = _open_check(source, suite, seed=seed, servers=servers, cache_dir=cache_dir)
             run = partial(check.run_all, pool=pool, ahead=AHEAD * workers)
             for result in _check_bugs(source, run=run, count=count, seed=seed):
-                on_progress("validated tasks", len(made), len(made) + others + count, project.name)
+                note = f"{project.name}: {report.describe()}"
+                on_progress("tasks", len(made), len(made) + others + count, note)
                 _count(result, project, report)
                 if result.task is not None:
                     made.append(result.task)
                     count -= 1
-    on_progress("validated tasks", len(made), len(made))
+                elif project.source == "path" and not made and report.in_a_row >= MOST_IN_A_ROW:
+                    return []
+    on_progress("tasks", len(made), len(made), report.describe())
     return made
+
+
+def _open_check(
+    source: Source, suite: Baseline, *, seed: int, servers: ServerPool, cache_dir: Path
+) -> MutantCheck:
+    """Return what a project's bugs are checked with, and what is known of them."""
+    project, files = source.project, source.files
+    kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
+    verdicts = Verdicts(kept, files=files, stable_tests=suite.stable_tests)
+    server = servers.get("pytest", project.runtime)
+    return MutantCheck(project, files, suite, seed, server, verdicts)
 
 
 def classify(bug: Bug) -> str:
@@ -231,6 +244,8 @@ def _count(result: MutantResult, project: Project, report: BuildReport) -> None:
     if reject is not None:
         places = ", ".join(f"{one.path}:{one.line} {one.operator}" for one in bug.mutations)
         report.drop(f"{project.name} {places}", reject)
+    if reject not in (UNREACHED, ONE_REACHES):  # which take no time
+        report.follow(reject)
     kind = classify(bug)
     report.count(
         bug.operators[0] if kind == SINGLE else kind,

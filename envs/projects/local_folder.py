@@ -13,7 +13,7 @@ Not covered: compiled extensions, projects that pytest itself is made of, tests 
 import json
 import os
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +22,7 @@ from envs.plain_text import representable
 from envs.projects.admission import SUITE_S, admit
 from envs.projects.licences import LICENCE_FILE, recognise_licence
 from envs.projects.lock_file import Project
-from envs.projects.source_files import read_folder
+from envs.projects.source_files import FolderContent, scan_folder
 from envs.records import Runtime, Split
 from envs.sandbox.interpreter import find_interpreter
 from envs.tasks.store import Files, hash_tree
@@ -45,6 +45,8 @@ def open_local(
     environment: Mapping[str, str] = MappingProxyType({}),
     suite_s: float = SUITE_S,
     cache_dir: Path,
+    on_read: Callable[[FolderContent], None] = lambda _: None,
+    on_run: Callable[[str], None] = lambda _: None,
 ) -> tuple[Project, Files]:
     """Return a project in a folder and its tree, after its suite has passed five times.
 
@@ -56,6 +58,8 @@ def open_local(
         environment: Variables that its tests see.
         suite_s: CPU seconds that its suite may take; the slowest tests are left out beyond.
         cache_dir: Where builds keep what they know.
+        on_read: Takes what is in the folder, before anything runs.
+        on_run: Takes what a run of the suite is for, before each.
 
     Raises:
         UserError: It cannot be read, has no tests, is red (with the names of the failing tests) or
@@ -63,9 +67,16 @@ def open_local(
         InfrastructureError: The sandbox failed.
     """
     entry, members = read_local(
-        folder, python=python, split=split, environment=environment, cache_dir=cache_dir
+        folder,
+        python=python,
+        split=split,
+        environment=environment,
+        cache_dir=cache_dir,
+        on_read=on_read,
     )
-    entry, files = admit(entry, members, exclude=exclude, suite_s=suite_s, cache_dir=cache_dir)
+    entry, files = admit(
+        entry, members, exclude=exclude, suite_s=suite_s, cache_dir=cache_dir, on_run=on_run
+    )
     tree = hash_tree(files)
     runtime = entry.runtime.model_dump_json()
     versions = find_interpreter(entry.runtime, cache_dir=cache_dir).versions
@@ -82,6 +93,7 @@ def read_local(
     split: Split = "train",
     environment: Mapping[str, str] = MappingProxyType({}),
     cache_dir: Path,
+    on_read: Callable[[FolderContent], None] = lambda _: None,
 ) -> tuple[Project, dict[str, bytes]]:
     """Return what is known of a project in a folder before its suite has run, and its files.
 
@@ -92,7 +104,9 @@ def read_local(
         UserError: It cannot be read, or the interpreter does not do.
     """
     folder = folder.expanduser().absolute()
-    members = read_folder(folder)
+    content = scan_folder(folder)
+    on_read(content)
+    members = content.members
     path = str(python.expanduser().absolute()) if python else ""
     find_interpreter(Runtime(python=path), cache_dir=cache_dir)  # refused before anything runs
     entry = Project(

@@ -24,6 +24,9 @@ MIN_CPU_S = 3  # of that limit: a run of few tests imports as much as one of all
 WALL_SHARE = 20  # wall seconds for each CPU second of the limit: the machine may be busy
 STALL_S = 5  # seconds of a deadlock; no test of a suite that is quick enough waits for so long
 ONE_FAILS = "one failing test function only"
+NONE_FAILS = "no test fails"
+MOST_FAIL = "more than half of the suite fails"
+BREAKS = "collection or the run itself breaks"
 
 
 def run_mutant(
@@ -78,9 +81,9 @@ def _reject(
     if run.ending == "timeout" or run.stalled or (not run.complete and run.cpu_s > limit_s):
         return TOO_LONG
     if not run.complete or any("::" not in test for test in run.messages):
-        return "collection or the run itself breaks"
+        return BREAKS
     if not failing:
-        return "no test fails"
+        return NONE_FAILS
     if len(failing) > num_stable / 2:
-        return "more than half of the suite fails"
+        return MOST_FAIL
     return ONE_FAILS if hides_nothing(failing) else None

@@ -7,6 +7,7 @@ import logging
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import UserError
@@ -33,28 +34,46 @@ def read_archive(sdist: Path) -> dict[str, bytes]:
         }
 
 
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """Return the Python files and small other files of a project's folder, by path.
+@dataclass(frozen=True)
+class FolderContent:
+    """What a project's folder holds.
 
-    Left out are hidden files, caches, virtual environments and links.
+    Attributes:
+        members: The files that were read, by path.
+        skipped: Files and folders that were not, by path, each with its kind.
+    """
+
+    members: dict[str, bytes]
+    skipped: dict[str, str]
+
+
+def scan_folder(folder: Path) -> FolderContent:
+    """Return the Python files and small other files of a project's folder, and what it skipped.
+
+    Skipped are hidden files, caches, virtual environments, what was built, and links.
 
     Raises:
         UserError: There is no such folder, or something in it may not be read.
     """
     if not folder.is_dir():
         raise UserError("no such folder", got=str(folder), remedy="name the folder of a project")
+    members, skipped = dict[str, bytes](), dict[str, str]()
     try:
-        return {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in _walk(folder)
-            if path.suffix == SOURCE_SUFFIX or path.stat().st_size <= MAX_DATA_BYTES
-        }
+        for path, kind in _walk(folder):
+            name = path.relative_to(folder).as_posix()
+            if kind:
+                skipped[name] = kind
+            elif path.suffix != SOURCE_SUFFIX and path.stat().st_size > MAX_DATA_BYTES:
+                skipped[name] = f"above {MAX_DATA_BYTES // 2**20} MiB"
+            else:
+                members[name] = path.read_bytes()
     except PermissionError as error:
         raise UserError(
             "no permission to read the project",
             got=str(error.filename),
             remedy="run this as a user who may read all of it",
         ) from error
+    return FolderContent(members, skipped)
 
 
 def decode_files(found: Mapping[str, bytes]) -> Files:
@@ -82,23 +101,36 @@ def decode_data(data: bytes) -> str:
         return hold_bytes(data)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every file with '', and what is skipped with its kind."""
+
     def refuse(error: OSError) -> None:
         raise error
 
     for where, folders, names in os.walk(folder, onerror=refuse):
         here = Path(where)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and name not in _SKIPPED
-            and not name.endswith(".egg-info")
-            and not (here / name / "pyvenv.cfg").exists()
-            and (here != folder or name not in _BUILT or (here / name / "__init__.py").exists())
-        )
+        kinds = {name: _skip_folder(here / name, top=here == folder) for name in sorted(folders)}
+        folders[:] = [name for name, kind in kinds.items() if not kind]
+        yield from ((here / name, kind) for name, kind in kinds.items() if kind)
         for name in sorted(names):
-            path = here / name
-            is_hidden = name.startswith(".") and name not in CONFIG_FILES
-            if not is_hidden and path.is_file() and not path.is_symlink():
-                yield path
+            path, kind = here / name, ""
+            if name.startswith(".") and name not in CONFIG_FILES:
+                kind = "hidden"
+            elif path.is_symlink() or not path.is_file():
+                kind = "links"
+            yield path, kind
+
+
+def _skip_folder(path: Path, *, top: bool) -> str:
+    """Return of what kind a folder is, if it is not looked into."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_symlink():
+        return "links"
+    if (path / "pyvenv.cfg").exists():
+        return "virtual environment"
+    if path.name in _SKIPPED or path.name.endswith(".egg-info"):
+        return "made by tools"
+    if top and path.name in _BUILT and not (path / "__init__.py").exists():
+        return "built"
+    return ""

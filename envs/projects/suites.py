@@ -8,15 +8,16 @@ Tests: tests/envs/projects/test_build_projects.py.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from envs.errors import InfrastructureError, UserError
 from envs.mutation.bug import Bug
-from envs.projects.baseline import Baseline, measure_baseline
+from envs.projects.baseline import NUM_RUNS, Baseline, measure_baseline
 from envs.projects.lock_file import Project
 from envs.projects.repair_task import MAX_SUITE_CPU_S
 from envs.sandbox.server_pool import ServerPool
@@ -51,17 +52,28 @@ def measure_suites(
     report: BuildReport,
     on_progress: ShowProgress,
 ) -> None:
-    """Measure those suites that were not yet, side by side; count what is left out."""
+    """Measure those suites that were not yet, side by side; count what is left out.
+
+    Of one alone each run is told.
+    """
     new = [source for source in sources if source.suite is None]
+    begun = count()
+
+    def tell(what: str) -> None:
+        if len(new) == 1:
+            done = min(next(begun), NUM_RUNS)
+            on_progress("runs that measure the suite", done, NUM_RUNS, what)
+
     measured = run_in_order(
-        partial(_measure, servers=servers, cache_dir=cache_dir),
+        partial(_measure, servers=servers, cache_dir=cache_dir, on_run=tell),
         new,
         on_failure=lambda _, error: error,
         pool=pool,
         ahead=len(new),
     )
     for done, (source, suite) in enumerate(zip(new, measured, strict=True), start=1):
-        on_progress("measured suites", done, len(new), source.project.name)
+        if len(new) > 1:
+            on_progress("measured suites", done, len(new), source.project.name)
         source.suite = suite
         if not isinstance(suite, Baseline):
             _LOG.warning("%s is left out: %s", source.project.name, suite)
@@ -71,11 +83,15 @@ def measure_suites(
             report.drop(source.project.name, reject)
 
 
-def _measure(source: Source, *, servers: ServerPool, cache_dir: Path) -> Suite:
+def _measure(
+    source: Source, *, servers: ServerPool, cache_dir: Path, on_run: Callable[[str], None]
+) -> Suite:
     project = source.project
     server = servers.get("pytest", project.runtime)
     try:
-        suite = measure_baseline(project, files=source.files, server=server, cache_dir=cache_dir)
+        suite = measure_baseline(
+            project, files=source.files, server=server, cache_dir=cache_dir, on_run=on_run
+        )
     except UserError as error:
         return error
     if project.source == "path" or suite.cpu_s <= MAX_SUITE_CPU_S:

@@ -21,6 +21,7 @@ from envs.projects.lock_file import Project, load_lock
 from envs.projects.repair_task import GENERATOR
 from envs.records import SPLITS, JsonValue, Split
 from envs.sources import synthetic
+from envs.sources.reject_advice import explain_no_task
 from envs.tasks.build_report import BuildReport, ShowProgress
 from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
 from envs.tasks.validate import validate
@@ -63,6 +64,7 @@ def build(
         UserError: A download, the sandbox or `out_dir` fails; no task at all counts.
         InfrastructureError: The sandbox failed several times in a row.
     """
+    _refuse_none(counts)
     report = BuildReport()
     if source == "synthetic":
         make_tasks = partial(synthetic.generate, settings=settings)
@@ -82,8 +84,7 @@ def build(
             on_progress=on_progress,
         )
     if not kept:
-        remedy = "ask for more tasks, or mutate other files"
-        raise UserError("no task passed its checks", got=str(dict(report.rejects)), remedy=remedy)
+        raise explain_no_task(report, source=source)
     manifest = Manifest(
         source=source,
         seed=seed,
@@ -94,6 +95,12 @@ def build(
         journal=(*_list_left_out(local), *report.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)
+
+
+def _refuse_none(counts: Mapping[Split, int]) -> None:
+    if not any(counts.values()):
+        remedy = "ask for at least one in tasks.train, tasks.dev or tasks.test"
+        raise UserError("no task is asked for", remedy=remedy)
 
 
 def describe_set(

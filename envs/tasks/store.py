@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field, ValidationError
 
@@ -49,6 +50,32 @@ class Manifest(Record):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     journal: tuple[str, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the manifest of a set.
+
+        Raises:
+            UserError: There is no task set, or it has another format.
+        """
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise UserError("no task set", got=str(folder), remedy=BUILD_REMEDY)
+        try:
+            manifest = cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(
+                "the task set's manifest is damaged",
+                got=f"{path}: {error.errors()[0]['msg']}",
+                remedy=REBUILD_REMEDY,
+            ) from error
+        if manifest.format_version != FORMAT_VERSION:
+            raise UserError(
+                f"the task set is not of format {FORMAT_VERSION}",
+                got=f"{path}: format {manifest.format_version}",
+                remedy=REBUILD_REMEDY,
+            )
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -105,7 +132,7 @@ class TaskStore:
         Raises:
             UserError: There is no task set, it has another format, or a file is damaged (named).
         """
-        manifest = _read_manifest(folder / "manifest.json")
+        manifest = Manifest.read(folder)
         for name, sha in manifest.files.items():
             if not (folder / name).is_file() or hash_file(folder / name) != sha:
                 raise UserError(
@@ -276,23 +303,3 @@ def _swap_in(draft: Path, folder: Path) -> None:
 
 def _canonical(files: Mapping[str, str]) -> bytes:
     return json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode("ascii")
-
-
-def _read_manifest(path: Path) -> Manifest:
-    if not path.is_file():
-        raise UserError("no task set", got=str(path.parent), remedy=BUILD_REMEDY)
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UserError(
-            "the task set's manifest is damaged",
-            got=f"{path}: {error.errors()[0]['msg']}",
-            remedy=REBUILD_REMEDY,
-        ) from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise UserError(
-            f"the task set is not of format {FORMAT_VERSION}",
-            got=f"{path}: format {manifest.format_version}",
-            remedy=REBUILD_REMEDY,
-        )
-    return manifest

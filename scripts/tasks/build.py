@@ -8,6 +8,7 @@ $TIGHTROPE_CACHE moves. The second form is `build_path.py`.
 """
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 from envs.errors import UserError
@@ -19,6 +20,7 @@ from tightrope_cli.tasks.task_set import LOCK, WORKERS, open_set, print_counts
 from train.config.load import Command, parse_command
 from train.config.settings import TaskSettings
 from train.config.user_functions import is_function, load_function
+from train.stages.exit_codes import keep_note
 from train.stages.progress import Progress
 from train.stages.run_dir import cache_dir, tasks_dir
 
@@ -30,8 +32,8 @@ def main(argv: list[str]) -> int:
     command = parse_command(
         argv,
         prog="tightrope tasks build",
-        description="Make the tasks of an experiment and check each with the real grader. "
-        "With --source path --path DIR: those of a folder of this machine.",
+        description="Make the tasks of an experiment and check each with the real grader.\n\n"
+        f"Those of a project in a folder, without --config:\n{build_path.describe_form()}",
         example="tightrope tasks build --config configs/tiny.yaml",
         flags=[WORKERS],
         common=("--dry-run", "--clean"),
@@ -46,20 +48,25 @@ def main(argv: list[str]) -> int:
         return 0
     if (folder / "manifest.json").is_file() and not command.clean:
         _check_same(command, described)
-        print_counts(command, open_set(command), note="already built")
+        print_counts(folder, open_set(command), note="already built")
         return 0
-    with Progress("", unit="done") as progress:
+    cache = cache_dir(command.settings)
+    kept = f"what became of bugs of projects is kept in {cache}: none is tried again"
+    with (
+        keep_note(kept) if tasks.source == "projects" else nullcontext(),
+        Progress("", unit="done") as progress,
+    ):
         build(
             tasks.source,
             out_dir=folder,
             seed=tasks.seed,
-            cache_dir=cache_dir(command.settings),
+            cache_dir=cache,
             workers=command.flags["workers"],
             on_progress=progress.show,
             make_tasks=load_function(tasks.source) if is_function(tasks.source) else None,
             **described,
         )
-    print_counts(command, open_set(command), note="built")
+    print_counts(folder, open_set(command), note="built")
     return 0
 
 

@@ -9,24 +9,41 @@ Python. An experiment takes the tasks with `--tasks.dir FOLDER`.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from envs.errors import UserError
+from envs.projects.admission import NUM_RUNS
 from envs.projects.local_folder import open_local
+from envs.projects.lock_file import Project
+from envs.projects.source_files import FolderContent
 from envs.records import SPLITS
 from envs.sandbox.interpreter import is_variable
 from envs.sources.build import build
-from tightrope_cli.tasks.task_set import (
-    CLEAN,
-    EXCLUDE,
-    SPLIT,
-    WORKERS,
-    refuse_existing,
-)
+from envs.tasks.store import Files
+from tightrope_cli.tasks.first_look import describe_folder, name_count
+from tightrope_cli.tasks.task_set import CLEAN, EXCLUDE, SPLIT, WORKERS, refuse_existing
 from train.config.load import Flag, default_cache, parse_flags
+from train.stages.exit_codes import keep_note
 from train.stages.progress import Progress
 
 _NUM_SHOWN = 10  # tests that are left out
+EXAMPLE = "tightrope tasks build --source path --path . --python v/bin/python"
+FLAGS = (
+    Flag("--source", "path", choices=("path",)),
+    Flag("--path", "the project's folder, read only", kind=Path),
+    Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
+    Flag("--out", "folder of the task set [cache/tasks/path-NAME-...]", kind=Path),
+    Flag("--count", "most tasks", kind=int, default=200),
+    SPLIT,
+    Flag("--seed", "draws the tasks", kind=int, default=0),
+    EXCLUDE,
+    Flag("--env", "variables that its tests see, NAME=VALUE", nargs="*"),
+    Flag("--suite-seconds", "CPU seconds that its suite may take", kind=float, default=30),
+    WORKERS,
+    CLEAN,
+)
 
 
 def is_meant(argv: list[str]) -> bool:
@@ -41,65 +58,96 @@ def main(argv: list[str]) -> int:
         argv,
         prog="tightrope tasks build --source path",
         description="Make tasks of a project in a folder of this machine.",
-        example="tightrope tasks build --source path --path . --python v/bin/python",
-        flags=[
-            Flag("--source", "path", choices=("path",)),
-            Flag("--path", "the project's folder, read only", kind=Path),
-            Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
-            Flag("--out", "folder of the task set [cache/tasks/path-NAME-...]", kind=Path),
-            Flag("--count", "most tasks", kind=int, default=200),
-            SPLIT,
-            Flag("--seed", "draws the tasks", kind=int, default=0),
-            EXCLUDE,
-            Flag("--env", "variables that its tests see, NAME=VALUE", nargs="*"),
-            Flag("--suite-seconds", "CPU seconds that its suite may take", kind=float, default=30),
-            WORKERS,
-            CLEAN,
-        ],
+        example=EXAMPLE,
+        flags=FLAGS,
     )
     if flags["path"] is None:
         raise UserError("--source path needs --path", remedy="name the project's folder")
+    if flags["count"] < 1:
+        raise UserError("no task is asked for", got=f"--count {flags['count']}", remedy="1 or more")
 
     cache = _cache_outside(flags["path"], out=flags["out"])
-    with Progress("", unit="done") as progress:
-        progress.show("runs of the suite as it is", 0, 1)
-        project, files = open_local(
-            flags["path"],
-            python=flags["python"],
-            split=flags["split"],
-            exclude=flags["exclude"] or (),
-            environment=parse_environment(flags["env"] or ()),
-            suite_s=flags["suite_seconds"],
-            cache_dir=cache,
-        )
-        drawn = f"{project.split}-{flags['count']}-{flags['seed']}"
-        out = flags["out"] or cache / "tasks" / f"path-{project.name}-{project.version}-{drawn}"
-        refuse_existing(out, clean=flags["clean"])
+    if flags["out"]:
+        refuse_existing(flags["out"], clean=flags["clean"])
+    with keep_note(f"what became of bugs is kept in {cache}: none is tried again"):
+        project, files = _admit(flags, cache)
+        _print_suite(project)
+        out = _choose_folder(flags, project, cache)
         counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
-        manifest = build(
-            "path",
-            out_dir=out,
-            counts=counts,
-            seed=flags["seed"],
-            cache_dir=cache,
-            workers=flags["workers"],
-            on_progress=progress.show,
-            local=(project, files),
-        )
-    _print_left_out(project.excluded_tests)
-    rejected = ", ".join(f"{n} {reason}" for reason, n in Counter(manifest.rejects).most_common(3))
+        with Progress("", unit="done") as progress:
+            manifest = build(
+                "path",
+                out_dir=out,
+                counts=counts,
+                seed=flags["seed"],
+                cache_dir=cache,
+                workers=flags["workers"],
+                on_progress=progress.show,
+                local=(project, files),
+            )
+    common = Counter(manifest.rejects).most_common()
+    rejected = ", ".join(f"{count} {reason}" for reason, count in common)
     print(
         f"{out}: {sum(manifest.counts.values())} {project.split} tasks of {project.name} "
-        f"({project.num_tests} tests, {project.suite_s} CPU seconds); dropped: {rejected or 'none'}"
+        f"({project.num_tests} tests, {project.suite_s} CPU seconds); "
+        f"rejected: {rejected or 'nothing'}"
     )
     return 0
 
 
-def _print_left_out(tests: Mapping[str, str]) -> None:
-    for test, reason in list(tests.items())[:_NUM_SHOWN]:
-        print(f"  left out {test}: {reason}")
-    if len(tests) > _NUM_SHOWN:
-        print(f"  left out {len(tests) - _NUM_SHOWN} more")
+def describe_form() -> str:
+    """Return how this form of `tasks build` is typed, for the help of the other one."""
+    rows = "\n".join(f"  {flag.name:<16} {flag.help}" for flag in FLAGS)
+    return f"  {EXAMPLE}\n{rows}"
+
+
+def _admit(flags: Mapping[str, Any], cache: Path) -> tuple[Project, Files]:
+    """Return the project and its tree; say what is there, and what its suite is run for."""
+    exclude, begun = flags["exclude"] or (), count()
+
+    def say_read(content: FolderContent) -> None:
+        name = flags["path"].expanduser().absolute().name
+        print("\n".join(describe_folder(name, content, exclude=exclude)), flush=True)
+
+    with Progress("", unit="done") as progress:
+        return open_local(
+            flags["path"],
+            python=flags["python"],
+            split=flags["split"],
+            exclude=exclude,
+            environment=parse_environment(flags["env"] or ()),
+            suite_s=flags["suite_seconds"],
+            cache_dir=cache,
+            on_read=say_read,
+            on_run=lambda what: progress.show(
+                "runs of the suite", min(next(begun), NUM_RUNS), NUM_RUNS, what
+            ),
+        )
+
+
+def _choose_folder(flags: Mapping[str, Any], project: Project, cache: Path) -> Path:
+    """Return where the set goes; refuse one that is there."""
+    drawn = f"{project.split}-{flags['count']}-{flags['seed']}"
+    default = cache / "tasks" / f"path-{project.name}-{project.version}-{drawn}"
+    out: Path = flags["out"] or default
+    refuse_existing(out, clean=flags["clean"])
+    return out
+
+
+def _print_suite(project: Project) -> None:
+    """Print which tests count, which do not, with the reasons, and which files are mutated."""
+    left_out = project.excluded_tests
+    kinds = Counter(reason.partition(":")[0] for reason in left_out.values())
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    print(
+        f"suite    {project.num_tests} tests in {project.suite_s} CPU seconds; left out: "
+        f"{listed or 'none'}; mutated: {name_count(len(project.mutated), 'file')}",
+        flush=True,
+    )
+    for test, reason in list(left_out.items())[:_NUM_SHOWN]:
+        print(f"  left out {test}: {reason}", flush=True)
+    if len(left_out) > _NUM_SHOWN:
+        print(f"  left out {len(left_out) - _NUM_SHOWN} more", flush=True)
 
 
 def parse_environment(pairs: Sequence[str]) -> dict[str, str]:

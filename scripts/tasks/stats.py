@@ -1,9 +1,10 @@
-"""`tightrope tasks stats`: what the task set of an experiment is made of, in a table and as PNGs.
+"""`tightrope tasks stats DIR`: what a task set is made of, in a table and as PNGs.
 
+    tightrope tasks stats tasks/mine
     tightrope tasks stats --config configs/tiny.yaml
 
-Histograms go to a folder beside the set, SET.stats, or to `--figures`. If the experiment's GRPO run
-has played some of the tasks, their measured pass@k is shown too.
+Histograms go to a folder beside the set, SET.stats, or to `--figures`. If it is the set of an
+experiment whose GRPO run has played some of the tasks, their measured pass@k is shown too.
 """
 
 from collections import Counter
@@ -14,35 +15,51 @@ from typing import Any
 
 from envs.tasks.store import TaskStore
 from rewards.solves import Solves, pass_at_k
-from tightrope_cli.tasks.task_set import open_set, print_counts
-from train.config.load import Flag, parse_command
+from tightrope_cli.tasks.task_set import has_config, open_set, print_counts
+from train.config.load import CONFIG, Flag, parse_command, parse_flags
 from train.rl.solve_counts import read_solves
-from train.stages.run_dir import stage_dir, tasks_dir
+from train.stages.run_dir import StageDir, stage_dir, tasks_dir
 
 MOST_SHOWN = 40  # operators and projects of the lock file, and then some
+FIGURES = Flag("--figures", "folder of the histograms; if not given, SET.stats", kind=Path)
 MEASURED_K = (1, 4, 8)  # of pass@k, where a task has as many samples
 
 
 def main(argv: list[str]) -> int:
     """Print the table, write the histograms; returns the exit code."""
-    command = parse_command(
-        argv,
-        prog="tightrope tasks stats",
-        description="Count the tasks of an experiment and draw their difficulty.",
-        example="tightrope tasks stats --config configs/tiny.yaml",
-        flags=[Flag("--figures", "folder of the histograms; if not given, SET.stats", kind=Path)],
-        common=[],
-    )
-    store, folder = open_set(command), tasks_dir(command.settings)
-    print_counts(command, store)
+    prog = "tightrope tasks stats"
+    grpo: StageDir | None = None
+    if has_config(argv):
+        command = parse_command(
+            argv,
+            prog=prog,
+            description="Count the tasks of an experiment and draw their difficulty.",
+            example="tightrope tasks stats --config configs/tiny.yaml",
+            flags=[FIGURES],
+            common=[],
+        )
+        store, folder, flags = open_set(command), tasks_dir(command.settings), command.flags
+        grpo = stage_dir(command.settings, "grpo")
+    else:
+        flags = parse_flags(
+            argv,
+            prog=prog,
+            description="Count the tasks of a set and draw their difficulty.",
+            example="tightrope tasks stats DIR",
+            flags=[Flag("dir", "folder of the task set, or --config", kind=Path), FIGURES, CONFIG],
+        )
+        folder = flags["dir"]
+        store = TaskStore.open(folder)
+    print_counts(folder, store)
     _print_table(store)
-    grpo = stage_dir(command.settings, "grpo")
-    solves = {name: count for name, count in read_solves(grpo).items() if name in store.public}
-    if solves:
+    played = read_solves(grpo) if grpo else {}
+    solves = {name: count for name, count in played.items() if name in store.public}
+    if grpo and solves:
         _print_measured(solves, where=grpo.path)
     from tightrope_cli.pages.histograms import write_histograms  # matplotlib takes a second to load
 
-    figures = command.flags["figures"] or folder.with_name(f"{folder.name}.stats")
+    beside = folder.absolute()
+    figures = flags["figures"] or beside.with_name(f"{beside.name}.stats")
     for path in write_histograms(list(store.public.values()), solves, folder=figures):
         print(path)
     return 0

@@ -23,6 +23,11 @@ def refuse_existing(folder: Path, *, clean: bool) -> None:
         raise UserError("a task set is there already", got=str(folder), remedy=remedy)
 
 
+def has_config(argv: list[str]) -> bool:
+    """Tell whether a line names an experiment, and no folder of a set then."""
+    return any(word == "--config" or word.startswith("--config=") for word in argv)
+
+
 def open_set(command: Command) -> TaskStore:
     """Open the task set of an experiment; one that is missing names the command that makes it."""
     folder = tasks_dir(command.settings)
@@ -32,8 +37,8 @@ def open_set(command: Command) -> TaskStore:
     return TaskStore.open(folder)
 
 
-def print_counts(command: Command, store: TaskStore, *, note: str = "") -> None:
+def print_counts(folder: Path, store: TaskStore, *, note: str = "") -> None:
     """Print how many tasks each split has."""
     counts = Counter(task.split for task in store.public.values())
     text = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
-    print(f"{tasks_dir(command.settings)}: {text}{f' ({note})' if note else ''}")
+    print(f"{folder}: {text}{f' ({note})' if note else ''}")

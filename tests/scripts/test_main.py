@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tightrope_cli.main import VERBS
+from tightrope_cli.tasks import build_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = [sys.executable, "-c", "import sys; from tightrope_cli.main import main; sys.exit(main())"]
@@ -80,3 +81,9 @@ def test_no_verb_shows_the_verbs_and_half_a_verb_those_that_begin_so() -> None:
     assert half.returncode == 2
     assert "  tasks add " in half.stdout
     assert "  doctor " not in half.stdout
+
+
+def test_the_help_of_builds_has_the_form_for_a_folder_with_its_flags() -> None:
+    shown = run("tasks", "build", "--help").stdout
+    assert build_path.EXAMPLE in shown
+    assert all(f"  {flag.name} " in shown for flag in build_path.FLAGS)

@@ -141,7 +141,11 @@ def _demonstration_conflicts(settings: Settings) -> Iterator[Conflict]:
         if share:
             reason = "full_history cannot rewrite, so no window can force it to; use 0"
             yield Conflict(("sft.needs_rewrite_share", "context.strategy"), reason)
-    elif settings.tasks.source == "synthetic" and share < MIN_FORCED_SHARE:
+    elif (
+        settings.tasks.source == "synthetic"
+        and settings.tasks.dir is None
+        and share < MIN_FORCED_SHARE
+    ):
         reason = f"{share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
         yield Conflict(("sft.needs_rewrite_share", "tasks.source"), reason)
 
@@ -161,7 +165,7 @@ def _task_conflicts(settings: Settings) -> Iterator[Conflict]:
         elif low > high:
             reason = f"the least, {low}, is above the most, {high}"
             yield Conflict((f"tasks.difficulty.{name}",), reason)
-    available = tasks.test if evaluate.split == "test" else tasks.dev
+    available: int = getattr(tasks, evaluate.split)
     if evaluate.num_tasks > available:
         reason = f"{evaluate.num_tasks} tasks to evaluate, {available} in the split"
         yield Conflict(("evaluate.num_tasks", f"tasks.{evaluate.split}"), reason)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from envs.errors import UserError, suggest
 from train.config.conflicts import find_conflicts
 from train.config.help_text import describe_fields
+from train.config.set_alone import describe_alone
 from train.config.settings import RENAMED, RunSettings, Settings, list_fields
 from train.config.trl_arguments import explain_refusal
 
@@ -45,15 +46,17 @@ class Command:
 
     Args:
         settings: The experiment, overrides applied.
-        config: Its file.
+        config: Its file; None where it is a task set alone.
         overrides: Dotted arguments as given, for passing on.
+        tasks: The task set that `--tasks` named.
         dry_run: And the other common flags, as `--help` explains them.
         flags: The command's own arguments by name, dashes as `_`.
     """
 
     settings: Settings
-    config: Path
+    config: Path | None
     overrides: tuple[str, ...] = ()
+    tasks: Path | None = None
     dry_run: bool = False
     resume: bool = False
     clean: bool = False
@@ -64,7 +67,9 @@ class Command:
     @property
     def experiment(self) -> str:
         """The arguments that name this experiment, as one types them."""
-        return shlex.join(["--config", str(self.config), *self.overrides])
+        named = {"--tasks": self.tasks, "--config": self.config}
+        words = [word for name, path in named.items() if path for word in (name, str(path))]
+        return shlex.join([*words, *self.overrides])
 
 
 _COMMON_FLAGS = (
@@ -76,6 +81,7 @@ _COMMON_FLAGS = (
 COMMON = tuple(flag.name for flag in _COMMON_FLAGS)
 DEBUG = Flag("--debug", "show the traceback of a user's error", kind=bool)
 CACHE_VARIABLE = "TIGHTROPE_CACHE"
+TASKS = Flag("--tasks", "folder of a task set, as tasks.dir; no --config is needed", kind=Path)
 CONFIG = Flag("--config", "the experiment's YAML file, such as configs/tiny.yaml", kind=Path)
 
 
@@ -95,7 +101,7 @@ def parse_command(
         prog: What the user types before the arguments.
         description: One sentence for `--help`.
         example: One command line that works.
-        flags: The command's own arguments.
+        flags: The command's own arguments; one with `TASKS` works on a set alone, too.
         common: Which of the common flags the command understands.
 
     Raises:
@@ -106,13 +112,22 @@ def parse_command(
     parser = _parser(prog, description, example, flags=[*flags, CONFIG, *shared, DEBUG])
     parser.epilog = f"{parser.epilog}\n\n{describe_fields()}"
     given = vars(parser.parse_args(rest))
-    config = given.pop("config")
-    if config is None:
-        raise UserError(f"{prog} needs --config", remedy=f"name an experiment: {example}")
+    config, tasks = given.pop("config"), given.pop("tasks", None)
+    if config is None and tasks is None:
+        what = f"{prog} needs --config{' or --tasks' if TASKS in flags else ''}"
+        raise UserError(what, remedy=f"name an experiment: {example}")
     switches = {_dest(flag): given.pop(_dest(flag)) for flag in (*shared, DEBUG)}
-    settings = load_settings(config, [*_from_environment(), *overrides])
+    of_set = [] if tasks is None else ["--tasks.dir", json.dumps(str(tasks))]
+    data = describe_alone(tasks) if config is None else _read_yaml(config)
+    given_fields = [*_from_environment(), *of_set, *overrides]
+    settings = _settle(data, str(config or tasks), given_fields)
     return Command(
-        settings=settings, config=config, overrides=tuple(overrides), flags=given, **switches
+        settings=settings,
+        config=config,
+        overrides=tuple(overrides),
+        tasks=tasks,
+        flags=given,
+        **switches,
     )
 
 
@@ -144,11 +159,15 @@ def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         UserError: The file cannot be read, or every wrong key, type and combination at once.
     """
-    data = _read_yaml(config)
+    return _settle(_read_yaml(config), str(config), overrides)
+
+
+def _settle(data: dict[str, Any], name: str, overrides: Sequence[str]) -> Settings:
+    """Return the sections in `data`, called `name`, with `overrides` applied."""
     problems: list[str] = []
     pairs = _split_overrides(overrides)[1]
-    for name, text in zip(pairs[::2], pairs[1::2], strict=True):
-        problem = _apply(data, name.removeprefix("--"), text)
+    for field_name, text in zip(pairs[::2], pairs[1::2], strict=True):
+        problem = _apply(data, field_name.removeprefix("--"), text)
         problems += [problem] if problem else []
     settings, found = _validate(data)
     problems += found
@@ -157,7 +176,7 @@ def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
         if len(problems) > 1:
             text = "\n  ".join([f"{len(problems)} errors:", *problems]) + "\n"
         remedy = "correct the file or the flags; `--help` lists every field"
-        raise UserError(f"{config}: {text}", remedy=remedy)
+        raise UserError(f"{name}: {text}", remedy=remedy)
     return settings
 
 

@@ -255,8 +255,8 @@ class EvaluateSettings(Section):
     """Tasks per policy, from the front of the split."""
     num_samples: Count = 2
     """Episodes per task at temperature 1, as in training."""
-    split: Literal["dev", "test"] = "test"
-    """Split to measure on."""
+    split: Literal["train", "dev", "test"] = "test"
+    """Split to measure on; on `train` only to see how well it was learned."""
     policies: Annotated[list[PolicyName], Field(min_length=1)] = [
         "base",
         "sft",

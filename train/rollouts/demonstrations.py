@@ -14,7 +14,7 @@ from typing import Literal
 
 from envs.errors import InfrastructureError, UserError
 from envs.policies import ScriptOptions, draw_options
-from envs.records import Episode
+from envs.records import Episode, Split
 from envs.unseen import find_unseen_edits
 from rewards.cost import billed_tokens, num_compactions
 from rewards.outcome import is_scorable, is_solved
@@ -52,6 +52,7 @@ class Demonstrations:
 @dataclass(frozen=True)
 class _Slot:
     index: int
+    split: Split
     kind: Literal["careful", "wasteful"]
     needs_rewrite: bool
     rewrite: Literal["evict", "compact"]
@@ -59,28 +60,32 @@ class _Slot:
 
 
 def make_demonstrations(
-    runner: RolloutRunner, *, on_solved: Callable[[], None] = lambda: None
+    runner: RolloutRunner,
+    *,
+    split: Split = "train",
+    on_solved: Callable[[], None] = lambda: None,
 ) -> Demonstrations:
     """Play scripted episodes until every slot is solved.
 
     Args:
-        runner: Plays them; only tasks of the train split are taken.
+        runner: Plays them.
+        split: Whose tasks are taken.
         on_solved: Called for each solved slot.
 
     Raises:
         UserError: No task is there, no draw meets a slot's demand, or waste costs too much.
         InfrastructureError: The machine broke an episode again and again.
     """
-    if not runner.store.split("train"):
+    if not runner.store.split(split):
         raise UserError(
             "there are no tasks to demonstrate",
-            got=f"0 in the train split of {runner.store.folder}",
+            got=f"0 in the {split} split of {runner.store.folder}",
             remedy="build some (tasks.train); a test-only set can be evaluated only",
         )
     made = Demonstrations()
 
     async def fill(index: int) -> Episode:
-        episode = await _fill_slot(runner, _draw_slot(runner, index), made)
+        episode = await _fill_slot(runner, _draw_slot(runner, index, split), made)
         on_solved()
         return episode
 
@@ -96,11 +101,12 @@ def make_demonstrations(
     return made
 
 
-def _draw_slot(runner: RolloutRunner, index: int) -> _Slot:
+def _draw_slot(runner: RolloutRunner, index: int, split: Split) -> _Slot:
     sft = runner.settings.sft
     rng = random.Random(draw_seed(runner.settings.run.seed, "demonstrations", index))
     return _Slot(
         index,
+        split=split,
         kind="wasteful" if rng.random() < sft.wasteful_share else "careful",
         needs_rewrite=rng.random() < sft.needs_rewrite_share,
         rewrite="evict" if rng.random() < _EVICT_SHARE else "compact",
@@ -132,7 +138,7 @@ def _draw_request(
     runner: RolloutRunner, slot: _Slot
 ) -> tuple[EpisodeRequest, ScriptOptions] | None:
     """Draw task, window and options until the demand is met; None if it is too seldom."""
-    tasks, (low, high) = runner.store.split("train"), runner.settings.context.window_tokens
+    tasks, (low, high) = runner.store.split(slot.split), runner.settings.context.window_tokens
     for _ in range(_MAX_DRAWS):
         task = slot.rng.choice(tasks)
         window = slot.rng.randint(low, high)

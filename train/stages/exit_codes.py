@@ -67,19 +67,29 @@ def run_main(
                 traceback.print_exc()
             say(f"error: {error}")
             return 2
-        except Terminated:
-            say(f"ended by SIGTERM{_again(command, argv, log)}")
+        except Terminated as stop:
+            say(f"ended by SIGTERM{_again(command, argv, log, stop)}")
             return 1
-        except KeyboardInterrupt:
-            say(f"\ninterrupted{_again(command, argv, log)}")
+        except KeyboardInterrupt as stop:
+            say(f"\ninterrupted{_again(command, argv, log, stop)}")
             return 130
         except Exception as error:
             code, text, is_bug = _judged(error)
             if not log.write_traceback() and (is_bug or debug):
                 traceback.print_exc(file=terminal())
             where = f". Log: {log.path}" if log.path else ""
-            say(f"error: {text}{where}{_again(command, argv, log)}")
+            say(f"error: {text}{where}{_again(command, argv, log, error)}")
             return code
+
+
+@contextmanager
+def keep_note(kept: str) -> Iterator[None]:
+    """Let the line after Ctrl-C, SIGTERM or a fault say what is kept of what runs inside."""
+    try:
+        yield
+    except BaseException as stop:
+        stop.add_note(kept)
+        raise
 
 
 def _judged(error: Exception) -> tuple[int, str, bool]:
@@ -96,12 +106,14 @@ def _judged(error: Exception) -> tuple[int, str, bool]:
     return 1, said, True
 
 
-def _again(command: str, argv: Sequence[str], log: LibraryLog) -> str:
+def _again(command: str, argv: Sequence[str], log: LibraryLog, error: BaseException) -> str:
     """Return the end of a line that names the command that continues; '' if another one says it."""
     if not command:
         return ""
     if not log.resumes:
-        return f"; to try again: {shlex.join([*shlex.split(command), *argv])}"
+        kept = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+        what = "to go on" if kept else "to try again"
+        return f"{kept}; {what}: {shlex.join([*shlex.split(command), *argv])}"
     return f"; to go on: {resuming(command, argv)}"
 
 

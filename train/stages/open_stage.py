@@ -12,10 +12,13 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from envs.errors import UserError
 from envs.files import to_json, write_whole
+from envs.records import SPLITS
+from envs.tasks.store import Manifest
 from train.config.settings import Settings
 from train.stages.run_dir import COMMANDS, Stage, StageDir, dump_settings, stage_dir
 from train.stages.stage_log import say
@@ -62,6 +65,8 @@ def open_stage(
     if not is_main:
         return StageDir(found.path, stage, is_main=False)
     _check_old(settings, found, resume=resume, clean=clean)
+    if any(each.stage == "tasks" for each in inputs) and (unused := list_unused(settings)):
+        say(f"tasks.dir names a set that was made otherwise; of no effect: {', '.join(unused)}")
     if dry_run:
         return found
     if clean and found.path.exists():
@@ -81,6 +86,28 @@ def open_stage(
     write_whole(found.path / "inputs.json", to_json(digests, indent=2) + "\n")
     write_whole(found.path / "environment.json", to_json(environment(settings), indent=2) + "\n")
     return found
+
+
+def list_unused(settings: Settings) -> list[str]:
+    """Return the settings of `tasks` that the set in `tasks.dir` was not made with."""
+    given = settings.tasks.model_dump(mode="json", exclude_defaults=True)
+    if settings.tasks.dir is None or not stage_dir(settings, "tasks").is_done():
+        return []
+    made = Manifest.read(Path(settings.tasks.dir))
+    asked, shape = made.settings.get("asked"), made.settings
+    known: dict[str, list[Any]] = {"source": [made.source], "seed": [made.seed]}
+    for split in SPLITS:
+        wanted = asked.get(split) if isinstance(asked, dict) else None
+        known[split] = [made.counts.get(split, 0), wanted]
+    if made.source == "synthetic":
+        known["two_site_share"] = [shape.get("share_two_sites")]
+        ends = [shape.get("num_modules"), shape.get("num_functions")]
+        known["max_size"] = [[end[1] for end in ends if isinstance(end, list)]]
+    return [
+        f"tasks.{name} {value} (it has {known[name][0] if name in known else 'none'})"
+        for name, value in given.items()
+        if name not in ("dir", "difficulty") and value not in known.get(name, [])
+    ]
 
 
 def _check_old(settings: Settings, found: StageDir, *, resume: bool, clean: bool) -> None:

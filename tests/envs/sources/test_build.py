@@ -6,16 +6,38 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from envs.errors import UserError
+from envs.projects.local_folder import open_local
 from envs.sources.build import build
+from envs.sources.reject_advice import ADVICE, explain_no_task
+from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport
 from tests.envs.projects.small_project import pack
 from tests.envs.projects.test_build_projects import MUTATED, TWO_FILES
 
 ROOT = Path(__file__).resolve().parents[3]
+NOTICES_NOTHING = "".join(
+    f"""
+
+def add_{n}(left, right):
+    if left == right:
+        return left * 2
+    return left + right
+"""
+    for n in range(15)
+)
 COUNTS = {"train": 8, "dev": 0, "test": 0}
 BUILD = """
 import sys
 from pathlib import Path
+import pytest
+
+from envs.errors import UserError
+from envs.projects.local_folder import open_local
 from envs.sources.build import build
+from envs.sources.reject_advice import ADVICE, explain_no_task
+from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport
 
 lock, cache, out = map(Path, sys.argv[1:])
 counts = {"train": 8, "dev": 0, "test": 0}
@@ -61,3 +83,53 @@ def test_a_killed_build_goes_on_and_gives_the_bytes_of_one_with_one_worker(tmp_p
     assert lines[: len(kept)] == kept
     assert len({line.split()[0] for line in lines}) == len(lines)
     assert sets[0] == sets[1]
+
+
+def test_a_project_of_whose_bugs_none_is_noticed_is_given_up_with_advice(tmp_path):
+    calls = "".join(
+        f"\ndef test_{n}():\n    for right in (1, 2):\n        more.add_{n // 2}(1, right)\n"
+        for n in range(2 * 15)
+    )
+    files = {"more.py": NOTICES_NOTHING, "test_more.py": f"import more\n{calls}"}
+    folder, cache = tmp_path / "mine", tmp_path / "cache"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8")
+    notes = []
+    with pytest.raises(UserError, match="stopped: no task, and 50 bugs in a row") as caught:
+        build(
+            "path",
+            out_dir=tmp_path / "set",
+            counts=COUNTS,
+            seed=0,
+            cache_dir=cache,
+            on_progress=lambda *shown: notes.append(" ".join(map(str, shown))),
+            local=open_local(folder, python=None, cache_dir=cache),
+        )
+    assert "compare results" in caught.value.remedy
+    assert "50 no test fails" in caught.value.got
+    assert notes[-1] == "tasks 0 8 mine: 49 tried; rejected: 49 no test fails"
+    assert not (tmp_path / "set").exists()
+    assert len(known_lines(cache)) >= MOST_IN_A_ROW
+
+
+@pytest.mark.parametrize("reason", [*ADVICE, "leak: gold line in the id", ""])
+def test_a_build_without_tasks_advises_what_fits_its_main_reason(reason):
+    report = BuildReport()
+    for _ in range(3 if reason else 0):
+        report.drop("a bug", reason)
+    error = explain_no_task(report, source="path")
+    assert error.got == (f"3 {reason}" if reason else "")
+    assert error.remedy != explain_no_task(BuildReport(), source="path").remedy or not reason
+
+
+def test_rejects_count_as_in_a_row_until_another_one_or_a_task():
+    report = BuildReport()
+    for reject in ("a", "a", "b", None, "a", "a"):
+        report.follow(reject)
+    assert (report.last_reject, report.in_a_row) == ("a", 2)
+
+
+def test_nothing_asked_for_is_no_build(tmp_path):
+    with pytest.raises(UserError, match="no task is asked for"):
+        build("synthetic", out_dir=tmp_path / "set", counts=dict.fromkeys(COUNTS, 0), seed=0)

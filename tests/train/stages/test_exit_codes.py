@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envs.errors import InfrastructureError, UserError
-from train.stages.exit_codes import resuming, run_main
+from train.stages.exit_codes import keep_note, resuming, run_main
 from train.stages.stage_log import keep_log
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,6 +61,19 @@ def test_the_users_error_has_its_own_remedy(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().err == "error: no. Remedy: do\n"
 
 
+@pytest.mark.parametrize("in_the_way", ["runs", "runs/x", "runs/x/demos"])
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path, capsys, in_the_way: str) -> None:
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).touch()
+
+    def main(argv: list[str]) -> None:
+        (tmp_path / "runs" / "x" / "demos").mkdir(parents=True, exist_ok=True)
+
+    assert run_main(main, LINE) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: a file where a folder is needed (got: {tmp_path / in_the_way})")
+
+
 def test_a_command_without_resume_is_repeated_as_it_was(tmp_path: Path, capsys) -> None:
     def main(argv: list[str]) -> int:
         keep_log(tmp_path, resumes=False)
@@ -68,6 +81,16 @@ def test_a_command_without_resume_is_repeated_as_it_was(tmp_path: Path, capsys) 
 
     assert run_main(main, LINE, command="tightrope", has_log=True) == 130
     assert capsys.readouterr().err.endswith(f"; to try again: tightrope {shlex.join(LINE)}\n")
+
+
+def test_what_is_kept_is_said_where_the_same_command_goes_on(capsys) -> None:
+    def main(argv: list[str]) -> int:
+        with keep_note("bugs are kept in c"):
+            raise KeyboardInterrupt
+
+    assert run_main(main, LINE, command="tightrope") == 130
+    said = capsys.readouterr().err
+    assert said == f"\ninterrupted; bugs are kept in c; to go on: tightrope {shlex.join(LINE)}\n"
 
 
 def test_what_another_command_started_leaves_the_last_word_to_it(tmp_path: Path, capsys) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from envs.errors import UserError
+from envs.sources.synthetic import generate
+from envs.tasks.store import Manifest, write_built
 from train.config.load import load_settings
 from train.config.settings import Settings
-from train.stages.open_stage import open_stage, require
+from train.stages.open_stage import list_unused, open_stage, require
 from train.stages.run_dir import StageDir, stage_dir
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "tiny.yaml"
@@ -38,6 +40,22 @@ def test_equal_runs_write_equal_files(settings: Settings) -> None:
     first = {path.name: path.read_bytes() for path in open_stage(settings, "sft").path.iterdir()}
     again = open_stage(settings, "sft", clean=True)
     assert {path.name: path.read_bytes() for path in again.path.iterdir()} == first
+
+
+def test_settings_that_a_named_set_leaves_without_effect_are_said(
+    settings: Settings, tmp_path: Path, capsys
+) -> None:
+    tasks = list(generate(2, split="train", seed=0))
+    manifest = Manifest(source="path", seed=0, licence="x", settings={"asked": {"train": 9}})
+    write_built(tmp_path / "t", tasks=tasks, manifest=manifest)
+    stage = stage_dir(settings, "tasks")
+    open_stage(settings, "demos", inputs=[stage])
+    said = capsys.readouterr().err
+    assert "of no effect: tasks.train 3000 (it has 2), tasks.dev 48 (it has 0)" in said
+    assert "tasks.max_size [3, 3] (it has none)" in said
+    fits = with_overrides(settings, f"--tasks.dir={tmp_path / 't'}", "--tasks.train=9")
+    assert "tasks.train" not in " ".join(list_unused(fits))
+    assert list_unused(with_overrides(settings)) == []
 
 
 def test_a_stage_that_holds_something_is_refused(settings: Settings) -> None:
