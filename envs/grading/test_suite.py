@@ -43,9 +43,11 @@ class SuiteRun:
         ending: How the process ended: 'exited', 'timeout' or 'overflow'.
         last_started: The id that ran when the process ended.
         cpu_s: CPU seconds that it took.
-        seconds: Of each test that passed, all its phases; as it says itself.
+        seconds: What each test took, as it says itself, if that was asked for.
+        slow: Of those that were ended for taking too long, or never begun, which of the two.
         lines: What each test executed as `envs/sandbox/child_coverage.py` writes it, if that was
-        asked for. stalled: It was ended because it waited for so long.
+            asked for.
+        stalled: It was ended because it waited for so long.
     """
 
     passed: frozenset[str]
@@ -59,6 +61,7 @@ class SuiteRun:
     last_started: str
     cpu_s: float
     seconds: dict[str, float] = field(default_factory=dict)
+    slow: dict[str, str] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
     stalled: bool = False
 
@@ -76,6 +79,7 @@ def run_suite(
     shuffle: random.Random | None = None,
     cpu_s: float | None = None,
     stall_s: int | None = None,
+    budget_s: float | None = None,
     trace: Sequence[str] = (),
     backwards: bool = False,
     elsewhere: bool = False,
@@ -94,6 +98,7 @@ def run_suite(
         shuffle: Draws the order of imports and of tests; tests of a class stay together.
         cpu_s: With `wall_s`, CPU seconds after which the kernel kills it; None for as many.
         stall_s: Seconds without computing after which it ends itself; None for no such end.
+        budget_s: Seconds for all tests, by which slow ones are known and ended.
         trace: Files of which to note the lines that each test executes.
         backwards: Run traced tests in the opposite order.
         elsewhere: In other folders, with another process id and another local date.
@@ -115,14 +120,20 @@ def run_suite(
         **_describe_setting(server.interpreter, config, tree, explain, selects=wanted is None),
     }
     order = shuffle.getrandbits(32) if shuffle else None
-    others: dict[str, Any] = {"cpu_s": cpu_s, "stall_s": stall_s, "backwards": backwards}
-    others |= {"order": order, "trace": [*trace] or None, "elsewhere": elsewhere or None}
+    others: dict[str, Any] = {"cpu_s": cpu_s, "stall_s": stall_s, "budget_s": budget_s}
+    others |= {"order": order, "trace": [*trace] or None}
+    others |= {"backwards": backwards, "elsewhere": elsewhere or None}
     request |= {name: value for name, value in others.items() if value is not None}
-    if limit_s is not None:
-        report = server.run_limited(request, limit_s=limit_s)
-    else:
-        report = server.run(request, wall_s=wall_s or 0.0)
+    report = _run(server, request, limit_s=limit_s, wall_s=wall_s)
     return _read_suite(report, request["nonce"], wanted, frozenset(canaries))
+
+
+def _run(
+    server: ForkServer, request: dict[str, Any], *, limit_s: float | None, wall_s: float | None
+) -> RunReport:
+    if limit_s is not None:
+        return server.run_limited(request, limit_s=limit_s)
+    return server.run(request, wall_s=wall_s or 0.0)
 
 
 def _describe_setting(
@@ -181,60 +192,77 @@ def is_collected(path: str) -> bool:
 def _read_suite(
     report: RunReport, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str]
 ) -> SuiteRun:
-    phases: dict[str, list[tuple[str, str]]] = {}
-    messages: dict[str, str] = {}
-    failures: set[str] = set()
-    lines: dict[str, str] = {}
-    seconds: dict[str, float] = {}
-    complete, forged, stalled, last = False, False, False, ""
+    seen = _Seen()
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
     for line in whole.split("\n") if whole else ():
-        record = _suite_line(line, nonce)
-        if record is None:
-            forged = True
-            continue
-        phase, test_id, outcome, text = record
-        if phase == "done":
-            complete = True
-        elif phase == "start":
-            last = test_id
-        elif phase == "left":
-            messages[test_id] = "left out"
-        elif phase == "stalled":
-            stalled = True
-        elif phase == "lines":
-            lines[test_id] = text
-        elif phase == "collect":
-            messages[test_id] = text
-            failures.add(test_id)
-        else:
-            phases.setdefault(test_id, []).append((phase, outcome))
-            if outcome == "passed":
-                seconds[test_id] = seconds.get(test_id, 0.0) + _seconds(text)
-            else:
-                messages[test_id] = text
-            if outcome == "failed":
-                failures.add(test_id)
+        seen.take(_suite_line(line, nonce))
     green = [("setup", "passed"), ("call", "passed"), ("teardown", "passed")]
-    passed = {test_id for test_id, seen in phases.items() if seen == green}
-    failed = {test_id for test_id in canaries if ("call", "failed") in phases.get(test_id, [])}
-    forged |= bool(passed & canaries)
+    passed = {test_id for test_id, phases in seen.phases.items() if phases == green}
+    failures = seen.failures - seen.slow.keys()
+    messages = {test: text for test, text in seen.messages.items() if test not in seen.slow}
+    failed = {test_id for test_id in canaries if ("call", "failed") in seen.phases.get(test_id, [])}
     known = passed - canaries if wanted is None else passed & wanted
     return SuiteRun(
-        passed=frozenset(known),
+        passed=frozenset(known - seen.slow.keys()),
         messages=messages,
         failed=frozenset(failures - canaries),
         skipped=frozenset(messages.keys() - failures - canaries),
         num_canaries_failed=len(failed),
-        complete=complete,
-        forged=forged,
+        complete=seen.complete,
+        forged=seen.forged or bool(passed & canaries),
         ending=report.ending,
-        last_started=last,
+        last_started=seen.last_started,
         cpu_s=report.cpu_s,
-        seconds=seconds,
-        lines=lines,
-        stalled=stalled,
+        seconds=seen.seconds,
+        slow=seen.slow,
+        lines=seen.lines,
+        stalled=seen.stalled,
     )
+
+
+@dataclass
+class _Seen:
+    """What the lines of a report say, as they come."""
+
+    phases: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    failures: set[str] = field(default_factory=set)
+    lines: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    slow: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    forged: bool = False
+    stalled: bool = False
+    last_started: str = ""
+
+    def take(self, record: tuple[str, str, str, str] | None) -> None:
+        """Note a line; None for one that the reporter did not write."""
+        if record is None:
+            self.forged = True
+            return
+        phase, test_id, outcome, text = record
+        if phase == "done":
+            self.complete = True
+        elif phase == "start":
+            self.last_started = test_id
+        elif phase == "left":
+            self.messages[test_id] = "left out"
+        elif phase == "stalled":
+            self.stalled = True
+        elif phase == "lines":
+            self.lines[test_id] = text
+        elif phase == "took":
+            self.seconds[test_id] = _seconds(text)
+            self.slow |= {test_id: outcome} if outcome else {}
+        elif phase == "collect":
+            self.messages[test_id] = text
+            self.failures.add(test_id)
+        else:
+            self.phases.setdefault(test_id, []).append((phase, outcome))
+            if outcome != "passed":
+                self.messages[test_id] = text
+            if outcome == "failed":
+                self.failures.add(test_id)
 
 
 def _seconds(text: str) -> float:

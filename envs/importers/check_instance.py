@@ -25,7 +25,6 @@ from envs.importers.instance import Instance, RejectError, Trees
 from envs.importers.repository import Repository
 from envs.importers.say_why import explain_missing, find_failure
 from envs.mutation.patches import apply_edits, make_edits
-from envs.projects.admission import refuse_readable
 from envs.projects.baseline import (
     RANDOM_SEEDS,
     SUITE_LIMIT_S,
@@ -33,6 +32,8 @@ from envs.projects.baseline import (
     find_reason,
     run_five_times,
 )
+from envs.projects.layout import refuse_copies
+from envs.projects.refusal import Command, Refusal
 from envs.projects.repair_task import ShownBug, choose_limit_s, name_bug, name_task
 from envs.projects.run_mutant import hides_nothing
 from envs.records import Provenance
@@ -188,7 +189,9 @@ class InstanceCheck:
         if self.repository.files:
             try:
                 project, interpreter = self.repository.project, self.repository.interpreter
-                refuse_readable(project.name, [*changed], project, trees.pristine, interpreter)
+                refusal = Refusal(project.name, Command([]))
+                refuse_copies(refusal, [*changed], project, trees.pristine, interpreter)
+                refusal.stop()
             except UserError as error:
                 raise RejectError(f"submitted code could read the answer ({error})") from error
         return changed

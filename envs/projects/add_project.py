@@ -17,15 +17,15 @@ from packaging.utils import canonicalize_name, parse_sdist_filename
 
 from envs.errors import UserError
 from envs.files import hash_file, hash_text
-from envs.projects.admission import admit, refuse
+from envs.projects.admission import admit
+from envs.projects.baseline import keep_measured
 from envs.projects.licences import LICENCE_FILE, find_other_licence, recognise_licence
 from envs.projects.lock_file import Project, load_lock, write_lock
+from envs.projects.refusal import Command
 from envs.projects.repair_task import MAX_SUITE_CPU_S
 from envs.projects.source_files import read_archive
 from envs.records import Split
 from envs.sandbox.wheels import download_sdist, pin_wheels
-
-_OTHER_REMEDY = "take another project"
 
 
 def add(
@@ -44,7 +44,8 @@ def add(
         split: Where its tasks go.
         lock: The lock file, rewritten at the end.
         cache_dir: Where sdists and wheels are kept.
-        exclude: Test files (left out of the tree), classes, functions or ids that do not count.
+        exclude: Test files and folders (left out of the tree), classes, functions or ids that do
+            not count.
         requires: Packages that its code or its tests need beside pytest.
 
     Raises:
@@ -78,9 +79,13 @@ def add(
         mutated=(),
         requirements=pin_wheels(requires, cache_dir=cache_dir) if requires else (),
     )
-    entry, _ = admit(entry, members, exclude=exclude, suite_s=MAX_SUITE_CPU_S, cache_dir=cache_dir)
-    write_lock(lock, [*load_lock(lock), entry])
-    return entry
+    words = ["tightrope", "tasks", "add", wanted, "--split", split]
+    words += ["--requires", *requires] if requires else []
+    command = Command(words, exclude, bounds_suite=False)
+    found = admit(entry, members, command=command, suite_s=MAX_SUITE_CPU_S, cache_dir=cache_dir)
+    keep_measured(found.measured, found.entry, files=found.files, cache_dir=cache_dir)
+    write_lock(lock, [*load_lock(lock), found.entry])
+    return found.entry
 
 
 def _get_sdist(requirement: Requirement, *, folder: Path) -> Path:
@@ -115,13 +120,17 @@ def _find_licence(name: str, members: Mapping[str, bytes]) -> tuple[str, str]:
     """
     found = sorted((path for path in members if LICENCE_FILE.fullmatch(path)), key=len)
     if not found:
-        raise refuse(name, "no licence file at the top of its sdist", remedy=_OTHER_REMEDY)
+        raise _refuse(name, "no licence file at the top of its sdist")
     named = {path: recognise_licence(members[path].decode("utf-8", "replace")) for path in found}
     unknown = [path for path, licence in named.items() if licence is None]
     if unknown:
         reason = f"{unknown[0]} is not the text of a permissive licence"
-        raise refuse(name, reason, remedy=_OTHER_REMEDY)
+        raise _refuse(name, reason)
     other = find_other_licence(members.get("PKG-INFO", b"").decode("utf-8", "replace"))
     if other:
-        raise refuse(name, f"its metadata say: {other}", remedy=_OTHER_REMEDY)
+        raise _refuse(name, f"its metadata say: {other}")
     return found[0], str(named[found[0]])
+
+
+def _refuse(name: str, reason: str) -> UserError:
+    return UserError(f"{name} gives no tasks: {reason}", remedy="take another project")

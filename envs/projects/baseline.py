@@ -10,8 +10,7 @@ in the cache.
 
 import json
 import random
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.source_text import text_lines
 from envs.tasks.store import Files, hash_tree
 
-NUM_RUNS = 8  # of a suite in all: five, a timed one, two traced ones
+NUM_RUNS = 7  # of a suite in all: five, two traced ones
 NUM_ORDERED_RUNS = 3  # of five in all, with hash seed 0
 RANDOM_SEEDS = (1, 2)  # hash seeds of the other two, and seeds of their order
 SUITE_LIMIT_S = 120.0  # of computing, and as much of sleep
@@ -53,7 +52,6 @@ class FiveRuns:
         red: Of tests that failed in all of them, and of files without tests that could be
             collected, what they said.
         cpu_s: CPU seconds of one run, the median.
-        wall_s: Wall seconds of the quickest, since the machine may be busy.
         ending: How the worst of them ended: 'exited' if all reached their end, else 'timeout',
             'overflow' or 'crashed'.
     """
@@ -62,7 +60,6 @@ class FiveRuns:
     flaky: dict[str, str] = field(default_factory=dict)
     red: dict[str, str] = field(default_factory=dict)
     cpu_s: float = 0.0
-    wall_s: float = 0.0
     ending: str = "exited"
 
 
@@ -81,13 +78,22 @@ class Baseline:
     impact: TestImpact
 
 
-class _Measured(Record):
-    """What the cache keeps of a suite; `key` names all that it depends on."""
+class Measured(Record):
+    """What the cache keeps of a suite.
 
-    key: str
+    Attributes:
+        key: All that it depends on; '' before it is kept.
+        traced: The files that were traced, by number.
+        traces: Of two runs what each test executed (`envs/sandbox/child_coverage.py`).
+        is_whole: Both of them reached their end.
+    """
+
+    key: str = ""
     stable_tests: tuple[str, ...]
     cpu_s: float
+    traced: tuple[str, ...]
     traces: tuple[dict[str, str], ...]
+    is_whole: bool = True
 
 
 def measure_baseline(
@@ -98,11 +104,11 @@ def measure_baseline(
     cache_dir: Path,
     on_run: Callable[[str], None] = lambda _: None,
 ) -> Baseline:
-    """Return what is known of a project's suite, after eight runs of it if nothing is.
+    """Return what is known of a project's suite, after seven runs of it if nothing is.
 
     Args:
         files: Its whole tree.
-        server: Runs the timed and traced ones; has pytest preloaded.
+        server: Runs the traced ones; has pytest preloaded.
         cache_dir: Where it is kept.
         on_run: Takes what a run of the suite is for, before each of `NUM_RUNS`.
 
@@ -110,63 +116,80 @@ def measure_baseline(
         UserError: The suite is not green.
         InfrastructureError: The sandbox failed.
     """
-    path = cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
-    interpreter = find_interpreter(project.runtime, cache_dir=cache_dir)
-    made_by = [*interpreter.versions, code_key(__name__, CHILD), hash_tree(files)]
-    made_by += [project.runtime.model_dump_json(), *interpreter.plugins, *project.suite]
-    key = hash_text(json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)]))
     try:
-        known = _Measured.model_validate_json(path.read_bytes())
+        known = Measured.model_validate_json(_find_place(project, cache_dir).read_bytes())
     except (OSError, ValidationError):
         known = None
-    if known is None or known.key != key:
+    if known is None or known.key != _name_state(project, files, cache_dir):
         limit_s = max(SUITE_LIMIT_S, _SLOWER * project.suite_s)
-        tests = find_stable_tests(
+        runs = run_until_green(
             files,
             excluded=project.excluded_tests,
             limit_s=limit_s,
             leaves_out=project.source == "path",
-            interpreter=interpreter,
+            interpreter=find_interpreter(project.runtime, cache_dir=cache_dir),
             on_run=on_run,
         )
-        on_run("timed")
-        timed = run_suite(server, files, ids=tests, limit_s=limit_s)
-        traced = [
-            _trace(project, files, server, tests, limit_s=limit_s, backwards=each, on_run=on_run)
-            for each in (False, True)
-        ]
-        known = _Measured(
-            key=key,
-            stable_tests=tests,
-            cpu_s=round(timed.cpu_s, 2),
-            traces=tuple(
-                {name: lines for name, lines in run.lines.items() if name in {"", *run.passed}}
-                for run in traced  # without tests that failed: tracing disturbed them
-            ),
-        )
-        if all(run.ending != "timeout" for run in traced):
-            write_whole(path, known.model_dump_json())
+        paths = project.mutated
+        known = trace_suite(files, runs, paths=paths, server=server, limit_s=limit_s, on_run=on_run)
+        keep_measured(known, project, files=files, cache_dir=cache_dir)
     impact = TestImpact(
-        files, paths=project.mutated, stable_tests=known.stable_tests, traces=known.traces
+        files, paths=known.traced, stable_tests=known.stable_tests, traces=known.traces
     )
     return Baseline(known.stable_tests, known.cpu_s, impact)
 
 
-def _trace(
-    project: Project,
+def trace_suite(
     files: Files,
-    server: ForkServer,
-    tests: Collection[str],
+    runs: FiveRuns,
     *,
-    limit_s: float,
-    backwards: bool,
-    on_run: Callable[[str], None],
-) -> SuiteRun:
-    on_run("traced, to see which tests reach a bug")
-    traced_s = TRACED_SLOWDOWN * limit_s
-    return run_suite(
-        server, files, ids=tests, limit_s=traced_s, trace=project.mutated, backwards=backwards
+    paths: Sequence[str],
+    server: ForkServer,
+    limit_s: float = SUITE_LIMIT_S,
+    on_run: Callable[[str], None] = lambda _: None,
+) -> Measured:
+    """Return what each stable test executes of `paths`, in two runs of opposite orders.
+
+    Raises:
+        InfrastructureError: The sandbox failed.
+    """
+    tests, traced_s = runs.stable_tests, TRACED_SLOWDOWN * limit_s
+    traced = []
+    for backwards in (False, True):
+        on_run("traced, to see what each test executes")
+        traced.append(
+            run_suite(server, files, ids=tests, limit_s=traced_s, trace=paths, backwards=backwards)
+        )
+    return Measured(
+        stable_tests=tests,
+        cpu_s=round(runs.cpu_s, 2),
+        traced=tuple(paths),
+        traces=tuple(
+            {name: lines for name, lines in run.lines.items() if name in {"", *run.passed}}
+            for run in traced  # without tests that failed: tracing disturbed them
+        ),
+        is_whole=all(run.ending != "timeout" for run in traced),
     )
+
+
+def keep_measured(known: Measured, project: Project, *, files: Files, cache_dir: Path) -> None:
+    """Keep what is known of a suite for `measure_baseline`, unless a traced run did not end."""
+    if known.is_whole:
+        key = _name_state(project, files, cache_dir)
+        found = known.model_copy(update={"key": key})
+        write_whole(_find_place(project, cache_dir), found.model_dump_json())
+
+
+def _find_place(project: Project, cache_dir: Path) -> Path:
+    return cache_dir / "mutants" / f"{project.name}-{project.version}.suite.json"
+
+
+def _name_state(project: Project, files: Files, cache_dir: Path) -> str:
+    """Return a name for all that decides what is known of a suite."""
+    interpreter = find_interpreter(project.runtime, cache_dir=cache_dir)
+    made_by = [*interpreter.versions, code_key(__name__, CHILD), hash_tree(files)]
+    made_by += [project.runtime.model_dump_json(), *interpreter.plugins, *project.suite]
+    return hash_text(json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)]))
 
 
 def run_five_times(
@@ -175,6 +198,7 @@ def run_five_times(
     ids: Collection[str] | None = None,
     excluded: Collection[str] = (),
     limit_s: float = SUITE_LIMIT_S,
+    begun: SuiteRun | None = None,
     interpreter: Interpreter | None = None,
     servers: Mapping[int, ForkServer] = MappingProxyType({}),
     on_run: Callable[[str], None] = lambda _: None,
@@ -185,17 +209,18 @@ def run_five_times(
         files: The whole tree.
         ids: The tests to run; None for all.
         excluded: Tests that are not run.
+        begun: The first of the five, if it was run before.
         limit_s: Seconds that one run may compute, and as many that it may sleep.
         interpreter: What runs it, if not the Python that runs this.
         servers: By hash seed, those that are there already for it; others are started.
+        on_run: Takes what a run is for, before each.
 
     Raises:
         InfrastructureError: The sandbox failed.
     """
-    runs: list[SuiteRun] = []
-    walls: list[float] = []
+    runs = [begun] if begun else []
     for seed in (0, *RANDOM_SEEDS):
-        orders = [random.Random(seed)] if seed else [None] * NUM_ORDERED_RUNS
+        orders = [random.Random(seed)] if seed else [None] * (NUM_ORDERED_RUNS - len(runs))
         with (
             nullcontext(servers[seed])
             if seed in servers
@@ -203,13 +228,11 @@ def run_five_times(
         ) as server:
             for shuffle in orders:
                 on_run("to see which tests pass every time")
-                start = time.monotonic()
                 run = run_suite(
                     server, files, ids=ids, skip=excluded, limit_s=limit_s, shuffle=shuffle
                 )
                 runs.append(run)
                 ids = ids or {*run.passed, *run.failed, *run.skipped}  # whose files are shuffled
-                walls.append(time.monotonic() - start)
     said = {test: run.messages[test] for run in runs for test in run.failed}
     ever_passed = frozenset().union(*(run.passed for run in runs))
     always_passed = ever_passed.intersection(*(run.passed for run in runs))
@@ -223,7 +246,6 @@ def run_five_times(
         flaky={test: said.get(test, ABSENT) for test in sorted(flaky.difference(excluded))},
         red={test: said[test] for test in sorted(always_failed - flaky - set(excluded))},
         cpu_s=median(run.cpu_s for run in runs),
-        wall_s=min(walls),
         ending=endings[0] if endings else "exited",
     )
 
@@ -232,12 +254,27 @@ def find_stable_tests(
     files: Files,
     *,
     excluded: Collection[str] = (),
+    interpreter: Interpreter | None = None,
+) -> tuple[str, ...]:
+    """Return the ids of all tests of an unchanged suite, in order, after five runs that agree.
+
+    Raises:
+        UserError: A test failed in some run, or none passed.
+        InfrastructureError: The sandbox failed.
+    """
+    return run_until_green(files, excluded=excluded, interpreter=interpreter).stable_tests
+
+
+def run_until_green(
+    files: Files,
+    *,
+    excluded: Collection[str] = (),
     limit_s: float = SUITE_LIMIT_S,
     leaves_out: bool = False,
     interpreter: Interpreter | None = None,
     on_run: Callable[[str], None] = lambda _: None,
-) -> tuple[str, ...]:
-    """Return the ids of all tests of an unchanged suite, in order, after five runs that agree.
+) -> FiveRuns:
+    """Return five runs of an unchanged suite that agree.
 
     Tests that failed in none of them but were not there in all, under this name, do not count;
     with `leaves_out` a few that failed in some neither.
@@ -259,7 +296,7 @@ def find_stable_tests(
             got=name_some(wrong) if wrong else nothing,
             remedy="pin a release whose suite passes here, or exclude the test with its reason",
         )
-    return runs.stable_tests
+    return runs
 
 
 def name_some(tests: Mapping[str, str]) -> str:

@@ -5,7 +5,8 @@
 Its suite must pass under pytest in the sandbox, where it runs from a copy of the folder's text
 files, with its own pytest configuration and the packages and plugins that the given interpreter
 has installed. The interpreter itself is started to ask where those are; nothing of the project runs
-outside the sandbox.
+outside the sandbox. What is found out is kept in the cache, for a folder, a Python with its
+packages and options that are the same.
 
 Not covered: compiled extensions, projects that pytest itself is made of, tests that need a network.
 """
@@ -13,18 +14,24 @@ Not covered: compiled extensions, projects that pytest itself is made of, tests 
 import json
 import os
 import subprocess
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from envs.files import hash_text
+from pydantic import ValidationError
+
+from envs.files import hash_text, write_whole
 from envs.plain_text import representable
 from envs.projects.admission import SUITE_S, admit
+from envs.projects.baseline import keep_measured
+from envs.projects.code_key import CHILD, code_key
 from envs.projects.licences import LICENCE_FILE, recognise_licence
-from envs.projects.lock_file import Project
+from envs.projects.lock_file import Project, select_tree
+from envs.projects.refusal import Command
 from envs.projects.source_files import FolderContent, scan_folder
 from envs.records import Runtime, Split
-from envs.sandbox.interpreter import find_interpreter
+from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.tasks.store import Files, hash_tree
 
 # Where `pip install -e` makes the interpreter look: paths in .pth files, and setuptools' finders.
@@ -54,7 +61,8 @@ def open_local(
         folder: Where it lies.
         python: The interpreter with its dependencies and pytest; None for the one that runs this.
         split: Where its tasks go.
-        exclude: Test files (left out of the tree), classes, functions or ids that do not count.
+        exclude: Test files and folders (left out of the tree), classes, functions or ids that do
+            not count.
         environment: Variables that its tests see.
         suite_s: CPU seconds that its suite may take; the slowest tests are left out beyond.
         cache_dir: Where builds keep what they know.
@@ -74,16 +82,26 @@ def open_local(
         cache_dir=cache_dir,
         on_read=on_read,
     )
-    entry, files = admit(
-        entry, members, exclude=exclude, suite_s=suite_s, cache_dir=cache_dir, on_run=on_run
-    )
-    tree = hash_tree(files)
-    runtime = entry.runtime.model_dump_json()
-    versions = find_interpreter(entry.runtime, cache_dir=cache_dir).versions
-    where = str(folder.expanduser().absolute())
-    made_of = os.fsencode(" ".join([where, tree, *versions, runtime, *entry.excluded_tests]))
-    known_by = hash_text(made_of)[:12]
-    return entry.model_copy(update={"version": known_by, "sha256": tree}), files
+    interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    asked = [str(folder.expanduser().absolute()), str(suite_s), *sorted(exclude)]
+    made_of = [entry.model_dump_json(exclude={"split"}), *asked]
+    version = _name_state(made_of, members, interpreter)
+    kept = cache_dir / "mutants" / f"{entry.name}-{version}.project.json"
+    try:
+        known = Project.model_validate_json(kept.read_bytes())
+        return known.model_copy(update={"split": split}), select_tree(known, members)
+    except (OSError, ValidationError):
+        command = _compose_command(folder, python, environment)
+        seconds = None if suite_s == SUITE_S else suite_s
+        command = replace(command, exclude=exclude, suite_s=seconds)
+        found = admit(
+            entry, members, command=command, suite_s=suite_s, cache_dir=cache_dir, on_run=on_run
+        )
+    files = found.files
+    entry = found.entry.model_copy(update={"version": version, "sha256": hash_tree(files)})
+    keep_measured(found.measured, entry, files=files, cache_dir=cache_dir)
+    write_whole(kept, entry.model_dump_json())
+    return entry, files
 
 
 def read_local(
@@ -125,6 +143,26 @@ def read_local(
         paths=_find_import_paths(folder, path),
     )
     return entry, members
+
+
+def _name_state(
+    made_of: Sequence[str], members: Mapping[str, bytes], interpreter: Interpreter
+) -> str:
+    """Return a name for all that decides what is found out about a project."""
+    sites = [Path(site) for site in interpreter.site if Path(site).is_dir()]
+    packages = sorted(str(path) for site in sites for path in site.iterdir())
+    parts = [*made_of, *interpreter.versions, *packages, code_key(__name__, CHILD)]
+    for path in sorted(members):
+        parts += [path, hash_text(members[path])]
+    return hash_text(os.fsencode(json.dumps(parts)))[:12]
+
+
+def _compose_command(folder: Path, python: Path | None, environment: Mapping[str, str]) -> Command:
+    words = ["tightrope", "tasks", "build", "--source", "path", "--path", str(folder)]
+    words += ["--python", str(python)] if python else []
+    if environment:
+        words += ["--env", *(f"{name}={value}" for name, value in environment.items())]
+    return Command(words)
 
 
 def _find_import_paths(folder: Path, python: str) -> tuple[str, ...]:

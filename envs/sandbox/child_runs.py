@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.sandbox.child_coverage import LineTrace
+from envs.sandbox.child_timekeeper import Timekeeper
 from envs.sandbox.encoding import encode_value
 from envs.source_text import file_bytes
 
@@ -72,8 +73,9 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
             to keep (None: all); `config`, pytest's configuration file, or None, and `options`;
             `paths` to import from; `environment`; `explain` failing tests; `nonce`, which marks
             every honest line; perhaps `skip`, tests that are not run; `trace`, the files whose
-            executed lines are to be noted, and `backwards`; `stall_s`; or `order`, which draws the
-            order of the tests; or `elsewhere`, see `_go_elsewhere`.
+            executed lines are to be noted, and `backwards`; `stall_s`; `budget_s`, seconds for
+            all tests; `order`, which draws the order of the tests; or `elsewhere`, see
+            `_go_elsewhere`.
         scratch: The run's private folder.
         writer: Descriptor of the result pipe.
     """
@@ -105,6 +107,8 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
         plugins.append(_RandomOrder(request["order"]))
     if "stall_s" in request:
         _end_if_stalled(request["stall_s"], lambda: plugin.write("stalled"))
+    if "budget_s" in request:
+        plugins.append(Timekeeper(request["budget_s"], write=plugin.note_time))
     if "trace" in request:
         files = [str(work / name) for name in request["trace"]]
         trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
@@ -218,12 +222,14 @@ class _Reporter:
         if report.passed and hasattr(report, "context"):
             return  # a part of a test, as unittest's subTest makes them: the test itself follows
         outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
-        passed = f"{report.duration:.4f}"
-        text = passed if outcome == "passed" else str(report.longrepr)
+        text = "" if outcome == "passed" else str(report.longrepr)
         self.write(report.when, report.nodeid, outcome, text)
 
     def note_lines(self, test_id: str, lines: str) -> None:
         _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
+
+    def note_time(self, test_id: str, outcome: str, seconds: str) -> None:
+        self.write("took", test_id, outcome, seconds)
 
     def write(self, phase: str, test_id: str = "", outcome: str = "", text: str = "") -> None:
         for name, word in self._words:

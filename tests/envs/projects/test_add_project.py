@@ -57,7 +57,7 @@ def test_a_project_is_pinned_with_what_was_found_out(tmp_path):
         ({"PKG-INFO": "Name: calc\nLicense: GPL\n\n"}, "metadata say: License: GPL"),
         ({"calc/fast.pyx": ""}, "not pure Python: calc/fast.pyx"),
         ({"tests/test_core.py": None}, "no tests"),
-        ({"tests/test_core.py": TESTS}, "13 tests that passed in every run, fewer than 20"),
+        ({"tests/test_core.py": TESTS}, "13 tests that pass in every run, fewer than 20"),
         ({"tests/conftest.py": "import missing_thing\n"}, "No module named 'missing_thing'"),
         ({"tests/test_slow.py": "while True:\n    pass\n"}, "its suite hangs"),
     ],

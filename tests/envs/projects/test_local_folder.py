@@ -127,7 +127,7 @@ def test_what_cannot_be_used_is_one_clear_error(folder, python, tmp_path):
 
     red = "".join(f"\n\ndef test_red_{n}():\n    assert evens([2]) == []\n" for n in range(4))
     write(folder, TESTS + MORE + red)
-    assert "4 of 27 tests fail (got: tests/test_core.py::test_red_0" in error()
+    assert "4 of 27 tests fail: tests/test_core.py::test_red_0" in error()
     (folder / "tests" / "test_core.py").unlink()
     assert "no tests" in error()
 

@@ -33,9 +33,9 @@ def calc(tmp_path_factory):
 
 def test_a_suite_is_measured_anew_when_the_code_changes(calc, tmp_path, monkeypatch):
     entry, cache = project(tmp_path)
-    measured, honest = [], baseline_module.find_stable_tests
+    measured, honest = [], baseline_module.run_until_green
     monkeypatch.setattr(
-        baseline_module, "find_stable_tests", lambda *a, **k: measured.append(1) or honest(*a, **k)
+        baseline_module, "run_until_green", lambda *a, **k: measured.append(1) or honest(*a, **k)
     )
     for state in ("old", "old", "new"):
         monkeypatch.setattr(baseline_module, "code_key", lambda *_, state=state: state)

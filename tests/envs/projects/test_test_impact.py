@@ -180,7 +180,7 @@ def test_a_suite_is_run_once_and_again_if_what_is_kept_is_damaged(traced, monkey
     def fail(*_, **__):
         raise RuntimeError("it runs")
 
-    monkeypatch.setattr(baseline_module, "find_stable_tests", fail)
+    monkeypatch.setattr(baseline_module, "run_until_green", fail)
     again = measure_baseline(entry, files=tree, **asked)
     assert (again.stable_tests, again.cpu_s) == (known.stable_tests, known.cpu_s)
     with pytest.raises(RuntimeError):
