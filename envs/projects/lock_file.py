@@ -18,7 +18,7 @@ from envs.errors import UserError
 from envs.files import hash_file, hash_text, write_whole
 from envs.grading.pytest_config import CONFIG_FILES
 from envs.projects.source_files import decode_files, read_archive
-from envs.records import Record, Runtime, Split
+from envs.records import SPLITS, Record, Runtime, Split
 from envs.sandbox.wheels import download_sdist
 from envs.source_text import SOURCE_SUFFIX
 from envs.tasks.store import Files
@@ -28,7 +28,8 @@ class Project(Record):
     """One entry of the lock file, or a project in a user's own folder (then without an sdist).
 
     Attributes:
-        split: Where all its tasks go, so that no two splits share a project.
+        split: Where its tasks go, so that no two splits share a project.
+        file_splits: Of a project that is split by file, where those in each mutated file go.
         roots: Folders and files at the top of the sdist that make up the tree, tests included.
         mutated: Files in which bugs are planted.
         data: Suffixes of other files that belong to the tree, beside `.py`; '' stands for all.
@@ -54,6 +55,7 @@ class Project(Record):
     licence_sha256: str
     roots: tuple[str, ...]
     mutated: tuple[str, ...]
+    file_splits: dict[str, Split] = Field(default_factory=dict)
     data: tuple[str, ...] = ()
     suite: tuple[str, ...] = ()
     excluded_tests: dict[str, str] = Field(default_factory=dict)
@@ -69,6 +71,17 @@ class Project(Record):
     def source(self) -> Literal["projects", "path"]:
         """Where it comes from."""
         return "projects" if self.sdist else "path"
+
+    @property
+    def own_files(self) -> tuple[str, ...]:
+        """Those of the mutated files whose tasks go to its split."""
+        splits = self.file_splits
+        return tuple(path for path in self.mutated if splits.get(path, self.split) == self.split)
+
+    def list_parts(self) -> "list[Project]":
+        """Return the project once for each split that has tasks of it."""
+        splits = sorted({*self.file_splits.values()}, key=SPLITS.index) or [self.split]
+        return [self.model_copy(update={"split": split}) for split in splits]
 
     @property
     def origin(self) -> str:

@@ -2,8 +2,8 @@
 
 Bugs to try take turns between functions and operators. Of a bug whose failing tests are known, one
 test function is shown and the rest are hidden; pass-to-pass is all other stable tests. Splits are
-by project, as the lock file says, and a function of dev or test that nearly repeats one of an
-earlier split is left alone.
+by project, as the lock file says, or by file (`envs/projects/file_splits.py`), and a function of
+dev or test that nearly repeats one of an earlier split is left alone.
 """
 
 import ast
@@ -54,7 +54,9 @@ def list_candidates(
     those in `repeats` none.
     """
     found = [
-        mutation for path in project.mutated for mutation in list_mutations(files[path], path=path)
+        mutation
+        for path in project.own_files
+        for mutation in list_mutations(files[path], path=path)
     ]
     random.Random(f"{GENERATOR}:{project.name}:{seed}").shuffle(found)
     queues: dict[Function, list[Mutation]] = defaultdict(list)
@@ -93,7 +95,7 @@ def find_repeats(trees: Sequence[tuple[Project, Files]]) -> set[Function]:
             (Function(project.name, path, name), _unparsed(node))
             for project, files in trees
             if project.split == split
-            for path in project.mutated
+            for path in project.own_files
             for name, node in list_functions(parse_python(files[path]))
             if not isinstance(node, ast.ClassDef)
         ]

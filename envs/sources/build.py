@@ -75,7 +75,7 @@ def build(
         )
     else:
         kept = make_project_tasks(
-            [local] if local else read_projects(load_lock(lock), counts, cache_dir, on_progress),
+            _list_parts(local) or read_projects(load_lock(lock), counts, cache_dir, on_progress),
             counts=counts,
             seed=seed,
             cache_dir=cache_dir,
@@ -95,6 +95,11 @@ def build(
         journal=(*_list_left_out(local), *report.journal),
     )
     return write_built(out_dir, tasks=kept, manifest=manifest)
+
+
+def _list_parts(local: tuple[Project, Files] | None) -> list[tuple[Project, Files]]:
+    """Return a user's project and its tree, once for each split that has tasks of it."""
+    return [(part, local[1]) for part in local[0].list_parts()] if local else []
 
 
 def _refuse_none(counts: Mapping[Split, int]) -> None:

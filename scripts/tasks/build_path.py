@@ -15,6 +15,7 @@ from typing import Any
 
 from envs.errors import UserError
 from envs.projects.admission import NUM_RUNS
+from envs.projects.file_splits import describe_splits, share_out, split_files
 from envs.projects.local_folder import open_local
 from envs.projects.lock_file import Project
 from envs.projects.source_files import FolderContent
@@ -23,7 +24,7 @@ from envs.sandbox.interpreter import is_variable
 from envs.sources.build import build
 from envs.tasks.store import Files
 from tightrope_cli.tasks.first_look import describe_folder, name_count
-from tightrope_cli.tasks.task_set import CLEAN, EXCLUDE, SPLIT, WORKERS, refuse_existing
+from tightrope_cli.tasks.task_set import CLEAN, EXCLUDE, WORKERS, refuse_existing
 from train.config.load import Flag, default_cache, parse_flags
 from train.stages.exit_codes import keep_note
 from train.stages.progress import Progress
@@ -36,7 +37,8 @@ FLAGS = (
     Flag("--python", "a Python with the project's dependencies and pytest", kind=Path),
     Flag("--out", "folder of the task set [cache/tasks/path-NAME-...]", kind=Path),
     Flag("--count", "most tasks", kind=int, default=200),
-    SPLIT,
+    Flag("--split", "where all tasks go, if not by file [train]", choices=SPLITS),
+    Flag("--split-by", "train, dev and test of one project: each by files", choices=("file",)),
     Flag("--seed", "draws the tasks", kind=int, default=0),
     EXCLUDE,
     Flag("--env", "variables that its tests see, NAME=VALUE", nargs="*"),
@@ -61,11 +63,7 @@ def main(argv: list[str]) -> int:
         example=EXAMPLE,
         flags=FLAGS,
     )
-    if flags["path"] is None:
-        raise UserError("--source path needs --path", remedy="name the project's folder")
-    if flags["count"] < 1:
-        raise UserError("no task is asked for", got=f"--count {flags['count']}", remedy="1 or more")
-
+    _check_flags(flags)
     cache = _cache_outside(flags["path"], out=flags["out"])
     if flags["out"]:
         refuse_existing(flags["out"], clean=flags["clean"])
@@ -74,6 +72,9 @@ def main(argv: list[str]) -> int:
         _print_suite(project)
         out = _choose_folder(flags, project, cache)
         counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
+        if flags["split_by"]:
+            project, counts = split_files(project, files), share_out(flags["count"])
+            print(f"splits   {describe_splits(project.file_splits)}", flush=True)
         with Progress("", unit="done") as progress:
             manifest = build(
                 "path",
@@ -87,8 +88,9 @@ def main(argv: list[str]) -> int:
             )
     common = Counter(manifest.rejects).most_common()
     rejected = ", ".join(f"{count} {reason}" for reason, count in common)
+    made = ", ".join(f"{count} {split}" for split, count in manifest.counts.items() if count)
     print(
-        f"{out}: {sum(manifest.counts.values())} {project.split} tasks of {project.name} "
+        f"{out}: {made} tasks of {project.name} "
         f"({project.num_tests} tests, {project.suite_s} CPU seconds); "
         f"rejected: {rejected or 'nothing'}"
     )
@@ -99,6 +101,21 @@ def describe_form() -> str:
     """Return how this form of `tasks build` is typed, for the help of the other one."""
     rows = "\n".join(f"  {flag.name:<16} {flag.help}" for flag in FLAGS)
     return f"  {EXAMPLE}\n{rows}"
+
+
+def _check_flags(flags: Mapping[str, Any]) -> None:
+    """Refuse a line that asks for nothing, or for two things that exclude each other."""
+    if flags["path"] is None:
+        raise UserError("--source path needs --path", remedy="name the project's folder")
+    least = len(SPLITS) if flags["split_by"] else 1
+    if flags["count"] < least:
+        remedy = f"ask for {least} or more"
+        raise UserError(
+            "too few tasks are asked for", got=f"--count {flags['count']}", remedy=remedy
+        )
+    if flags["split"] and flags["split_by"]:
+        remedy = "give --split for one split, or --split-by file for all three"
+        raise UserError("--split and --split-by exclude each other", remedy=remedy)
 
 
 def _admit(flags: Mapping[str, Any], cache: Path) -> tuple[Project, Files]:
@@ -113,7 +130,7 @@ def _admit(flags: Mapping[str, Any], cache: Path) -> tuple[Project, Files]:
         return open_local(
             flags["path"],
             python=flags["python"],
-            split=flags["split"],
+            split=flags["split"] or SPLITS[0],
             exclude=exclude,
             environment=parse_environment(flags["env"] or ()),
             suite_s=flags["suite_seconds"],
@@ -127,7 +144,7 @@ def _admit(flags: Mapping[str, Any], cache: Path) -> tuple[Project, Files]:
 
 def _choose_folder(flags: Mapping[str, Any], project: Project, cache: Path) -> Path:
     """Return where the set goes; refuse one that is there."""
-    drawn = f"{project.split}-{flags['count']}-{flags['seed']}"
+    drawn = f"{flags['split_by'] or project.split}-{flags['count']}-{flags['seed']}"
     default = cache / "tasks" / f"path-{project.name}-{project.version}-{drawn}"
     out: Path = flags["out"] or default
     refuse_existing(out, clean=flags["clean"])
