@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ import pytest
 
 from envs.errors import UserError
 from envs.projects.local_folder import open_local
-from envs.sources.build import build
+from envs.projects.lock_file import Project
+from envs.sources.build import build, describe_set
 from envs.sources.reject_advice import ADVICE, explain_no_task
 from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport
 from tests.envs.projects.small_project import pack
@@ -133,3 +135,15 @@ def test_rejects_count_as_in_a_row_until_another_one_or_a_task():
 def test_nothing_asked_for_is_no_build(tmp_path):
     with pytest.raises(UserError, match="no task is asked for"):
         build("synthetic", out_dir=tmp_path / "set", counts=dict.fromkeys(COUNTS, 0), seed=0)
+
+
+def test_what_is_said_of_a_project_of_ones_own_does_not_depend_on_time_or_folder():
+    fixed = dict.fromkeys(("sdist", "sha256", "licence", "licence_file", "licence_sha256"), "")
+    fixed |= {"name": "mine", "split": "train", "roots": (), "mutated": ()}
+    slow = {"t::a": "slow: 3.1 s in 2 cases", "t::b": "slow: 2.9 s in 1 case"}
+    again = {"t::b": "slow: 3.3 s in 1 case", "t::a": "slow: 3.0 s in 2 cases"}
+    one = Project(**fixed, version="12ab", suite_s=1.8, excluded_tests=slow)
+    two = Project(**fixed, version="34cd", suite_s=1.9, excluded_tests=again)
+    told = [describe_set("path", counts=COUNTS, local=(each, {})) for each in (one, two)]
+    said = list(map(json.dumps, told))
+    assert said[0] == said[1] and '"t::a": "slow"' in said[0]
