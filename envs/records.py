@@ -137,7 +137,8 @@ class Runtime(Record):
 class HiddenTask(Record):
     """The private half: never written to a workspace, never sent to a candidate's process.
 
-    `limit_s` is how many seconds a grading may compute, and as many it may sleep.
+    `limit_s` is how many seconds a grading may compute, and as many it may sleep. `calls` are the
+    sequences that grade it of the recorded calls named `calls_sha`.
     """
 
     task_id: str
@@ -147,6 +148,8 @@ class HiddenTask(Record):
     unseen_tests: tuple[str, ...]
     cases: tuple[IoCase, ...] = ()
     tests_sha: str = ""
+    calls_sha: str = ""
+    calls: Ids = ()
     operators: tuple[str, ...]
     gold_edits: tuple[Edit, ...]
     gold_patch: str
@@ -196,10 +199,7 @@ class ToolCall(Record):
 
 
 class Observation(Record):
-    """One tool result as the model reads it.
-
-    `num_tokens` counts its body, `spans` the source lines shown.
-    """
+    """One tool result as the model reads it; `num_tokens` counts its body, `spans` were shown."""
 
     id: str
     text: Text
@@ -310,8 +310,8 @@ class Turn(Record):
     observation_ids: tuple[str, ...]
 
 
+# What of the machine failed: a tool, a run of tests, a worker process, or it took too long.
 FailedPart = Literal["tool", "visible_tests", "grading", "worker", "timeout", "other"]
-"""What of the machine failed: a tool, a run of tests, a worker process, or it took too long."""
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -319,9 +319,9 @@ Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class Outcome(Record):
     """What the grader found. Rates are over hidden tests.
 
-    `unscorable` is an infrastructure cause in words, `failed_part` its class. `second_runner` says
-    why the second runner does not believe a pass (which then counts as tampered with), '' if it
-    does, None if it did not run.
+    `unscorable` is an infrastructure cause in words, `failed_part` its class. `second_runner` and
+    `recorded_calls` say why a pass is not believed (it then counts as tampered with, or as one of
+    no test), '' if it is, None where they were not asked.
     """
 
     fail_to_pass_rate: Rate
@@ -330,6 +330,7 @@ class Outcome(Record):
     unscorable: Text | None = None
     failed_part: FailedPart | None = None
     second_runner: Text | None = None
+    recorded_calls: Text | None = None
     sandbox_level: str
 
 

@@ -204,8 +204,9 @@ def _mean_counts(scored: Sequence[Episode]) -> dict[str, float | None]:
 
 
 def _num_disagreements(episodes: Sequence[Episode]) -> int:
-    """Count the passes that the second runner did not believe."""
-    return sum(bool(each.outcome and each.outcome.second_runner) for each in episodes)
+    """Count the passes that the second runner or the recorded calls did not believe."""
+    found = [each.outcome for each in episodes if each.outcome]
+    return sum(bool(each.second_runner or each.recorded_calls) for each in found)
 
 
 def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:

@@ -3,8 +3,9 @@
 `IoGrader` sends inputs only and compares what comes back with answers that never leave this
 process. `PytestGrader` runs a real suite, which has its answers in the candidate's process; it
 asks for every expected id with set-up, call and teardown all passed, adds canary tests that must
-fail, and screens what the submission adds. Of its passes a share is graded again by a second runner
-of another make, and counts as a failure where that one disagrees.
+fail, and screens what the submission adds. A pass counts only if the task's recorded calls agree,
+where it has some (`envs/grading/recorded_calls.py`). Of the passes a share is graded again by a
+second runner of another make, and counts as a failure where that one disagrees.
 
     with make_grader(store) as grader:
         outcome = grader.grade(hidden, files)
@@ -26,6 +27,7 @@ from typing import Protocol
 
 from envs.files import hash_text
 from envs.grading.bwrap_runner import doubt_pass, require_bubblewrap
+from envs.grading.recorded_calls import RecordedCalls, find_disagreement
 from envs.grading.static_screen import find_added_suspects
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.plain_text import representable
@@ -57,6 +59,10 @@ class TaskFiles(Protocol):
 
     def tests(self, hidden: HiddenTask) -> Files:
         """Return the pristine tree, tests included, of a pytest-graded task."""
+        ...
+
+    def calls(self, hidden: HiddenTask) -> RecordedCalls | None:
+        """Return the recorded calls of a task's project, None if it is not graded by any."""
         ...
 
 
@@ -191,8 +197,11 @@ class PytestGrader:
         passed = suite.passed if credited else frozenset[str]()
         tampered = bool(suspects) or suite.forged
         outcome = _outcome(hidden, passed, tampered=tampered, level=self._server.level)
+        if tampered or not passed.issuperset(ids):
+            return outcome
+        outcome = self._ask_calls(outcome, hidden, tree)
         is_drawn = self._share > 0 and _draw(hidden.task_id, editable) < self._share
-        if tampered or not passed.issuperset(ids) or not is_drawn:
+        if outcome.recorded_calls or not is_drawn:
             return outcome
         doubt = doubt_pass(
             tree,
@@ -203,6 +212,17 @@ class PytestGrader:
             program=self._bubblewrap,
         )
         return outcome.model_copy(update={"tampered": bool(doubt), "second_runner": doubt})
+
+    def _ask_calls(self, outcome: Outcome, hidden: HiddenTask, tree: Files) -> Outcome:
+        """Return the outcome of a pass after the recorded calls: as it is if they agree."""
+        calls = self._store.calls(hidden)
+        if calls is None:
+            return outcome
+        found = find_disagreement(
+            self._server, tree, calls=calls, numbers=hidden.calls, limit_s=hidden.limit_s
+        )
+        rates = {"fail_to_pass_rate": 0.0} if found else {}
+        return outcome.model_copy(update={"recorded_calls": found, **rates})
 
     def run_visible(self, task: RepairTask, files: Files, selector: str) -> TestReport:
         """Run the visible tests whose id contains `selector` on the workspace as submitted."""

@@ -9,7 +9,7 @@ knowing which tests these are fakes them too. Tests: tests/envs/grading/test_gra
 import json
 import random
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -25,6 +25,7 @@ from envs.sandbox.fork_server import ForkServer, RunReport
 from envs.sandbox.interpreter import Interpreter
 
 _BYTES_PER_TEST = 1_500  # of report lines, four for each test
+_LEAST_BYTES = 4 * 2**20
 _MOST_BYTES = 96 * 2**20  # of a suite whose size is not known, some 100,000 tests
 
 
@@ -48,6 +49,7 @@ class SuiteRun:
         lines: What each test executed as `envs/sandbox/child_coverage.py` writes it, if that was
             asked for.
         stalled: It was ended because it waited for so long.
+        calls: Operations that were recorded (`envs/sandbox/child_recorder.py`), by test.
     """
 
     passed: frozenset[str]
@@ -64,6 +66,7 @@ class SuiteRun:
     slow: dict[str, str] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
     stalled: bool = False
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 def run_suite(
@@ -83,6 +86,7 @@ def run_suite(
     trace: Sequence[str] = (),
     backwards: bool = False,
     elsewhere: bool = False,
+    record: Sequence[str] = (),
 ) -> SuiteRun:
     """Run tests of `tree` in the sandbox.
 
@@ -99,7 +103,7 @@ def run_suite(
         cpu_s: With `wall_s`, CPU seconds after which the kernel kills it; None for as many.
         stall_s: Seconds without computing after which it ends itself; None for no such end.
         budget_s: Seconds for all tests, by which slow ones are known and ended.
-        trace: Files of which to note the lines that each test executes.
+        trace: Files of which to note the lines that each test executes; `record`: the calls.
         backwards: Run traced tests in the opposite order.
         elsewhere: In other folders, with another process id and another local date.
 
@@ -116,13 +120,12 @@ def run_suite(
         "ids": None if wanted is None else sorted(wanted | canaries.keys()),
         "skip": sorted(skip),
         "nonce": secrets.token_hex(16),
-        "output_bytes": max(4 * 2**20, _BYTES_PER_TEST * len(wanted)) if wanted else _MOST_BYTES,
+        "output_bytes": _choose_limit(wanted, record),
         **_describe_setting(server.interpreter, config, tree, explain, selects=wanted is None),
     }
-    order = shuffle.getrandbits(32) if shuffle else None
     others: dict[str, Any] = {"cpu_s": cpu_s, "stall_s": stall_s, "budget_s": budget_s}
-    others |= {"order": order, "trace": [*trace] or None}
-    others |= {"backwards": backwards, "elsewhere": elsewhere or None}
+    others |= {"order": shuffle and shuffle.getrandbits(32), "elsewhere": elsewhere or None}
+    others |= {"trace": [*trace] or None, "record": [*record] or None, "backwards": backwards}
     request |= {name: value for name, value in others.items() if value is not None}
     report = _run(server, request, limit_s=limit_s, wall_s=wall_s)
     return _read_suite(report, request["nonce"], wanted, frozenset(canaries))
@@ -134,6 +137,13 @@ def _run(
     if limit_s is not None:
         return server.run_limited(request, limit_s=limit_s)
     return server.run(request, wall_s=wall_s or 0.0)
+
+
+def _choose_limit(wanted: Collection[str] | None, record: Sequence[str]) -> int:
+    """Return how many bytes a run may report."""
+    if record or not wanted:
+        return _MOST_BYTES
+    return max(_LEAST_BYTES, _BYTES_PER_TEST * len(wanted))
 
 
 def _describe_setting(
@@ -216,6 +226,7 @@ def _read_suite(
         seconds=seen.seconds,
         slow=seen.slow,
         lines=seen.lines,
+        calls=tuple(seen.calls),
         stalled=seen.stalled,
     )
 
@@ -230,6 +241,7 @@ class _Seen:
     lines: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     slow: dict[str, str] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
     complete: bool = False
     forged: bool = False
     stalled: bool = False
@@ -251,6 +263,8 @@ class _Seen:
             self.stalled = True
         elif phase == "lines":
             self.lines[test_id] = text
+        elif phase == "calls":
+            self.calls.append((test_id, text))
         elif phase == "took":
             self.seconds[test_id] = _seconds(text)
             self.slow |= {test_id: outcome} if outcome else {}

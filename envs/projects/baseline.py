@@ -22,13 +22,13 @@ from pydantic import ValidationError
 from envs.errors import UserError
 from envs.files import hash_text, write_whole
 from envs.grading.test_suite import SuiteRun, run_suite
-from envs.projects.code_key import CHILD, code_key
 from envs.projects.lock_file import Project
 from envs.projects.test_impact import TestImpact
 from envs.records import Record
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.source_text import text_lines
+from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files, hash_tree
 
 NUM_RUNS = 7  # of a suite in all: five, two traced ones

@@ -15,10 +15,12 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from envs.grading.test_suite import is_test_file
 from envs.mutation.bug import Bug, Symptoms, combine
-from envs.projects.baseline import Baseline
+from envs.projects.baseline import SUITE_LIMIT_S, Baseline
 from envs.projects.check_mutant import ONE_REACHES, UNREACHED, MutantCheck, MutantResult
 from envs.projects.lock_file import Project, fetch, read_sdist
+from envs.projects.record_calls import record_calls
 from envs.projects.repair_task import GENERATOR, find_repeats, list_candidates
 from envs.projects.suites import Source, measure_suites
 from envs.projects.verdict_cache import Verdicts
@@ -103,7 +105,15 @@ def _open_check(
     kept = cache_dir / "mutants" / f"{project.name}-{project.version}.jsonl"
     verdicts = Verdicts(kept, files=files, stable_tests=suite.stable_tests)
     server = servers.get("pytest", project.runtime)
-    return MutantCheck(project, files, suite, seed, server, verdicts)
+    recording = record_calls(
+        files,
+        tests=suite.stable_tests,
+        suite=project.suite or [path for path in files if is_test_file(path)],
+        limit_s=max(SUITE_LIMIT_S, suite.cpu_s),
+        server=server,
+        path=kept.with_suffix(".calls.json"),
+    )
+    return MutantCheck(project, files, suite, seed, server, verdicts, recording)
 
 
 def classify(bug: Bug) -> str:

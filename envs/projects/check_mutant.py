@@ -20,7 +20,7 @@ import itertools
 import random
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from envs.grading.graders import (
     VISIBLE_LIMIT_S,
@@ -33,6 +33,7 @@ from envs.mutation.bug import Bug
 from envs.mutation.near_misses import list_near_misses
 from envs.projects.baseline import Baseline
 from envs.projects.lock_file import Project
+from envs.projects.record_calls import Recording, choose_sequences
 from envs.projects.repair_task import (
     GENERATOR,
     NOTHING_SHOWN,
@@ -86,6 +87,7 @@ class MutantCheck:
         seed: Of the build.
         server: Has pytest preloaded; may serve several projects.
         verdicts: What is known of bugs that were checked before.
+        recording: Recorded calls of the project.
     """
 
     project: Project
@@ -94,6 +96,7 @@ class MutantCheck:
     seed: int
     server: ForkServer
     verdicts: Verdicts
+    recording: Recording
     _gold_passed: bool = field(default=False, init=False)
 
     def run_all(
@@ -141,7 +144,15 @@ class MutantCheck:
                 found = MutantResult(bug, Verdict(run.failing, objection, is_lasting=False))
             if found.verdict.reject != DIFFERS or run.reject:
                 break
-        return found
+        return found if found.task is None else self._add_calls(bug, found.verdict)
+
+    def _add_calls(self, bug: Bug, verdict: Verdict) -> MutantResult:
+        """Grade the task by recorded calls too, if they tell its bugs."""
+        calls = choose_sequences(
+            bug, recording=self.recording, files=self.files, server=self.server
+        )
+        verdict = replace(verdict, calls=calls)
+        return MutantResult(bug, verdict, self._assemble(bug, verdict))
 
     def _show(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
         """Choose the visible test function: the first failing one with which nothing leaks."""
@@ -292,6 +303,8 @@ class MutantCheck:
                 runtime=project.runtime,
                 mutated_functions={one.function.rpartition(".")[2] for one in bug.mutations},
                 call_distance=self.suite.impact.measure_distance(bug.mutations, tests=seen),
+                recorded=self.recording.calls,
+                calls=verdict.calls,
             )
         )
 

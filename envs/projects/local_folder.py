@@ -25,13 +25,13 @@ from envs.files import hash_text, write_whole
 from envs.plain_text import representable
 from envs.projects.admission import SUITE_S, admit
 from envs.projects.baseline import keep_measured
-from envs.projects.code_key import CHILD, code_key
 from envs.projects.licences import LICENCE_FILE, recognise_licence
 from envs.projects.lock_file import Project, select_tree
 from envs.projects.refusal import Command
 from envs.projects.source_files import FolderContent, scan_folder
 from envs.records import Runtime, Split
 from envs.sandbox.interpreter import Interpreter, find_interpreter
+from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files, hash_tree
 
 # Where `pip install -e` makes the interpreter look: paths in .pth files, and setuptools' finders.

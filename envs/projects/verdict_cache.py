@@ -16,8 +16,8 @@ from pathlib import Path
 
 from envs.files import hash_text, read_lines
 from envs.mutation.bug import Bug
-from envs.projects.code_key import CHILD, code_key
 from envs.projects.repair_task import GENERATOR
+from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files, hash_tree
 from envs.tasks.visible_tests import TestFunction
 
@@ -34,6 +34,7 @@ class Verdict:
         shown: The test functions that its task shows, one for each mutation.
         statement: What the agent reads first.
         case: Of a function that is shown with one of its cases, its number and its id then.
+        calls: The recorded calls that grade its task.
         is_lasting: Another try would give the same; only such a verdict is kept.
     """
 
@@ -42,6 +43,7 @@ class Verdict:
     shown: tuple[TestFunction, ...] = ()
     statement: str = ""
     case: tuple[int, str] | None = None
+    calls: tuple[int, ...] = ()
     is_lasting: bool = True
 
 
@@ -67,10 +69,11 @@ class Verdicts:
         self._known: dict[str, Verdict] = {}
         for line in read_lines(path) if path.is_file() else []:
             try:
-                key, failing, reject, shown, statement, case = json.loads(line)
+                key, failing, reject, shown, statement, case, calls = json.loads(line)
                 case = case and (int(case[0]), str(case[1]))
                 functions = tuple((file, name) for file, name in shown)
-                self._known[key] = Verdict(frozenset(failing), reject, functions, statement, case)
+                known = (frozenset(failing), reject, functions, statement, case, tuple(calls))
+                self._known[key] = Verdict(*known)
             except (ValueError, TypeError):
                 continue  # the build was killed while it wrote this line
 
@@ -84,7 +87,7 @@ class Verdicts:
             return
         key = self._key(bug)
         failing = sorted(verdict.failing)
-        told = [verdict.reject, verdict.shown, verdict.statement, verdict.case]
+        told = [verdict.reject, verdict.shown, verdict.statement, verdict.case, verdict.calls]
         line = json.dumps([key, failing, *told])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock, self._path.open("ab", buffering=0) as file:

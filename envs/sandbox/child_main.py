@@ -30,12 +30,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from envs.sandbox import cgroups, framing, isolation
+from envs.sandbox.child_replay import run_replay
 from envs.sandbox.child_runs import run_io, run_pytest, run_selftest, warm_up_pytest, write_files
 from envs.sandbox.scratch_dir import WATCH_S, is_overgrown, remove_tree
 from envs.sandbox.seccomp import FilterRules, assemble
 from envs.sandbox.sleep_clock import SleepClock
 
-RUNNERS = {"io": run_io, "pytest": run_pytest, "selftest": run_selftest}
+RUNNERS = {"io": run_io, "pytest": run_pytest, "replay": run_replay, "selftest": run_selftest}
 MAX_RESULT_BYTES = 4 * 2**20  # unless a request asks for more
 SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a core is free
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.sandbox.child_coverage import LineTrace
+from envs.sandbox.child_recorder import CallRecorder
 from envs.sandbox.child_timekeeper import Timekeeper
 from envs.sandbox.encoding import encode_value
 from envs.source_text import file_bytes
@@ -32,7 +33,7 @@ _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
 
 
-class _CallTimeoutError(BaseException):
+class CallTimeoutError(BaseException):
     """Raised inside a call that used up its CPU time; no `except Exception` catches it."""
 
 
@@ -51,18 +52,18 @@ def run_io(request: dict[str, Any], scratch: Path, writer: int) -> None:
         module, _, name = function.partition(":")
         result: dict[str, Any] = {"call": index}
         try:
-            with _cpu_limit(timeout_s):
+            with cpu_limit(timeout_s):
                 if module in broken:
                     result["error"] = broken[module]
                 else:
                     called = _import(module, broken)
                     result["value"] = encode_value(getattr(called, name)(*arguments))
-        except _CallTimeoutError:
+        except CallTimeoutError:
             result["error"] = "ran too long"
             timeout_s = LATER_TIMEOUT_S
         except BaseException as error:  # SystemExit and the like are the candidate's too
             result["error"] = broken.get(module) or f"raised {_describe(error)}"
-        _write_line(writer, result)
+        write_line(writer, result)
 
 
 def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
@@ -73,8 +74,9 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
             to keep (None: all); `config`, pytest's configuration file, or None, and `options`;
             `paths` to import from; `environment`; `explain` failing tests; `nonce`, which marks
             every honest line; perhaps `skip`, tests that are not run; `trace`, the files whose
-            executed lines are to be noted, and `backwards`; `stall_s`; `budget_s`, seconds for
-            all tests; `order`, which draws the order of the tests; or `elsewhere`, see
+            executed lines are to be noted, and `backwards`, or `record`, those whose calls are;
+            `stall_s`; `budget_s`, seconds for all tests; `order`, which draws the order of the
+            tests; or `elsewhere`, see
             `_go_elsewhere`.
         scratch: The run's private folder.
         writer: Descriptor of the result pipe.
@@ -82,7 +84,7 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     import pytest
 
     words = _list_words()
-    work = _go_elsewhere(scratch) if "elsewhere" in request else scratch / "work"
+    work = _go_elsewhere(scratch) if request.get("elsewhere") else scratch / "work"
     words |= {f"{work}/": "", str(work): ".", os.environ.get("TMPDIR", "/tmp"): "/tmp"}
     ini = scratch / "tmp" / "trusted.ini"
     ini.write_text("[pytest]\n", "utf-8")
@@ -109,11 +111,8 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
         _end_if_stalled(request["stall_s"], lambda: plugin.write("stalled"))
     if "budget_s" in request:
         plugins.append(Timekeeper(request["budget_s"], write=plugin.note_time))
-    if "trace" in request:
-        files = [str(work / name) for name in request["trace"]]
-        trace = LineTrace(files, backwards=request["backwards"], write=plugin.note_lines)
-        plugins.append(trace)
-        trace.start()
+    watch = _start_to_watch(request, plugin, work)
+    plugins += [watch] if watch else []
     # A real file: what is tested may hand sys.stderr to a process.
     with (scratch / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
         with redirect_stderr(said):
@@ -121,8 +120,8 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
         if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
             said.seek(0)
             plugin.write("collect", "conftest.py", "failed", said.read())
-    if "trace" in request:
-        trace.finish()
+    if watch:
+        watch.finish()
     plugin.write("done")
 
 
@@ -170,7 +169,7 @@ def run_selftest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     wrong += [f"{name} fails" for name, attempt in allowed.items() if not _works(attempt)]
     limit = resource.getrlimit(resource.RLIMIT_AS)[1]
     wrong += ["memory is not limited"] if limit == resource.RLIM_INFINITY else []
-    _write_line(writer, {"wrong": wrong})
+    write_line(writer, {"wrong": wrong})
 
 
 class _Reporter:
@@ -226,7 +225,10 @@ class _Reporter:
         self.write(report.when, report.nodeid, outcome, text)
 
     def note_lines(self, test_id: str, lines: str) -> None:
-        _write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
+        write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
+
+    def note_call(self, test_id: str, operation: str) -> None:
+        write_line(self._writer, [self._nonce, "calls", test_id, "", operation])
 
     def note_time(self, test_id: str, outcome: str, seconds: str) -> None:
         self.write("took", test_id, outcome, seconds)
@@ -235,7 +237,7 @@ class _Reporter:
         for name, word in self._words:
             text = text.replace(name, word)
         line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
-        _write_line(self._writer, line)
+        write_line(self._writer, line)
 
 
 def _list_words() -> dict[str, str]:
@@ -257,6 +259,22 @@ def _go_elsewhere(scratch: Path) -> Path:
     own_id = os.getpid
     os.getpid = lambda: own_id() + 1_000
     return work
+
+
+def _start_to_watch(
+    request: dict[str, Any], reporter: _Reporter, work: Path
+) -> LineTrace | CallRecorder | None:
+    """Start what notes the lines that tests execute, or the calls that they make, if asked for."""
+    watch: LineTrace | CallRecorder | None = None
+    if "trace" in request:
+        files = [str(work / name) for name in request["trace"]]
+        watch = LineTrace(files, backwards=request["backwards"], write=reporter.note_lines)
+    elif "record" in request:
+        own = {str(work / name): name for name in request["record"]}
+        watch = CallRecorder(own, write=reporter.note_call)
+    if watch:
+        watch.start()
+    return watch
 
 
 def _names_of(test_id: str) -> Iterator[str]:
@@ -293,7 +311,8 @@ def write_files(files: dict[str, str], folder: Path) -> None:
         path.write_bytes(file_bytes(name, text))
 
 
-def _write_line(writer: int, message: object) -> None:
+def write_line(writer: int, message: object) -> None:
+    """Write a line of JSON to the result pipe, whole."""
     data = json.dumps(message).encode("ascii") + b"\n"
     while data:
         data = data[os.write(writer, data) :]
@@ -302,7 +321,7 @@ def _write_line(writer: int, message: object) -> None:
 def _import(name: str, broken: dict[str, str]) -> Any:
     try:
         return importlib.import_module(name)
-    except _CallTimeoutError:
+    except CallTimeoutError:
         broken[name] = f"importing {name} ran too long"
         raise
     except BaseException as error:
@@ -320,9 +339,11 @@ def _describe(error: BaseException) -> str:
 
 
 @contextmanager
-def _cpu_limit(seconds: float) -> Iterator[None]:
+def cpu_limit(seconds: float) -> Iterator[None]:
+    """Raise `CallTimeoutError` in what has used up its CPU seconds, again and again."""
+
     def stop(*_: object) -> None:
-        raise _CallTimeoutError
+        raise CallTimeoutError
 
     signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds, LATER_TIMEOUT_S)  # again, should it be swallowed

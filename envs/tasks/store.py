@@ -7,6 +7,7 @@
     files/SHA               the text of files in workspaces, each once, named by its sha256
     private/tests/SHA.json  the pristine tree for submitted files (pytest grader), like a workspace
     private/files/SHA       the text of files that are in no workspace
+    private/calls/SHA.json  recorded calls of a project, those that its tasks are graded by
     manifest.json           format, source, seed, counts, licence, rejects, sha256 of the above
 
 A set is written beside its place and renamed when whole, so a folder with a manifest is complete.
@@ -21,12 +22,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from pydantic import Field, ValidationError
 
 from envs.errors import UserError
 from envs.files import hash_file, hash_text, join_records, read_records
+from envs.grading.recorded_calls import RecordedCalls
 from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
 from envs.tasks.dataset_card import name_split_file, write_card
 
@@ -86,6 +89,7 @@ class BuiltTask:
     hidden: HiddenTask
     workspace: Files
     tests: Files = field(default_factory=dict)
+    calls: RecordedCalls | None = None
 
 
 def hash_tree(files: Mapping[str, str]) -> str:
@@ -107,6 +111,7 @@ class TaskStore:
         pairs: Iterable[tuple[RepairTask, HiddenTask]],
         *,
         trees: Mapping[str, Files],
+        calls: Mapping[str, RecordedCalls] = MappingProxyType({}),
         folder: Path | None = None,
         manifest: Manifest | None = None,
     ) -> None:
@@ -114,7 +119,7 @@ class TaskStore:
         self.public = {public.id: public for public, _ in pairs}
         self.hidden = {hidden.task_id: hidden for _, hidden in pairs}
         self.folder, self.manifest = folder, manifest
-        self._trees = dict(trees)
+        self._trees, self._calls = dict(trees), dict(calls)
         self._texts: dict[str, str] = {}
 
     @classmethod
@@ -123,7 +128,8 @@ class TaskStore:
         tasks = list(tasks)
         trees = {task.public.workspace_sha: task.workspace for task in tasks}
         trees |= {task.hidden.tests_sha: task.tests for task in tasks if task.hidden.tests_sha}
-        return cls([(task.public, task.hidden) for task in tasks], trees=trees)
+        calls = {task.hidden.calls_sha: task.calls for task in tasks if task.calls}
+        return cls([(task.public, task.hidden) for task in tasks], trees=trees, calls=calls)
 
     @classmethod
     def open(cls, folder: Path) -> "TaskStore":
@@ -167,7 +173,13 @@ class TaskStore:
             for name, task in self.public.items()
             if _lies_within(task, difficulty)
         ]
-        found = TaskStore(pairs, trees=self._trees, folder=self.folder, manifest=self.manifest)
+        found = TaskStore(
+            pairs,
+            trees=self._trees,
+            calls=self._calls,
+            folder=self.folder,
+            manifest=self.manifest,
+        )
         for split in SPLITS:
             if self.split(split) and not found.split(split):
                 raise UserError(
@@ -187,10 +199,19 @@ class TaskStore:
         """Return a copy of the pristine tree of a pytest-graded task ({} for io-graded ones)."""
         return self._tree("private/tests", hidden.tests_sha) if hidden.tests_sha else {}
 
+    def calls(self, hidden: HiddenTask) -> RecordedCalls | None:
+        """Return the recorded calls of a task's project, None if it is not graded by any."""
+        sha = hidden.calls_sha
+        if sha and sha not in self._calls:
+            assert self.folder is not None, "a set in memory holds all its calls"
+            path = self.folder / "private" / "calls" / f"{sha}.json"
+            self._calls[sha] = RecordedCalls.model_validate_json(path.read_bytes())
+        return self._calls[sha] if sha else None
+
     def built(self) -> list[BuiltTask]:
         """Return the tasks with their trees, as a source made them."""
         return [
-            BuiltTask(task, hidden, self.workspace(task), self.tests(hidden))
+            BuiltTask(task, hidden, self.workspace(task), self.tests(hidden), self.calls(hidden))
             for task in self.public.values()
             for hidden in [self.hidden[task.id]]
         ]
@@ -251,6 +272,7 @@ def _write_draft(draft: Path, tasks: Sequence[BuiltTask], manifest: Manifest) ->
         "private/hidden.jsonl": join_records(task.hidden for task in tasks).encode("utf-8"),
         **_tree_files(tests, place="private/tests", texts="private/files"),
         **_tree_files(workspaces, place="workspaces", texts="files"),
+        **_call_files(tasks),
     }
     for name in [name for name in contents if name.startswith("private/files/")]:
         if name.removeprefix("private/") in contents:
@@ -259,7 +281,7 @@ def _write_draft(draft: Path, tasks: Sequence[BuiltTask], manifest: Manifest) ->
         text = join_records(task.public for task in tasks if task.public.split == split)
         contents[name_split_file(split)] = text.encode("utf-8")
     (draft / "private").mkdir(mode=0o700)
-    for place in ("workspaces", "files", "private/tests", "private/files"):
+    for place in ("workspaces", "files", "private/tests", "private/files", "private/calls"):
         (draft / place).mkdir()
     for name, content in contents.items():
         (draft / name).write_bytes(content)
@@ -288,6 +310,18 @@ def _tree_files(
         named = {path: hash_text(data) for path, data in encoded.items()}
         contents[f"{place}/{sha}.json"] = _canonical(named)
         contents |= {f"{texts}/{named[path]}": data for path, data in encoded.items()}
+    return contents
+
+
+def _call_files(tasks: Sequence[BuiltTask]) -> dict[str, bytes]:
+    """Return name and content of the files of recorded calls, without those of no task."""
+    found = {task.hidden.calls_sha: task.calls for task in tasks if task.calls}
+    contents = {}
+    for sha, calls in found.items():
+        used = {n for task in tasks if task.hidden.calls_sha == sha for n in task.hidden.calls}
+        kept = {number: calls.sequences[number] for number in sorted(used)}
+        text = calls.model_copy(update={"sequences": kept}).model_dump_json()
+        contents[f"private/calls/{sha}.json"] = text.encode("utf-8")
     return contents
 
 

@@ -6,13 +6,14 @@ import pytest
 
 from envs.errors import InfrastructureError
 from envs.grading.graders import PytestGrader
-from envs.grading.test_suite import run_suite
+from envs.grading.test_suite import is_test_file, run_suite
 from envs.mutation.bug import Bug, Symptoms, combine
 from envs.mutation.operators import Mutation
 from envs.projects import check_mutant as check_module
 from envs.projects.baseline import measure_baseline
 from envs.projects.check_mutant import ENTANGLED, ONE_REACHES, UNREACHED, MutantCheck
 from envs.projects.lock_file import fetch, read_sdist
+from envs.projects.record_calls import record_calls
 from envs.projects.repair_task import list_candidates
 from envs.projects.test_impact import TestImpact
 from envs.projects.verdict_cache import Verdicts
@@ -59,7 +60,15 @@ def calc(tmp_path_factory):
     tree = read_sdist(entry, sdist=fetch(entry, cache_dir=cache))
     with ForkServer(preload="pytest") as server:
         suite = measure_baseline(entry, files=tree, server=server, cache_dir=cache)
-        yield MutantCheck(entry, tree, suite, 0, server, None)
+        recording = record_calls(
+            tree,
+            tests=suite.stable_tests,
+            suite=entry.suite or [path for path in tree if is_test_file(path)],
+            limit_s=10,
+            server=server,
+            path=cache / "calls.json",
+        )
+        yield MutantCheck(entry, tree, suite, 0, server, None, recording)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 
 from envs.projects.baseline import measure_baseline
-from envs.projects.code_key import CHILD, code_key
 from envs.projects.verdict_cache import DECIDING
+from envs.tasks.code_key import CHILD, code_key
 
 TREE = {
     "pkg/__init__.py": '"""Rooms."""\n',
@@ -51,7 +51,7 @@ def test_a_key_changes_with_the_modules_that_are_imported_and_no_others(tmp_path
 def test_what_runs_in_the_sandbox_decides_too_and_what_only_uses_the_result_does_not(
     monkeypatch, deciding, user
 ):
-    from envs.projects import code_key as module
+    from envs.tasks import code_key as module
 
     named = {}
     monkeypatch.setattr(module, "hash_files", named.update)
