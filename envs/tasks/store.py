@@ -168,11 +168,30 @@ class TaskStore:
         Raises:
             UserError: Nothing is left of a split.
         """
-        pairs = [
-            (task, self.hidden[name])
-            for name, task in self.public.items()
-            if _lies_within(task, difficulty)
-        ]
+        kept = [name for name, task in self.public.items() if _lies_within(task, difficulty)]
+        asked = ", ".join(f"{name} {low} to {high}" for name, (low, high) in difficulty.items())
+        return self._select(
+            kept,
+            nothing="no {split} task is within tasks.difficulty",
+            got=asked,
+            remedy="widen it; `tightrope tasks stats` shows what there is",
+        )
+
+    def keep_recorded(self) -> "TaskStore":
+        """Return the tasks that recorded calls grade too.
+
+        Raises:
+            UserError: Nothing is left of a split.
+        """
+        return self._select(
+            [name for name, half in self.hidden.items() if half.calls],
+            nothing="no {split} task has recorded calls",
+            got="tasks.recorded_calls: required",
+            remedy="build a set of real projects anew, or set it to `used`",
+        )
+
+    def _select(self, names: Iterable[str], *, nothing: str, got: str, remedy: str) -> "TaskStore":
+        pairs = [(self.public[name], self.hidden[name]) for name in names]
         found = TaskStore(
             pairs,
             trees=self._trees,
@@ -182,13 +201,7 @@ class TaskStore:
         )
         for split in SPLITS:
             if self.split(split) and not found.split(split):
-                raise UserError(
-                    f"no {split} task is within tasks.difficulty",
-                    got=", ".join(
-                        f"{name} {low} to {high}" for name, (low, high) in difficulty.items()
-                    ),
-                    remedy="widen it; `tightrope tasks stats` shows what there is",
-                )
+                raise UserError(nothing.format(split=split), got=got, remedy=remedy)
         return found
 
     def workspace(self, task: RepairTask) -> Files:

@@ -78,6 +78,10 @@ def _print_table(store: TaskStore) -> None:
         if len(counts) > MOST_SHOWN:
             shown.append(f"and {len(counts) - MOST_SHOWN} more")
         print(f"{name}: {', '.join(shown) or 'none'}")
+    graded = [half for half in hidden if half.grader == "pytest"]
+    if graded:
+        num_recorded = sum(bool(half.calls) for half in graded)
+        print(f"graded by recorded calls too: {num_recorded} of {len(graded)}")
     print(f"\n{'difficulty':<26}{'least':>8}{'median':>8}{'most':>8}{'known':>8}")
     for field in type(tasks[0].difficulty).model_fields:
         values = [getattr(task.difficulty, field) for task in tasks]

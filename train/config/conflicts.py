@@ -165,6 +165,9 @@ def _task_conflicts(settings: Settings) -> Iterator[Conflict]:
         elif low > high:
             reason = f"the least, {low}, is above the most, {high}"
             yield Conflict((f"tasks.difficulty.{name}",), reason)
+    if tasks.recorded_calls == "required" and tasks.source == "synthetic" and tasks.dir is None:
+        reason = "synthetic tasks have the io grader, which needs none; use 'used'"
+        yield Conflict(("tasks.recorded_calls", "tasks.source"), reason)
     available: int = getattr(tasks, evaluate.split)
     if evaluate.num_tasks > available:
         reason = f"{evaluate.num_tasks} tasks to evaluate, {available} in the split"

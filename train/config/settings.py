@@ -141,6 +141,11 @@ class TaskSettings(Section):
 
     The set stays whole: it is a selection whenever tasks are read. Yes and no are 1 and 0.
     """
+    recorded_calls: Literal["used", "required"] = "used"
+    """`required`: take only tasks whose passes recorded calls confirm, where most tricks end.
+
+    `used`: they are asked where a task has them. A selection too; see docs/tasks.md.
+    """
 
 
 class ContextSettings(Section):

@@ -339,13 +339,15 @@ def open_runner(
 
 
 def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:
-    """Open the task set, narrowed to `tasks.difficulty`, with what its graders need.
+    """Open the task set, narrowed as its settings say, with what its graders need.
 
     Raises:
         UserError: It is damaged, or nothing is left of a split; there is no sandbox, no second
             runner where one is configured, or nothing that it would run.
     """
     store = TaskStore.open(tasks_dir(settings)).narrow(settings.tasks.difficulty)
+    if settings.tasks.recorded_calls == "required":
+        store = store.keep_recorded()
     share, cache = settings.reward.second_runner_share, cache_dir(settings)
     if share and all(hidden.grader == "io" for hidden in store.hidden.values()):
         raise UserError(

@@ -197,7 +197,7 @@ def tasks_dir(settings: Settings) -> Path:
     if settings.tasks.dir is not None:
         return Path(settings.tasks.dir)
     section = settings.tasks.model_dump(
-        mode="json", exclude={"dir", "difficulty"}, exclude_defaults=True
+        mode="json", exclude={"dir", "difficulty", "recorded_calls"}, exclude_defaults=True
     )
     digest = hash_text(to_json(section))[:12]
     source = settings.tasks.source.replace(":", ".")

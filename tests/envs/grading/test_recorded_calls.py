@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from envs.errors import UserError
 from envs.grading.graders import PytestGrader
 from envs.grading.recorded_calls import RecordedCalls, RecordedSequence, find_first
 from envs.sandbox.fork_server import ForkServer
@@ -73,6 +74,17 @@ def test_a_set_keeps_the_calls_that_its_tasks_are_graded_by(tmp_path):
     shown = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
     public = [path for path in shown if "private" not in path.parts]
     assert not any(b"sequences" in path.read_bytes() for path in public)
+
+
+def test_only_tasks_with_calls_may_be_asked_for():
+    with_calls, without = task_with_calls(), pytest_task()
+    renamed = without.hidden.model_copy(update={"task_id": "other"})
+    other = replace(
+        without, public=without.public.model_copy(update={"id": "other"}), hidden=renamed
+    )
+    assert list(TaskStore.of([with_calls, other]).keep_recorded().public) == ["pytest"]
+    with pytest.raises(UserError, match="no train task has recorded calls"):
+        TaskStore.of([other]).keep_recorded()
 
 
 @pytest.mark.parametrize(

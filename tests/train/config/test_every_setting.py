@@ -151,6 +151,8 @@ REFUSALS = [
     Refused("prompt.tools=full", "set prompt.tools to brief", observed.prompt, LARGE),
     Refused("tasks.two_site_share=0.5", "shapes generated", beside=("--tasks.source=projects",)),
     Refused("tasks.max_size=[2, 2]", "shapes generated", beside=("--tasks.source=projects",)),
+    Refused("tasks.recorded_calls=required", "no train task has recorded", observed.chosen),
+    Refused("tasks.recorded_calls=required", "which needs none", beside=("--tasks.dir=null",)),
     Refused("reward.second_runner_share=0.5", "no suite to run a second time", observed.chosen),
     Refused("reward.second_runner_share=0.5", "one runner", beside=("--tasks.dir=null",)),
     Refused("reward.cost_weight=0.1", "cost be free", beside=("--reward.advantage=outcome_only",)),
@@ -158,7 +160,7 @@ REFUSALS = [
         "reward.pressure=controlled", "cost be free", beside=("--reward.advantage=outcome_only",)
     ),
     Refused("sft.needs_rewrite_share=0.3", "use 0", beside=("--context.strategy=full_history",)),
-    Refused("sft.needs_rewrite_share=0.1", "too few to learn to rewrite"),
+    Refused("sft.needs_rewrite_share=0.1", "too few to learn", beside=("--tasks.dir=null",)),
     Refused("grpo.start_from={folder}/nowhere", "no adapter there", observed.start),
     Refused(
         "grpo.start_from={folder}/adapter",
@@ -222,6 +224,7 @@ def test_every_field_has_a_row() -> None:
     assert list_fields().keys() - changed <= {
         "model.load_in_4bit",  # refused here, where there is no GPU
         "reward.second_runner_share",  # has a test of its own below
+        "tasks.recorded_calls",  # in tests/envs/grading/test_recorded_calls.py
     }
     assert {*changed, *(row.path for row in REFUSALS)} <= list_fields().keys()
 
