@@ -28,7 +28,12 @@ from envs.projects.baseline import (
     run_five_times,
     trace_suite,
 )
-from envs.projects.layout import find_reached, list_sources, refuse_places
+from envs.projects.layout import (
+    find_reached,
+    list_sources,
+    refuse_parts_of_pytest,
+    refuse_places,
+)
 from envs.projects.lock_file import Project, select_tree
 from envs.projects.refusal import Command, Refusal, name_groups
 from envs.projects.source_files import MAX_TREE_BYTES
@@ -93,8 +98,10 @@ def admit(
     excluded = dict.fromkeys([*command.exclude, *inside], "excluded by hand")
     of_tree = {"roots": roots, "excluded_tests": excluded, "rewrites_asserts": True}
     entry = entry.model_copy(update=of_tree)
-    on_run("as its authors run it")
     interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    refuse_parts_of_pytest(refusal, entry, members, interpreter)
+    refusal.stop()
+    on_run("as its authors run it")
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         entry, files, first = _run_first(entry, members, server, suite_s=suite_s, refusal=refusal)
     _refuse_unknown(refusal, members, first)
@@ -144,24 +151,29 @@ def _run_first(
         UserError: It is too large, hangs, or cannot start.
     """
     files = read_tree(entry, members)
-    look = partial(_look, server, suite_s=suite_s)
-    run = look(files, entry.excluded_tests)
-    if run.failed or not run.passed or not run.complete:
+    look = partial(_look, server, suite_s=suite_s, skip=entry.excluded_tests)
+    again = partial(run_suite, server, limit_s=FIRST_LIMIT_S, explain=True)
+    run = look(files)
+    are_tests = run.complete and run.passed and all("::" in test for test in run.failed)
+    if run.failed or not are_tests:
         with_data = entry.model_copy(update={"data": ("",)})
         more = select_tree(with_data, members)
-        if more != files and _measure_size(more) <= MAX_TREE_BYTES:
-            again = look(more, entry.excluded_tests)
-            if len(again.passed) > len(run.passed) or len(again.failed) < len(run.failed):
-                entry, files, run = with_data, more, again
+        if (
+            more != files
+            and _measure_size(more) <= MAX_TREE_BYTES
+            and (not are_tests or again(more, ids=run.failed).passed)
+        ):
+            other = look(more)
+            if len(other.passed) > len(run.passed) or len(other.failed) < len(run.failed):
+                entry, files, run = with_data, more, other
     if run.complete and run.slow and run.failed:  # perhaps because others were ended
-        again = look(files, [*entry.excluded_tests, *run.slow])
-        if again.complete:
-            run = replace(again, seconds=run.seconds | again.seconds, slow=run.slow | again.slow)
+        mended = again(files, ids=run.failed).passed
+        run = replace(run, passed=run.passed | mended, failed=run.failed - mended)
     _refuse_unfinished(refusal, run)
     return entry, files, run
 
 
-def _look(server: ForkServer, files: Files, skip: Collection[str], *, suite_s: float) -> SuiteRun:
+def _look(server: ForkServer, files: Files, *, skip: Collection[str], suite_s: float) -> SuiteRun:
     """Run a suite of which nothing is known, within a bounded time."""
     return run_suite(
         server,

@@ -74,6 +74,26 @@ def refuse_places(
     refuse_copies(refusal, mutated, entry, files, interpreter)
 
 
+def refuse_parts_of_pytest(
+    refusal: Refusal, entry: Project, members: Collection[str], interpreter: Interpreter
+) -> None:
+    """Refuse a project that the interpreter's pytest imports from the project's own folder."""
+    imported = {find_import_path(path, entry.paths) for path in members}
+    for module in sorted(_OF_PYTEST):
+        own = {f"{module}/__init__.py", f"{module}.py"}
+        places = [Path(site, name) for site in interpreter.site for name in own]
+        if imported & own and not any(place.exists() for place in places):
+            _refuse_loaded(refusal, module)
+
+
+def _refuse_loaded(refusal: Refusal, module: str) -> None:
+    owner = "pytest itself" if module in _OF_PYTEST else "Python itself"
+    refusal.add(
+        f"{owner} runs on {module}, which is loaded before any test is",
+        remedy="take another project: bugs in this one would not be seen",
+    )
+
+
 def refuse_copies(
     refusal: Refusal,
     mutated: Sequence[str],
@@ -87,11 +107,7 @@ def refuse_copies(
         inside = find_import_path(path, entry.paths)
         module = inside.partition("/")[0].removesuffix(".py")
         if module in _OF_PYTEST | sys.stdlib_module_names:
-            owner = "pytest itself" if module in _OF_PYTEST else "Python itself"
-            refusal.add(
-                f"{owner} runs on {module}, which is loaded before any test is",
-                remedy="take another project: bugs in this one would not be seen",
-            )
+            _refuse_loaded(refusal, module)
             continue
         # Of a namespace package other parts may well be there.
         is_whole = bool(imported & {f"{module}/__init__.py", f"{module}.py"})

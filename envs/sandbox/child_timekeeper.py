@@ -3,22 +3,22 @@
 A pytest plugin, inside the sandbox, for the first look at a suite: which tests are slow shows
 without waiting for the slowest. A test may compute for several times its share of what is left,
 and is ended by an exception then; once nothing is left, no further test is run. Time is that of
-computing, started processes included, or that on the clock if a test mostly waits: a machine that
-others use makes no test slow. Standard library only.
+computing, started processes included, or that on the clock if a test mostly waits of its own will:
+a machine that others use makes no test slow. Standard library only.
 
 Not covered: a test that computes in one call of compiled code, which no exception ends.
 Tests: tests/envs/projects/test_admission.py.
 """
 
-import os
+import resource
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 _SHARES = 4  # of the time that is left for each test that is left, for the one that runs
-_LEAST, _MOST = 1 / 100, 1 / 8  # of the whole time, which a test may take in any case, and at most
+_LEAST, _MOST = 1 / 40, 1 / 8  # of the whole time, which a test may take in any case, and at most
 _BUSY = 10  # times that of computing, below which a test counts as one that does not wait
 SLOW, UNRUN = "slow", "not run"
 
@@ -40,7 +40,7 @@ class Timekeeper:
         self._left_s, self._write = budget_s, write
         self._least_s, self._most_s = _LEAST * budget_s, _MOST * budget_s
         self._num_left = 1
-        self._began, self._is_slow = (0.0, 0.0), False
+        self._began, self._is_slow = _read_clocks(), False
         signal.signal(signal.SIGPROF, self._end_test)
 
     def pytest_collection_finish(self, session: Any) -> None:
@@ -64,10 +64,10 @@ class Timekeeper:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Write what the test took."""
         signal.setitimer(signal.ITIMER_PROF, 0)
-        computed_s, passed_s = (
-            now - then for now, then in zip(_read_clocks(), self._began, strict=True)
-        )
-        took_s = computed_s if passed_s < _BUSY * computed_s else passed_s
+        now = _read_clocks()
+        computed_s, passed_s = now.computed_s - self._began.computed_s, now.s - self._began.s
+        waits = now.num_waits > self._began.num_waits and passed_s > _BUSY * computed_s
+        took_s = passed_s if waits else computed_s
         self._left_s, self._num_left = self._left_s - took_s, self._num_left - 1
         self._write(nodeid, SLOW if self._is_slow else "", f"{took_s:.4f}")
 
@@ -81,7 +81,16 @@ class Timekeeper:
                 raise TooSlowError("took too long")
 
 
-def _read_clocks() -> tuple[float, float]:
-    """Return seconds of computing, of ended processes too, and seconds on the clock."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system, time.monotonic()
+class _Clocks(NamedTuple):
+    """Seconds of computing, of ended processes too; seconds; how often it gave its core back."""
+
+    computed_s: float
+    s: float
+    num_waits: int
+
+
+def _read_clocks() -> _Clocks:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    computed_s = time.process_time() + children.ru_utime + children.ru_stime
+    num_waits = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    return _Clocks(computed_s, time.monotonic(), num_waits)
