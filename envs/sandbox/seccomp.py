@@ -34,7 +34,13 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "sethostname": (170, 161), "setdomainname": (171, 162), "fanotify_init": (300, 262),
     "move_pages": (279, 239), "migrate_pages": (256, 238), "memfd_create": (319, 279),
     "memfd_secret": (447, 447), "process_madvise": (440, 440), "process_mrelease": (448, 448),
+    "quotactl_fd": (443, 443), "lsm_set_self_attr": (460, 460),
 }  # fmt: skip
+# By these a run could tell another one something through a file that both may read, or reach a
+# socket of the host with one end of a pair.
+_CHANNELS = {"flock": (73, 32), "inotify_init": (253, None), "inotify_init1": (294, 26),
+             "inotify_add_watch": (254, 27), "cachestat": (451, 451), "bind": (49, 200),
+             "connect": (42, 203), "listen": (50, 201)}  # fmt: skip
 _NEW_PROCESS = {"fork": (57, None), "vfork": (58, None), "execve": (59, 221),
                 "execveat": (322, 281)}  # fmt: skip
 # Landlock does not cover these; without a private root they reach other files of the same user.
@@ -42,7 +48,8 @@ _METADATA = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
     "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
-    "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None),
+    "lremovexattr": (198, 15), "fremovexattr": (199, 16), "setxattrat": (463, 463),
+    "removexattrat": (466, 466), "file_setattr": (469, 469), "utime": (132, None),
     "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
     "truncate": (76, 45), "fallocate": (285, 47),
 }  # fmt: skip
@@ -53,7 +60,7 @@ _ON_OTHERS = {"tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueue
               "sched_setaffinity": (203, 122), "sched_setattr": (314, 274),
               "ioprio_set": (251, 30)}  # fmt: skip
 _KILL, _TGKILL, _FCNTL, _PRLIMIT = (62, 129), (234, 131), (72, 25), (302, 261)
-_IOCTL, _PRCTL = (16, 29), (157, 167)
+_IOCTL, _PRCTL, _SOCKETPAIR, _SENDTO = (16, 29), (157, 167), (53, 199), (44, 206)
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _OPEN, _OPENAT, _OPENAT2 = (2, None), (257, 56), (437, 437)
 
@@ -62,9 +69,13 @@ _X32_BIT = 0x4000_0000
 _CLONE_THREAD = 0x0001_0000
 _CLONE_NEW_ANY = 0x7E02_0080  # every CLONE_NEW* flag
 _O_ACCMODE_TRUNC = os.O_ACCMODE | os.O_TRUNC
+_AF_UNIX, _SOCK_STREAM, _SOCKET_KIND = 1, 1, 0xF
 _SET_OWNER_OR_SIGNAL = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal by another way
+# F_GETLK, F_OFD_GETLK: locks that others hold on a file; F_SETLEASE, F_GETLEASE, F_NOTIFY: its use.
+_SEE_OTHERS = (5, 36, 1024, 1025, 1026)
+_SET_FLAGS = (0x4008_6602, 0x4004_6602, 0x401C_5820)  # FS_IOC_SETFLAGS, its 32 bits, FSSETXATTR
 _OWNER_OR_TERMINAL = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX
-_SET_DEATH_SIGNAL = (1,)
+_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_PTRACER = 1, 4, 0x5961_6D61
 
 _LD, _JEQ, _JGE, _AND, _RET = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF: load word, jumps, mask, return
 _ALLOW, _KILL_PROCESS = 0x7FFF_0000, 0x8000_0000
@@ -96,7 +107,7 @@ def assemble(rules: FilterRules, *, own_pid: int) -> bytes:
     """Return the BPF program (array of struct sock_filter) for a process with pid `own_pid`."""
     machine = os.uname().machine
     column = list(_AUDIT_ARCH).index(machine)
-    denied = dict(_DENIED)
+    denied = _DENIED | _CHANNELS
     if not rules.new_processes:
         denied |= _NEW_PROCESS
     if not rules.private_root:
@@ -121,9 +132,13 @@ def _deny_by_argument(program: "_Program", rules: FilterRules, own_pid: int) -> 
     # A file that Landlock lets be read must not be emptied on the way (kernels before 6.2).
     program.deny_if_equal(_OPEN, argument=1, mask=_O_ACCMODE_TRUNC, values=(os.O_TRUNC,))
     program.deny_if_equal(_OPENAT, argument=2, mask=_O_ACCMODE_TRUNC, values=(os.O_TRUNC,))
-    program.deny_if_equal(_FCNTL, argument=1, mask=~0, values=_SET_OWNER_OR_SIGNAL)
-    program.deny_if_equal(_IOCTL, argument=1, mask=~0, values=_OWNER_OR_TERMINAL)
-    program.deny_if_equal(_PRCTL, argument=0, mask=~0, values=_SET_DEATH_SIGNAL)
+    program.deny_if_equal(_FCNTL, argument=1, mask=~0, values=(*_SET_OWNER_OR_SIGNAL, *_SEE_OTHERS))
+    program.deny_if_equal(_IOCTL, argument=1, mask=~0, values=(*_OWNER_OR_TERMINAL, *_SET_FLAGS))
+    own = (_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_PTRACER)
+    program.deny_if_equal(_PRCTL, argument=0, mask=~0, values=own)
+    program.deny_unless_equal(_SOCKETPAIR, argument=0, value=_AF_UNIX)
+    program.deny_unless_equal(_SOCKETPAIR, argument=1, value=_SOCK_STREAM, mask=_SOCKET_KIND)
+    program.deny_unless_equal(_SENDTO, argument=4, value=0)  # no address
     program.deny_unless_equal(_PRLIMIT, argument=0, value=0)
     if not rules.private_pids:
         program.deny_unless_equal(_KILL, argument=0, value=own_pid)
@@ -183,10 +198,15 @@ class _Program:
         self._check(numbers, argument, mask, tests)
 
     def deny_unless_equal(
-        self, numbers: tuple[int | None, int | None], *, argument: int, value: int
+        self,
+        numbers: tuple[int | None, int | None],
+        *,
+        argument: int,
+        value: int,
+        mask: int = ~0,
     ) -> None:
         tests = [(_JEQ, value, 1, 0), (_RET, _ERRNO | errno.EPERM, 0, 0)]
-        self._check(numbers, argument, ~0, tests)
+        self._check(numbers, argument, mask, tests)
 
     def _check(
         self,
