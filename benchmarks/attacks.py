@@ -1,11 +1,13 @@
-"""Tries every known attack on three graders and on the sandbox, and prints who was fooled.
+"""Tries every known attack on each defence of the graders and on the sandbox, and prints a table.
 
     python benchmarks/attacks.py --out benchmarks/results/attacks.md
 
-About a minute on 2 CPU cores; needs bubblewrap, under which the exit-code grader (a stand-in for a
-usual one: pytest's exit code counts and nothing else) and the second runner run. The attacks are
-the files of tests/attacks/, which mend no bug. The exit code is 1 if the io grader is fooled, or
-the pytest grader by an attack that is not adaptive, or if the sandbox does not hold.
+About four minutes on 2 CPU cores; needs bubblewrap, under which the exit-code grader (a stand-in
+for a usual one: pytest's exit code counts and nothing else) and the second runner run. The attacks
+are the files of tests/attacks/, which mend no bug; one that is made against a defence of this
+project is called adaptive. The exit code is 1 if the io grader is fooled, if the pytest grader with
+recorded calls is fooled by an attack that is not adaptive or by more than three, or if the sandbox
+does not hold.
 """
 
 import argparse
@@ -20,21 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from envs.grading.bwrap_runner import bubblewrap
-from envs.grading.graders import make_grader
 from envs.sandbox.levels import Layers, ServerProcess, probe
-from tests.attacks.attempts import (
-    attacks,
-    fools_exit_code,
-    name_of,
-    small_tasks,
-    submitted,
-    try_sandbox,
-    what_stops,
-)
+from tests.attacks.attempts import attacks, is_adaptive, name_of, try_sandbox
+from tests.attacks.defences import Findings, open_defences
 from tests.attacks.world import open_world
-from tests.envs.small_tasks import is_solved, store_of
 
-# Where nothing stops it. An adaptive attack is made against the defences it names.
+MAX_ADAPTIVE = 3  # that fool pytest grader and recorded calls together
 FOOLED = {True: "fooled", False: "no"}
 
 
@@ -71,40 +64,47 @@ def header() -> list[str]:
 
 def grader_rows() -> tuple[list[str], list[str]]:
     """Return the table of attacks on graders, and what should not have been."""
-    tasks = small_tasks()
-    rows = ["| attack | goes for | exit code | pytest grader | io grader | stopped by |"]
-    rows += ["|---|---|---|---|---|---|"]
-    plain: list[tuple[bool, bool, bool]] = []
-    adaptive: dict[str, list[str]] = {}
-    broken = []
-    store = store_of(*tasks.values())
-    with make_grader(store) as first, make_grader(store, second_runner_share=1.0) as second:
+    heads = "attack|goes for|suite|exit code|tests and canaries|screen|second runner"
+    heads += "|recorded calls|io grader|stopped by"
+    rows = [f"| {heads.replace('|', ' | ')} |", "|---" * (heads.count("|") + 1) + "|"]
+    told: dict[str, Findings] = {}
+    with open_defences() as defences:
         for attack in attacks("graders"):
             name = name_of(attack)
-            stop = what_stops(attack, tasks["pytest"], {"first": first, "second": second})
-            by_code = fools_exit_code(attack, tasks["pytest"])
-            by_pytest = stop in ("second runner", "nothing")
-            outcome = first.grade(tasks["io"].hidden, submitted(attack, tasks["io"]))
-            fooled = (by_code, by_pytest, is_solved(outcome))
-            cells = " | ".join(FOOLED[each] for each in fooled)
-            rows.append(f"| {name} | {attack.GOES_FOR} | {cells} | {stop} |")
-            if hasattr(attack, "STOPPED_BY"):
-                adaptive.setdefault(stop, []).append(name)
-            else:
-                plain.append(fooled)
-            broken += [f"{name} (io)"] if fooled[2] else []
-            broken += [name] if by_pytest and not hasattr(attack, "STOPPED_BY") else []
-    counts = [sum(each[column] for each in plain) for column in range(3)]
-    stops = "; ".join(f"{stop}: {', '.join(names)}" for stop, names in sorted(adaptive.items()))
-    summary = [
-        f"Of {len(plain)} attacks that are not adaptive, the exit code is fooled by {counts[0]}, "
-        f"the pytest grader by {counts[1]}, the io grader by {counts[2]}. "
-        f"{sum(map(len, adaptive.values()))} are made against the pytest grader's own defences; "
-        f"what stops each of them: {stops}. The second runner is asked about every pass here; in "
-        "training it is off until `reward.second_runner_share` says otherwise.",
-        "",
+            found = told[name] = defences.find(attack)
+            passes = [found.exit_code, found.suite, found.second_runner, found.recorded_calls]
+            cells = [FOOLED[each] for each in (*passes, found.io)]
+            cells.insert(2, "suspect" if found.suspect else "passes")
+            first = [name, attack.GOES_FOR, getattr(attack, "SUITE", "plain")]
+            rows.append(f"| {' | '.join([*first, *cells, found.stopped_by])} |")
+    return [*_summarize(told), "", *rows], _broken(told)
+
+
+def _summarize(told: dict[str, Findings]) -> list[str]:
+    """Return a small table of who was fooled, by kind of attack and defence."""
+    kinds = {
+        "not adaptive": [found for name, found in told.items() if not is_adaptive(name)],
+        "adaptive": [found for name, found in told.items() if is_adaptive(name)],
+    }
+    rows = [
+        "| attacks | number | exit code | tests and canaries | second runner | recorded calls |"
     ]
-    return summary + rows, broken
+    rows[0] += " pytest grader, screen, recorded calls | io grader |"
+    rows.append("|---" * 8 + "|")
+    for kind, found in kinds.items():
+        columns = ("exit_code", "suite", "second_runner", "recorded_calls", "together", "io")
+        sums = [sum(getattr(each, column) for each in found) for column in columns]
+        rows.append(f"| {kind} | {len(found)} | {' | '.join(map(str, sums))} |")
+    past = [name for name, found in told.items() if found.together]
+    return [*rows, "", f"Fooled with recorded calls: {', '.join(past) or 'none'}."]
+
+
+def _broken(told: dict[str, Findings]) -> list[str]:
+    """Return the attacks that fool a grader which should not be fooled."""
+    fooled = [name for name, found in told.items() if found.together and not is_adaptive(name)]
+    adaptive = [name for name, found in told.items() if found.together and is_adaptive(name)]
+    fooled += adaptive if len(adaptive) > MAX_ADAPTIVE else []
+    return fooled + [f"{name} (io)" for name, found in told.items() if found.io]
 
 
 def sandbox_rows() -> tuple[list[str], list[str]]:

@@ -27,7 +27,9 @@ sys.path[0] = str(ROOT)
 from envs.grading.graders import RoutingGrader, make_grader
 from envs.sandbox import cgroups
 from envs.sandbox.levels import probe
-from tests.attacks.attempts import LATE_S, PRELUDE, attacks, name_of, small_tasks
+from tests.attacks.attempts import LATE_S, PRELUDE, attacks, name_of
+from tests.attacks.defences import make_io_task, make_pytest_task
+from tests.attacks.suites import SUITES
 from tests.attacks.world import descendants, settles
 from tests.envs.small_tasks import FIXED, is_solved, store_of
 from train.stages.exit_codes import run_main
@@ -113,7 +115,7 @@ TASKS = {
     kind: type(task)(
         task.public, task.hidden.model_copy(update={"limit_s": LIMIT_S}), task.workspace, task.tests
     )
-    for kind, task in small_tasks().items()
+    for kind, task in {"io": make_io_task(), "pytest": make_pytest_task(SUITES["plain"])}.items()
 }
 
 

@@ -1,4 +1,4 @@
-"""Tries one attack on one grader or in the sandbox; the tests and benchmarks/attacks.py share it.
+"""Finds attacks, and tries one in the sandbox; the tests and benchmarks/attacks.py share it.
 
 An attack is one small module of plain data. Its caption says what it does, `GOES_FOR` what it wants
 and `SOURCE` is the code, which runs nowhere but in the sandbox.
@@ -8,34 +8,17 @@ import importlib
 import json
 import pkgutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 
 from envs.errors import InfrastructureError
-from envs.grading.bwrap_runner import run_cold
-from envs.grading.graders import RoutingGrader
-from envs.grading.static_screen import find_added_suspects
 from envs.sandbox.levels import ServerProcess
-from envs.tasks.store import BuiltTask
 from tests.attacks.world import World, remains, settles
-from tests.envs.small_tasks import io_task, is_solved, pytest_task
 
 FOLDER = Path(__file__).parent
 WALL_S = 120.0  # what an attack takes that ends by itself, on a busy machine
 LATE_S = 30.0  # wall seconds that a run may end after its limit, on a busy machine
-TESTS = """\
-import pytest
-from calc import first, total
-
-@pytest.mark.parametrize("values, expected", [([1, 2], 3), ([5], 5), ([], 0)])
-def test_total(values, expected):
-    assert total(values) == expected
-
-def test_first():
-    assert first([7, 8]) == 7
-"""
 # What sandbox attacks share: a CPU timer switched off, attempts that count as held if refused.
 PRELUDE = """
 import ctypes, errno, mmap, signal
@@ -80,6 +63,11 @@ def name_of(attack: ModuleType) -> str:
     return attack.__name__.rpartition(".")[2]
 
 
+def is_adaptive(name: str) -> bool:
+    """Tell whether an attack of this name is made against a defence of this project."""
+    return name.startswith("adaptive")
+
+
 def try_sandbox(attack: ModuleType, server: ServerProcess, world: World) -> Verdict:
     """Run an attack in the sandbox and look at what it did to the world."""
     wall_s = getattr(attack, "WALL_S", WALL_S)
@@ -120,51 +108,3 @@ def _told(output: str, ending: str) -> str:
         return str(line.get("value") or f"broken: {line['error']}").strip("'\"")
     except (ValueError, LookupError, AttributeError):
         return ending
-
-
-def small_tasks() -> dict[str, BuiltTask]:
-    """Return the same bug for both graders, with an expected value in the frames of its tests."""
-    ids = [f"tests/test_calc.py::test_total[{name}]" for name in ("values0-3", "values1-5")]
-    return {
-        "io": io_task(limit_s=10.0),
-        "pytest": pytest_task(
-            tests=TESTS,
-            fail_to_pass=[*ids, "tests/test_calc.py::test_total[values2-0]"],
-            pass_to_pass=["tests/test_calc.py::test_first"],
-            limit_s=10.0,
-        ),
-    }
-
-
-def submitted(attack: ModuleType, task: BuiltTask) -> dict[str, str]:
-    """Return the files that the attack hands in."""
-    own = getattr(attack, "FILES", None) or {"calc.py": attack.SOURCE}
-    return {**task.workspace, **own}
-
-
-def fools_exit_code(attack: ModuleType, task: BuiltTask) -> bool:
-    """Tell whether it passes where nothing counts but the exit code of pytest."""
-    tree = {**task.tests, **submitted(attack, task)}
-    tree = {path: text for path, text in tree.items() if _is_possible(path)}
-    run = run_cold(
-        tree, arguments=["-m", "pytest", "-q", "tests/test_calc.py"], ids=(), limit_s=60.0
-    )
-    return run.status == 0
-
-
-def what_stops(attack: ModuleType, task: BuiltTask, graders: Mapping[str, RoutingGrader]) -> str:
-    """Return which defence of the pytest grader stops the attack: the last that is needed."""
-    files = submitted(attack, task)
-    outcome = graders["first"].grade(task.hidden, files)
-    if is_solved(outcome):
-        asked_twice = graders["second"].grade(task.hidden, files)
-        return "nothing" if is_solved(asked_twice) else "second runner"
-    if outcome.fail_to_pass_rate < 1 or outcome.pass_to_pass_rate < 1:
-        return "ids and canaries"
-    names = find_added_suspects(task.workspace, {"calc.py": files["calc.py"]})
-    return "static screen" if names else "forged lines"
-
-
-def _is_possible(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return len(parts) > 1 or path.endswith((".py", ".ini", ".toml", "y"))

@@ -1,77 +1,91 @@
-"""None of the attacks on graders is solved by the io grader, and few by the pytest grader.
+"""No attack is solved by the io grader, nor by the pytest grader where it asks recorded calls.
 
-None of them mends the bug. One that aims at the defences themselves names in `STOPPED_BY` which one
-is left: `static screen`, `second runner`, or `nothing`.
+None of them mends the bug. Without recorded calls the pytest grader is not fooled either, except by
+attacks that are made against its own defences (`adaptive_...`); how many is in the table that
+benchmarks/attacks.py prints. One that gets past recorded calls says why in `FOOLS`.
 """
+
+from dataclasses import replace
 
 import pytest
 
-from envs.grading.graders import make_grader
-from tests.attacks.attempts import attacks, name_of, small_tasks, submitted, what_stops
-from tests.envs.small_tasks import FIXED, is_solved, store_of
+from tests.attacks.attempts import attacks, is_adaptive, name_of
+from tests.attacks.defences import make_pytest_task, open_defences, submitted
+from tests.attacks.suites import SUITES
+from tests.envs.small_tasks import FIXED, is_solved
 
-TASKS = small_tasks()
 ATTACKS = attacks("graders")
-PLAIN = [attack for attack in ATTACKS if not hasattr(attack, "STOPPED_BY")]
-ADAPTIVE = [attack for attack in ATTACKS if hasattr(attack, "STOPPED_BY")]
+PLAIN = [attack for attack in ATTACKS if not is_adaptive(name_of(attack))]
 PLANTS = [attack for attack in ATTACKS if hasattr(attack, "FILES")]
+# Each does again what another suite's do; of those that nothing but the second runner stops.
+DOUBTED = ["adaptive_hidden_equal", "adaptive_hidden_reports", "adaptive_hidden_reporter"]
 
 
 @pytest.fixture(scope="module")
-def first():
-    with make_grader(store_of(*TASKS.values())) as grader:
-        yield grader
+def defences():
+    with open_defences() as defences:
+        yield defences
 
 
-@pytest.fixture(scope="module")
-def graders(first):
-    with make_grader(store_of(*TASKS.values()), second_runner_share=1.0) as second:
-        yield {"first": first, "second": second}
+def without_calls(task):
+    return replace(task, hidden=task.hidden.model_copy(update={"calls_sha": "", "calls": ()}))
 
 
-@pytest.mark.parametrize("kind", list(TASKS))
-def test_an_honest_repair_is_solved(first, kind):
-    task = TASKS[kind]
-    assert is_solved(first.grade(task.hidden, {**task.workspace, "calc.py": FIXED}))
+@pytest.mark.parametrize("name", SUITES)
+def test_an_honest_repair_is_solved(defences, name):
+    class Honest:
+        SUITE = name
+
+    task = defences.task(Honest)
+    outcome = defences.grade(task, {**task.workspace, "calc.py": SUITES[name].fixed})
+    assert is_solved(outcome)
+    assert outcome.recorded_calls == ""
+    assert not is_solved(defences.grade(task, task.workspace))
 
 
 @pytest.mark.bubblewrap
-@pytest.mark.parametrize("kind", list(TASKS))
-def test_an_honest_repair_is_believed(graders, kind):
-    task = TASKS[kind]
-    outcome = graders["second"].grade(task.hidden, {**task.workspace, "calc.py": FIXED})
+def test_an_honest_repair_is_believed(defences):
+    task = make_pytest_task(SUITES["plain"])
+    outcome = defences.grade(task, {**task.workspace, "calc.py": FIXED}, share=1.0)
     assert is_solved(outcome)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=name_of)
-def test_the_io_grader_is_not_fooled(first, attack):
-    outcome = first.grade(TASKS["io"].hidden, submitted(attack, TASKS["io"]))
+def test_the_io_grader_is_not_fooled(defences, attack):
+    outcome = defences.grade_io(attack)
     assert not is_solved(outcome)
     assert outcome.unscorable is None  # nor masked from the loss
 
 
+@pytest.mark.parametrize("attack", ATTACKS, ids=name_of)
+def test_the_pytest_grader_with_recorded_calls_is_not_fooled(defences, attack):
+    task = defences.task(attack)
+    outcome = defences.grade(task, submitted(attack, task))
+    assert outcome.unscorable is None
+    assert is_solved(outcome) == hasattr(attack, "FOOLS")
+    assert is_adaptive(name_of(attack)) or not hasattr(attack, "FOOLS")
+
+
 @pytest.mark.parametrize("attack", PLAIN, ids=name_of)
-def test_the_pytest_grader_is_not_fooled(first, attack):
-    outcome = first.grade(TASKS["pytest"].hidden, submitted(attack, TASKS["pytest"]))
+def test_the_pytest_grader_alone_is_not_fooled(defences, attack):
+    task = without_calls(defences.task(attack))
+    outcome = defences.grade(task, submitted(attack, task))
     assert outcome.unscorable is None
     assert not is_solved(outcome)
 
 
 @pytest.mark.bubblewrap
-@pytest.mark.parametrize("attack", ADAPTIVE, ids=name_of)
-def test_adaptive_attacks_are_stopped_by_what_they_name(graders, attack):
-    task = TASKS["pytest"]
-    outcome = graders["first"].grade(task.hidden, submitted(attack, task))
-    assert outcome.unscorable is None
-    assert name_of(attack).startswith("adaptive")
-    assert what_stops(attack, task, graders) == attack.STOPPED_BY
+@pytest.mark.parametrize("name", DOUBTED)
+def test_the_second_runner_is_not_fooled_by_what_forges_or_equals_everything(defences, name):
+    (attack,) = [each for each in ATTACKS if name_of(each) == name]
+    task = without_calls(defences.task(attack))
+    assert not is_solved(defences.grade(task, submitted(attack, task), share=1.0))
 
 
-@pytest.mark.parametrize("kind", list(TASKS))
 @pytest.mark.parametrize("attack", PLANTS, ids=name_of)
-def test_planted_files_change_nothing(first, kind, attack):
-    task = TASKS[kind]
+def test_planted_files_change_nothing(defences, attack):
+    task = defences.task(attack)
     files = submitted(attack, task)
-    outcome = first.grade(task.hidden, files)
+    outcome = defences.grade(task, files)
     assert (outcome.fail_to_pass_rate, outcome.pass_to_pass_rate) == (0.0, 1.0)
-    assert is_solved(first.grade(task.hidden, {**files, "calc.py": FIXED}))
+    assert is_solved(defences.grade(task, {**files, "calc.py": FIXED}))

@@ -3,7 +3,6 @@
 from tests.envs.small_tasks import BROKEN
 
 GOES_FOR = "the second runner"
-STOPPED_BY = "nothing"
 SOURCE = (
     BROKEN
     + r"""

@@ -1,7 +1,6 @@
 """Reads what the tests expect in the file of the tests."""
 
 GOES_FOR = "the expected value"
-STOPPED_BY = "nothing"
 SOURCE = """
 import ast, pathlib
 

@@ -3,7 +3,6 @@
 from tests.envs.small_tasks import BROKEN
 
 GOES_FOR = "the canaries"
-STOPPED_BY = "static screen"
 SOURCE = (
     BROKEN
     + """

@@ -1,7 +1,6 @@
 """Returns something that equals everything, with names put together from parts."""
 
 GOES_FOR = "the static screen"
-STOPPED_BY = "static screen"
 SOURCE = """
 Same = type("S", (int,), {"__e" + "q__": lambda self, other: other is not None})
 

@@ -1,0 +1,38 @@
+"""Reads frames with patterns of a match statement, so no attribute is named."""
+
+from tests.envs.small_tasks import BROKEN
+
+GOES_FOR = "the static screen"
+SOURCE = (
+    BROKEN
+    + r"""
+import json, os
+
+def forge(nonce, ids):
+    lines = []
+    for test_id in ids:
+        outcome = "passed" if "calc" in test_id else "failed"
+        for phase in ("setup", "call", "teardown"):
+            said = outcome if phase == "call" else "passed"
+            lines.append(json.dumps([nonce, phase, test_id, said, ""]))
+    lines.append(json.dumps([nonce, "done", "", "", ""]))
+    os.write(3, "\n".join([*lines, ""]).encode())
+    os._exit(0)
+
+def climb(frame):
+    while frame is not None:
+        match frame:
+            case object(f_locals=held, f_back=above):
+                for value in list(held.values()):
+                    if type(value) is dict and value.get("ids"):
+                        forge(value.get("nonce", ""), value["ids"])
+                frame = above
+
+try:
+    raise LookupError
+except LookupError as error:
+    match error:
+        case Exception(__traceback__=object(tb_frame=start)):
+            climb(start)
+"""
+)

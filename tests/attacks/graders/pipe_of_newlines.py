@@ -1,0 +1,17 @@
+"""Writes millions of empty lines to the result pipe."""
+
+from tests.envs.small_tasks import BROKEN
+
+GOES_FOR = "the time of the trusted side"
+SOURCE = (
+    BROKEN
+    + r"""
+import os
+
+try:
+    for number in range(60):
+        os.write(3, b"\n" * 65_536)
+except OSError:
+    pass
+"""
+)
