@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         _print_measured(solves, where=grpo.path)
     from tightrope_cli.pages.histograms import write_histograms  # matplotlib takes a second to load
 
-    beside = folder.absolute()
+    beside = folder if folder.name not in ("", "..") else folder.resolve()
     figures = flags["figures"] or beside.with_name(f"{beside.name}.stats")
     for path in write_histograms(list(store.public.values()), solves, folder=figures):
         print(path)

@@ -44,7 +44,7 @@ def describe_alone(folder: Path) -> dict[str, Any]:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.expanduser().resolve().name).lstrip("._-")
     num_tasks = min(MOST_TASKS, count)
     return {
-        "run": {"name": name or "set"},
+        "run": {"name": f"set-{name}"},  # no experiment's own
         "model": {"base": "tiny"},
         "tasks": {"dir": str(folder), split: count},
         "context": {

@@ -147,7 +147,7 @@ def test_import_makes_a_set_that_validates(tmp_path, capsys):
     leaky["problem_statement"] = "Write: return min(max(value, low), high)"
     (tmp_path / "x.json").write_text(json.dumps([good, bad, leaky]), "utf-8")
     arguments = ["import", str(tmp_path / "x.json"), "--repo", str(tmp_path / "repo")]
-    arguments += ["--out", str(tmp_path / "set")]
+    arguments += ["--out", str(tmp_path / "set"), "--format", "swe-smith"]
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [
         "bad: the patch cannot be used (it is no unified diff)",

@@ -30,7 +30,7 @@ def test_a_set_alone_is_an_experiment_on_the_split_that_it_has(tmp_path: Path, s
     folder = write_set(tmp_path / "-a set", split)
     command = parse("--tasks", str(folder), "--context.max_turns", "7")
     settings = command.settings
-    assert (settings.run.name, settings.tasks.dir) == ("a-set", str(folder))
+    assert (settings.run.name, settings.tasks.dir) == ("set-a-set", str(folder))
     assert (settings.evaluate.split, settings.evaluate.num_tasks) == (split, 2)
     assert settings.context.max_turns == 7
     assert command.experiment == f"--tasks '{folder}' --context.max_turns 7"
@@ -59,11 +59,11 @@ def test_every_command_on_tasks_takes_a_set_with_test_tasks_only(
     assert run_verb(["tasks", "show", f"{folder}/{first}", "--private"]) == 0
     assert "+++ b/" in capsys.readouterr().out
     assert run_verb(["demos", "--tasks", str(folder)]) == 0
-    demonstrations = Path("runs/mine/demos/demonstrations.jsonl")
+    demonstrations = Path("runs/set-mine/demos/demonstrations.jsonl")
     assert capsys.readouterr().out == f"{demonstrations}\n"
     assert len(demonstrations.read_text("utf-8").strip().split("\n")) == 2
     assert run_verb(["evaluate", "--tasks", str(folder)]) == 0
-    summary = json.loads(Path("runs/mine/evaluate/summary.json").read_text("utf-8"))
+    summary = json.loads(Path("runs/set-mine/evaluate/summary.json").read_text("utf-8"))
     rates = {row["name"]: row["pass_rate"] for row in summary["policies"]}
     assert rates == {"gold": 1.0, "careful": 1.0, "noop": 0.0}
 
