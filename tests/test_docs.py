@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TOPS = "envs|rewards|train|scripts|configs|tests|benchmarks|docs"
 PATH = re.compile(rf"(?:{TOPS})/[\w./-]*[\w/]|(?<=`)[a-z]\w*\.(?:py|md|yaml|json|j2|html\.j2)(?=`)")
-NOT_HERE = re.compile(r"[A-Z]{3}|^(solves|summary|manifest)\.json$|^conftest.py$|test_(slow|parallel).py$|^mine.yaml$")
+NOT_HERE = re.compile(
+    r"[A-Z]{3}|^(solves|summary|manifest)\.json$|^(conftest.py|mine.yaml)$"
+    r"|test_(slow|parallel).py$"
+)
 """Placeholders, files that a run makes, and examples."""
 
 
