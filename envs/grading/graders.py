@@ -1,11 +1,11 @@
 """Graders: submitted files on a pristine tree, run in the sandbox, judged on the trusted side.
 
 `IoGrader` sends inputs only and compares what comes back with answers that never leave this
-process. `PytestGrader` runs a real suite, which has its answers in the candidate's process; it
-asks for every expected id with set-up, call and teardown all passed, adds canary tests that must
-fail, and screens what the submission adds. A pass counts only if the task's recorded calls agree,
-where it has some (`envs/grading/recorded_calls.py`). Of the passes a share is graded again by a
-second runner of another make, and counts as a failure where that one disagrees.
+process. `PytestGrader` runs a real suite, which has its answers in the candidate's process. It asks
+for every expected id with set-up, call and teardown all passed, and adds canaries that must fail. A
+pass counts only if the task's recorded calls agree, where it has some (`recorded_calls.py`). A
+share is graded again by a second runner of another make, and fails where that one disagrees. What a
+submission adds is screened: a suspect pass counts only where calls agree, and is always drawn.
 
     with make_grader(store) as grader:
         outcome = grader.grade(hidden, files)
@@ -13,8 +13,8 @@ second runner of another make, and counts as a failure where that one disagrees.
 Only files that the task says are editable count, and any other difference is ignored. A candidate
 that crashes or hangs has failed its tests; a sandbox that fails twice raises InfrastructureError.
 
-Not covered: code aimed at this very pytest grader that also passes the screen can forge a result,
-and code that reads the tests can know what they expect; `benchmarks/attacks.py` counts both.
+Not covered: in tasks without recorded calls, code that passes the screen and knows what the tests
+expect; `benchmarks/attacks.py` counts what gets by.
 """
 
 import json
@@ -185,27 +185,30 @@ class PytestGrader:
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files` on the pristine tree by all hidden tests."""
         task = self._store.public[hidden.task_id]
-        workspace = self._store.workspace(task)
-        tree = apply_submission(self._store.tests(hidden), task.editable, files)
+        workspace, gold = self._store.workspace(task), self._store.tests(hidden)
+        tree = apply_submission(gold, task.editable, files)
         editable = {path: tree[path] for path in task.editable if path in tree}
-        suspects = find_added_suspects(workspace, editable)
+        suspects = find_added_suspects(workspace, editable, gold)
         ids = [*hidden.fail_to_pass, *hidden.pass_to_pass]
         suite = run_suite(
             self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
         )
         credited = suite.complete and suite.num_canaries_failed == NUM_CANARIES
         passed = suite.passed if credited else frozenset[str]()
-        tampered = bool(suspects) or suite.forged
-        outcome = _outcome(hidden, passed, tampered=tampered, level=self._server.level)
-        if tampered or not passed.issuperset(ids):
+        is_pass = passed.issuperset(ids) and not suite.forged
+        outcome = _outcome(hidden, passed, tampered=suite.forged, level=self._server.level)
+        if suspects and not (is_pass and hidden.calls_sha):
+            why = f"not asked; the change adds {', '.join(suspects)[:MAX_MESSAGE_CHARS]}"
+            return outcome.model_copy(update={"tampered": True, "recorded_calls": why})
+        if not is_pass:
             return outcome
         outcome = self._ask_calls(outcome, hidden, tree)
-        is_drawn = self._share > 0 and _draw(hidden.task_id, editable) < self._share
-        if outcome.recorded_calls or not is_drawn:
+        share = 1.0 if suspects and self._share else self._share
+        if outcome.recorded_calls or _draw(hidden.task_id, editable) >= share:
             return outcome
         doubt = doubt_pass(
             tree,
-            gold=self._store.tests(hidden),
+            gold=gold,
             ids=ids,
             limit_s=hidden.limit_s,
             python=self._server.interpreter,

@@ -39,8 +39,9 @@ class SuiteRun:
         failed: Those of them that failed.
         skipped: The others: skipped by themselves or by `skip`, or expected to fail.
         num_canaries_failed: Canary tests that failed, as each must.
-        complete: The run reached its end.
-        forged: Something else than the reporting plugin wrote to the pipe, or a canary passed.
+        complete: The run reached its end and then ended by itself.
+        forged: Something else than the reporting plugin wrote to the pipe, or a canary passed. Of
+            the first such line and what follows it nothing is read.
         ending: How the process ended: 'exited', 'timeout' or 'overflow'.
         last_started: The id that ran when the process ended.
         cpu_s: CPU seconds that it took.
@@ -164,6 +165,9 @@ def _describe_setting(
         "explain": explain,
         "config": config.path,
         "options": [*options, f"--assert={mode}"],
+        "names_test": any(
+            "PYTEST_CURRENT_TEST" in text for path, text in tree.items() if is_test_file(path)
+        ),
         "paths": [".", *runtime.paths],
         "environment": dict(runtime.environment),
     }
@@ -205,7 +209,8 @@ def _read_suite(
     seen = _Seen()
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
     for line in whole.split("\n") if whole else ():
-        seen.take(_suite_line(line, nonce))
+        if not seen.take(_suite_line(line, nonce)):
+            break  # of what follows nothing is the reporter's for sure, and reading it takes time
     green = [("setup", "passed"), ("call", "passed"), ("teardown", "passed")]
     passed = {test_id for test_id, phases in seen.phases.items() if phases == green}
     failures = seen.failures - seen.slow.keys()
@@ -218,7 +223,7 @@ def _read_suite(
         failed=frozenset(failures - canaries),
         skipped=frozenset(messages.keys() - failures - canaries),
         num_canaries_failed=len(failed),
-        complete=seen.complete,
+        complete=seen.complete and report.ending == "exited",
         forged=seen.forged or bool(passed & canaries),
         ending=report.ending,
         last_started=seen.last_started,
@@ -247,11 +252,11 @@ class _Seen:
     stalled: bool = False
     last_started: str = ""
 
-    def take(self, record: tuple[str, str, str, str] | None) -> None:
-        """Note a line; None for one that the reporter did not write."""
-        if record is None:
+    def take(self, record: tuple[str, str, str, str] | None) -> bool:
+        """Note a line; False if it is none of the reporter's: malformed, or behind the last one."""
+        if record is None or self.complete:
             self.forged = True
-            return
+            return False
         phase, test_id, outcome, text = record
         if phase == "done":
             self.complete = True
@@ -277,6 +282,7 @@ class _Seen:
                 self.messages[test_id] = text
             if outcome == "failed":
                 self.failures.add(test_id)
+        return True
 
 
 def _seconds(text: str) -> float:

@@ -73,7 +73,8 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
         request: `files`; `test_files` to collect in this order, none for what pytest finds; `ids`
             to keep (None: all); `config`, pytest's configuration file, or None, and `options`;
             `paths` to import from; `environment`; `explain` failing tests; `nonce`, which marks
-            every honest line; perhaps `skip`, tests that are not run; `trace`, the files whose
+            every honest line; perhaps `names_test`, to have pytest say in the environment which
+            test runs, `skip`, tests that are not run; `trace`, the files whose
             executed lines are to be noted, and `backwards`, or `record`, those whose calls are;
             `stall_s`; `budget_s`, seconds for all tests; `order`, which draws the order of the
             tests; or `elsewhere`, see
@@ -83,6 +84,8 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     """
     import pytest
 
+    if not request.get("names_test"):  # it tells what a parametrised test expects
+        vars(sys.modules["_pytest.runner"])["_update_current_test_var"] = lambda *_: None
     words = _list_words()
     work = _go_elsewhere(scratch) if request.get("elsewhere") else scratch / "work"
     words |= {f"{work}/": "", str(work): ".", os.environ.get("TMPDIR", "/tmp"): "/tmp"}
@@ -93,13 +96,7 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     os.environ |= request["environment"]
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(paths)}
     time.tzset()
-    config = work / request["config"] if request["config"] else ini
-    arguments = ["-c", str(config), f"--rootdir={work}", f"--confcutdir={work}"]
-    arguments += request["options"]
-    # Nobody reads what tests print; `capsys` and `capfd` still do.
-    arguments += ["--continue-on-collection-errors", "--color=no", "--capture=no", "--maxfail=0"]
-    # A traceback with source lines parses a whole file for each of its entries.
-    arguments += [f"--tb={'short' if request['explain'] else 'line'}"]
+    arguments = _list_arguments(request, work, ini)
     ids = None if request["ids"] is None else frozenset(request["ids"])
     max_text = _MAX_REPORT if request["explain"] else _MAX_MESSAGE
     skip = frozenset(request.get("skip", ()))
@@ -113,16 +110,30 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
         plugins.append(Timekeeper(request["budget_s"], write=plugin.note_time))
     watch = _start_to_watch(request, plugin, work)
     plugins += [watch] if watch else []
+    request.clear()  # frames above this one hold it too
+    ids = skip = frozenset()
     # A real file: what is tested may hand sys.stderr to a process.
     with (scratch / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
         with redirect_stderr(said):
-            code = pytest.main([*arguments, *request["test_files"]], plugins=plugins)
+            code = pytest.main(arguments, plugins=plugins)
         if code == pytest.ExitCode.USAGE_ERROR:  # a conftest that cannot be imported
             said.seek(0)
             plugin.write("collect", "conftest.py", "failed", said.read())
     if watch:
         watch.finish()
     plugin.write("done")
+
+
+def _list_arguments(request: dict[str, Any], work: Path, ini: Path) -> list[str]:
+    """Return pytest's command line; `ini` is the configuration of a project without one."""
+    config = work / request["config"] if request["config"] else ini
+    arguments = ["-c", str(config), f"--rootdir={work}", f"--confcutdir={work}"]
+    arguments += request["options"]
+    # Nobody reads what tests print; `capsys` and `capfd` still do.
+    arguments += ["--continue-on-collection-errors", "--color=no", "--capture=no", "--maxfail=0"]
+    # A traceback with source lines parses a whole file for each of its entries.
+    arguments += [f"--tb={'short' if request['explain'] else 'line'}"]
+    return [*arguments, *request["test_files"]]
 
 
 def warm_up_pytest(folder: Path) -> None:
@@ -137,7 +148,7 @@ def warm_up_pytest(folder: Path) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.chdir(folder / "work")
     usual: dict[str, Any] = {"ids": None, "config": None, "options": [], "explain": True}
-    usual |= {"paths": ["."], "environment": {}}
+    usual |= {"paths": ["."], "environment": {}, "names_test": True}
     run_pytest(request | usual, folder, null)
     sys.path.remove(str(folder / "work"))
     for name in ("PYTHONPATH", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
@@ -197,6 +208,7 @@ class _Reporter:
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         if self._ids is not None:
             items[:] = [item for item in items if item.nodeid in self._ids]
+            self._ids = frozenset()
         if self._skip:
             names = (item.nodeid for item in items)
             left = {name for name in names if not self._skip.isdisjoint(_names_of(name))}

@@ -94,7 +94,9 @@ class Defences:
         return Findings(
             exit_code=fools_exit_code(task, files),
             suite=is_credited and run.passed.issuperset(ids),
-            suspect=bool(find_added_suspects(task.workspace, {"calc.py": files["calc.py"]})),
+            suspect=bool(
+                find_added_suspects(task.workspace, {"calc.py": files["calc.py"]}, task.tests)
+            ),
             second_runner=not doubt_pass(tree, gold=task.tests, ids=ids, limit_s=limit_s),
             recorded_calls=not told,
             io=is_solved(self.grade_io(attack)),

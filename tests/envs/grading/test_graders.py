@@ -1,6 +1,8 @@
 """Both graders: gold and no-op, exact types, time limits, visible reports, a broken sandbox."""
 
+import json
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,10 +11,9 @@ from hypothesis import strategies as st
 
 from envs.errors import InfrastructureError
 from envs.grading.graders import IoGrader, PytestGrader, apply_submission, make_grader
-from envs.grading.static_screen import find_added_suspects
-from envs.grading.test_suite import run_suite
+from envs.grading.test_suite import _read_suite, run_suite
 from envs.sandbox.encoding import encode_value, is_equal
-from envs.sandbox.fork_server import ForkServer
+from envs.sandbox.fork_server import ForkServer, RunReport
 from envs.sandbox.levels import probe
 from tests.envs.small_tasks import (
     BROKEN,
@@ -247,21 +248,40 @@ def test_a_pristine_conftest_is_used():
         assert run_suite(server, tree, ids=None, wall_s=30).passed == {"tests/test_a.py::test_a"}
 
 
+def read(*lines, ending="exited"):
+    phases = [["n", phase, "t.py::test", "passed", ""] for phase in ("setup", "call", "teardown")]
+    output = "".join(f"{line}\n" for line in [*map(json.dumps, phases), *lines])
+    return _read_suite(RunReport(ending, output, 0.1), "n", None, frozenset())
+
+
+def test_reading_ends_at_the_first_line_that_is_not_the_reporters():
+    done, more = '["n", "done", "", "", ""]', '["n", "collect", "t.py", "failed", ""]'
+    whole = read(done)
+    assert (whole.complete, whole.forged, whole.passed) == (True, False, {"t.py::test"})
+    for junk in ("", "[", '["m", "done", "", "", ""]'):
+        cut = read(junk, more, done)
+        assert (cut.complete, cut.forged, cut.failed) == (False, True, frozenset())
+    assert read(done, more).forged
+    assert not read(done, ending="timeout").complete
+    began = time.process_time()
+    assert read(*[""] * 4_000_000).forged
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(("word", "is_told"), [("", False), ("# PYTEST_CURRENT_TEST", True)])
+def test_the_environment_names_the_test_that_runs_only_if_tests_ask_for_it(word, is_told):
+    source = "import os\nTOLD = 'PYTEST_CURRENT_TEST'\ndef told():\n    return TOLD in os.environ\n"
+    tests = f"{word}\nfrom calc import told\ndef test_it():\n    assert told() is {is_told}\n"
+    with ForkServer(preload="pytest") as server:
+        run = run_suite(server, {"calc.py": source, "test_a.py": tests}, ids=None, wall_s=30)
+    assert run.passed == {"test_a.py::test_it"}
+
+
 def test_both_kinds_grade_at_once_from_threads(grader):
     jobs = [(kind, text) for kind in TASKS for text in (FIXED, BROKEN)] * 3
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(lambda job: submit(grader, *job), jobs))
     assert [is_solved(outcome) for outcome in outcomes] == [text == FIXED for _, text in jobs]
-
-
-def test_the_screen_looks_at_additions_only():
-    before = {"a.py": "import inspect\n\nsig = inspect.signature(f) + 1\n"}
-    mended = {"a.py": "import inspect\n\nsig = inspect.signature(f)\n"}
-    assert find_added_suspects(before, mended) == ()
-    assert find_added_suspects(before, {"a.py": before["a.py"] + "import gc\n"}) == ("gc",)
-    assert find_added_suspects(before, {"b.py": "def __eq__(self, o): return True\n"}) == (
-        "__eq__",
-    )
 
 
 def test_two_tasks_of_one_store_do_not_mix():
