@@ -51,7 +51,7 @@ MIN_TESTS = 20  # that pass; fewer cannot tell bugs apart
 FIRST_LIMIT_S = 600.0  # of a run, above which it hangs
 _NUM_NAMED = 5  # that an error names
 _ROOM = 1.2  # times what a suite took, as the time that a refusal advises
-_DOCTEST = "a doctest: it stands where everybody reads and changes it"
+_DOCTEST = "doctest: it stands where everybody reads and changes it"
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def admit(
     excluded |= _leave_out_slow(refusal, first, excluded, suite_s=suite_s)
     left = excluded.keys()  # ids, and functions with all their cases
     kept = sorted(test for test in first.passed if left.isdisjoint((test, test.partition("[")[0])))
-    if refusal:
+    if refusal and first.passed:
         refuse_places(refusal, list_sources(files, kept), entry, members, files, interpreter)
-        refusal.stop()
+    refusal.stop()
     entry, runs = _run_again(entry, files, kept, excluded, cache_dir=cache_dir, on_run=on_run)
     excluded |= _leave_out_flaky(refusal, runs, excluded)
     refusal.stop()

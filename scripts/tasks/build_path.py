@@ -42,7 +42,7 @@ FLAGS = (
     Flag("--seed", "draws the tasks", kind=int, default=0),
     EXCLUDE,
     Flag("--env", "variables that its tests see, NAME=VALUE", nargs="*"),
-    Flag("--suite-seconds", "CPU seconds that its suite may take", kind=float, default=30),
+    Flag("--suite-seconds", "CPU seconds that its suite may take", kind=float, default=30, least=1),
     WORKERS,
     CLEAN,
 )
@@ -50,8 +50,7 @@ FLAGS = (
 
 def is_meant(argv: list[str]) -> bool:
     """Tell whether a `tasks build` line is for this file."""
-    pairs = zip(argv, [*argv[1:], ""], strict=True)
-    return "--source=path" in argv or ("--source", "path") in pairs
+    return any(word.partition("=")[0] in ("--source", "--path") for word in argv)
 
 
 def main(argv: list[str]) -> int:
@@ -67,25 +66,25 @@ def main(argv: list[str]) -> int:
     cache = _cache_outside(flags["path"], out=flags["out"])
     if flags["out"]:
         refuse_existing(flags["out"], clean=flags["clean"])
-    with keep_note(f"what became of bugs is kept in {cache}: none is tried again"):
-        project, files = _admit(flags, cache)
-        _print_suite(project)
-        out = _choose_folder(flags, project, cache)
-        counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
-        if flags["split_by"]:
-            project, counts = split_files(project, files), share_out(flags["count"])
-            print(f"splits   {describe_splits(project.file_splits)}", flush=True)
-        with Progress("", unit="done") as progress:
-            manifest = build(
-                "path",
-                out_dir=out,
-                counts=counts,
-                seed=flags["seed"],
-                cache_dir=cache,
-                workers=flags["workers"],
-                on_progress=progress.show,
-                local=(project, files),
-            )
+    project, files = _admit(flags, cache)  # of which nothing is kept before its end
+    _print_suite(project)
+    out = _choose_folder(flags, project, cache)
+    counts = dict.fromkeys(SPLITS, 0) | {project.split: flags["count"]}
+    if flags["split_by"]:
+        project, counts = split_files(project, files), share_out(flags["count"])
+        print(f"splits   {describe_splits(project.file_splits)}", flush=True)
+    kept = f"what became of bugs is kept in {cache}: none is tried again"
+    with keep_note(kept), Progress("", unit="done") as progress:
+        manifest = build(
+            "path",
+            out_dir=out,
+            counts=counts,
+            seed=flags["seed"],
+            cache_dir=cache,
+            workers=flags["workers"],
+            on_progress=progress.show,
+            local=(project, files),
+        )
     common = Counter(manifest.rejects).most_common()
     rejected = ", ".join(f"{count} {reason}" for reason, count in common)
     made = ", ".join(f"{count} {split}" for split, count in manifest.counts.items() if count)
@@ -127,7 +126,7 @@ def _admit(flags: Mapping[str, Any], cache: Path) -> tuple[Project, Files]:
         print("\n".join(describe_folder(name, content, exclude=exclude)), flush=True)
 
     with Progress("", unit="done") as progress:
-        return open_local(
+        opened = open_local(
             flags["path"],
             python=flags["python"],
             split=flags["split"] or SPLITS[0],
@@ -140,6 +139,9 @@ def _admit(flags: Mapping[str, Any], cache: Path) -> tuple[Project, Files]:
                 "runs of the suite", min(next(begun), NUM_RUNS), NUM_RUNS, what
             ),
         )
+        if next(begun):
+            progress.show("runs of the suite", NUM_RUNS, NUM_RUNS)
+        return opened
 
 
 def _choose_folder(flags: Mapping[str, Any], project: Project, cache: Path) -> Path:

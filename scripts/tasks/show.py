@@ -13,6 +13,7 @@ from envs.errors import UserError
 from envs.records import HiddenTask, RepairTask
 from envs.source_text import source_lines
 from envs.tasks.store import TaskStore
+from tightrope_cli.tasks.first_look import name_count
 from tightrope_cli.tasks.task_set import has_config, open_set
 from train.config.load import CONFIG, Flag, parse_command, parse_flags
 
@@ -70,7 +71,8 @@ def _parse(argv: list[str]) -> tuple[TaskStore, str, bool]:
 def _print_list(tasks: list[RepairTask]) -> None:
     for task in tasks[:_MOST_LISTED]:
         said = [line.strip() for line in source_lines(task.statement) if line.strip()]
-        print(f"{task.id} {task.split:<5} {task.project}: {said[0]} {said[-1]}"[:_COLUMNS])
+        ends = " ".join(dict.fromkeys((said[0], said[-1])))
+        print(f"{task.id} {task.split:<5} {task.project}: {ends}"[:_COLUMNS])
     if len(tasks) > _MOST_LISTED:
         print(f"and {len(tasks) - _MOST_LISTED} more")
 
@@ -81,12 +83,14 @@ def _print_task(store: TaskStore, task: RepairTask) -> None:
     print(f"{task.statement}\n\nvisible tests: {', '.join(task.visible_tests)}")
     shown = {test.partition("::")[0] for test in task.visible_tests}
     is_io = store.hidden[task.id].grader == "io"
+    printed = []
     for path, text in store.workspace(task).items():
         if path in shown or (path in task.editable and is_io):
-            print(f"\n--- {path}\n{text.rstrip()}")
+            printed.append(f"\n--- {path}\n{text.rstrip()}")
         else:
             note = ", editable" if path in task.editable else ""
-            print(f"{path} ({len(source_lines(text))} lines{note})")
+            print(f"{path} ({name_count(len(source_lines(text)), 'line')}{note})")
+    print("\n".join(printed))
 
 
 def _print_private(hidden: HiddenTask) -> None:

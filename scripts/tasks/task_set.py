@@ -12,7 +12,7 @@ from train.stages.run_dir import tasks_dir
 LOCK = Path(__file__).resolve().parents[2] / "configs" / "projects.lock.json"
 CLEAN = Flag("--clean", "replace a task set that is there", kind=bool)
 SPLIT = Flag("--split", "where the tasks go", default="train", choices=SPLITS)
-WORKERS = Flag("--workers", "sandboxed runs at once", kind=int, default=2)
+WORKERS = Flag("--workers", "sandboxed runs at once", kind=int, default=2, least=1)
 EXCLUDE = Flag("--exclude", "test files, functions or ids that do not count", nargs="*")
 
 

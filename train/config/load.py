@@ -9,9 +9,10 @@ involved) and runs inside `train.stages.exit_codes.run_main`, which turns errors
 import argparse
 import difflib
 import json
+import math
 import os
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ class Flag:
     default: Any = None
     choices: tuple[str, ...] | None = None
     nargs: str | None = None
+    least: float | None = None  # of a number
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def parse_command(
     parser = _parser(prog, description, example, flags=[*flags, CONFIG, *shared, DEBUG])
     parser.epilog = f"{parser.epilog}\n\n{describe_fields()}"
     given = vars(parser.parse_args(rest))
+    _check_numbers(flags, given)
     config, tasks = given.pop("config"), given.pop("tasks", None)
     if config is None and tasks is None:
         what = f"{prog} needs --config{' or --tasks' if TASKS in flags else ''}"
@@ -136,7 +139,9 @@ def parse_flags(
 ) -> dict[str, Any]:
     """Parse a command that needs no experiment; returns its arguments by name, and `debug`."""
     parser = _parser(prog, description, example, flags=[*flags, DEBUG])
-    return vars(parser.parse_args(list(argv)))
+    given = vars(parser.parse_args(list(argv)))
+    _check_numbers(flags, given)
+    return given
 
 
 def default_cache() -> Path:
@@ -219,6 +224,15 @@ def _parser(prog: str, description: str, example: str, *, flags: Sequence[Flag])
                 options["help"] += f" [{flag.default}]"
         parser.add_argument(flag.name, **options)
     return parser
+
+
+def _check_numbers(flags: Sequence[Flag], given: Mapping[str, Any]) -> None:
+    """Refuse numbers that are too small, and what is none."""
+    for flag in flags:
+        value = given[_dest(flag)] if flag.least is not None else None
+        if value is not None and not flag.least <= value < math.inf:
+            remedy = f"give {flag.least:g} or more"
+            raise UserError(f"{flag.name} is too small or no number", got=str(value), remedy=remedy)
 
 
 def _dest(flag: Flag) -> str:

@@ -20,7 +20,14 @@ from envs.files import to_json, write_whole
 from envs.records import SPLITS
 from envs.tasks.store import Manifest
 from train.config.settings import Settings
-from train.stages.run_dir import COMMANDS, Stage, StageDir, dump_settings, stage_dir
+from train.stages.run_dir import (
+    COMMANDS,
+    NOT_IN_A_SET,
+    Stage,
+    StageDir,
+    dump_settings,
+    stage_dir,
+)
 from train.stages.stage_log import say
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
@@ -106,7 +113,7 @@ def list_unused(settings: Settings) -> list[str]:
     return [
         f"tasks.{name} {value} (it has {known[name][0] if name in known else 'none'})"
         for name, value in given.items()
-        if name not in ("dir", "difficulty") and value not in known.get(name, [])
+        if name not in NOT_IN_A_SET and value not in known.get(name, [])
     ]
 
 

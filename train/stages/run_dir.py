@@ -40,6 +40,7 @@ from train.config.settings import Settings, rename_settings
 from train.stages.stage_log import say
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
+NOT_IN_A_SET = ("dir", "difficulty", "recorded_calls")  # of `tasks`: which set, what is taken of it
 
 COMMANDS: dict[Stage, str] = {
     "tasks": "tightrope tasks build",
@@ -197,7 +198,7 @@ def tasks_dir(settings: Settings) -> Path:
     if settings.tasks.dir is not None:
         return Path(settings.tasks.dir)
     section = settings.tasks.model_dump(
-        mode="json", exclude={"dir", "difficulty", "recorded_calls"}, exclude_defaults=True
+        mode="json", exclude=set(NOT_IN_A_SET), exclude_defaults=True
     )
     digest = hash_text(to_json(section))[:12]
     source = settings.tasks.source.replace(":", ".")

@@ -103,6 +103,14 @@ def test_a_candidate_of_another_name_and_whole_programs_and_modules():
     assert read_program(program(prompt="Write the area.")).statement == "Write the area."
 
 
+def test_a_test_class_may_have_any_name():
+    test = "import unittest\n\nclass Areas(unittest.TestCase):\n    def test_one(self):\n"
+    test += "        self.assertEqual(area(1), 2)\n"
+    assert tree(test=test).pristine["test_solution.py"].endswith(test)
+    with pytest.raises(RejectError, match="nor test functions"):
+        tree(test="class Testimony:\n    pass\n")
+
+
 def test_helpers_that_assert_and_bodies_beside_their_heads():
     test = """
 def near(one, two):

@@ -109,6 +109,15 @@ def test_one_refusal_says_all_and_the_command_that_would_work(opened):
     assert entry.num_tests == 23
 
 
+def test_a_folder_without_tests_is_refused_for_that_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "calc.py").write_text(FILES["calc/core.py"])
+    told = []
+    with pytest.raises(UserError, match=r"gives no tasks: no tests\. "):
+        open_local(tmp_path / "mine", python=None, cache_dir=tmp_path / "cache", on_run=told.append)
+    assert told == ["as its authors run it"]
+
+
 def test_no_command_is_offered_where_none_would_help():
     refusal = Refusal("calc", Command(["tightrope"], [], 30.0))
     refusal.stop()

@@ -333,6 +333,12 @@ def test_commands_without_an_experiment_take_flags_only() -> None:
     flags = [Flag("name", "which", choices=("smollm2-135m",)), Flag("--force", "f", kind=bool)]
     parsed = parse_flags(["smollm2-135m"], prog="p", description="d", example="e", flags=flags)
     assert parsed == {"name": "smollm2-135m", "force": False, "debug": False}
+    number = [Flag("--seconds", "s", kind=float, default=3, least=1)]
+    for wrong in ("0", "-2", "nan", "inf"):
+        with pytest.raises(UserError, match=r"--seconds .*1 or more"):
+            parse_flags(
+                [f"--seconds={wrong}"], prog="p", description="d", example="e", flags=number
+            )
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def test_settings_that_a_named_set_leaves_without_effect_are_said(
     fits = with_overrides(settings, f"--tasks.dir={tmp_path / 't'}", "--tasks.train=9")
     assert "tasks.train" not in " ".join(list_unused(fits))
     assert list_unused(with_overrides(settings)) == []
+    taken = with_overrides(
+        settings,
+        f"--tasks.dir={tmp_path / 't'}",
+        "--tasks.recorded_calls=required",
+    )
+    assert "recorded_calls" not in " ".join(list_unused(taken))
 
 
 def test_a_stage_that_holds_something_is_refused(settings: Settings) -> None:
