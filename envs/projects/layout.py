@@ -26,14 +26,19 @@ _OF_PYTEST = {"_pytest", "iniconfig", "packaging", "pluggy", "py", "pygments", "
 
 
 def list_sources(files: Files, tests: Sequence[str]) -> list[str]:
-    """Return the project's own files with enough places for bugs."""
+    """Return the project's own files with enough places for bugs.
+
+    Of a file that was compiled the copy would be run, or read, and not the file.
+    """
     suite = find_suite(files, tests)
+    compiled = {_name_module(path) for path in files if PurePosixPath(path).suffix in _COMPILED}
     return [
         path
         for path in sorted(files)
         if path.endswith(SOURCE_SUFFIX)
         and path not in suite
         and not is_vendored(path)
+        and _name_module(path) not in compiled
         and len(_site_lines(files[path])) >= MIN_REACHED_SITES
     ]
 
@@ -67,7 +72,8 @@ def refuse_places(
             "its tests execute no function worth changing",
             remedy="test functions of the project's own files",
         )
-    if compiled := list_compiled(members, mutated):
+    compiled = list_compiled(members, mutated)
+    if compiled and (refusal or entry.source == "projects"):  # else its tests pass without, or with
         refusal.add(
             f"not pure Python: {compiled[0]}", remedy="only pure Python can be run from a tree"
         )
@@ -135,6 +141,12 @@ def list_compiled(paths: Iterable[str], mutated: Collection[str]) -> list[str]:
         if PurePosixPath(path).suffix in _COMPILED
         and any(PurePosixPath(path).is_relative_to(folder) for folder in folders)
     )
+
+
+def _name_module(path: str) -> str:
+    """Return a file's path without its suffixes, such as `.cpython-311-x86_64-linux-gnu.so`."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}"
 
 
 def is_vendored(path: str) -> bool:

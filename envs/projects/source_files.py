@@ -16,8 +16,8 @@ from envs.plain_text import representable
 from envs.source_text import SOURCE_SUFFIX, SourceError, decode_source, hold_bytes
 from envs.tasks.store import Files
 
-MAX_DATA_BYTES = 2**20  # of one other file that a suite may read
 MAX_TREE_BYTES = 8 * 2**20  # of a whole tree, which every run writes anew
+MAX_DATA_BYTES = 2**20  # of one file beside the sources, in a folder that is larger than a tree
 _LOG = logging.getLogger(__name__)
 _SKIPPED = ("__pycache__", "node_modules", "site-packages")
 _BUILT = ("_build", "build", "dist", "htmlcov")  # at the top: copies of the project, but packages
@@ -48,25 +48,32 @@ class FolderContent:
 
 
 def scan_folder(folder: Path) -> FolderContent:
-    """Return the Python files and small other files of a project's folder, and what it skipped.
+    """Return the files of a project's folder, and what it skipped.
 
-    Skipped are hidden files, caches, virtual environments, what was built, and links.
+    Skipped are hidden files, caches, virtual environments, what was built, links, and files that
+    no tree can hold; large ones as well where all together are more than that.
 
     Raises:
         UserError: There is no such folder, or something in it may not be read.
     """
     if not folder.is_dir():
         raise UserError("no such folder", got=str(folder), remedy="name the folder of a project")
-    members, skipped = dict[str, bytes](), dict[str, str]()
+    found, skipped = dict[str, Path](), dict[str, str]()
     try:
         for path, kind in _walk(folder):
             name = path.relative_to(folder).as_posix()
             if kind:
                 skipped[name] = kind
-            elif path.suffix != SOURCE_SUFFIX and path.stat().st_size > MAX_DATA_BYTES:
-                skipped[name] = f"above {MAX_DATA_BYTES // 2**20} MiB"
             else:
-                members[name] = path.read_bytes()
+                found[name] = path
+        sizes = {name: path.stat().st_size for name, path in found.items()}
+        for most in (MAX_TREE_BYTES, MAX_DATA_BYTES):
+            if sum(sizes.values()) > MAX_TREE_BYTES:
+                data = [name for name in sizes if not name.endswith(SOURCE_SUFFIX)]
+                large = {name for name in data if sizes[name] > most}
+                skipped |= dict.fromkeys(sorted(large), f"above {most // 2**20} MiB")
+                sizes = {name: size for name, size in sizes.items() if name not in large}
+        members = {name: found[name].read_bytes() for name in sizes}
     except PermissionError as error:
         raise UserError(
             "no permission to read the project",

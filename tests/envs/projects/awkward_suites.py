@@ -158,6 +158,14 @@ DATA = {
         }
     ),
     "a BOM in a test": Awkward(PACKAGE | {"tests/test_core.py": SUITE.encode("utf-8-sig")}),
+    "a large data file": Awkward(
+        with_tests(
+            "from pathlib import Path\n\n\ndef test_blob():\n"
+            "    assert len(Path(__file__).with_name('blob.bin').read_bytes()) == 3 * 2**20\n"
+        )
+        | {"tests/blob.bin": bytes(3 * 2**20)},
+    ),
+    "a compiled part that it does without": Awkward(FLAT | {"calc/_speed.c": "int x;\n"}),
     "data beside the tests folder": Awkward(
         FLAT
         | {

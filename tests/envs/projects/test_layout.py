@@ -7,11 +7,12 @@ from envs.projects.layout import (
     find_import_path,
     is_vendored,
     list_compiled,
+    list_sources,
     refuse_parts_of_pytest,
 )
 from envs.projects.refusal import Command, Refusal
 from envs.sandbox.interpreter import find_own_interpreter
-from tests.envs.projects.small_project import project
+from tests.envs.projects.small_project import CALC, project
 
 
 def test_where_a_file_is_imported_from():
@@ -37,3 +38,9 @@ def test_what_pytest_imports_from_the_project_is_refused_before_it_starts(tmp_pa
     refuse_parts_of_pytest(refusal, entry, members, replace(installed, site=(str(tmp_path),)))
     with pytest.raises(UserError, match="pytest itself runs on pluggy"):
         refusal.stop()
+
+
+def test_no_bug_is_planted_beside_its_compiled_copy():
+    files = {"calc/core.py": CALC, "calc/slow.py": CALC, "tests/test_core.py": ""}
+    compiled = {"calc/slow.cpython-311-x86_64-linux-gnu.so": "", "calc/_speed.c": ""}
+    assert list_sources(files | compiled, ["tests/test_core.py::test_it"]) == ["calc/core.py"]

@@ -16,7 +16,7 @@ FILES = {
     "v/pyvenv.cfg": "x",
     "v/lib/six.py": "x = 1",
     "pkg.egg-info/PKG-INFO": "x",
-    "big.bin": "x" * (2**20 + 1),
+    "big.bin": "x" * (8 * 2**20 + 1),
 }
 
 
@@ -35,7 +35,7 @@ def test_three_lines_say_what_a_folder_is_taken_for_before_anything_runs(tmp_pat
         "links link",
         "made by tools pkg.egg-info",
         "virtual environment v",
-        "above 1 MiB big.bin",
+        "above 8 MiB big.bin",
     ):
         assert kind in read
     assert tests.startswith("tests    1 file by name (check_*.py below tests)")
