@@ -2,7 +2,7 @@
 
     1  "a"  true  null                  themselves, by exact type
     ["i", "0x1f"] ["f", "0.5"]          a large integer, a float
-    ["b", "text"]                       bytes, as Latin-1
+    ["b", "text"] ["u", "edb280"]       bytes as Latin-1, a string that is no UTF-8
     ["l"|"t"|"s"|"z", [...]]            list, tuple, set, frozenset (sets in order of their text)
     ["d", [[key, value], ...]]          dict
     ["h", n, [step, ...]]               what operation n made, or a part of it: "name" or index
@@ -194,8 +194,11 @@ _BUILTIN = (type(len), type(str.upper), type(str.__len__), type(property()))
 def write_plain(value: object) -> Node | None:
     """Return the node of a scalar or a text by exact type; None for anything else and for None."""
     kind = type(value)
-    if kind is bool or kind is str:
+    if kind is bool:
         return value
+    if kind is str:
+        assert isinstance(value, str)
+        return value if is_text(value) else ["u", value.encode("utf-8", "surrogatepass").hex()]
     if kind is int:
         assert isinstance(value, int)
         return value if -_SMALL < value < _SMALL else ["i", hex(value)]
@@ -205,6 +208,15 @@ def write_plain(value: object) -> Node | None:
         assert isinstance(value, bytes)
         return ["b", value.decode("latin-1")]
     return None
+
+
+def is_text(value: str) -> bool:
+    """Tell whether UTF-8 can hold a string."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def look_up(reference: str) -> Any:
@@ -241,6 +253,8 @@ def read_value(node: Node, made: Mapping[int, Any]) -> Any:
         return float(rest[0])
     if kind == "b":
         return rest[0].encode("latin-1")
+    if kind == "u":
+        return bytes.fromhex(rest[0]).decode("utf-8", "surrogatepass")
     if kind == "h":
         return _follow(made[rest[0]], rest[1])
     if kind == "r":

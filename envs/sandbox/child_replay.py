@@ -30,6 +30,7 @@ from envs.call_values import (
     MAX_NODES,
     PURE_MODULES,
     Node,
+    is_text,
     read_value,
     write_plain,
 )
@@ -165,7 +166,7 @@ class _Describer:
         if isinstance(value, (type, FunctionType, MethodType, ModuleType)) or depth <= 0:
             return ["c", name]
         if isinstance(value, enum.Enum):
-            return ["v", name, [["name", str(value._name_)]], None]
+            return ["v", name, [["name", write_plain(str(value._name_))]], None]
         if kind.__module__ in PURE_MODULES:
             return ["v", name, [], _text(value)]
         attributes = [
@@ -198,7 +199,11 @@ def _public_attributes(value: object, kind: type) -> dict[str, object]:
                 held.setdefault(name, object.__getattribute__(value, name))
             except AttributeError:
                 continue
-    return {name: each for name, each in held.items() if type(name) is str and name[:1] != "_"}
+    return {
+        name: each
+        for name, each in held.items()
+        if type(name) is str and name[:1] != "_" and is_text(name)
+    }
 
 
 def _is_iterator(value: object) -> bool:
@@ -216,7 +221,7 @@ def _drain(value: Any) -> tuple[list[Any], str]:
 
 
 def _name_type(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"[:200]
+    return ascii(f"{kind.__module__}:{kind.__qualname__}"[:200])[1:-1]
 
 
 def _text(value: object) -> str:
@@ -224,4 +229,4 @@ def _text(value: object) -> str:
         text = repr(value)
     except Exception as error:
         return _name_type(type(error))
-    return text[:MAX_TEXT]
+    return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode("utf-8")

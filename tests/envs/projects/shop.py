@@ -134,6 +134,10 @@ def address(value):
     return id(value)
 
 
+def broken(text, **more):
+    return text + "\\udc80", more
+
+
 async def wait_for(value):
     return value + 1
 
@@ -147,7 +151,7 @@ from decimal import Decimal
 
 import pytest
 from shop import *
-from shop import adder, append_all, wait_for
+from shop import adder, append_all, broken, wait_for
 
 
 def double(value):
@@ -203,6 +207,8 @@ def test_functions():
     assert apply(lambda value: -value, [1]) == [-1]
     assert apply(str.upper, ["a"]) == ["A"]
     assert adder(2)(3) == 5
+    assert broken("\\udcbf") == ("\\udcbf\\udc80", {})
+    assert broken("a", **{"\\udcbf": 1})
     assert square(3) == 9
     assert kind_of("saw") is Kind.TOOL
     assert line_of(Item("ham")).price == 1.0

@@ -63,6 +63,7 @@ def called(recording):
         ("call", "square"),
         ("call", "kind_of"),
         ("call", "wait_for"),
+        ("call", "broken"),
         ("call", "ratio"),
     ],
 )
@@ -105,6 +106,7 @@ CHANGES = {
     "derived mapping": ("self.get(name, 0) + 1", "self.get(name, 1) + 1"),
     "decimal": ("return part / whole", "return whole / part"),
     "length": ("return len(self._items)\n\n    def __getitem__", "return 2\n\n    def __getitem__"),
+    "half a surrogate pair": ('"\\udc80"', '"\\udc81"'),
     "import": ('"""Prices and carts."""', "raise OSError"),
     "end": ('"""Prices and carts."""', "import os; os._exit(0)"),
     "hang": ("    while start:\n", "    while True:\n"),
