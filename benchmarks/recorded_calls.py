@@ -29,7 +29,6 @@ from envs.projects.lock_file import Project, fetch, load_lock, read_sdist
 from envs.projects.record_calls import Recording, choose_sequences, record_calls
 from envs.projects.repair_task import list_candidates
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import find_interpreter
 from envs.source_text import source_lines
 from envs.syntax import find_innermost, first_line, last_line, parse_python
 from envs.tasks.store import Files
@@ -73,7 +72,7 @@ def measure(project: Project, *, cache: Path, num_bugs: int) -> tuple[list[int],
     """Return counts of (bugs, with calls, neighbours, rejected, variants, rejected), CPU shares."""
     files = read_sdist(project, sdist=fetch(project, cache_dir=cache))
     suite = [path for path in files if is_test_file(path)]
-    interpreter = find_interpreter(project.runtime, cache_dir=cache)
+    interpreter = project.find_interpreter(cache_dir=cache)
     counts, shares = [0] * 6, list[float]()
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         skip = project.excluded_tests

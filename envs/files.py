@@ -4,9 +4,12 @@ JSONL is one JSON text a line, cut at LF alone: JSON may hold U+2028, U+0085 and
 are, at which `str.splitlines` would cut.
 """
 
+import errno
 import hashlib
 import json
 import math
+import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +18,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 _R = TypeVar("_R", bound=BaseModel)
+_MAX_DEPTH = 64  # folders of a path
+_MAX_NAME = 255  # bytes of one part of it, limits.h
 
 
 def to_json(data: Any, *, indent: int | None = None) -> str:
@@ -58,6 +63,35 @@ def read_records(path: Path, kind: type[_R]) -> list[_R]:
     """
     lines = path.read_bytes().split(b"\n")
     return [kind.model_validate_json(line) for line in lines if line.strip()]
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """Return what is in a file of which nothing is known: of a stranger's, say.
+
+    A link is not followed, a FIFO not waited for, a device not opened.
+
+    Raises:
+        OSError: It is none that can be read, or larger than `max_bytes`.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        size = os.fstat(descriptor).st_size
+        if size > max_bytes:
+            raise OSError(errno.EFBIG, f"{size} bytes, more than {max_bytes}", str(path))
+        return file.read(max_bytes)
+
+
+def is_inside(path: str) -> bool:
+    """Tell whether a path of a stranger's is relative, plain, and stays below where it starts."""
+    try:
+        parts = path.encode("utf-8").split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return len(parts) <= _MAX_DEPTH and not any(
+        part in (b"", b".", b"..") or b"\0" in part or len(part) > _MAX_NAME for part in parts
+    )
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 MAX_DEPTH = 20  # of data; readers of JSON give up at some 200
 MAX_INT_BITS = 14_000  # Python reads no more than 4,300 digits back
+_VERSION = re.compile(r"\d{1,2}(\.\d{1,4}){1,2}[a-z0-9+]{0,8}")
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
@@ -22,6 +23,11 @@ def representable(text: str) -> str:
 def visible(text: str) -> str:
     r"""Return `text` for a page: also control characters become escapes, but tab and newline."""
     return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], representable(text))
+
+
+def version_or_unknown(text: str) -> str:
+    """Return the version of a Python, '' for none, 'unknown' for any other text: a path, say."""
+    return text if not text or _VERSION.fullmatch(text) else "unknown"
 
 
 def plain_data(value: Any, *, depth: int = MAX_DEPTH) -> Any:

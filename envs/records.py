@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from envs.plain_text import plain_data, representable
+from envs.plain_text import plain_data, representable, version_or_unknown
 
 SCHEMA_VERSION = 2
 
@@ -117,17 +117,17 @@ class RepairTask(Record):
 
 
 class Runtime(Record):
-    """What a project's own tests run with.
+    """What a project's own tests need. Which interpreter that is, no task says.
 
     Attributes:
-        python: Path of a user's interpreter; '' for the one that runs this project.
+        python: Version of a user's, or 'unknown'; '' for the one that runs this project.
         requirements: Pins of the wheels that it needs beside pytest (`envs/sandbox/wheels.py`).
         environment: Names and values of variables that its tests see.
         paths: Folders below the root from which its modules are imported, as from the root.
         rewrites_asserts: pytest rewrites asserts, as for users; without, runs are faster.
     """
 
-    python: str = ""
+    python: Annotated[str, AfterValidator(version_or_unknown)] = ""
     requirements: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     paths: tuple[str, ...] = ("src",)
@@ -154,7 +154,7 @@ class HiddenTask(Record):
     gold_edits: tuple[Edit, ...]
     gold_patch: str
     gold_spans: tuple[Span, ...]
-    limit_s: float = 10.0
+    limit_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     runtime: Runtime = Runtime()
 
 

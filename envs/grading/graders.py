@@ -72,7 +72,7 @@ class Equipment:
 
     Attributes:
         layers: Of the sandbox.
-        interpreters: By what the tasks name.
+        interpreters: By what the tasks need.
         bubblewrap: The program of the second runner, '' where none is wanted.
     """
 
@@ -82,17 +82,16 @@ class Equipment:
 
     @classmethod
     def find(
-        cls, store: TaskFiles, *, second_runner_share: float = 0.0, cache_dir: Path
+        cls, store: TaskFiles, *, second_runner_share: float = 0, cache_dir: Path, python: str = ""
     ) -> "Equipment":
-        """Look at the machine for all that the tasks need.
+        """Look at the machine for all that the tasks need; `python` is the user's.
 
         Raises:
-            UserError: There is no sandbox, no second runner where one is wanted, or a Python or a
-                wheel cannot be had.
+            UserError: There is no sandbox, second runner, Python or wheel where one is needed.
         """
         program = require_bubblewrap() if second_runner_share else ""
         runtimes = {hidden.runtime for hidden in store.hidden.values()}
-        found = {each: find_interpreter(each, cache_dir=cache_dir) for each in runtimes}
+        found = {r: find_interpreter(r, python=python, cache_dir=cache_dir) for r in runtimes}
         return cls(probe().require(), found, program)
 
 
@@ -298,7 +297,6 @@ def make_grader(
 
     Args:
         store: The tasks.
-        second_runner_share: As there.
         cache_dir: Where extra wheels of suites are installed.
         equipment: What it runs with; None looks for it when it is needed.
         max_servers: Most fork-servers that live at once (`envs/sandbox/server_pool.py`).

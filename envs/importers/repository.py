@@ -11,10 +11,10 @@ from types import MappingProxyType
 
 from envs.errors import UserError
 from envs.projects.admission import read_tree
-from envs.projects.local_folder import read_local
+from envs.projects.local_folder import name_python, read_local
 from envs.projects.lock_file import Project
 from envs.records import Split
-from envs.sandbox.interpreter import Interpreter, find_interpreter
+from envs.sandbox.interpreter import Interpreter
 from envs.tasks.store import Files
 
 
@@ -78,7 +78,7 @@ def open_repository(
             got=f"no Python file in {folder}",
             remedy="name the folder of a Python project, checked out at the instances' commit",
         )
-    return Repository(entry, files, find_interpreter(entry.runtime, cache_dir=cache_dir))
+    return Repository(entry, files, entry.find_interpreter(cache_dir=cache_dir))
 
 
 def without_repository(
@@ -96,6 +96,7 @@ def without_repository(
     Raises:
         UserError: The interpreter does not do.
     """
+    path, version = name_python(python)
     entry = Project(
         version="",
         split=split,
@@ -106,9 +107,10 @@ def without_repository(
         licence_sha256="",
         roots=(),
         mutated=(),
-        python=str(python.expanduser().absolute()) if python else "",
+        python=path,
+        python_version=version,
         environment=tuple(sorted(environment.items())),
         paths=(),
         rewrites_asserts=True,
     )
-    return Repository(entry, {}, find_interpreter(entry.runtime, cache_dir=cache_dir))
+    return Repository(entry, {}, entry.find_interpreter(cache_dir=cache_dir))

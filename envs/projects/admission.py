@@ -39,7 +39,6 @@ from envs.projects.refusal import Command, Refusal, name_groups
 from envs.projects.source_files import MAX_TREE_BYTES
 from envs.sandbox.child_timekeeper import UNRUN
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import find_interpreter
 from envs.source_text import file_bytes
 from envs.tasks.store import Files
 from envs.tasks.suite_files import find_suite, is_doctest
@@ -98,7 +97,7 @@ def admit(
     excluded = dict.fromkeys([*command.exclude, *inside], "excluded by hand")
     of_tree = {"roots": roots, "excluded_tests": excluded, "rewrites_asserts": True}
     entry = entry.model_copy(update=of_tree)
-    interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    interpreter = entry.find_interpreter(cache_dir=cache_dir)
     refuse_parts_of_pytest(refusal, entry, members, interpreter)
     refusal.stop()
     on_run("as its authors run it")
@@ -117,7 +116,7 @@ def admit(
     excluded |= _leave_out_flaky(refusal, runs, excluded)
     refusal.stop()
     entry = entry.model_copy(update={"excluded_tests": excluded})
-    interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    interpreter = entry.find_interpreter(cache_dir=cache_dir)
     paths = list_sources(files, runs.stable_tests)
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         measured = trace_suite(files, runs, paths=paths, server=server, on_run=on_run)
@@ -330,7 +329,7 @@ def _run_again(
 ) -> tuple[Project, FiveRuns]:
     """Run the suite five times, with plain asserts, which are faster, if it passes with them."""
     plain = entry.model_copy(update={"rewrites_asserts": False})
-    interpreter = find_interpreter(plain.runtime, cache_dir=cache_dir)
+    interpreter = plain.find_interpreter(cache_dir=cache_dir)
     on_run("with plain asserts")
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         begun = run_suite(server, files, ids=tests, limit_s=FIRST_LIMIT_S)
@@ -342,7 +341,7 @@ def _run_again(
         excluded=excluded,
         limit_s=FIRST_LIMIT_S,
         begun=begun if is_plain else None,
-        interpreter=find_interpreter(entry.runtime, cache_dir=cache_dir),
+        interpreter=entry.find_interpreter(cache_dir=cache_dir),
         on_run=on_run,
     )
     return entry, runs

@@ -26,7 +26,7 @@ from envs.projects.lock_file import Project
 from envs.projects.test_impact import TestImpact
 from envs.records import Record
 from envs.sandbox.fork_server import ForkServer
-from envs.sandbox.interpreter import Interpreter, find_interpreter
+from envs.sandbox.interpreter import Interpreter
 from envs.source_text import text_lines
 from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files, hash_tree
@@ -127,7 +127,7 @@ def measure_baseline(
             excluded=project.excluded_tests,
             limit_s=limit_s,
             leaves_out=project.source == "path",
-            interpreter=find_interpreter(project.runtime, cache_dir=cache_dir),
+            interpreter=project.find_interpreter(cache_dir=cache_dir),
             on_run=on_run,
         )
         paths = project.mutated
@@ -186,7 +186,7 @@ def _find_place(project: Project, cache_dir: Path) -> Path:
 
 def _name_state(project: Project, files: Files, cache_dir: Path) -> str:
     """Return a name for all that decides what is known of a suite."""
-    interpreter = find_interpreter(project.runtime, cache_dir=cache_dir)
+    interpreter = project.find_interpreter(cache_dir=cache_dir)
     made_by = [*interpreter.versions, code_key(__name__, CHILD), hash_tree(files)]
     made_by += [project.runtime.model_dump_json(), *interpreter.plugins, *project.suite]
     return hash_text(json.dumps([*made_by, *project.mutated, *sorted(project.excluded_tests)]))

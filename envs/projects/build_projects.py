@@ -71,7 +71,8 @@ def make_project_tasks(
         Source(project, files, list_candidates(project, files=files, seed=seed, repeats=repeats))
         for project, files in trees
     ]
-    with ServerPool(cache_dir) as servers, ThreadPoolExecutor(workers) as pool:
+    python = next((project.python for project, _ in trees if project.python), "")
+    with ServerPool(cache_dir, python=python) as servers, ThreadPoolExecutor(workers) as pool:
         measure = partial(
             measure_suites,
             servers=servers,

@@ -29,8 +29,8 @@ from envs.projects.licences import LICENCE_FILE, recognise_licence
 from envs.projects.lock_file import Project, select_tree
 from envs.projects.refusal import Command
 from envs.projects.source_files import FolderContent, scan_folder
-from envs.records import Runtime, Split
-from envs.sandbox.interpreter import Interpreter, find_interpreter
+from envs.records import Split
+from envs.sandbox.interpreter import Interpreter, ask_interpreter
 from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files, hash_tree
 
@@ -82,7 +82,7 @@ def open_local(
         cache_dir=cache_dir,
         on_read=on_read,
     )
-    interpreter = find_interpreter(entry.runtime, cache_dir=cache_dir)
+    interpreter = entry.find_interpreter(cache_dir=cache_dir)
     asked = [str(folder.expanduser().absolute()), str(suite_s), *sorted(exclude)]
     made_of = [entry.model_dump_json(exclude={"split"}), *asked]
     version = _name_state(made_of, members, interpreter)
@@ -125,8 +125,7 @@ def read_local(
     content = scan_folder(folder)
     on_read(content)
     members = content.members
-    path = str(python.expanduser().absolute()) if python else ""
-    find_interpreter(Runtime(python=path), cache_dir=cache_dir)  # refused before anything runs
+    path, version = name_python(python)  # refused before anything runs
     entry = Project(
         name=representable(folder.name),
         version="local",
@@ -139,10 +138,21 @@ def read_local(
         roots=(),
         mutated=(),
         python=path,
+        python_version=version,
         environment=tuple(sorted(environment.items())),
         paths=_find_import_paths(folder, path),
     )
     return entry, members
+
+
+def name_python(python: Path | None) -> tuple[str, str]:
+    """Return path and version of a user's interpreter, '' each for none.
+
+    Raises:
+        UserError: It does not do.
+    """
+    found = ask_interpreter(python) if python else None
+    return (found.executable, found.versions[0]) if found else ("", "")
 
 
 def _name_state(

@@ -19,6 +19,7 @@ from envs.files import hash_file, hash_text, write_whole
 from envs.grading.pytest_config import CONFIG_FILES
 from envs.projects.source_files import decode_files, read_archive
 from envs.records import SPLITS, Record, Runtime, Split
+from envs.sandbox.interpreter import Interpreter, find_interpreter
 from envs.sandbox.wheels import download_sdist
 from envs.source_text import SOURCE_SUFFIX
 from envs.tasks.store import Files
@@ -38,6 +39,7 @@ class Project(Record):
             files are left out of the tree.
         requirements: Pins of wheels that the tests need beside pytest (`envs/sandbox/wheels.py`).
         python: Path of a user's interpreter; '' for the one that runs this.
+        python_version: Of that interpreter.
         environment: Names and values of variables that the tests see.
         paths: Folders of the tree from which its modules are imported, beside its root.
         rewrites_asserts: The tests need asserts as pytest rewrites them.
@@ -61,6 +63,7 @@ class Project(Record):
     excluded_tests: dict[str, str] = Field(default_factory=dict)
     requirements: tuple[str, ...] = ()
     python: str = ""
+    python_version: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     paths: tuple[str, ...] = ("src",)
     rewrites_asserts: bool = False
@@ -90,14 +93,18 @@ class Project(Record):
 
     @property
     def runtime(self) -> Runtime:
-        """What its tests run with."""
+        """What its tests need, as tasks say it."""
         return Runtime(
-            python=self.python,
+            python=self.python_version,
             requirements=self.requirements,
             environment=self.environment,
             paths=self.paths,
             rewrites_asserts=self.rewrites_asserts,
         )
+
+    def find_interpreter(self, *, cache_dir: Path) -> Interpreter:
+        """Return what runs its tests; raises as `envs.sandbox.interpreter.find_interpreter`."""
+        return find_interpreter(self.runtime, python=self.python, cache_dir=cache_dir)
 
 
 def load_lock(path: Path) -> list[Project]:

@@ -10,7 +10,9 @@ before 3.11. Tests: tests/envs/sandbox/test_wheels.py.
 """
 
 import contextlib
+import itertools
 import json
+import re
 import subprocess
 import sys
 import sysconfig
@@ -23,10 +25,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from envs.errors import UserError
+from envs.files import is_inside
 from envs.records import Runtime
 from envs.sandbox.wheels import install_wheels
 
 START_LIMIT_S = 30.0
+_MAX_CHARS = 50_000  # of all variables and paths that tests see
 _ASK = """
 import importlib.metadata, json, sys, sysconfig
 try:
@@ -67,15 +71,21 @@ class Interpreter:
     runtime: Runtime = field(default_factory=Runtime)
 
 
-def find_interpreter(runtime: Runtime, *, cache_dir: Path) -> Interpreter:
-    """Return the interpreter that a task or a project names, its wheels installed if need be.
+def find_interpreter(runtime: Runtime, *, python: str = "", cache_dir: Path) -> Interpreter:
+    """Return the interpreter for what a task or a project needs, its wheels installed if need be.
+
+    Args:
+        runtime: What it needs.
+        python: The user's interpreter, taken where one is needed.
+        cache_dir: Where wheels are installed.
 
     Raises:
-        UserError: It does not start, has no pytest, a wheel cannot be had, or the runtime names a
-            variable that is not a suite's or a folder outside the project.
+        UserError: It is not given, does not start, has no pytest or another version, a wheel cannot
+            be had, or the runtime names a variable that is not a suite's or a folder outside the
+            project.
     """
     _check_runtime(runtime)
-    found = ask_interpreter(Path(runtime.python)) if runtime.python else find_own_interpreter()
+    found = _find_python(runtime.python, python) if runtime.python else find_own_interpreter()
     found = replace(found, runtime=runtime)
     if not runtime.requirements:
         return found
@@ -171,19 +181,40 @@ def find_files_of(distribution: str) -> list[str]:
     return [name for name in found if Path(name).exists()]
 
 
+def _find_python(version: str, python: str) -> Interpreter:
+    """Return the user's interpreter; a task set may say which version it needs, and no more."""
+    remedy = "name a Python with the project's packages and pytest: --python EXE, or tasks.python"
+    if not python:
+        known = "" if version == "unknown" else f"made with Python {version}"
+        raise UserError(
+            "these tasks need a Python of yours, which no task set names",
+            got=known,
+            remedy=f"{remedy}; a set that is built here again finds its own",
+        )
+    found = ask_interpreter(Path(python))
+    if version != "unknown" and version.split(".")[:2] != found.versions[0].split(".")[:2]:
+        got = f"{found.versions[0]} in {python}, not {version}"
+        raise UserError("these tasks were made with another Python", got=got, remedy=remedy)
+    return found
+
+
 def _check_runtime(runtime: Runtime) -> None:
     """Refuse what a task set, perhaps a stranger's, may not ask for."""
-    names = [name for name, _ in runtime.environment if not is_variable(name)]
-    paths = [path for path in runtime.paths if path.startswith("/") or ".." in path.split("/")]
-    if names or paths:
-        remedy = "build the set again, or take it from somebody you trust"
-        raise UserError("a task set asks for what no suite may have", got=str(names + paths),
-                        remedy=remedy)  # fmt: skip
+    names = [name for name, value in runtime.environment if not is_variable(name) or "\0" in value]
+    paths = [path for path in runtime.paths if not is_inside(path)]
+    size = sum(map(len, (*runtime.paths, *itertools.chain(*runtime.environment))))
+    if names or paths or size > _MAX_CHARS:
+        raise UserError(
+            "a task set asks for what no suite may have",
+            got=ascii([*names, *paths])[:200] if names or paths else f"{size} characters",
+            remedy="build the set again, or take it from somebody whom you trust",
+        )
 
 
 def is_variable(name: str) -> bool:
     """Tell whether a suite may be given a variable: none of Python's, pytest's or the loader's."""
-    return name.isidentifier() and not name.startswith(("PYTHON", "PYTEST", "LD_"))
+    known = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name)
+    return known is not None and not name.startswith(("PYTHON", "PYTEST", "LD_"))
 
 
 def _plugins(packages: Iterable[metadata.Distribution]) -> list[str]:

@@ -22,6 +22,7 @@ class ServerPool:
 
     Args:
         cache_dir: Where extra wheels of suites are installed.
+        python: The user's interpreter, for suites that need one.
         layers: Of the sandbox; None for the best ones that this machine has.
         interpreters: Those found before; None looks for each when it is needed.
         max_servers: Most fork-servers that live at once, the last used ones; only where there is
@@ -32,11 +33,13 @@ class ServerPool:
         self,
         cache_dir: Path,
         *,
+        python: str = "",
         layers: Layers | None = None,
         interpreters: Mapping[Runtime, Interpreter] | None = None,
         max_servers: int | None = None,
     ) -> None:
-        self._cache_dir, self._layers, self._interpreters = cache_dir, layers, interpreters
+        self._cache_dir, self._python = cache_dir, python
+        self._layers, self._interpreters = layers, interpreters
         self._max_servers, self._lock = max_servers, threading.Lock()
         self._servers: dict[tuple[Preload, Runtime], ForkServer] = {}  # the last used at the end
 
@@ -75,4 +78,4 @@ class ServerPool:
     def _interpreter(self, runtime: Runtime) -> Interpreter:
         if self._interpreters is not None:
             return self._interpreters[runtime]
-        return find_interpreter(runtime, cache_dir=self._cache_dir)
+        return find_interpreter(runtime, python=self._python, cache_dir=self._cache_dir)

@@ -7,6 +7,7 @@ The folder is written once, whole or not at all, and then only read; pip checks 
 Nothing of a wheel is executed by its installation.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from envs.errors import UserError
 from envs.files import hash_file, hash_text
 
 _MAX_CHARS = 200  # of what pip says
+_MAX_PINS = 100
+# A URL, a path or an option of pip in its place would have pip build or fetch whatever it likes.
+_PIN = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,63}"
+    r"( --hash=sha256:[0-9a-f]{64}){1,50}"
+)
 # Wheels that run on any machine.
 _PURE = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
 
@@ -42,8 +49,15 @@ def install_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
     """Return the folder with the pinned packages, after installing them if it is not there.
 
     Raises:
-        UserError: pip cannot get one, or what it got has another sha256.
+        UserError: One is no pin, pip cannot get it, or what it got has another sha256.
     """
+    wrong = [pin for pin in pins if not _PIN.fullmatch(pin)]
+    if wrong or len(pins) > _MAX_PINS:
+        raise UserError(
+            "requirements are pins of wheels: NAME==VERSION --hash=sha256:...",
+            got=ascii(wrong[0])[:_MAX_CHARS] if wrong else f"{len(pins)} of them",
+            remedy="build the set again, or take it from somebody whom you trust",
+        )
     text = "\n".join(sorted(pins)) + "\n"
     folder = cache_dir / "wheels" / hash_text(text)[:24]
     if folder.is_dir():

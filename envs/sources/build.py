@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envs.errors import UserError
-from envs.grading.graders import make_grader
+from envs.grading.graders import Equipment, make_grader
 from envs.projects.build_projects import SHARES, make_project_tasks, read_projects
 from envs.projects.lock_file import Project, load_lock
 from envs.projects.repair_task import GENERATOR
@@ -23,7 +23,8 @@ from envs.records import SPLITS, JsonValue, Split
 from envs.sources import synthetic
 from envs.sources.reject_advice import explain_no_task
 from envs.tasks.build_report import BuildReport, ShowProgress
-from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore, write_built
+from envs.tasks.set_python import write_for
+from envs.tasks.store import BuiltTask, Files, Manifest, TaskStore
 from envs.tasks.validate import validate
 
 
@@ -43,6 +44,7 @@ def build(
     seed: int,
     settings: synthetic.SyntheticSettings = synthetic.DEFAULTS,
     lock: Path = Path("configs/projects.lock.json"),
+    python: str = "",
     cache_dir: Path = Path(".cache/tightrope"),
     workers: int = 2,
     on_progress: ShowProgress = lambda *_: None,
@@ -55,7 +57,7 @@ def build(
         source: `synthetic`, `projects`, `path`, or any name for what `make_tasks` makes.
         counts: Tasks of each split.
         seed: Draws the tasks; splits do not depend on it.
-        settings: Sizes of generated tasks.
+        settings: Sizes of generated tasks; python: the user's, where `make_tasks` needs one.
         cache_dir: Where downloaded sdists and what is known of bugs in them are kept.
         workers: Sandboxed runs under way at once.
         local: The project of `path` and its tree (`envs/projects/local_folder.py`).
@@ -70,9 +72,7 @@ def build(
         make_tasks = partial(synthetic.generate, settings=settings)
     if make_tasks is not None:
         made = _generate(counts, make_tasks=make_tasks, seed=seed, on_progress=on_progress)
-        kept = _validate(
-            made, cache_dir=cache_dir, workers=workers, report=report, on_progress=on_progress
-        )
+        kept = _validate(made, python, cache_dir, workers, report=report, on_progress=on_progress)
     else:
         kept = make_project_tasks(
             _list_parts(local) or read_projects(load_lock(lock), counts, cache_dir, on_progress),
@@ -94,7 +94,8 @@ def build(
         settings=describe_set(source, counts=counts, settings=settings, lock=lock, local=local),
         journal=(*_list_left_out(local), *report.journal),
     )
-    return write_built(out_dir, tasks=kept, manifest=manifest)
+    used = local[0].python if local else python
+    return write_for(used, out_dir, tasks=kept, manifest=manifest, cache_dir=cache_dir)
 
 
 def _list_parts(local: tuple[Project, Files] | None) -> list[tuple[Project, Files]]:
@@ -130,7 +131,7 @@ def describe_set(
 
 def _describe_local(project: Project) -> dict[str, JsonValue]:
     """Return a user's project without what another folder, or another hour, would change."""
-    described = project.model_dump(mode="json", exclude={"version", "suite_s"})
+    described = project.model_dump(mode="json", exclude={"version", "suite_s", "python"})
     reasons = sorted(project.excluded_tests.items())  # the slowest came first
     return described | {
         "excluded_tests": {test: reason.partition(":")[0] for test, reason in reasons}
@@ -168,14 +169,17 @@ def _generate(
 
 def _validate(
     made: Sequence[BuiltTask],
-    *,
+    python: str,
     cache_dir: Path,
     workers: int,
+    *,
     report: BuildReport,
     on_progress: ShowProgress,
 ) -> list[BuiltTask]:
     kept: list[BuiltTask] = []
-    with make_grader(TaskStore.of(made), cache_dir=cache_dir) as grader:
+    store = TaskStore.of(made)
+    equipment = Equipment.find(store, python=python, cache_dir=cache_dir)
+    with make_grader(store, cache_dir=cache_dir, equipment=equipment) as grader:
         for done, checked in enumerate(validate(made, grader=grader, workers=workers)):
             on_progress("checking gold and no-op", done, len(made))
             if checked.reject is None:

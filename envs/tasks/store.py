@@ -16,6 +16,7 @@ exception is the manifest's `journal`, which lists what was rejected for its tim
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -28,14 +29,15 @@ from typing import Self
 from pydantic import Field, ValidationError
 
 from envs.errors import UserError
-from envs.files import hash_file, hash_text, join_records, read_records
+from envs.files import hash_text, join_records, read_regular
 from envs.grading.recorded_calls import RecordedCalls
 from envs.records import SPLITS, HiddenTask, JsonValue, Record, RepairTask, Split
 from envs.tasks.dataset_card import name_split_file, write_card
+from envs.tasks.set_folder import REBUILD_REMEDY, SetFolder, refuse
 
 FORMAT_VERSION = 2
 BUILD_REMEDY = "run `tightrope tasks build --config FILE`"
-REBUILD_REMEDY = f"{BUILD_REMEDY[:-1]} --clean`"
+_MAX_MANIFEST_BYTES = 64 * 2**20
 
 Files = dict[str, str]
 
@@ -62,15 +64,15 @@ class Manifest(Record):
             UserError: There is no task set, or it has another format.
         """
         path = folder / "manifest.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise UserError("no task set", got=str(folder), remedy=BUILD_REMEDY)
         try:
-            manifest = cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
+            data = read_regular(path, max_bytes=_MAX_MANIFEST_BYTES)
+            manifest = cls.model_validate_json(data)
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
             raise UserError(
-                "the task set's manifest is damaged",
-                got=f"{path}: {error.errors()[0]['msg']}",
-                remedy=REBUILD_REMEDY,
+                "the task set's manifest is damaged", got=f"{path}: {why}", remedy=REBUILD_REMEDY
             ) from error
         if manifest.format_version != FORMAT_VERSION:
             raise UserError(
@@ -112,13 +114,14 @@ class TaskStore:
         *,
         trees: Mapping[str, Files],
         calls: Mapping[str, RecordedCalls] = MappingProxyType({}),
-        folder: Path | None = None,
+        files: SetFolder | None = None,
         manifest: Manifest | None = None,
     ) -> None:
         pairs = list(pairs)
         self.public = {public.id: public for public, _ in pairs}
         self.hidden = {hidden.task_id: hidden for _, hidden in pairs}
-        self.folder, self.manifest = folder, manifest
+        self.folder, self._files = files.path if files else None, files
+        self.manifest = manifest
         self._trees, self._calls = dict(trees), dict(calls)
         self._texts: dict[str, str] = {}
 
@@ -133,28 +136,30 @@ class TaskStore:
 
     @classmethod
     def open(cls, folder: Path) -> "TaskStore":
-        """Open a task set after checking its format and every file's sha256.
+        """Open a task set, perhaps a stranger's, after checking all of it.
 
         Raises:
-            UserError: There is no task set, it has another format, or a file is damaged (named).
+            UserError: There is no task set, it has another format, a file is damaged (named), or
+                holds what no set may hold.
         """
         manifest = Manifest.read(folder)
-        for name, sha in manifest.files.items():
-            if not (folder / name).is_file() or hash_file(folder / name) != sha:
-                raise UserError(
-                    "a file of the task set is damaged or missing",
-                    got=str(folder / name),
-                    remedy=REBUILD_REMEDY,
-                )
+        files = SetFolder(folder, listed=manifest.files)
+        files.check()
         public = [
             task
             for split in SPLITS
-            for task in read_records(folder / name_split_file(split), RepairTask)
+            for task in files.read_records(name_split_file(split), RepairTask)
         ]
-        halves = read_records(folder / "private/hidden.jsonl", HiddenTask)
+        halves = files.read_records("private/hidden.jsonl", HiddenTask)
         hidden = {half.task_id: half for half in halves}
+        if len({task.id for task in public}) < len(public):
+            refuse(folder, name_split_file("train"), "two tasks of one id")
+        for task in public:
+            if task.id not in hidden:
+                refuse(folder, task.id, "it has no private half")
+            files.check_task(task, hidden[task.id])
         pairs = [(task, hidden[task.id]) for task in public]
-        return cls(pairs, trees={}, folder=folder, manifest=manifest)
+        return cls(pairs, trees={}, files=files, manifest=manifest)
 
     def split(self, name: Split) -> list[RepairTask]:
         """Return the tasks of a split in the order in which they were built."""
@@ -196,7 +201,7 @@ class TaskStore:
             pairs,
             trees=self._trees,
             calls=self._calls,
-            folder=self.folder,
+            files=self._files,
             manifest=self.manifest,
         )
         for split in SPLITS:
@@ -216,10 +221,13 @@ class TaskStore:
         """Return the recorded calls of a task's project, None if it is not graded by any."""
         sha = hidden.calls_sha
         if sha and sha not in self._calls:
-            assert self.folder is not None, "a set in memory holds all its calls"
-            path = self.folder / "private" / "calls" / f"{sha}.json"
-            self._calls[sha] = RecordedCalls.model_validate_json(path.read_bytes())
-        return self._calls[sha] if sha else None
+            assert self._files is not None, "a set in memory holds all its calls"
+            name = f"private/calls/{sha}.json"
+            self._calls[sha] = self._files.read_record(name, RecordedCalls)
+        found = self._calls[sha] if sha else None
+        if found and self._files and not found.sequences.keys() >= set(hidden.calls):
+            refuse(self._files.path, hidden.task_id, "it names calls that were not recorded")
+        return found
 
     def built(self) -> list[BuiltTask]:
         """Return the tasks with their trees, as a source made them."""
@@ -231,19 +239,16 @@ class TaskStore:
 
     def _tree(self, place: str, sha: str) -> Files:
         if sha not in self._trees:
-            assert self.folder is not None, "a set in memory holds all its trees"
-            path = self.folder / place / f"{sha}.json"
-            named = json.loads(path.read_text("utf-8"))
-            self._trees[sha] = {where: self._text(name) for where, name in named.items()}
+            assert self._files is not None, "a set in memory holds all its trees"
+            tree = self._files.read_tree(place, sha)
+            self._trees[sha] = {path: self._text(name) for path, name in tree.items()}
         return dict(self._trees[sha])
 
     def _text(self, sha: str) -> str:
         """Return a file's text; trees that hold the same file share it in memory too."""
         if sha not in self._texts:
-            assert self.folder is not None
-            public = self.folder / "files" / sha
-            path = public if public.is_file() else self.folder / "private" / "files" / sha
-            self._texts[sha] = path.read_bytes().decode("utf-8")
+            assert self._files is not None
+            self._texts[sha] = self._files.read_text(sha)
         return self._texts[sha]
 
 

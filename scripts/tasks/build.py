@@ -60,6 +60,7 @@ def main(argv: list[str]) -> int:
             tasks.source,
             out_dir=folder,
             seed=tasks.seed,
+            python=tasks.python or "",
             cache_dir=cache,
             workers=command.flags["workers"],
             on_progress=progress.show,

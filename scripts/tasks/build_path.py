@@ -22,6 +22,7 @@ from envs.projects.source_files import FolderContent
 from envs.records import SPLITS
 from envs.sandbox.interpreter import is_variable
 from envs.sources.build import build
+from envs.tasks.set_python import home_cache
 from envs.tasks.store import Files
 from tightrope_cli.tasks.first_look import describe_folder, name_count
 from tightrope_cli.tasks.task_set import CLEAN, EXCLUDE, WORKERS, refuse_existing
@@ -183,7 +184,7 @@ def _cache_outside(path: Path, *, out: Path | None) -> Path:
     """Return the cache, or the one of the user's home if the project's folder holds it."""
     folder, cache = path.expanduser().resolve(), default_cache()
     if cache.resolve().is_relative_to(folder):
-        cache = Path.home() / ".cache" / "tightrope"
+        cache = home_cache()
     written = out or cache
     if written.expanduser().resolve().is_relative_to(folder):
         remedy = "name folders elsewhere with --out and TIGHTROPE_CACHE"

@@ -17,7 +17,8 @@ from envs.importers.instance import Instance
 from envs.importers.instance_file import FORMATS, read_instances
 from envs.importers.repository import Repository, open_repository, without_repository
 from envs.plain_text import visible
-from envs.tasks.store import BuiltTask, Manifest, hash_tree, write_built
+from envs.tasks.set_python import write_for
+from envs.tasks.store import BuiltTask, Manifest, hash_tree
 from tightrope_cli.tasks.build_path import parse_environment
 from tightrope_cli.tasks.task_set import CLEAN, EXCLUDE, SPLIT, WORKERS, refuse_existing
 from train.config.load import Flag, default_cache, parse_flags
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
         rejects=dict(sorted(Counter(why.partition(" (")[0] for _, why in rejects).items())),
         settings={"repo": instances[0].project, "tree": hash_tree(repository.files)},
     )
-    write_built(out, tasks=kept, manifest=manifest)
+    write_for(repository.project.python, out, tasks=kept, manifest=manifest, cache_dir=cache)
     print(f"{out}: {len(kept)} {flags['split']} tasks of {len(instances)} instances")
     return 0
 

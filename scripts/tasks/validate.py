@@ -8,7 +8,8 @@ part of an answer may show. The tasks that fail are printed with the reason, and
 
 from pathlib import Path
 
-from envs.grading.graders import make_grader
+from envs.grading.graders import Equipment, make_grader
+from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
 from envs.tasks.validate import validate
 from tightrope_cli.tasks.task_set import WORKERS
@@ -25,14 +26,17 @@ def main(argv: list[str]) -> int:
         example="tightrope tasks validate .cache/tightrope/tasks/synthetic-0123456789ab",
         flags=[
             Flag("dir", "folder of the task set", kind=Path),
+            Flag("--python", "a Python with the project's packages, for a set from elsewhere"),
             WORKERS,
         ],
     )
 
     store, failed = TaskStore.open(flags["dir"]), list[str]()
-    tasks = store.built()
+    tasks, cache = store.built(), default_cache()
+    python = choose_python(store, flags["python"], cache_dir=cache)
+    equipment = Equipment.find(store, python=python, cache_dir=cache)
     with (
-        make_grader(store, cache_dir=default_cache()) as grader,
+        make_grader(store, cache_dir=cache, equipment=equipment) as grader,
         Progress("checking gold and no-op", total=len(tasks), unit="tasks") as progress,
     ):
         for check in validate(tasks, grader=grader, workers=flags["workers"]):

@@ -146,6 +146,11 @@ class TaskSettings(Section):
 
     `used`: they are asked where a task has them. A selection too; see docs/tasks.md.
     """
+    python: str | None = None
+    """A Python with the packages that the tasks' suites import; null: what the build here used.
+
+    A set from elsewhere says which version it needs, never which program.
+    """
 
 
 class ContextSettings(Section):

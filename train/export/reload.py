@@ -172,7 +172,10 @@ def write_probes(given: Mapping[str, str]) -> None:
 
     def load(source: str) -> Any:
         return AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, given["dtype"]), attn_implementation=given["attention"]
+            source,
+            trust_remote_code=False,
+            dtype=getattr(torch, given["dtype"]),
+            attn_implementation=given["attention"],
         ).eval()
 
     tokenizer, source = load_tokenizer(given["adapter"]), given["base"]

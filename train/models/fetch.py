@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from envs.errors import UserError
 from envs.files import hash_file
@@ -156,7 +157,8 @@ def convert(gguf: Path, folder: Path, *, report: Report) -> None:
 
     logging.disable_progress_bar()
     report("expanding the weights to float32")
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    where: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False}
+    where |= {"pretrained_model_name_or_path": str(gguf.parent)}
     tokenizer = AutoTokenizer.from_pretrained(**where)
     with contextlib.redirect_stderr(io.StringIO()):  # a bar that no switch turns off
         loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)

@@ -51,9 +51,16 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
     """Load a fast tokenizer from a folder or a hub id.
 
     Raises:
-        UserError: There is no fast tokenizer.
+        UserError: There is no fast tokenizer, or only one with code of its own, which is not run.
     """
-    tokenizer = AutoTokenizer.from_pretrained(str(source))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    except ValueError as error:
+        raise UserError(
+            "the model has no tokenizer that can be loaded without code of its own",
+            got=f"{source}: {' '.join(str(error).split())[:200]}",
+            remedy="use a base whose tokenizer Transformers ships, with a tokenizer.json",
+        ) from error
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(
             "the model has no fast tokenizer",
@@ -168,6 +175,7 @@ def load_base(settings: Settings) -> Any:
     check_base(settings)
     return AutoModelForCausalLM.from_pretrained(
         base_source(settings),
+        trust_remote_code=False,
         dtype=getattr(torch, settings.model.dtype),
         attn_implementation=settings.model.attn_implementation,
         **(_four_bits() if settings.model.load_in_4bit else {}),
@@ -224,9 +232,10 @@ def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> 
         assert tokenizer is not None, "the tiny model's shape depends on its tokenizer"
         config: Any = tiny_config(settings, tokenizer)
     else:
-        config = AutoConfig.from_pretrained(shape_folder(settings.model) or base_source(settings))
+        source = shape_folder(settings.model) or base_source(settings)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def add_adapter(base: Any, settings: Settings) -> PeftModel:
@@ -255,10 +264,11 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool) -> PeftModel:
     Raises:
         UserError: The folder holds none, or one of another base.
     """
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(
-            "no adapter there", got=str(folder), remedy="name a folder with adapter_config.json"
-        )
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():  # PEFT would unpickle an adapter_model.bin
+            raise UserError(
+                "no adapter there", got=str(folder), remedy=f"name a folder with {name}"
+            )
     try:
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError) as error:  # sizes differ, or the layers are not there

@@ -138,7 +138,7 @@ def check_adapter(settings: Settings, folder: Path) -> None:
             got=f"{folder}: {named}; this run's base is {ours}",
             remedy="evaluate it with the --config (and --run.name) of the run that trained it",
         )
-    wrong = _find_misfit(AutoConfig.from_pretrained(ours), folder)
+    wrong = _find_misfit(AutoConfig.from_pretrained(ours, trust_remote_code=False), folder)
     if wrong:
         raise UserError(
             "an adapter of evaluate.policies does not fit this run's base",
@@ -222,7 +222,9 @@ def _find_misfit(config: Any, folder: Path) -> str:
     peft.inference_mode = True
     try:
         with torch.device("meta"):
-            model = get_peft_model(AutoModelForCausalLM.from_config(config), peft)
+            model = get_peft_model(
+                AutoModelForCausalLM.from_config(config, trust_remote_code=False), peft
+            )
     except ValueError as error:  # target modules that the base does not have
         return str(error).partition("\n")[0]
     wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
@@ -235,7 +237,7 @@ def _find_misfit(config: Any, folder: Path) -> str:
 
 
 def _check_vocabulary(settings: Settings, source: str, *, now: datetime) -> None:
-    size = AutoConfig.from_pretrained(source).vocab_size
+    size = AutoConfig.from_pretrained(source, trust_remote_code=False).vocab_size
     tokens = len(_own_tokenizer(settings, source, now=now))
     if tokens > size:
         raise UserError(

@@ -29,6 +29,7 @@ from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.prompts import system_prompt
 from envs.records import Episode, FailedPart, Outcome, Policy, RepairTask, StopReason
 from envs.rendering import ChatFormat
+from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
 from envs.workers.pool import WorkerPool
 from envs.workers.workbench import Workbench, open_workbench
@@ -355,7 +356,8 @@ def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:
             got=f"the io grader alone in {store.folder}",
             remedy="set it to 0, or name tasks of real projects in tasks.dir",
         )
-    return store, Equipment.find(store, second_runner_share=share, cache_dir=cache)
+    python = choose_python(store, settings.tasks.python, cache_dir=cache)
+    return store, Equipment.find(store, second_runner_share=share, cache_dir=cache, python=python)
 
 
 def draw_seed(*parts: object) -> int:

@@ -40,7 +40,8 @@ from train.config.settings import Settings, rename_settings
 from train.stages.stage_log import say
 
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
-NOT_IN_A_SET = ("dir", "difficulty", "recorded_calls")  # of `tasks`: which set, what is taken of it
+# Of `tasks`: which set, what is taken of it, and what runs its suites.
+NOT_IN_A_SET = ("dir", "difficulty", "recorded_calls", "python")
 
 COMMANDS: dict[Stage, str] = {
     "tasks": "tightrope tasks build",

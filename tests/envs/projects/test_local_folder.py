@@ -1,6 +1,7 @@
 import codecs
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -71,8 +72,16 @@ def test_tasks_of_a_users_project_with_its_own_python(
     store = TaskStore.open(tmp_path / "set")
     for task in store.public.values():
         assert (task.provenance.source, task.provenance.origin) == ("path", "path:mine")
-        assert store.hidden[task.id].runtime.python == str(python)
-        assert str(python) not in task.model_dump_json()
+        assert store.hidden[task.id].runtime.python == platform.python_version()
+    written = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    assert not any(str(python).encode() in path.read_bytes() for path in written)
+    assert run_verb(["tasks", "validate", str(tmp_path / "set")]) == 0  # the cache knows it
+    monkeypatch.setenv("TIGHTROPE_CACHE", str(tmp_path / "another"))
+    monkeypatch.setenv("HOME", str(tmp_path / "another"))
+    with pytest.raises(UserError, match="--python EXE"):
+        run_verb(["tasks", "validate", str(tmp_path / "set")])
+    line = ["tasks", "validate", str(tmp_path / "set"), "--python", str(python)]
+    assert run_verb(line) == 0
     shown, where = next(iter(store.public.values())), f"--tasks.dir={tmp_path / 'set'}"
     assert run_verb(["tasks", "show", shown.id, "--config", "configs/tiny.yaml", where]) == 0
     assert store.workspace(shown)["tests/test_core.py"].rstrip() in capsys.readouterr().out

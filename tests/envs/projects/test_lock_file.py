@@ -8,7 +8,6 @@ from envs.errors import UserError
 from envs.grading.test_suite import is_test_file
 from envs.projects.baseline import find_stable_tests
 from envs.projects.lock_file import fetch, load_lock, read_sdist
-from envs.sandbox.interpreter import find_interpreter
 from tests.envs.projects.small_project import CALC, FILES, LICENCE, TESTS, pack, project
 
 LOCK = Path(__file__).resolve().parents[3] / "configs" / "projects.lock.json"
@@ -107,6 +106,6 @@ def test_what_belongs_to_a_suite(path, expected):
 @pytest.mark.parametrize("entry", load_lock(LOCK), ids=lambda entry: entry.name)
 def test_a_project_downloads_and_its_suite_is_green(entry, tmp_path):
     files = read_sdist(entry, sdist=fetch(entry, cache_dir=tmp_path))
-    interpreter = find_interpreter(entry.runtime, cache_dir=tmp_path)
+    interpreter = entry.find_interpreter(cache_dir=tmp_path)
     stable = find_stable_tests(files, excluded=entry.excluded_tests, interpreter=interpreter)
     assert len(stable) >= 0.9 * entry.num_tests

@@ -29,7 +29,7 @@ def test_the_least_used_server_is_closed_when_there_are_too_many(tmp_path):
 
 
 def test_interpreters_that_were_found_before_are_taken(tmp_path):
-    runtime = Runtime(python="/not/here")
+    runtime = Runtime(python="3.11")
     with ServerPool(tmp_path, interpreters={runtime: find_own_interpreter()}) as servers:
         assert servers.get("io", runtime).interpreter is find_own_interpreter()
 

@@ -16,8 +16,11 @@ def tasks():
     some = [*generate(3, split="train", seed=7), *generate(2, split="test", seed=7)]
     tree = {"pkg/core.py": "X = 'caf\u00e9'\n", "tests/test_core.py": "def test_x():\n    pass\n"}
     last = some[-1]
-    hidden = last.hidden.model_copy(update={"grader": "pytest", "tests_sha": hash_tree(tree)})
-    return [*some[:-1], BuiltTask(last.public, hidden, last.workspace, tree)]
+    ids = {"fail_to_pass": ("tests/test_core.py::test_x",), "pass_to_pass": ()}
+    of_suite = {"grader": "pytest", "tests_sha": hash_tree(tree), **ids}
+    hidden = last.hidden.model_copy(update=of_suite)
+    public = last.public.model_copy(update={"visible_tests": ()})
+    return [*some[:-1], BuiltTask(public, hidden, last.workspace, tree)]
 
 
 def test_round_trip_keeps_both_halves_and_all_trees(tmp_path, tasks):

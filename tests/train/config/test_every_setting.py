@@ -153,6 +153,7 @@ REFUSALS = [
     Refused("tasks.max_size=[2, 2]", "shapes generated", beside=("--tasks.source=projects",)),
     Refused("tasks.recorded_calls=required", "no train task has recorded", observed.chosen),
     Refused("tasks.recorded_calls=required", "which needs none", beside=("--tasks.dir=null",)),
+    Refused("tasks.python=python3", "no suite of these tasks needs a Python", observed.chosen),
     Refused("reward.second_runner_share=0.5", "no suite to run a second time", observed.chosen),
     Refused("reward.second_runner_share=0.5", "one runner", beside=("--tasks.dir=null",)),
     Refused("reward.cost_weight=0.1", "cost be free", beside=("--reward.advantage=outcome_only",)),
@@ -225,6 +226,7 @@ def test_every_field_has_a_row() -> None:
         "model.load_in_4bit",  # refused here, where there is no GPU
         "reward.second_runner_share",  # has a test of its own below
         "tasks.recorded_calls",  # in tests/envs/grading/test_recorded_calls.py
+        "tasks.python",  # in tests/envs/projects/test_local_folder.py
     }
     assert {*changed, *(row.path for row in REFUSALS)} <= list_fields().keys()
 
