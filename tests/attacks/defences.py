@@ -161,5 +161,8 @@ def fools_exit_code(task: BuiltTask, files: dict[str, str]) -> bool:
 
 
 def _is_possible(path: str) -> bool:
+    """Tell whether a path is one below the folder, and no folder itself: the runner takes any."""
     parts = PurePosixPath(path).parts
+    if path.startswith("/") or ".." in parts:
+        return False
     return len(parts) > 1 or path.endswith((".py", ".ini", ".toml", "y"))
