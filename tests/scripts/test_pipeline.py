@@ -85,7 +85,7 @@ def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("code", "told"),
-    [(1, "NotADirectoryError"), (2, "the task set's manifest is damaged")],
+    [(2, "not a folder"), (2, "the task set's manifest is damaged")],
     ids=["a file where the folder of runs belongs", "a damaged task set"],
 )
 def test_a_stage_that_fails_ends_the_pipeline_with_its_exit_code(

@@ -215,7 +215,6 @@ REFUSED = {
     "a dependency that is missing": Awkward(
         FLAT | {"conftest.py": "import not_there_at_all\n"}, "not_there_at_all"
     ),
-    "not pure Python": Awkward(FLAT | {"calc/fast.c": "int x;\n"}, "calc/fast.c"),
     "a name to exclude that is not there": Awkward(
         FLAT, "test_core.py", ("--exclude", "tests/test_cor.py")
     ),

@@ -154,7 +154,7 @@ def test_the_workspace_holds_the_visible_test_only(store):
             n.name for n in ast.walk(ast.parse(text)) if getattr(n, "name", "").startswith("test_")
         }
         assert tests == {name.rpartition("::")[2].partition("[")[0] for name in task.visible_tests}
-        assert ("HIDDEN_DATA" in text) == (tests == {"test_spread"})
+        assert ("HIDDEN_DATA" in text) == ("test_spread" in tests)
         assert task.editable == ("calc/core.py",)
         assert set(hidden.unseen_tests) & set(hidden.fail_to_pass)
         assert not set(hidden.unseen_tests) & set(task.visible_tests)

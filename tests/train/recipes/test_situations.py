@@ -122,7 +122,15 @@ def test_template_without_tools(complaint, folder: Path) -> None:
     base = f"--model.base={model_folder(folder, model_type='qwen2')}"
     (folder / "plain.jinja").write_text(PLAIN)
     template = f"--model.chat_template={folder / 'plain.jinja'}"
-    said = complaint(demos.main, "--run.name=plain", base, template, *PRETRAINED, config=SMOLLM2)
+    said = complaint(
+        demos.main,
+        "--run.name=plain",
+        "--tasks.recorded_calls=used",
+        base,
+        template,
+        *PRETRAINED,
+        config=SMOLLM2,
+    )
     assert "the chat template does not render tool calls and results" in said
     assert "set model.chat_template to text_calls" in said
 

@@ -19,7 +19,7 @@ def played(runner: RolloutRunner, name: str, options: ScriptOptions | None = Non
 
 
 def slot(rewrite: str, kind: str = "careful") -> _Slot:
-    return _Slot(0, kind, False, rewrite, random.Random(0))  # type: ignore[arg-type]
+    return _Slot(0, "train", kind, False, rewrite, random.Random(0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
