@@ -9,7 +9,6 @@ Apache-2.0, PSF, ISC), pure Python, and a suite that passes in the sandbox withi
 
 from pathlib import Path
 
-from envs.projects.add_project import add
 from tightrope_cli.tasks.task_set import EXCLUDE, LOCK, SPLIT
 from train.config.load import Flag, default_cache, parse_flags
 
@@ -31,6 +30,8 @@ def main(argv: list[str]) -> int:
             Flag("--lock", "the lock file", kind=Path, default=LOCK),
         ],
     )
+
+    from envs.projects.add_project import add
 
     entry = add(
         flags["name"],

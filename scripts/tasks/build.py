@@ -13,7 +13,6 @@ from typing import Any
 
 from envs.errors import UserError
 from envs.records import Split
-from envs.sources.build import build, describe_set
 from envs.sources.synthetic import SyntheticSettings
 from tightrope_cli.tasks import build_path
 from tightrope_cli.tasks.task_set import LOCK, WORKERS, open_set, print_counts
@@ -38,6 +37,8 @@ def main(argv: list[str]) -> int:
         flags=[WORKERS],
         common=("--dry-run", "--clean"),
     )
+
+    from envs.sources.build import build
 
     tasks, folder = command.settings.tasks, tasks_dir(command.settings)
     counts: dict[Split, int] = {"train": tasks.train, "dev": tasks.dev, "test": tasks.test}
@@ -83,6 +84,8 @@ def _synthetic_settings(tasks: TaskSettings) -> SyntheticSettings:
 
 def _check_same(command: Command, described: dict[str, Any]) -> None:
     """Raise UserError if the set that is there is not the one that the experiment asks for."""
+    from envs.sources.build import describe_set
+
     tasks, manifest = command.settings.tasks, open_set(command).manifest
     wanted = json.loads(json.dumps(describe_set(tasks.source, **described)))
     found = manifest and (manifest.source, manifest.seed, manifest.settings)

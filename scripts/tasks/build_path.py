@@ -21,7 +21,6 @@ from envs.projects.lock_file import Project
 from envs.projects.source_files import FolderContent
 from envs.records import SPLITS
 from envs.sandbox.interpreter import is_variable
-from envs.sources.build import build
 from envs.tasks.set_python import home_cache
 from envs.tasks.store import Files
 from tightrope_cli.tasks.first_look import describe_folder, name_count
@@ -64,6 +63,8 @@ def main(argv: list[str]) -> int:
         flags=FLAGS,
     )
     _check_flags(flags)
+    from envs.sources.build import build
+
     cache = _cache_outside(flags["path"], out=flags["out"])
     if flags["out"]:
         refuse_existing(flags["out"], clean=flags["clean"])

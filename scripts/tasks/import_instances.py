@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envs.errors import UserError
-from envs.importers.check_instance import import_instances
 from envs.importers.instance import Instance
 from envs.importers.instance_file import FORMATS, read_instances
 from envs.importers.repository import Repository, open_repository, without_repository
@@ -101,6 +100,8 @@ def _check(
     instances: list[Instance], repository: Repository, *, workers: int
 ) -> tuple[list[BuiltTask], list[tuple[str, str]]]:
     """Return the tasks that pass every check, and which instances do not, with the reason."""
+    from envs.importers.check_instance import import_instances
+
     kept, rejects = [], list[tuple[str, str]]()
     with Progress("instances", total=len(instances), unit="tried") as progress:
         for found in import_instances(instances, repository, workers=workers):

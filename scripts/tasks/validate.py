@@ -11,7 +11,6 @@ from pathlib import Path
 from envs.grading.graders import Equipment, make_grader
 from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
-from envs.tasks.validate import validate
 from tightrope_cli.tasks.task_set import WORKERS
 from train.config.load import Flag, default_cache, parse_flags
 from train.stages.progress import Progress
@@ -30,6 +29,8 @@ def main(argv: list[str]) -> int:
             WORKERS,
         ],
     )
+
+    from envs.tasks.validate import validate
 
     store, failed = TaskStore.open(flags["dir"]), list[str]()
     tasks, cache = store.built(), default_cache()
