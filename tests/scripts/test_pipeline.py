@@ -83,13 +83,24 @@ def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path
     assert (run / "report" / "index.html").is_file()
 
 
-def test_a_stage_that_fails_ends_the_pipeline_with_its_exit_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("manifest", "told"),
+    [
+        ('{"source": "synthetic", "seed": 0, "licence": ""}', "a folder"),
+        ("{}", "the task set's manifest is damaged"),
+    ],
+    ids=["a file where the folder of runs belongs", "a damaged task set"],
+)
+def test_a_stage_that_fails_ends_the_pipeline_with_its_exit_code(
+    tmp_path: Path, manifest: str, told: str
+) -> None:
+    (tmp_path / "runs").write_text("")
     (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "manifest.json").write_text("{}")
+    (tmp_path / "tasks" / "manifest.json").write_text(manifest)
     shown = pipeline(tmp_path, f"--tasks.dir={tmp_path / 'tasks'}")
     assert "[1/7] build tasks: finished before, skipped" in shown.stdout
     assert shown.returncode == 2
-    assert "the task set's manifest is damaged" in shown.stderr
+    assert told in shown.stderr
     assert "[2/7] execute demonstrations stopped" in shown.stderr
 
 
