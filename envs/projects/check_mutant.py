@@ -126,9 +126,9 @@ class MutantCheck:
             found = self._check(bug)
             self.verdicts.add(bug, found.verdict)
             return found
-        return MutantResult(
-            bug, known, self._assemble(bug, known) if known.reject is None else None
-        )
+        if known.reject is not None:
+            return MutantResult(bug, known)
+        return self._with_calls(MutantResult(bug, known, self._assemble(bug, known)), known.calls)
 
     def _check(self, bug: Bug) -> MutantResult:
         reaching = self.suite.impact.select_tests(bug.mutations)
@@ -144,15 +144,23 @@ class MutantCheck:
                 found = MutantResult(bug, Verdict(run.failing, objection, is_lasting=False))
             if found.verdict.reject != DIFFERS or run.reject:
                 break
-        return found if found.task is None else self._add_calls(bug, found.verdict)
-
-    def _add_calls(self, bug: Bug, verdict: Verdict) -> MutantResult:
-        """Grade the task by recorded calls too, if they tell its bugs."""
+        if found.task is None:
+            return found
         calls = choose_sequences(
             bug, recording=self.recording, files=self.files, server=self.server
         )
-        verdict = replace(verdict, calls=calls)
-        return MutantResult(bug, verdict, self._assemble(bug, verdict))
+        return self._with_calls(found, calls)
+
+    def _with_calls(self, found: MutantResult, numbers: tuple[int, ...]) -> MutantResult:
+        """Have the task graded by recorded calls too; by none where they do not tell its bugs."""
+        if found.task is None or not numbers:
+            return found
+        recorded = self.recording.calls
+        hidden = found.task.hidden.model_copy(
+            update={"calls_sha": recorded.sha256, "calls": numbers}
+        )
+        task = replace(found.task, hidden=hidden, calls=recorded)
+        return replace(found, verdict=replace(found.verdict, calls=numbers), task=task)
 
     def _show(self, bug: Bug, failing: frozenset[str]) -> MutantResult:
         """Choose the visible test function: the first failing one with which nothing leaks."""
@@ -303,8 +311,6 @@ class MutantCheck:
                 runtime=project.runtime,
                 mutated_functions={one.function.rpartition(".")[2] for one in bug.mutations},
                 call_distance=self.suite.impact.measure_distance(bug.mutations, tests=seen),
-                recorded=self.recording.calls,
-                calls=verdict.calls,
             )
         )
 

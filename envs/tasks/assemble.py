@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from envs.grading.recorded_calls import RecordedCalls
 from envs.mutation.patches import make_edits, make_patch
 from envs.records import (
     Difficulty,
@@ -47,8 +46,6 @@ class TaskFacts:
         cases: The tests of the io grader, which has no tree.
         gold_spans: What gold reads, None for the functions around its edits.
         mutated_functions: Names of the functions with the bug, None if not known.
-        recorded: The project's recorded calls.
-        calls: Those of them that grade the task, none where they do not tell its bugs.
         call_distance: Calls from the nearest visible failing test to the bug, None if not known.
     """
 
@@ -71,8 +68,6 @@ class TaskFacts:
     gold_spans: tuple[Span, ...] | None = None
     mutated_functions: Collection[str] | None = None
     call_distance: int | None = None
-    recorded: RecordedCalls | None = None
-    calls: tuple[int, ...] = ()
 
 
 def assemble(facts: TaskFacts) -> BuiltTask:
@@ -112,8 +107,6 @@ def assemble(facts: TaskFacts) -> BuiltTask:
         pass_to_pass=tuple(test for test in facts.tests if test not in facts.failing),
         unseen_tests=tuple(test for test in facts.tests if test not in facts.visible_tests),
         tests_sha=hash_tree(facts.pristine) if facts.pristine else "",
-        calls_sha=facts.recorded.sha256 if facts.recorded and facts.calls else "",
-        calls=facts.calls,
         cases=facts.cases,
         operators=facts.operators,
         gold_edits=edits,
@@ -122,8 +115,7 @@ def assemble(facts: TaskFacts) -> BuiltTask:
         limit_s=facts.limit_s,
         runtime=facts.runtime,
     )
-    calls = facts.recorded if facts.calls else None
-    return BuiltTask(public, hidden, facts.workspace, facts.pristine, calls)
+    return BuiltTask(public, hidden, facts.workspace, facts.pristine)
 
 
 def _names_function(facts: TaskFacts) -> bool | None:
