@@ -22,8 +22,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.grading.recorded_calls import find_disagreement
-from envs.grading.test_suite import is_test_file, run_suite
+from envs.grading.recorded_calls import compose_request, find_disagreement, leave_out
+from envs.grading.test_suite import list_suite, run_suite
 from envs.mutation.bug import Bug
 from envs.projects.lock_file import Project, fetch, load_lock, read_sdist
 from envs.projects.record_calls import Recording, choose_sequences, record_calls
@@ -71,7 +71,7 @@ def row(name: str, counts: list[int], shares: list[float]) -> str:
 def measure(project: Project, *, cache: Path, num_bugs: int) -> tuple[list[int], list[float]]:
     """Return counts of (bugs, with calls, neighbours, rejected, variants, rejected), CPU shares."""
     files = read_sdist(project, sdist=fetch(project, cache_dir=cache))
-    suite = [path for path in files if is_test_file(path)]
+    suite = list_suite(files, project.suite)
     interpreter = project.find_interpreter(cache_dir=cache)
     counts, shares = [0] * 6, list[float]()
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
@@ -148,17 +148,9 @@ class Judge:
 
     def seconds(self) -> float:
         """Return the CPU seconds of the calls on the unchanged project."""
-        from envs.grading.recorded_calls import leave_out
-
-        request = {
-            "kind": "replay",
-            "files": leave_out(self._files, self._calls.suite),
-            "sequences": [[n, self._calls.sequences[n].operations] for n in self._numbers],
-            "limit_s": 0.5,
-            "paths": [".", *self._server.interpreter.runtime.paths],
-            "environment": dict(self._server.interpreter.runtime.environment),
-            "output_bytes": 64 * 2**20,
-        }
+        operations = {n: self._calls.sequences[n].operations for n in self._numbers}
+        bare = leave_out(self._files, self._calls.suite)
+        request = compose_request(bare, operations, runtime=self._server.interpreter.runtime)
         return self._server.run_limited(request, limit_s=LIMIT_S).cpu_s
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from envs.files import hash_text
-from envs.records import JsonValue, Record
+from envs.records import JsonValue, Record, Runtime
 from envs.sandbox.fork_server import ForkServer
 
 Files = dict[str, str]
@@ -102,18 +102,8 @@ def replay(
     Raises:
         InfrastructureError: The sandbox failed.
     """
-    order = list(operations)
-    random.SystemRandom().shuffle(order)
     runtime = server.interpreter.runtime
-    request = {
-        "kind": "replay",
-        "files": tree,
-        "sequences": [[number, operations[number]] for number in order],
-        "limit_s": sequence_limit_s,
-        "paths": [".", *runtime.paths],
-        "environment": dict(runtime.environment),
-        "output_bytes": MAX_OUTPUT_BYTES,
-    }
+    request = compose_request(tree, operations, runtime=runtime, sequence_limit_s=sequence_limit_s)
     report = server.run_limited(request, limit_s=limit_s)
     found: dict[int, Results] = {}
     for line in report.output.split("\n")[:-1]:
@@ -125,6 +115,27 @@ def replay(
             break
         found[number] = results
     return found
+
+
+def compose_request(
+    tree: Files,
+    operations: Mapping[int, tuple[JsonValue, ...]],
+    *,
+    runtime: Runtime,
+    sequence_limit_s: float = SEQUENCE_LIMIT_S,
+) -> dict[str, Any]:
+    """Return what asks the sandbox to do sequences on a tree, in random order."""
+    order = list(operations)
+    random.SystemRandom().shuffle(order)
+    return {
+        "kind": "replay",
+        "files": tree,
+        "sequences": [[number, operations[number]] for number in order],
+        "limit_s": sequence_limit_s,
+        "paths": [".", *runtime.paths],
+        "environment": dict(runtime.environment),
+        "output_bytes": MAX_OUTPUT_BYTES,
+    }
 
 
 def is_same(found: JsonValue, expected: JsonValue) -> bool:

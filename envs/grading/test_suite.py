@@ -196,6 +196,11 @@ def is_test_file(path: str) -> bool:
     )
 
 
+def list_suite(files: Iterable[str], recorded: Collection[str] = ()) -> frozenset[str]:
+    """Return the files of a suite: those that are recorded, else those whose names say it."""
+    return frozenset(recorded) or frozenset(filter(is_test_file, files))
+
+
 def is_collected(path: str) -> bool:
     """Tell by its name whether a file is searched for tests: as pytest does, or `tests.py`."""
     name = PurePosixPath(path).name

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from envs.grading.test_suite import is_test_file
+from envs.grading.test_suite import list_suite
 from envs.mutation.bug import Bug, Symptoms, combine
 from envs.projects.baseline import SUITE_LIMIT_S, Baseline
 from envs.projects.check_mutant import ONE_REACHES, UNREACHED, MutantCheck, MutantResult
@@ -109,7 +109,7 @@ def _open_check(
     recording = record_calls(
         files,
         tests=suite.stable_tests,
-        suite=project.suite or [path for path in files if is_test_file(path)],
+        suite=list_suite(files, project.suite),
         limit_s=max(SUITE_LIMIT_S, suite.cpu_s),
         server=server,
         path=kept.with_suffix(".calls.json"),

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
-from envs.grading.test_suite import is_collected, is_test_file
+from envs.grading.test_suite import is_collected, list_suite
 from envs.mutation.spans import Source
 from envs.source_text import bom_of, source_lines
 from envs.syntax import DEFINITIONS, FUNCTIONS, find_imports, first_line, last_line, parse_python
@@ -59,7 +59,7 @@ def show_tests(
     for path, name in shown:
         names[path].add(name)
     anywhere = {name for _, name in shown}
-    suite = frozenset(suite) or frozenset(filter(is_test_file, files))
+    suite = list_suite(files, suite)
     needed = set(names)
     while more := set(_needed(files, needed, suite)) - needed:
         needed |= more

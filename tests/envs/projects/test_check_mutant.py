@@ -6,7 +6,7 @@ import pytest
 
 from envs.errors import InfrastructureError
 from envs.grading.graders import PytestGrader
-from envs.grading.test_suite import is_test_file, run_suite
+from envs.grading.test_suite import list_suite, run_suite
 from envs.mutation.bug import Bug, Symptoms, combine
 from envs.mutation.operators import Mutation
 from envs.projects import check_mutant as check_module
@@ -63,7 +63,7 @@ def calc(tmp_path_factory):
         recording = record_calls(
             tree,
             tests=suite.stable_tests,
-            suite=entry.suite or [path for path in tree if is_test_file(path)],
+            suite=list_suite(tree, entry.suite),
             limit_s=10,
             server=server,
             path=cache / "calls.json",
