@@ -34,7 +34,14 @@ from envs.projects.baseline import (
 )
 from envs.projects.layout import refuse_copies
 from envs.projects.refusal import Command, Refusal
-from envs.projects.repair_task import ShownBug, choose_limit_s, name_bug, name_task
+from envs.projects.repair_task import (
+    MAX_CASES,
+    MAX_SHOWN,
+    ShownBug,
+    choose_limit_s,
+    name_bug,
+    name_task,
+)
 from envs.projects.run_mutant import hides_nothing
 from envs.records import Provenance
 from envs.sandbox.fork_server import ForkServer
@@ -50,8 +57,6 @@ from envs.tasks.visible_tests import TestFunction, count_cases, parse_test_id
 
 GENERATOR = "import/4"
 NUM_BUG_RUNS = 3
-MAX_SHOWN = 3  # failing test functions that are tried as the visible one
-MAX_CASES = 6  # cases of the only failing function that are tried
 
 
 @dataclass(frozen=True)
@@ -276,11 +281,7 @@ class InstanceCheck:
             suite=measured.suite,
             case=None if number is None else (number, ""),
         )
-        if number is None:
-            return bug
-        run = run_suite(self.server, bug.repaired, ids=None, limit_s=VISIBLE_LIMIT_S)
-        names = [test for test in run.passed if parse_test_id(test) == shown]
-        return bug._replace(visible_tests=tuple(names if len(names) == 1 else ()))
+        return bug if number is None else bug.find_case(shown, server=self.server)
 
     def _assemble(
         self,

@@ -22,12 +22,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
-from envs.grading.graders import (
-    VISIBLE_LIMIT_S,
-    PytestGrader,
-    apply_submission,
-    run_visible_tests,
-)
+from envs.grading.graders import PytestGrader, apply_submission, run_visible_tests
 from envs.grading.test_suite import run_suite
 from envs.mutation.bug import Bug
 from envs.mutation.near_misses import list_near_misses
@@ -36,6 +31,8 @@ from envs.projects.lock_file import Project
 from envs.projects.record_calls import Recording, choose_sequences
 from envs.projects.repair_task import (
     GENERATOR,
+    MAX_CASES,
+    MAX_SHOWN,
     NOTHING_SHOWN,
     ShownBug,
     choose_limit_s,
@@ -64,8 +61,6 @@ from envs.tasks.visible_tests import TestFunction, count_cases, parse_test_id
 UNREACHED = "no test reaches it"
 ONE_REACHES = "one test function only reaches it"
 ENTANGLED = "a visible test shows more than one of its bugs, or none"
-MAX_SHOWN = 3  # failing test functions that are tried as the visible one
-MAX_CASES = 6  # cases of the only failing function that are tried as the visible one
 
 
 @dataclass(frozen=True)
@@ -244,16 +239,14 @@ class MutantCheck:
         verdict = Verdict(failing, NOTHING_SHOWN if order else ONE_FAILS)
         for number in order[:MAX_CASES]:
             found = self._shown(changed, (shown,), case=(number, ""))
-            run = run_suite(self.server, found.repaired, ids=None, limit_s=VISIBLE_LIMIT_S)
-            names = [test for test in run.passed if parse_test_id(test) == shown]
-            found = found._replace(visible_tests=tuple(names))
-            if len(names) != 1:
+            found = found.find_case(shown, server=self.server)
+            if not found.visible_tests:
                 continue
-            statement, reject = found.describe(names, server=self.server)
+            statement, reject = found.describe(found.visible_tests, server=self.server)
             if reject is not None:
                 verdict = Verdict(failing, reject)
                 continue
-            verdict = Verdict(failing, None, (shown,), statement, (number, names[0]))
+            verdict = Verdict(failing, None, (shown,), statement, (number, found.visible_tests[0]))
             task = self._assemble(bug, verdict)
             if (reject := self._find_fault(task, bug, found)) is None:
                 return MutantResult(bug, verdict, task)

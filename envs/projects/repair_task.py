@@ -14,8 +14,9 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from envs.files import hash_text
-from envs.grading.graders import run_visible_tests
+from envs.grading.graders import VISIBLE_LIMIT_S, run_visible_tests
 from envs.grading.pytest_config import read_pytest_config
+from envs.grading.test_suite import run_suite
 from envs.mutation.bug import Bug
 from envs.mutation.operators import Mutation, list_functions, list_mutations
 from envs.projects.lock_file import Project
@@ -34,6 +35,8 @@ LIMIT_S = 10.0  # of one grading at least: 5 times the toolz suite's cold time o
 MAX_SUITE_CPU_S = LIMIT_S / 2  # of a whole suite, for a grader that shares its processor
 _SLOWER = 5  # a grading may be than its suite: on another machine, with the bug, beside others
 SYMPTOM_CHARS = 400  # of the statement, for each bug
+MAX_SHOWN = 3  # failing test functions that are tried as the visible one
+MAX_CASES = 6  # cases of the only failing function that are tried as the visible one
 NOTHING_SHOWN = "no visible test shows it"
 
 
@@ -161,6 +164,18 @@ class ShownBug(NamedTuple):
             workspace[path], visible = keep_case(workspace[path], name, case[0]), (case[1],)
         repaired = workspace | {path: files[path] for path in changed}
         return cls(workspace, repaired, visible)
+
+    def find_case(self, shown: TestFunction, *, server: ForkServer) -> "ShownBug":
+        """Return the same, visible the one case that is left of a function, under its id of now.
+
+        Nothing is visible if none of the function passes in the repaired tree, or several do.
+
+        Raises:
+            InfrastructureError: The sandbox failed.
+        """
+        run = run_suite(server, self.repaired, ids=None, limit_s=VISIBLE_LIMIT_S)
+        names = tuple(test for test in run.passed if parse_test_id(test) == shown)
+        return self._replace(visible_tests=names if len(names) == 1 else ())
 
     def describe(self, failing: Collection[str], *, server: ForkServer) -> Description:
         """Return a task's statement: of each function that is shown, what its first failure says.
