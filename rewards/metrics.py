@@ -206,7 +206,9 @@ def _mean_counts(scored: Sequence[Episode]) -> dict[str, float | None]:
 def _num_disagreements(episodes: Sequence[Episode]) -> int:
     """Count the passes that the second runner or the recorded calls did not believe."""
     found = [each.outcome for each in episodes if each.outcome]
-    return sum(bool(each.second_runner or each.recorded_calls) for each in found)
+    return sum(
+        bool(each.second_runner or (each.recorded_calls and not each.tampered)) for each in found
+    )  # of what was tampered with, `recorded_calls` says why they were not asked
 
 
 def _behaviour(scored: Sequence[Episode]) -> dict[str, float]:

@@ -123,10 +123,10 @@ def ending(episode: Episode) -> str:
         return "could not be scored"
     if found is not None and found.second_runner:
         return "passed, but the second runner disagrees"
-    if found is not None and found.recorded_calls:
-        return "passed, but recorded calls give something else"
     if found is not None and found.tampered:
         return "tampered with the tests"
+    if found is not None and found.recorded_calls:
+        return "passed, but recorded calls give something else"
     reason = episode.stop_reason.value.replace("_", " ")
     return "submitted, not solved" if reason == "submitted" else reason
 

@@ -55,6 +55,21 @@ def test_summary_by_hand():
     assert row["stop_reasons"] == {"submitted": 3, "turn_limit": 1}
 
 
+def test_passes_that_are_not_believed_are_counted_and_suspects_are_not():
+    said = [
+        {"second_runner": "other tests pass", "tampered": True},
+        {"recorded_calls": "recorded calls, sequence 3: f differs"},
+        {"recorded_calls": "not asked; the change adds import os", "tampered": True},
+        {"second_runner": "", "recorded_calls": ""},
+        {},
+    ]
+    made = make_episode()
+    judged = [
+        made.model_copy(update={"outcome": made.outcome.model_copy(update=each)}) for each in said
+    ]
+    assert summarize(judged, name="sft", sampling="greedy")["num_disagreements"] == 2
+
+
 @pytest.mark.parametrize(
     "episodes",
     [
