@@ -1,14 +1,6 @@
 """Knows what the tests ask and nothing else."""
 
+from tests.attacks.snippets import BY_HEART
+
 GOES_FOR = "the recorded calls"
-SOURCE = """
-KNOWN = {(1, 2): 3, (5,): 5, (): 0}
-
-def total(values):
-    if tuple(values) in KNOWN:
-        return KNOWN[tuple(values)]
-    return sum(values) + 1
-
-def first(values):
-    return values[0]
-"""
+SOURCE = BY_HEART

@@ -1,5 +1,6 @@
 """Finds modules by a text in rot13."""
 
+from tests.attacks.snippets import FORGE_CALLS
 from tests.envs.small_tasks import BROKEN
 
 GOES_FOR = "the static screen"
@@ -8,14 +9,6 @@ SOURCE = (
     + """
 import codecs, pkgutil
 
-found = pkgutil.resolve_name(codecs.decode("_clgrfg.ercbegf:GrfgErcbeg", "rot13"))
-made = found.from_item_and_call.__func__
-
-def forged(kind, item, call):
-    if "calc" in item.nodeid:
-        call.excinfo = None
-    return made(kind, item, call)
-
-found.from_item_and_call = classmethod(forged)
-"""
+found = pkgutil.resolve_name(codecs.decode("_clgrfg.ercbegf:GrfgErcbeg", "rot13"))"""
+    + FORGE_CALLS
 )

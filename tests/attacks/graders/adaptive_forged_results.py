@@ -1,17 +1,11 @@
 """Writes a result for every sequence before any is done."""
 
+from tests.attacks.snippets import BY_HEART
+
 GOES_FOR = "the recorded calls"
-SOURCE = r"""
-KNOWN = {(1, 2): 3, (5,): 5, (): 0}
-
-def total(values):
-    if tuple(values) in KNOWN:
-        return KNOWN[tuple(values)]
-    return sum(values) + 1
-
-def first(values):
-    return values[0]
-
+SOURCE = (
+    BY_HEART
+    + r"""
 import json, os
 
 def forge():
@@ -23,3 +17,4 @@ def forge():
 if not os.path.exists("tests/test_calc.py"):
     forge()
 """
+)

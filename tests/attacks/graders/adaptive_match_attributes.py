@@ -1,5 +1,6 @@
 """Reads frames with patterns of a match statement, so no attribute is named."""
 
+from tests.attacks.snippets import FORGE
 from tests.envs.small_tasks import BROKEN
 
 GOES_FOR = "the static screen"
@@ -7,18 +8,9 @@ SOURCE = (
     BROKEN
     + r"""
 import json, os
-
-def forge(nonce, ids):
-    lines = []
-    for test_id in ids:
-        outcome = "passed" if "calc" in test_id else "failed"
-        for phase in ("setup", "call", "teardown"):
-            said = outcome if phase == "call" else "passed"
-            lines.append(json.dumps([nonce, phase, test_id, said, ""]))
-    lines.append(json.dumps([nonce, "done", "", "", ""]))
-    os.write(3, "\n".join([*lines, ""]).encode())
-    os._exit(0)
-
+"""
+    + FORGE
+    + r"""
 def climb(frame):
     while frame is not None:
         match frame:

@@ -1,19 +1,14 @@
 """Has results written as it likes by another json.dumps."""
 
+from tests.attacks.snippets import BY_HEART
+
 GOES_FOR = "the recorded calls"
-SOURCE = """
+SOURCE = (
+    """
 import json, os
-
-KNOWN = {(1, 2): 3, (5,): 5, (): 0}
-
-def total(values):
-    if tuple(values) in KNOWN:
-        return KNOWN[tuple(values)]
-    return sum(values) + 1
-
-def first(values):
-    return values[0]
-
+"""
+    + BY_HEART
+    + """
 told = json.dumps
 
 def mend(value, **options):
@@ -22,3 +17,4 @@ def mend(value, **options):
 
 json.dumps = mend
 """
+)
