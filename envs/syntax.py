@@ -35,6 +35,15 @@ def parse_python(text: str) -> ast.Module:
             raise SyntaxError(str(error) or type(error).__name__) from None
 
 
+def is_python(text: str) -> bool:
+    """Tell whether `parse_python` reads a text."""
+    try:
+        parse_python(text)
+    except SyntaxError:
+        return False
+    return True
+
+
 def find_innermost(
     tree: ast.AST, first: int, last: int, *, kinds: tuple[type[Definition], ...] = FUNCTIONS
 ) -> Definition | None:

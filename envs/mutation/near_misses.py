@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from envs.mutation.operators import Mutation, apply, list_mutations
 from envs.mutation.spans import Source, Splice, walk_bodies
-from envs.syntax import parse_python
+from envs.syntax import is_python, parse_python
 
 MAX_NEAR_MISSES = 4  # that are tried of a bug, simpler code first: each costs a visible run
 MIN_TAKEN = 3  # tokens, from which on what was taken away has to be written anew
@@ -42,16 +42,9 @@ def list_near_misses(text: str, mutation: Mutation) -> list[Mutation]:
         for splice in dict.fromkeys(found)
     )
     broken = apply(text, mutation)
-    useful = (each for each in misses if apply(text, each) != broken and _is_python(text, each))
+    texts = ((each, apply(text, each)) for each in misses)
+    useful = (each for each, changed in texts if changed != broken and is_python(changed))
     return list(itertools.islice(useful, MAX_NEAR_MISSES))
-
-
-def _is_python(text: str, mutation: Mutation) -> bool:
-    try:
-        parse_python(apply(text, mutation))
-    except SyntaxError:
-        return False
-    return True
 
 
 def _count_taken(old: str, new: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from envs.records import Edit, Span
 from envs.source_text import source_lines, text_lines
-from envs.syntax import parse_python
+from envs.syntax import is_python
 from envs.workspace import Workspace
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
@@ -196,21 +196,13 @@ def _joined(edits: list[Edit], text: str) -> list[Edit]:
     """
     joined: list[Edit] = []
     for edit in edits:
-        if joined and not _parses(apply_edits({edit.path: text}, joined)[edit.path]):
+        if joined and not is_python(apply_edits({edit.path: text}, joined)[edit.path]):
             below = joined.pop()
             between = source_lines(text)[edit.end : below.start - 1]
             lines = [*text_lines(edit.text), *between, *text_lines(below.text)]
             edit = edit.model_copy(update={"end": below.end, "text": _text(lines)})
         joined.append(edit)
     return joined
-
-
-def _parses(text: str) -> bool:
-    try:
-        parse_python(text)
-    except SyntaxError:
-        return False
-    return True
 
 
 def _text(lines: list[str]) -> str:
