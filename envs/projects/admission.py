@@ -331,20 +331,14 @@ def _run_again(
     plain = entry.model_copy(update={"rewrites_asserts": False})
     interpreter = plain.find_interpreter(cache_dir=cache_dir)
     on_run("with plain asserts")
+    run_all = partial(
+        run_five_times, files, ids=tests, excluded=excluded, limit_s=FIRST_LIMIT_S, on_run=on_run
+    )
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         begun = run_suite(server, files, ids=tests, limit_s=FIRST_LIMIT_S)
-    is_plain = begun.passed.issuperset(tests)
-    entry = plain if is_plain else entry
-    runs = run_five_times(
-        files,
-        ids=tests,
-        excluded=excluded,
-        limit_s=FIRST_LIMIT_S,
-        begun=begun if is_plain else None,
-        interpreter=entry.find_interpreter(cache_dir=cache_dir),
-        on_run=on_run,
-    )
-    return entry, runs
+        if begun.passed.issuperset(tests):
+            return plain, run_all(begun=begun, interpreter=interpreter, servers={0: server})
+    return entry, run_all(interpreter=entry.find_interpreter(cache_dir=cache_dir))
 
 
 def _leave_out_flaky(
