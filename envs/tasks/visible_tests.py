@@ -209,6 +209,7 @@ def _unused(tree: ast.Module, names: Collection[str], prefixes: Prefixes) -> lis
         and not _is_hook(_name(node))
         and not _is_test(node, prefixes)
         and not _is_test_class(node)
+        and not any(_is_test(each, prefixes) and _name(each) in names for each in ast.walk(node))
         and not getattr(node, "decorator_list", [])
     }
     waiting = [node for node in tree.body if node not in optional.values()]

@@ -55,6 +55,13 @@ class TestMore(TestCalc):
 '''
 
 
+def test_a_class_of_any_name_stays_with_the_tests_that_are_shown():
+    text = "class Describe:\n    def it_adds(self):\n        assert 1\n\n    def it_subs(self):\n"
+    text += "        assert 2\n\n\nclass Other:\n    def it_is_hidden(self):\n        assert 3\n"
+    kept = keep_tests(text, names={"it_adds"}, prefixes=("it_*",))
+    assert kept == "class Describe:\n    def it_adds(self):\n        assert 1\n"
+
+
 def test_hidden_tests_and_what_only_they_use_are_gone():
     kept = keep_tests(TEXT, names={"test_add"})
     for word in ("test_sub", "test_kind", "test_last", "only_for_hidden", "ANSWERS"):
