@@ -104,7 +104,7 @@ def admit(
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         entry, files, first = _run_first(entry, members, server, suite_s=suite_s, refusal=refusal)
     _refuse_unknown(refusal, members, first)
-    excluded |= {test: _DOCTEST for test in first.passed if is_doctest(test, files)}
+    excluded |= {test: _DOCTEST for test in (*first.passed, *first.slow) if is_doctest(test, files)}
     excluded |= _leave_out_red(refusal, first, python=entry.python)
     excluded |= _leave_out_slow(refusal, first, excluded, suite_s=suite_s)
     left = excluded.keys()  # ids, and functions with all their cases

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 _SHARES = 4  # of the time that is left for each test that is left, for the one that runs
 _LEAST, _MOST = 1 / 40, 1 / 8  # of the whole time, which a test may take in any case, and at most
+_AGAIN = 1 / 20  # of the time of a test, after which it is ended again if it goes on
 _BUSY = 10  # times that of computing, below which a test counts as one that does not wait
 SLOW, UNRUN = "slow", "not run"
 
@@ -45,21 +46,28 @@ class Timekeeper:
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Count the tests."""
-        self._num_left = len(session.items)
+        self._num_left = sum(not _is_doctest(item) for item in session.items)
 
     def pytest_runtest_protocol(self, item: Any) -> bool | None:
-        """Leave a test alone if no time is left."""
-        if self._left_s > 0:
+        """Leave a test alone if no time is left, and a doctest in any case: none will count."""
+        if self._left_s > 0 and not _is_doctest(item):
             return None
         self._write(item.nodeid, UNRUN, "0")
         return True
 
     def pytest_runtest_logstart(self) -> None:
         """Begin to measure a test."""
+        self._began, self._is_slow = _read_clocks(), False
+        self._wind_up()
+
+    def pytest_runtest_teardown(self) -> None:
+        """Let what ends a test have as long as the test."""
+        self._wind_up()
+
+    def _wind_up(self) -> None:
         share_s = _SHARES * self._left_s / max(1, self._num_left)
         most_s = min(self._most_s, max(self._least_s, share_s))
-        self._began, self._is_slow = _read_clocks(), False
-        signal.setitimer(signal.ITIMER_PROF, most_s, most_s)  # again, should it be swallowed
+        signal.setitimer(signal.ITIMER_PROF, most_s, _AGAIN * most_s)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Write what the test took."""
@@ -79,6 +87,10 @@ class Timekeeper:
             if is_phase and frame.f_globals.get("__name__") == "_pytest.runner":
                 self._is_slow = True
                 raise TooSlowError("took too long")
+
+
+def _is_doctest(item: Any) -> bool:
+    return type(item).__name__ == "DoctestItem"
 
 
 class _Clocks(NamedTuple):

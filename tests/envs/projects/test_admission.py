@@ -58,12 +58,15 @@ def test_a_suite_is_run_eight_times_and_not_again_by_the_build(opened, tmp_path,
 def test_a_first_look_waits_for_no_slow_test_and_says_which_they_are(opened):
     slow = COUNTS.format(20) + "import unittest\n\n\ndef test_slow():\n    count()\n\n\n"
     slow += "class TestIt(unittest.TestCase):\n    def test_slow(self):\n        count()\n\n\n"
+    slow += "def test_again():\n    for _ in range(30):\n        try:\n            count()\n"
+    slow += "        except BaseException:\n            pass\n\n\n"
     slow += (
         "def test_stubborn():\n    try:\n        count()\n    except BaseException:\n        pass\n"
     )
     entry, _ = opened(test_slow=slow)(suite_s=1.0)
     assert sorted(entry.excluded_tests) == [
         "tests/test_slow.py::TestIt::test_slow",
+        "tests/test_slow.py::test_again",
         "tests/test_slow.py::test_slow",
         "tests/test_slow.py::test_stubborn",
     ]
