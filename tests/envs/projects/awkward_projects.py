@@ -174,6 +174,15 @@ CONFIGURED = {
             "setup.cfg": "[tool:pytest]\npython_functions = check_*\n",
         }
     ),
+    "python_classes of one's own": Awkward(
+        PACKAGE
+        | {
+            "tests/test_core.py": f"{IMPORTS}\n\nclass CheckCore:\n"
+            "    def same(self, found, due):\n        assert found == due\n\n"
+            + CASES.replace("self.assertEqual(", "self.same("),
+            "pytest.ini": "[pytest]\npython_classes = Check*\n",
+        }
+    ),
     "strict markers": Awkward(
         FLAT
         | {
