@@ -61,13 +61,17 @@ def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settin
     run = [sys.executable, "-m", *LAUNCHERS[name], "tests/train/recipes/process_job.py"]
     run += [str(out), str(folder / "rows.json"), *line]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment |= {"DS_ACCELERATOR": "cpu"}
+    environment |= {"DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"}
     made = settings_in(folder, f"--run.name={name}", *OVERRIDES)
     base = stage_dir(made, "sft").path
     base.parent.mkdir(parents=True)
     for stage in ("demos", "sft"):  # the tokenizer and the base are those of the first run
         (base.parent / stage).symlink_to(stage_dir(settings_in(folder), stage).path)
-    subprocess.run(run, cwd=ROOT, env=environment, check=True, timeout=580)
+    done = subprocess.run(
+        run, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, timeout=580
+    )
+    errors = [line for line in done.stderr.splitlines() if "rror" in line or "ignal" in line]
+    assert not done.returncode, "\n".join([*errors[:20], done.stderr[-3000:]])
     return name, out, made
 
 
