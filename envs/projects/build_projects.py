@@ -18,7 +18,7 @@ from pathlib import Path
 from envs.grading.test_suite import list_suite
 from envs.mutation.bug import Bug, Symptoms, combine
 from envs.projects.baseline import SUITE_LIMIT_S, Baseline
-from envs.projects.check_mutant import ONE_REACHES, UNREACHED, MutantCheck, MutantResult
+from envs.projects.check_mutant import MutantCheck, MutantResult
 from envs.projects.lock_file import Project, fetch, read_sdist
 from envs.projects.record_calls import record_calls
 from envs.projects.repair_task import GENERATOR, find_repeats, list_candidates
@@ -26,7 +26,7 @@ from envs.projects.suites import Source, measure_suites
 from envs.projects.verdict_cache import Verdicts
 from envs.records import SPLITS, Split
 from envs.sandbox.server_pool import ServerPool
-from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport, ShowProgress
+from envs.tasks.build_report import REPEATED, BuildReport, ShowProgress
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.visible_tests import parse_test_id
 
@@ -50,7 +50,7 @@ def make_project_tasks(
     """Return validated tasks of all projects, at most `counts` of each split.
 
     A project whose suite is not green, or too slow, is left out, counted, and named in the journal.
-    A project of the user's own is given up at `MOST_IN_A_ROW` rejects of one reason with no task.
+    A project of the user's own is given up at `MOST_REJECTS` of one reason without a task.
 
     Args:
         trees: The projects with their whole trees.
@@ -65,7 +65,7 @@ def make_project_tasks(
     """
     repeats = find_repeats(trees)
     if repeats:
-        report.rejects["function like one of an earlier split"] += len(repeats)
+        report.rejects[REPEATED] += len(repeats)
     made: list[BuiltTask] = []
     sources = [
         Source(project, files, list_candidates(project, files=files, seed=seed, repeats=repeats))
@@ -92,7 +92,7 @@ def make_project_tasks(
                 if result.task is not None:
                     made.append(result.task)
                     count -= 1
-                elif project.source == "path" and not made and report.in_a_row >= MOST_IN_A_ROW:
+                elif project.source == "path" and not made and report.find_repeated():
                     return []
     on_progress("tasks", len(made), len(made), report.describe())
     return made
@@ -255,8 +255,6 @@ def _count(result: MutantResult, project: Project, report: BuildReport) -> None:
     if reject is not None:
         places = ", ".join(f"{one.path}:{one.line} {one.operator}" for one in bug.mutations)
         report.drop(f"{project.name} {places}", reject)
-    if reject not in (UNREACHED, ONE_REACHES):  # which take no time
-        report.follow(reject)
     kind = classify(bug)
     report.count(
         bug.operators[0] if kind == SINGLE else kind,

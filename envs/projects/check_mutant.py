@@ -50,7 +50,14 @@ from envs.projects.verdict_cache import Verdict, Verdicts
 from envs.records import Outcome, Provenance
 from envs.sandbox.fork_server import ForkServer
 from envs.tasks.assemble import TaskFacts, assemble
-from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX, UNSTEADY
+from envs.tasks.build_report import (
+    DIFFERS,
+    GOLD_FAILS,
+    NO_SANDBOX,
+    ONE_REACHES,
+    UNREACHED,
+    UNSTEADY,
+)
 from envs.tasks.leaks import find_leak
 from envs.tasks.parallel import run_in_order
 from envs.tasks.store import BuiltTask, Files, TaskStore
@@ -58,8 +65,6 @@ from envs.tasks.unshown import UNSHOWN, needs_unshown_word
 from envs.tasks.validate import apply_gold, find_stuck_gold, score
 from envs.tasks.visible_tests import TestFunction, count_cases, parse_test_id
 
-UNREACHED = "no test reaches it"
-ONE_REACHES = "one test function only reaches it"
 ENTANGLED = "a visible test shows more than one of its bugs, or none"
 
 

@@ -4,16 +4,17 @@ Tests: tests/envs/sources/test_build.py.
 """
 
 from envs.errors import UserError
-from envs.projects.check_mutant import ENTANGLED, ONE_REACHES, UNREACHED
+from envs.projects.check_mutant import ENTANGLED
 from envs.projects.repair_task import NOTHING_SHOWN
 from envs.projects.run_mutant import BREAKS, MOST_FAIL, NONE_FAILS, ONE_FAILS
 from envs.tasks.build_report import (
     DIFFERS,
     GOLD_FAILS,
     GOLD_STUCK,
-    MOST_IN_A_ROW,
     NO_SANDBOX,
+    ONE_REACHES,
     TOO_LONG,
+    UNREACHED,
     UNSTEADY,
     BuildReport,
 )
@@ -69,10 +70,9 @@ def explain_no_task(report: BuildReport, *, source: str) -> UserError:
         remedy = "let its function yield tasks of the splits that are asked for"
         return UserError("a task source made no task", got=source, remedy=remedy)
     got = ", ".join(f"{count} {reason}" for reason, count in counts)
-    reason = counts[0][0] if counts else ""
-    what = "no task passed its checks"
-    if report.in_a_row >= MOST_IN_A_ROW:
-        reason = report.last_reject
-        what = f"stopped: no task, and {report.in_a_row} bugs in a row rejected for one reason"
+    reason, what = counts[0][0] if counts else "", "no task passed its checks"
+    if repeated := report.find_repeated():
+        reason = repeated
+        what = f"stopped: no task, and {report.rejects[reason]} bugs rejected for one reason"
     advice = _LEAKS if reason.startswith("leak") else ADVICE.get(reason, "see docs/tasks.md")
     return UserError(what, got=got, remedy=advice if counts else _NO_BUGS)

@@ -13,11 +13,15 @@ UNSTEADY = "what the visible test says differs between runs"
 GOLD_FAILS = "gold does not score 1"
 GOLD_STUCK = "gold cannot make its repair with the tools"
 NO_SANDBOX = "the sandbox failed"
+UNREACHED = "no test reaches it"
+ONE_REACHES = "one test function only reaches it"
+REPEATED = "function like one of an earlier split"
+NOT_RUN = (UNREACHED, ONE_REACHES, REPEATED)  # rejects that take no time
 RED = "the suite is not green"
 TOO_SLOW = "the suite is too slow"
 # What a busy machine may be behind, so that another one may find the task useful.
 JOURNALED = (TOO_LONG, DIFFERS, UNSTEADY, GOLD_FAILS, RED, TOO_SLOW, NO_SANDBOX)
-MOST_IN_A_ROW = 50  # bugs rejected after a run for one reason, from which on a build is fruitless
+MOST_REJECTS = 50  # for one reason, after a run, from which on a build without a task is fruitless
 _NUM_SHOWN = 3  # reasons in a line of progress
 
 ShowProgress = Callable[..., None]
@@ -35,18 +39,11 @@ class OperatorStats:
 
 @dataclass
 class BuildReport:
-    """What was dropped: reasons with counts, and a journal of what the machine may be behind.
-
-    Attributes:
-        last_reject: Of the bug that was run last; '' if it became a task.
-        in_a_row: Bugs that were run and rejected for it, one after the other.
-    """
+    """What was dropped: reasons with counts, and a journal of what the machine may be behind."""
 
     rejects: Counter[str] = field(default_factory=Counter)
     journal: list[str] = field(default_factory=list)
     yields: dict[str, OperatorStats] = field(default_factory=dict)
-    last_reject: str = ""
-    in_a_row: int = 0
 
     def drop(self, what: str, reject: str) -> None:
         """Count what is rejected; also name it, if another machine might accept it."""
@@ -61,10 +58,11 @@ class BuildReport:
         found.noticed += noticed
         found.useful += useful
 
-    def follow(self, reject: str | None) -> None:
-        """Note what became of a bug that was run, after those before it."""
-        same = reject == self.last_reject
-        self.last_reject, self.in_a_row = reject or "", self.in_a_row + 1 if same else 1
+    def find_repeated(self) -> str:
+        """Return a reason for which `MOST_REJECTS` bugs were rejected after a run, or ''."""
+        counts = self.rejects.items()
+        found = [one for one, count in counts if count >= MOST_REJECTS and one not in NOT_RUN]
+        return found[0] if found else ""
 
     def describe(self) -> str:
         """Return how many bugs were tried, and the commonest reasons of rejects."""

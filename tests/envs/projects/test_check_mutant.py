@@ -11,14 +11,14 @@ from envs.mutation.bug import Bug, Symptoms, combine
 from envs.mutation.operators import Mutation
 from envs.projects import check_mutant as check_module
 from envs.projects.baseline import measure_baseline
-from envs.projects.check_mutant import ENTANGLED, ONE_REACHES, UNREACHED, MutantCheck
+from envs.projects.check_mutant import ENTANGLED, MutantCheck
 from envs.projects.lock_file import fetch, read_sdist
 from envs.projects.record_calls import record_calls
 from envs.projects.repair_task import list_candidates
 from envs.projects.test_impact import TestImpact
 from envs.projects.verdict_cache import Verdicts
 from envs.sandbox.fork_server import ForkServer
-from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX
+from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX, ONE_REACHES, UNREACHED
 from envs.tasks.parallel import MAX_FAILURES, NUM_TRIES
 from envs.tasks.store import TaskStore
 from envs.tasks.unshown import UNSHOWN

@@ -14,7 +14,7 @@ from envs.projects.local_folder import open_local
 from envs.projects.lock_file import Project
 from envs.sources.build import build, describe_set
 from envs.sources.reject_advice import ADVICE, explain_no_task
-from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport
+from envs.tasks.build_report import DIFFERS, MOST_REJECTS, ONE_REACHES, TOO_LONG, BuildReport
 from tests.envs.projects.small_project import pack
 from tests.envs.projects.test_build_projects import MUTATED, TWO_FILES
 
@@ -38,8 +38,6 @@ import pytest
 from envs.errors import UserError
 from envs.projects.local_folder import open_local
 from envs.sources.build import build
-from envs.sources.reject_advice import ADVICE, explain_no_task
-from envs.tasks.build_report import MOST_IN_A_ROW, BuildReport
 
 lock, cache, out = map(Path, sys.argv[1:])
 counts = {"train": 8, "dev": 0, "test": 0}
@@ -98,7 +96,7 @@ def test_a_project_of_whose_bugs_none_is_noticed_is_given_up_with_advice(tmp_pat
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
     notes = []
-    with pytest.raises(UserError, match="stopped: no task, and 50 bugs in a row") as caught:
+    with pytest.raises(UserError, match="stopped: no task, and 50 bugs rejected") as caught:
         build(
             "path",
             out_dir=tmp_path / "set",
@@ -112,7 +110,7 @@ def test_a_project_of_whose_bugs_none_is_noticed_is_given_up_with_advice(tmp_pat
     assert "50 no test fails" in caught.value.got
     assert notes[-1] == "tasks 0 8 mine: 49 tried; rejected: 49 no test fails"
     assert not (tmp_path / "set").exists()
-    assert len(known_lines(cache)) >= MOST_IN_A_ROW
+    assert len(known_lines(cache)) >= MOST_REJECTS
 
 
 @pytest.mark.parametrize("reason", [*ADVICE, "leak: gold line in the id", ""])
@@ -125,11 +123,16 @@ def test_a_build_without_tasks_advises_what_fits_its_main_reason(reason):
     assert error.remedy != explain_no_task(BuildReport(), source="path").remedy or not reason
 
 
-def test_rejects_count_as_in_a_row_until_another_one_or_a_task():
+def test_fifty_rejects_for_one_reason_are_many_whatever_stands_between_them():
     report = BuildReport()
-    for reject in ("a", "a", "b", None, "a", "a"):
-        report.follow(reject)
-    assert (report.last_reject, report.in_a_row) == ("a", 2)
+    for n in range(MOST_REJECTS):
+        report.drop(f"bug {n}", ONE_REACHES)
+        report.drop(f"bug {n}", DIFFERS if n % 2 else TOO_LONG)
+    assert not report.find_repeated()
+    for n in range(MOST_REJECTS // 2):
+        report.drop(f"more {n}", DIFFERS)
+    assert report.find_repeated() == DIFFERS
+    assert "50 bugs rejected" in explain_no_task(report, source="path").what
 
 
 def test_nothing_asked_for_is_no_build(tmp_path):
