@@ -6,7 +6,7 @@ A bad rollout is data and raises nothing. Tests: tests/train/stages/test_exit_co
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from envs.plain_text import representable
@@ -47,6 +47,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def list_near(test: str, known: Collection[str]) -> list[str]:
+    """Return up to three files or tests that an unknown one may stand for; its name will do."""
+    ends = sorted(each for each in known if each.endswith((f"::{test}", f"/{test}")))
+    return ends[:3] or difflib.get_close_matches(test, known, n=3)
 
 
 def find_storage_error(error: BaseException) -> UserError | None:

@@ -3,13 +3,12 @@
 Programs that need none get an empty tree.
 """
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from envs.errors import UserError
+from envs.errors import UserError, list_near
 from envs.projects.admission import read_tree
 from envs.projects.local_folder import name_python, read_local
 from envs.projects.lock_file import Project
@@ -60,7 +59,7 @@ def open_repository(
     )
     for each in exclude:
         if (path := each.partition("::")[0]) not in members:
-            near = difflib.get_close_matches(path, members, n=3)
+            near = list_near(path, members)
             remedy = f"did you mean {' or '.join(near)}?" if near else "name a file or test id"
             raise UserError("no such file to exclude", got=each, remedy=remedy)
     entry = entry.model_copy(

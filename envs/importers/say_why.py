@@ -4,9 +4,9 @@ Tests: tests/envs/importers/test_check_instance.py.
 """
 
 import ast
-import difflib
 from collections.abc import Collection, Iterator
 
+from envs.errors import list_near
 from envs.grading.test_suite import run_suite
 from envs.projects.baseline import SUITE_LIMIT_S, find_reason
 from envs.sandbox.fork_server import ForkServer
@@ -40,7 +40,7 @@ def find_failure(server: ForkServer, files: Files, *, ids: Collection[str]) -> s
 
 
 def _name_near(name: str, known: Collection[str], *, what: str) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
+    near = list_near(name, known)
     return f"no such {what}" + (f", but {' and '.join(near)}" if near else "")
 
 

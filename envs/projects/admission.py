@@ -7,7 +7,6 @@ see in which files bugs would be noticed. Tests that fail, differ or are too slo
 name, unless they are too many. What is known of the suite then is all that a build needs of it.
 """
 
-import difflib
 import math
 import re
 from collections import defaultdict
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from envs.errors import UserError
+from envs.errors import UserError, list_near
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.projects.baseline import (
     ABSENT,
@@ -245,7 +244,7 @@ def _refuse_unknown(refusal: Refusal, members: Collection[str], run: SuiteRun) -
             head = head.rpartition("::")[0]
     for each in refusal.command.exclude:
         if each.rstrip("/") not in known:
-            near = difflib.get_close_matches(each, known, n=3)
+            near = list_near(each, known)
             refusal.add(
                 f"it has no such test to exclude: {each}",
                 remedy=f"did you mean {' or '.join(near)}?" if near else "name a file or test id",

@@ -57,7 +57,8 @@ def scan_folder(folder: Path) -> FolderContent:
         UserError: There is no such folder, or something in it may not be read.
     """
     if not folder.is_dir():
-        raise UserError("no such folder", got=str(folder), remedy="name the folder of a project")
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise UserError(what, got=str(folder), remedy="name the folder of a project")
     found, skipped = dict[str, Path](), dict[str, str]()
     try:
         for path, kind in _walk(folder):

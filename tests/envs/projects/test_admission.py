@@ -98,9 +98,10 @@ def test_one_refusal_says_all_and_the_command_that_would_work(opened):
     wait += "    time.sleep(0.1)\n\n\n" + TESTS + MORE
     open_it = opened(test_red=red, test_core=wait)
     with pytest.raises(UserError) as caught:
-        open_it(suite_s=1.0, exclude=["tests/test_cor.py"])
+        open_it(suite_s=1.0, exclude=["tests/test_cor.py", "test_clamp"])
     said = str(caught.value)
     assert "no such test to exclude: tests/test_cor.py" in said
+    assert "did you mean tests/test_core.py::test_clamp" in said
     assert "5 of 28 tests fail" in said and "sick" in said
     assert "too slow" in said
     command = said.partition("Try: tightrope ")[2].split()

@@ -119,6 +119,7 @@ def test_what_cannot_be_used_is_one_clear_error(folder, python, tmp_path):
         return str(caught.value)
 
     assert "no such folder" in error(tmp_path / "nothing")
+    assert "not a folder" in error(python)
     assert "does not start" in error(python=tmp_path / "python")
     (bare,) = python.parents[1].glob("lib/python*/site-packages/pytest-*.dist-info")
     bare = bare.rename(bare.with_name("hidden"))
