@@ -94,7 +94,8 @@ def make_project_tasks(
                     count -= 1
                 elif project.source == "path" and not made and report.find_repeated():
                     return []
-    on_progress("tasks", len(made), len(made), report.describe())
+    if made:
+        on_progress("tasks", len(made), len(made), report.describe())
     return made
 
 

@@ -36,7 +36,7 @@ from envs.tasks.dataset_card import name_split_file, write_card
 from envs.tasks.set_folder import REBUILD_REMEDY, SetFolder, refuse
 
 FORMAT_VERSION = 2
-BUILD_REMEDY = "run `tightrope tasks build --config FILE`"
+BUILD_REMEDY = "name the folder of a set; `tightrope tasks build` makes one"
 _MAX_MANIFEST_BYTES = 64 * 2**20
 
 Files = dict[str, str]
