@@ -7,12 +7,15 @@ tell the bug): up to 5 other mutants of the same function that the suite rejects
 them the calls of the first bug's task reject; three variants of the unchanged function that do the
 same otherwise written (names of locals, swapped branches, results by a name), and how many of them
 are rejected; CPU seconds of the calls as a share of the whole suite's. Prints a row as soon as it
-is known. An hour on two cores for all 37.
+is known, and keeps it in the cache: the same command goes on where it ended. Once all 37 are known
+the table goes to benchmarks/results/recorded_calls.md. An hour on two cores.
 """
 
 import argparse
 import ast
+import json
 import random
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -31,6 +34,7 @@ from envs.projects.repair_task import list_candidates
 from envs.sandbox.fork_server import ForkServer
 from envs.source_text import source_lines
 from envs.syntax import find_innermost, first_line, last_line, parse_python
+from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files
 
 LIMIT_S = 60.0
@@ -45,18 +49,46 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names, separated by commas")
     asked = parser.parse_args()
     names = set(filter(None, asked.only.split(",")))
-    print("| project | bugs | with calls | neighbours rejected | variants rejected | CPU |")
-    print("|---|---|---|---|---|---|", flush=True)
-    sums = [0] * 6
-    shares: list[float] = []
-    for project in load_lock(ROOT / "configs" / "projects.lock.json"):
+    lines = ["| project | bugs | with calls | neighbours rejected | variants rejected | CPU |"]
+    lines.append("|---|---|---|---|---|---|")
+    print("\n".join(lines), flush=True)
+    sums, shares = [0] * 6, list[float]()
+    projects = load_lock(ROOT / "configs" / "projects.lock.json")
+    for project in projects:
         if not names or project.name in names:
-            counts, share = measure(project, cache=asked.cache, num_bugs=asked.bugs)
+            counts, share = measure_once(project, cache=asked.cache, num_bugs=asked.bugs)
             sums = [a + b for a, b in zip(sums, counts, strict=True)]
             shares += share
-            print(row(project.name, counts, share), flush=True)
-    print(row("all", sums, shares), flush=True)
+            lines.append(row(project.name, counts, share))
+            print(lines[-1], flush=True)
+    lines.append(row("all", sums, shares))
+    print(lines[-1], flush=True)
+    if len(lines) == len(projects) + 3:
+        head = (
+            f"# Recorded calls alone\n\n`python benchmarks/recorded_calls.py --bugs {asked.bugs}`"
+        )
+        head += f", {commit()}, Python {sys.version.split()[0]}, seed 0; CPU: median share of the "
+        head += "suite's seconds. What is counted: the script's first lines.\n\n"
+        path = ROOT / "benchmarks" / "results" / "recorded_calls.md"
+        path.write_text(head + "\n".join([*lines, ""]), "utf-8")
     return 0
+
+
+def commit() -> str:
+    """Return the commit that is checked out, with a mark if files differ from it."""
+    line = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def measure_once(project: Project, *, cache: Path, num_bugs: int) -> tuple[list[int], list[float]]:
+    """Return what was measured of a project by the same code, or measure it."""
+    code = code_key("envs.projects.record_calls", CHILD)[:12]
+    kept = cache / "calls" / f"{project.name}-{num_bugs}-{code}.counts.json"
+    if not kept.is_file():
+        found = measure(project, cache=cache, num_bugs=num_bugs)
+        kept.write_text(json.dumps(found), "utf-8")
+    counts, shares = json.loads(kept.read_text("utf-8"))
+    return counts, shares
 
 
 def row(name: str, counts: list[int], shares: list[float]) -> str:
