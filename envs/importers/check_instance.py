@@ -99,7 +99,7 @@ def import_instances(
             instances,
             on_failure=lambda instance, _: Imported(instance.name, None, NO_SANDBOX),
             pool=pool,
-            ahead=2 * workers,
+            ahead=lambda: 2 * workers,
         ):
             if found.task is not None and found.task.public.id in seen:
                 yield Imported(found.name, None, "repeats another instance")

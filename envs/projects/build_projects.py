@@ -34,7 +34,9 @@ SINGLE, IN_FILE, ACROSS = "single", "combined in one file", "combined across fil
 SHARES = {SINGLE: 0.7, IN_FILE: 0.2, ACROSS: 0.1}  # as design section 6 orders them
 FIXED_S = 0.2  # of what a task costs beside runs of its suite, in runs of it: see docs/tasks.md
 Measure = Callable[[Sequence[Source]], None]
-AHEAD = 2  # bugs begun for each worker: what is begun when a share is full is tried for nothing
+# Bugs begun for each worker, as one may take long: fewer when few tasks are left to make, since
+# what is begun when a share is full is tried for nothing.
+LEAST_AHEAD, MOST_AHEAD = 2, 8
 
 
 def make_project_tasks(
@@ -84,8 +86,8 @@ def make_project_tasks(
         for source, suite, count, others in _take_turns(sources, counts, made, measure=measure):
             project = source.project
             check = _open_check(source, suite, seed=seed, servers=servers, cache_dir=cache_dir)
-            run = partial(check.run_all, pool=pool, ahead=AHEAD * workers)
-            for result in _check_bugs(source, run=run, count=count, seed=seed):
+            run = partial(check.run_all, pool=pool)
+            for result in _check_bugs(source, run=run, count=count, seed=seed, workers=workers):
                 note = f"{project.name}: {report.describe()}"
                 on_progress("tasks", len(made), len(made) + others + count, note)
                 _count(result, project, report)
@@ -210,20 +212,33 @@ def _shares(sharing: Sequence[Source], wanted: int) -> list[int]:
 def _check_bugs(
     source: Source,
     *,
-    run: Callable[[Sequence[Bug]], Generator[MutantResult, None, None]],
+    run: Callable[..., Generator[MutantResult, None, None]],
     count: int,
     seed: int,
+    workers: int,
 ) -> Generator[MutantResult, None, None]:
     """Yield what becomes of bugs until `count` of them are tasks, or none are left."""
     share = {kind: int(SHARES[kind] * count) for kind in (IN_FILE, ACROSS)}
     seen: list[MutantResult] = []
+    left = 0
+
+    def begin(bugs: Sequence[Bug]) -> Iterator[MutantResult]:
+        return stack.enter_context(closing(run(bugs, ahead=count_ahead)))
+
+    def count_ahead() -> int:
+        return workers * min(max(LEAST_AHEAD, left // workers), MOST_AHEAD)
+
+    def take(results: Iterator[MutantResult], num_tasks: int) -> Iterator[MutantResult]:
+        nonlocal left
+        left = num_tasks
+        while left > 0 and (result := next(results, None)) is not None:
+            left -= result.task is not None
+            seen.append(result)
+            yield result
+
     with ExitStack() as stack:
-
-        def begin(bugs: Sequence[Bug]) -> Iterator[MutantResult]:
-            return stack.enter_context(closing(run(bugs)))
-
         begun = [begin(source.bugs)]
-        made = yield from _take_tasks(begun[0], count - sum(share.values()), seen)
+        yield from take(begun[0], count - sum(share.values()))
         singles = {
             result.bug.mutations[0]: Symptoms(
                 result.verdict.shown[0], frozenset(map(parse_test_id, result.verdict.failing))
@@ -234,21 +249,10 @@ def _check_bugs(
         for kind in (IN_FILE, ACROSS):
             draw = random.Random(f"{GENERATOR}:{source.project.name}:{seed}:{kind}")
             begun.append(begin(combine(singles, rng=draw, across_files=kind == ACROSS)))
-            made += yield from _take_tasks(begun[-1], share[kind], seen)
+            yield from take(begun[-1], share[kind])
         for results in begun:
-            made += yield from _take_tasks(results, count - made, seen)
-
-
-def _take_tasks(
-    results: Iterator[MutantResult], num_tasks: int, seen: list[MutantResult]
-) -> Generator[MutantResult, None, int]:
-    """Yield and note results until so many are tasks; return how many are."""
-    made = 0
-    while made < num_tasks and (result := next(results, None)) is not None:
-        made += result.task is not None
-        seen.append(result)
-        yield result
-    return made
+            made = sum(result.task is not None for result in seen)
+            yield from take(results, count - made)
 
 
 def _count(result: MutantResult, project: Project, report: BuildReport) -> None:

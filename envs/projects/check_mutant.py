@@ -18,7 +18,7 @@ scored 1 need only pass the tests that reach the bug; the first of each project 
 
 import itertools
 import random
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
@@ -100,9 +100,9 @@ class MutantCheck:
     _gold_passed: bool = field(default=False, init=False)
 
     def run_all(
-        self, bugs: Iterable[Bug], *, pool: Executor, ahead: int
+        self, bugs: Iterable[Bug], *, pool: Executor, ahead: Callable[[], int]
     ) -> Generator[MutantResult, None, None]:
-        """Yield what becomes of each bug, in order, with at most `ahead` begun.
+        """Yield what becomes of each bug, in order, with at most `ahead()` begun.
 
         Raises:
             InfrastructureError: The sandbox failed on several bugs in a row.

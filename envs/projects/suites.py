@@ -69,7 +69,7 @@ def measure_suites(
         new,
         on_failure=lambda _, error: error,
         pool=pool,
-        ahead=len(new),
+        ahead=lambda: len(new),
     )
     for done, (source, suite) in enumerate(zip(new, measured, strict=True), start=1):
         if len(new) > 1:

@@ -25,16 +25,16 @@ def run_in_order(
     *,
     on_failure: Callable[[_Item, InfrastructureError], _Result],
     pool: Executor,
-    ahead: int,
+    ahead: Callable[[], int],
 ) -> Generator[_Result, None, None]:
-    """Yield what `work` makes of each item, in order, with at most `ahead` begun.
+    """Yield what `work` makes of each item, in order, with at most `ahead()` begun.
 
     Args:
         work: Runs in the pool.
         items: Taken as there is room for them.
         on_failure: Makes the result of an item on which the sandbox failed `NUM_TRIES` times.
         pool: Others may use it too.
-        ahead: Items begun at once.
+        ahead: Returns how many items may be begun at once, asked each time.
 
     Raises:
         InfrastructureError: The sandbox failed on `MAX_FAILURES` consecutive items.
@@ -43,7 +43,7 @@ def run_in_order(
     num_consecutive_failures = 0
     try:
         while True:
-            for item in islice(waiting, ahead - len(begun)):
+            for item in islice(waiting, max(0, ahead() - len(begun))):
                 begun.append((item, pool.submit(_try, work, item)))
             if not begun:
                 return

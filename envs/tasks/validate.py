@@ -49,7 +49,7 @@ def validate(
             tasks,
             on_failure=lambda task, _: TaskCheck(task, NO_SANDBOX),
             pool=pool,
-            ahead=4 * workers,
+            ahead=lambda: 4 * workers,
         )
 
 

@@ -105,7 +105,7 @@ def functions_of(tests):
 
 def try_all(found, check, *, workers=2):
     with ThreadPoolExecutor(workers) as pool:
-        return list(check.run_all(found, pool=pool, ahead=4))
+        return list(check.run_all(found, pool=pool, ahead=lambda: 4))
 
 
 def failing_in_whole_runs(check, bug):

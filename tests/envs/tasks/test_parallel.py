@@ -11,7 +11,7 @@ def fail(item):
     raise InfrastructureError(f"no fork for {item}")
 
 
-def run(work, items, *, ahead=4, workers=3):
+def run(work, items, *, ahead=lambda: 4, workers=3):
     with ThreadPoolExecutor(workers) as pool:
         on_failure = lambda item, error: f"{item}: {error}"  # noqa: E731
         yield from run_in_order(work, items, on_failure=on_failure, pool=pool, ahead=ahead)
@@ -32,11 +32,19 @@ def test_results_come_in_order_though_the_first_takes_longest():
 
 def test_no_more_are_begun_than_there_is_room_for():
     taken = []
-    results = run(lambda item: item, (taken.append(n) or n for n in range(9)), ahead=3)
+    room = [3]
+    items = (taken.append(n) or n for n in range(9))
+    results = run(lambda item: item, items, ahead=lambda: room[0])
     assert next(results) == 0
     assert taken == [0, 1, 2]
     assert next(results) == 1
     assert taken == [0, 1, 2, 3]
+    room[0] = 1
+    assert next(results) == 2
+    assert taken == [0, 1, 2, 3]
+    room[0] = 4
+    assert next(results) == 3
+    assert taken == [0, 1, 2, 3, 4, 5, 6]
     results.close()
 
 
