@@ -13,8 +13,7 @@ with files, time, other processes and classes of their own; that is the pytest g
 
 import json
 import math
-import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -66,13 +65,13 @@ def find_disagreement(
         server: Any fork-server for the project's interpreter.
         tree: The tree to grade; files of the suite are taken out.
         calls: Of the project.
-        numbers: The sequences to do, in random order.
+        numbers: The sequences to do.
         limit_s: Seconds that all of them may compute, and as many sleep.
 
     Raises:
         InfrastructureError: The sandbox failed.
     """
-    operations = {number: calls.sequences[number].operations for number in numbers}
+    operations = {number: calls.sequences[number].operations for number in arrange(numbers)}
     found = replay(server, leave_out(tree, calls.suite), operations, limit_s=limit_s)
     for number in numbers:
         expected = calls.sequences[number].expected
@@ -82,6 +81,14 @@ def find_disagreement(
         if at is not None:
             return f"recorded calls, sequence {number}: {_name(operations[number], at)} differs"
     return ""
+
+
+def arrange(numbers: Iterable[int], *, draw: int = 0) -> list[int]:
+    """Return sequences in the order in which they are done, always the same for the same ones.
+
+    What one gives may depend on those before it, where a project keeps something for all.
+    """
+    return sorted(numbers, key=lambda number: hash_text(f"{draw}:{number}"))
 
 
 def leave_out(tree: Files, suite: Collection[str]) -> Files:
@@ -97,7 +104,7 @@ def replay(
     limit_s: float,
     sequence_limit_s: float = SEQUENCE_LIMIT_S,
 ) -> dict[int, Results]:
-    """Return what each sequence gives on a tree; one that did not end is missing.
+    """Return what each sequence gives on a tree, in this order; one that did not end is missing.
 
     Raises:
         InfrastructureError: The sandbox failed.
@@ -124,13 +131,11 @@ def compose_request(
     runtime: Runtime,
     sequence_limit_s: float = SEQUENCE_LIMIT_S,
 ) -> dict[str, Any]:
-    """Return what asks the sandbox to do sequences on a tree, in random order."""
-    order = list(operations)
-    random.SystemRandom().shuffle(order)
+    """Return what asks the sandbox to do sequences on a tree, in this order."""
     return {
         "kind": "replay",
         "files": tree,
-        "sequences": [[number, operations[number]] for number in order],
+        "sequences": [[number, each] for number, each in operations.items()],
         "limit_s": sequence_limit_s,
         "paths": [".", *runtime.paths],
         "environment": dict(runtime.environment),

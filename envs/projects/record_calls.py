@@ -3,7 +3,7 @@
 Once for each project the unchanged suite runs with a recorder. The operations of a test that share
 objects are one sequence. Of single calls with plain arguments, others are made with changed
 arguments where the project then returns. A sequence is kept if the unchanged project gives the same
-for it five times: in random orders, with three hash seeds, each time in a new folder.
+for it five times: in five orders, with three hash seeds, each time in a new folder.
 
 Of these a task takes some that tell its bug, some that enter the functions that are broken, and a
 few of the others.
@@ -24,6 +24,7 @@ from envs.grading.recorded_calls import (
     SEQUENCE_LIMIT_S,
     RecordedCalls,
     RecordedSequence,
+    arrange,
     find_first,
     leave_out,
     replay,
@@ -48,6 +49,7 @@ MAX_TELLING = 40  # sequences of a task that tell one of its bugs
 MAX_ENTERING = 80  # others that enter a broken function
 MAX_OTHERS = 30
 _CHANGED = 3  # changed argument lists tried for a call
+_TRIES = 3  # of leaving out of a task's sequences what depends on others
 
 
 @dataclass(frozen=True)
@@ -122,15 +124,19 @@ def _record(
     operations = {number: operations for number, (operations, _) in enumerate(sequences)}
     entered = {number: places for number, (_, places) in enumerate(sequences)}
     bare = leave_out(files, suite)
-    first = _replay_gold(server, bare, operations)
+    first = _replay_gold(server, bare, operations, draw=0)
     for number, varied in _vary(operations, first):
         entered[len(operations)] = entered[number]
         operations[len(operations)] = varied
-    runs = [_replay_gold(server, bare, operations) for _ in range(NUM_RUNS - len(HASH_SEEDS))]
+    draws = iter(range(1, NUM_RUNS + 1))
+    runs = [
+        _replay_gold(server, bare, operations, draw=next(draws))
+        for _ in range(NUM_RUNS - len(HASH_SEEDS))
+    ]
     runtime = server.interpreter
     for hash_seed in HASH_SEEDS:
         with ForkServer(preload="pytest", hash_seed=hash_seed, interpreter=runtime) as other:
-            runs.append(_replay_gold(other, bare, operations))
+            runs.append(_replay_gold(other, bare, operations, draw=next(draws)))
     found = {
         number: RecordedSequence(operations=tuple(operations[number]), expected=expected)
         for number, expected in sorted(runs[0].items())
@@ -147,12 +153,16 @@ def _record(
 
 
 def _replay_gold(
-    server: ForkServer, bare: Files, operations: Mapping[int, tuple[JsonValue, ...]]
+    server: ForkServer,
+    bare: Files,
+    operations: Mapping[int, tuple[JsonValue, ...]],
+    *,
+    draw: int,
 ) -> dict[int, list[Any]]:
     return replay(
         server,
         bare,
-        operations,
+        {number: operations[number] for number in arrange(operations, draw=draw)},
         limit_s=REPLAY_LIMIT_S,
         sequence_limit_s=SEQUENCE_LIMIT_S / 5,  # a machine that grades may be slower
     )
@@ -163,6 +173,8 @@ def choose_sequences(
 ) -> tuple[int, ...]:
     """Return the sequences that grade a bug's task; none if none of them tells each mutation.
 
+    What gives otherwise among these few than among all, with the unchanged project, is left out.
+
     Args:
         bug: Of one mutation or several.
         files: The unchanged tree.
@@ -172,31 +184,39 @@ def choose_sequences(
         InfrastructureError: The sandbox failed.
     """
     draw = random.Random(repr([(one.path, one.line, one.operator) for one in bug.mutations]))
-    calls, chosen = recording.calls, dict[int, None]()
+    calls, chosen, told = recording.calls, dict[int, None](), list[list[int]]()
     broken = {place for one in bug.mutations for place in _find_places(one.path, one.line, files)}
     entering = [number for number in calls.sequences if broken & recording.entered[number]]
     entering = entering if entering else list(calls.sequences)
     for one in bug.mutations:
         alone = Bug((one,))
-        telling = _find_telling(alone.apply(files), entering, calls, files, server)
-        if not telling:
-            return ()
+        telling = _find_differing(files | alone.apply(files), entering, calls, server)
         draw.shuffle(telling)
-        chosen |= dict.fromkeys(telling[: MAX_TELLING // len(bug.mutations)])
+        told.append(telling[: MAX_TELLING // len(bug.mutations)])
+        chosen |= dict.fromkeys(told[-1])
+    if not all(told):
+        return ()
     others = [number for number in calls.sequences if number not in entering]
     for group, most in ((entering, MAX_ENTERING), (others, MAX_OTHERS)):
         group = [number for number in group if number not in chosen]
         chosen |= dict.fromkeys(draw.sample(group, min(most, len(group))))
-    return tuple(sorted(chosen))
+    for _ in range(_TRIES):
+        differing = _find_differing(files, chosen, calls, server)
+        if not differing:
+            return tuple(sorted(chosen))
+        chosen = dict.fromkeys(number for number in chosen if number not in differing)
+        if any(chosen.keys().isdisjoint(telling) for telling in told):
+            break
+    return ()
 
 
-def _find_telling(
-    changed: Files, numbers: Sequence[int], calls: RecordedCalls, files: Files, server: ForkServer
+def _find_differing(
+    tree: Files, numbers: Collection[int], calls: RecordedCalls, server: ForkServer
 ) -> list[int]:
-    """Return the sequences that give otherwise with changed files."""
-    operations = {number: calls.sequences[number].operations for number in numbers}
-    tree = leave_out(files | changed, calls.suite)
-    found = replay(server, tree, operations, limit_s=REPLAY_LIMIT_S)
+    """Return the sequences that give otherwise than expected on a tree."""
+    operations = {number: calls.sequences[number].operations for number in arrange(numbers)}
+    bare = leave_out(tree, calls.suite)
+    found = replay(server, bare, operations, limit_s=REPLAY_LIMIT_S)
     return [
         number
         for number in numbers

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from envs.grading.recorded_calls import find_disagreement, leave_out
@@ -212,3 +214,47 @@ def test_operations_that_share_objects_are_one_sequence():
         ),
         (([0, "call", ["r", "shop:square"], "", [3], {}, ""],), frozenset({"shop.py:2"})),
     ]
+
+
+REGISTRY = """KNOWN = {}
+
+
+def register(name):
+    KNOWN[name] = len(name)
+    KNOWN["any"] = 1
+
+
+def size(name):
+    return KNOWN.get(name, 0) + 1
+
+
+def twice(number):
+    return 2 * number
+"""
+REGISTRY_TESTS = "import reg\n" + "".join(
+    f"\n\ndef test_{n}():\n    reg.register('name {n}')\n    assert reg.twice({n}) == {2 * n}\n"
+    for n in range(80)
+)
+REGISTRY_TESTS += "\n\ndef test_size():\n    reg.register('x')\n    assert reg.size('any') == 2\n"
+
+
+def test_what_leans_on_other_sequences_grades_no_task_that_has_not_those(server, tmp_path):
+    files = {"reg.py": REGISTRY, "test_reg.py": REGISTRY_TESTS}
+    tests = sorted(run_suite(server, files, ids=None, limit_s=10).passed)
+    asked = {"tests": tests, "suite": ["test_reg.py"], "limit_s": 10, "server": server}
+    recording = record_calls(files, **asked, path=tmp_path / "calls.json")
+    leaning = [
+        number
+        for number, sequence in recording.calls.sequences.items()
+        if sequence.operations[0][2:5] == [["r", "reg:size"], "", ["any"]]
+    ]
+    assert leaning, "eighty others set what it reads, before it in each of five orders"
+    asked = {"calls": recording.calls, "numbers": leaning, "limit_s": 3}
+    assert find_disagreement(server, files, **asked), "alone it gives otherwise"
+    kept = {number: recording.calls.sequences[number] for number in leaning}
+    few = replace(recording, calls=recording.calls.model_copy(update={"sequences": kept}))
+    found = [Bug((one,)) for one in list_mutations(REGISTRY, path="reg.py")]
+    for bug in found:
+        assert choose_sequences(bug, recording=few, files=files, server=server) == ()
+        asked["numbers"] = choose_sequences(bug, recording=recording, files=files, server=server)
+        assert find_disagreement(server, files, **asked) == ""
