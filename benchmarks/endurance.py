@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from envs.grading.graders import RoutingGrader, make_grader
-from envs.sandbox import cgroups
+from envs.sandbox.kernel import cgroups
 from envs.sandbox.levels import probe
 from tests.attacks.attempts import LATE_S, PRELUDE, attacks, name_of
 from tests.attacks.defences import make_io_task, make_pytest_task

@@ -29,10 +29,10 @@ from pathlib import Path
 from envs.errors import InfrastructureError, UserError
 from envs.grading.negated_asserts import negate_asserts
 from envs.grading.pytest_config import list_run_options, read_pytest_config
-from envs.sandbox import cgroups, isolation
 from envs.sandbox.interpreter import Interpreter, find_own_interpreter
-from envs.sandbox.seccomp import FilterRules, assemble
-from envs.sandbox.sleep_clock import SleepClock
+from envs.sandbox.kernel import cgroups, isolation
+from envs.sandbox.kernel.seccomp import FilterRules, assemble
+from envs.sandbox.kernel.sleep_clock import SleepClock
 from envs.source_text import file_bytes
 
 Files = dict[str, str]

@@ -29,12 +29,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from envs.sandbox import cgroups, framing, isolation
+from envs.sandbox import framing
 from envs.sandbox.child_replay import run_replay
 from envs.sandbox.child_runs import run_io, run_pytest, run_selftest, warm_up_pytest, write_files
+from envs.sandbox.kernel import cgroups, isolation
+from envs.sandbox.kernel.seccomp import FilterRules, assemble
+from envs.sandbox.kernel.sleep_clock import SleepClock
 from envs.sandbox.scratch_dir import WATCH_S, is_overgrown, remove_tree
-from envs.sandbox.seccomp import FilterRules, assemble
-from envs.sandbox.sleep_clock import SleepClock
 
 RUNNERS = {"io": run_io, "pytest": run_pytest, "replay": run_replay, "selftest": run_selftest}
 MAX_RESULT_BYTES = 4 * 2**20  # unless a request asks for more

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from envs.errors import InfrastructureError, UserError
-from envs.sandbox import cgroups, framing, isolation, seccomp
+from envs.sandbox import framing
 from envs.sandbox.interpreter import Interpreter, find_own_interpreter
+from envs.sandbox.kernel import cgroups, isolation, seccomp
 from envs.sandbox.scratch_dir import remove_tree
 
 Preload = Literal["io", "pytest"]

@@ -14,8 +14,8 @@ import traceback
 from typing import Any
 
 from envs.errors import InfrastructureError, UserError
-from envs.sandbox import isolation
 from envs.sandbox.framing import receive_bytes, send_bytes
+from envs.sandbox.kernel import isolation
 from envs.workers.workbench import Workbench
 
 

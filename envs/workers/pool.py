@@ -34,8 +34,8 @@ from typing import Any, Self, cast
 
 from envs.errors import InfrastructureError, UserError
 from envs.records import Outcome, ToolCall
-from envs.sandbox import cgroups
 from envs.sandbox.framing import LENGTH
+from envs.sandbox.kernel import cgroups
 from envs.tools import TurnDone
 from envs.workers.workbench import MAX_SERVERS, Workbench
 from envs.workspace import Changes

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pydantic
 
-from envs.sandbox import cgroups
+from envs.sandbox.kernel import cgroups
 from envs.sandbox.levels import MEMORY_BYTES, ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ from tests.envs.small_tasks import BROKEN, FIXED, io_task, is_solved, pytest_tas
 
 ROOT = Path(__file__).resolve().parents[3]
 DENIED = """
-from envs.sandbox import isolation
+from envs.sandbox.kernel import isolation
 from envs.errors import UserError
 from envs.grading.graders import make_grader
 from tests.envs.sandbox.container_filter import assemble_container

@@ -3,11 +3,11 @@
 import errno
 import os
 
-from envs.sandbox import seccomp
+from envs.sandbox.kernel import seccomp
 
 
 def assemble_container() -> bytes:
-    """Return it as `envs.sandbox.seccomp.assemble` returns its own."""
+    """Return it as `envs.sandbox.kernel.seccomp.assemble` returns its own."""
     machine = os.uname().machine
     program = seccomp._Program(list(seccomp._AUDIT_ARCH).index(machine))
     program.begin(seccomp._AUDIT_ARCH[machine])

@@ -19,11 +19,8 @@ sys.path[0] = str(ROOT)
 
 from envs.grading.bwrap_runner import bubblewrap  # noqa: E402
 from envs.grading.graders import make_grader  # noqa: E402
-from envs.sandbox.levels import (  # noqa: E402
-    ServerProcess,
-    isolation,
-    probe,
-)
+from envs.sandbox.kernel import isolation  # noqa: E402
+from envs.sandbox.levels import ServerProcess, probe  # noqa: E402
 from tests.attacks.attempts import attacks, name_of, try_sandbox  # noqa: E402
 from tests.attacks.world import open_world  # noqa: E402
 from tests.envs.sandbox.container_filter import assemble_container  # noqa: E402

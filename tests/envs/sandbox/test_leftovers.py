@@ -15,7 +15,7 @@ import pytest
 
 from envs.errors import InfrastructureError
 from envs.grading.bwrap_runner import run_cold
-from envs.sandbox import cgroups
+from envs.sandbox.kernel import cgroups
 from envs.sandbox.levels import Layers, ServerProcess, probe
 from tests.attacks.world import descendants, is_running, parents_of_all, remains, settles
 

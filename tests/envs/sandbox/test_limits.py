@@ -18,8 +18,8 @@ from envs.errors import InfrastructureError
 from envs.grading.bwrap_runner import doubt_pass, run_cold
 from envs.grading.graders import Equipment, IoGrader, PytestGrader, make_grader
 from envs.sandbox.fork_server import TIMEOUT_FACTOR, ForkServer
+from envs.sandbox.kernel.sleep_clock import SleepClock
 from envs.sandbox.levels import Layers, ServerProcess, probe
-from envs.sandbox.sleep_clock import SleepClock
 from tests.envs.small_tasks import FIXED, io_task, pytest_task, store_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -322,6 +322,6 @@ def test_a_second_runner_that_fails_is_no_doubt() -> None:
 
 
 def test_layers_are_never_fewer_than_were_found(monkeypatch) -> None:
-    monkeypatch.setattr("envs.sandbox.cgroups.find_bases", lambda: ())
+    monkeypatch.setattr("envs.sandbox.kernel.cgroups.find_bases", lambda: ())
     with pytest.raises(InfrastructureError, match="control groups"):
         ServerProcess(Layers(True, True, True, groups=True), preload="io")

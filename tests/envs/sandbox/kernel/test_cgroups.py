@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from envs.sandbox.cgroups import (
+from envs.sandbox.kernel.cgroups import (
     _candidates,
     find_bases,
     join_group,
