@@ -1,12 +1,11 @@
-"""A seccomp filter assembled by hand: which system calls a candidate's process may not make.
+"""A seccomp filter assembled by hand: the system calls that a candidate's process may make.
 
-Denied calls fail with EPERM (or ENOSYS where the C library then falls back), so that honest code
-sees an ordinary error. Numbers are the kernel's (arch/x86/entry/syscalls/syscall_64.tbl and
-include/uapi/asm-generic/unistd.h); other architectures are refused, and so is the x32 table.
-Standard library only.
+What is not on the list does not exist (ENOSYS), so that Python and the C library fall back as on an
+old kernel; what is on it may be bound to some arguments. What honest code tries in order to be told
+no fails with EPERM. Other architectures than those of the lists are refused, and so is the x32
+table. Standard library only.
 
 Not covered: filters cannot look through pointers, so paths are Landlock's business.
-Tests: tests/envs/sandbox/test_levels.py.
 """
 
 import errno
@@ -14,68 +13,32 @@ import os
 import struct
 from dataclasses import dataclass
 
-# Numbers on (x86_64, aarch64); None where the architecture has no such call.
-_DENIED: dict[str, tuple[int | None, int | None]] = {
-    "socket": (41, 198), "ptrace": (101, 117), "mount": (165, 40), "umount2": (166, 39),
-    "unshare": (272, 97), "setns": (308, 268), "bpf": (321, 280), "keyctl": (250, 219),
-    "add_key": (248, 217), "request_key": (249, 218), "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
-    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
-    "pivot_root": (155, 41), "chroot": (161, 51), "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427), "reboot": (169, 142), "swapon": (167, 224),
-    "swapoff": (168, 225), "syslog": (103, 116), "acct": (163, 89), "settimeofday": (164, 170),
-    "clock_settime": (227, 112), "open_by_handle_at": (304, 265), "quotactl": (179, 60),
-    "personality": (135, 92), "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186),
-    "mq_open": (240, 180), "open_tree": (428, 428), "move_mount": (429, 429),
-    "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "pidfd_open": (434, 434),
-    "pidfd_getfd": (438, 438), "mount_setattr": (442, 442), "iopl": (172, None),
-    "ioperm": (173, None), "modify_ldt": (154, None), "kcmp": (312, 272),
-    "sethostname": (170, 161), "setdomainname": (171, 162), "fanotify_init": (300, 262),
-    "move_pages": (279, 239), "migrate_pages": (256, 238), "memfd_create": (319, 279),
-    "memfd_secret": (447, 447), "process_madvise": (440, 440), "process_mrelease": (448, 448),
-    "quotactl_fd": (443, 443), "lsm_set_self_attr": (460, 460),
-}  # fmt: skip
-# By these a run could tell another one something through a file that both may read, or reach a
-# socket of the host with one end of a pair.
-_CHANNELS = {"flock": (73, 32), "inotify_init": (253, None), "inotify_init1": (294, 26),
-             "inotify_add_watch": (254, 27), "cachestat": (451, 451), "bind": (49, 200),
-             "connect": (42, 203), "listen": (50, 201)}  # fmt: skip
-_NEW_PROCESS = {"fork": (57, None), "vfork": (58, None), "execve": (59, 221),
-                "execveat": (322, 281)}  # fmt: skip
-# Landlock does not cover these; without a private root they reach other files of the same user.
-_METADATA = {
-    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
-    "chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
-    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
-    "lremovexattr": (198, 15), "fremovexattr": (199, 16), "setxattrat": (463, 463),
-    "removexattrat": (466, 466), "file_setattr": (469, 469), "utime": (132, None),
-    "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
-    "truncate": (76, 45), "fallocate": (285, 47),
-}  # fmt: skip
-# Each takes the pid of any process of the same user.
-_ON_OTHERS = {"tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
-              "pidfd_send_signal": (424, 424), "setpriority": (141, 140),
-              "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
-              "sched_setaffinity": (203, 122), "sched_setattr": (314, 274),
-              "ioprio_set": (251, 30)}  # fmt: skip
-_KILL, _TGKILL, _FCNTL, _PRLIMIT = (62, 129), (234, 131), (72, 25), (302, 261)
-_IOCTL, _PRCTL, _SOCKETPAIR, _SENDTO = (16, 29), (157, 167), (53, 199), (44, 206)
-_CLONE, _CLONE3 = (56, 220), (435, 435)
-_OPEN, _OPENAT, _OPENAT2 = (2, None), (257, 56), (437, 437)
+from envs.sandbox.kernel import system_calls
+from envs.sandbox.kernel.system_calls import Calls, Numbers
 
+_ALWAYS: Calls = {
+    **system_calls.FILES,
+    **system_calls.MEMORY,
+    **system_calls.PROCESS,
+    **system_calls.TIME,
+    **system_calls.SIGNALS,
+    **system_calls.EVENTS,
+    **system_calls.PAIRS,
+}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x4000_0000
 _CLONE_THREAD = 0x0001_0000
 _CLONE_NEW_ANY = 0x7E02_0080  # every CLONE_NEW* flag
 _O_ACCMODE_TRUNC = os.O_ACCMODE | os.O_TRUNC
 _AF_UNIX, _SOCK_STREAM, _SOCKET_KIND = 1, 1, 0xF
-_SET_OWNER_OR_SIGNAL = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal by another way
-# F_GETLK, F_OFD_GETLK: locks that others hold on a file; F_SETLEASE, F_GETLEASE, F_NOTIFY: its use.
-_SEE_OTHERS = (5, 36, 1024, 1025, 1026)
-_SET_FLAGS = (0x4008_6602, 0x4004_6602, 0x401C_5820)  # FS_IOC_SETFLAGS, its 32 bits, FSSETXATTR
-_OWNER_OR_TERMINAL = (0x8901, 0x8902, 0x5412, 0x541C)  # FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCLINUX
-_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_PTRACER = 1, 4, 0x5961_6D61
+# F_DUPFD to F_SETFL, F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW, F_DUPFD_CLOEXEC, F_GETPIPE_SZ.
+# Not: owners and signals, whose locks and leases there are, watches, sizes that users share.
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 6, 7, 37, 38, 1030, 1032)
+# TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
+_IOCTL_COMMANDS = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS, its GET
+_PRCTL_OPTIONS = (3, 15, 16, 23, 38, 39)
+_NUM_CLOCKS = 16  # what is above names the clock of a process or a device
 
 _LD, _JEQ, _JGE, _AND, _RET = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF: load word, jumps, mask, return
 _ALLOW, _KILL_PROCESS = 0x7FFF_0000, 0x8000_0000
@@ -89,13 +52,15 @@ class FilterRules:
 
     Attributes:
         new_processes: fork and exec are allowed (only where a pid namespace kills them all).
-        private_pids: Signals need no filter, since nothing else can be named.
+        private_pids: Processes need no filter, since no others can be named.
         private_root: Changing modes and times needs no filter, since no foreign file is writable.
+        gives_up_root: It becomes another user itself.
     """
 
     new_processes: bool
     private_pids: bool
     private_root: bool
+    gives_up_root: bool = False
 
 
 def is_supported() -> bool:
@@ -103,46 +68,61 @@ def is_supported() -> bool:
     return os.uname().machine in _AUDIT_ARCH
 
 
-def assemble(rules: FilterRules, *, own_pid: int) -> bytes:
-    """Return the BPF program (array of struct sock_filter) for a process with pid `own_pid`."""
-    machine = os.uname().machine
-    column = list(_AUDIT_ARCH).index(machine)
-    denied = _DENIED | _CHANNELS
-    if not rules.new_processes:
-        denied |= _NEW_PROCESS
-    if not rules.private_root:
-        denied |= _METADATA
-    if not rules.private_pids:
-        denied |= _ON_OTHERS
-    program = _Program(column)
+def assemble(rules: FilterRules, *, own_pid: int, machine: str = "") -> bytes:
+    """Return the BPF program (array of struct sock_filter) for a process with pid `own_pid`.
+
+    Args:
+        rules: What it may do.
+        own_pid: Its process id.
+        machine: Its architecture, if not that of this machine.
+    """
+    machine = machine or os.uname().machine
+    allowed, refused = dict(_ALWAYS), dict(system_calls.REFUSED)
+    (allowed if rules.new_processes else refused).update(system_calls.NEW_PROCESS)
+    (allowed if rules.private_root else refused).update(system_calls.METADATA)
+    if rules.gives_up_root:
+        allowed |= system_calls.GIVING_UP_ROOT
+    program = _Program(list(_AUDIT_ARCH).index(machine))
     program.begin(_AUDIT_ARCH[machine])
-    for numbers in denied.values():
-        program.deny(numbers)
-    program.deny(_CLONE3, error=errno.ENOSYS)  # flags are behind a pointer; glibc falls back
-    program.deny(_OPENAT2, error=errno.ENOSYS)
-    _deny_by_argument(program, rules, own_pid)
-    program.add(_RET, _ALLOW)
+    _bind_arguments(program, rules)
+    if not rules.private_pids:
+        _bind_to_itself(program, own_pid)
+    for numbers in allowed.values():
+        program.end(numbers, _ALLOW)
+    for numbers in refused.values():
+        program.end(numbers, _ERRNO | errno.EPERM)
+    program.add(_RET, _ERRNO | errno.ENOSYS)
     return program.code()
 
 
-def _deny_by_argument(program: "_Program", rules: FilterRules, own_pid: int) -> None:
-    program.deny_if_bits(_CLONE, argument=0, mask=_CLONE_NEW_ANY)
+def _bind_arguments(program: "_Program", rules: FilterRules) -> None:
+    call = _ALWAYS
+    program.deny_if_bits(call["clone"], argument=0, mask=_CLONE_NEW_ANY)
     if not rules.new_processes:
-        program.deny_unless_bits(_CLONE, argument=0, mask=_CLONE_THREAD)
+        program.deny_unless_bits(call["clone"], argument=0, mask=_CLONE_THREAD)
     # A file that Landlock lets be read must not be emptied on the way (kernels before 6.2).
-    program.deny_if_equal(_OPEN, argument=1, mask=_O_ACCMODE_TRUNC, values=(os.O_TRUNC,))
-    program.deny_if_equal(_OPENAT, argument=2, mask=_O_ACCMODE_TRUNC, values=(os.O_TRUNC,))
-    program.deny_if_equal(_FCNTL, argument=1, mask=~0, values=(*_SET_OWNER_OR_SIGNAL, *_SEE_OTHERS))
-    program.deny_if_equal(_IOCTL, argument=1, mask=~0, values=(*_OWNER_OR_TERMINAL, *_SET_FLAGS))
-    own = (_SET_DEATH_SIGNAL, _SET_DUMPABLE, _SET_PTRACER)
-    program.deny_if_equal(_PRCTL, argument=0, mask=~0, values=own)
-    program.deny_unless_equal(_SOCKETPAIR, argument=0, value=_AF_UNIX)
-    program.deny_unless_equal(_SOCKETPAIR, argument=1, value=_SOCK_STREAM, mask=_SOCKET_KIND)
-    program.deny_unless_equal(_SENDTO, argument=4, value=0)  # no address
-    program.deny_unless_equal(_PRLIMIT, argument=0, value=0)
-    if not rules.private_pids:
-        program.deny_unless_equal(_KILL, argument=0, value=own_pid)
-        program.deny_unless_equal(_TGKILL, argument=0, value=own_pid)
+    for name, argument in {"open": 1, "openat": 2}.items():
+        numbers = call[name]
+        program.deny_if_equal(numbers, argument=argument, mask=_O_ACCMODE_TRUNC, value=os.O_TRUNC)
+    program.deny_unless_among(call["fcntl"], argument=1, values=_FCNTL_COMMANDS, error=errno.EPERM)
+    program.deny_unless_among(call["ioctl"], argument=1, values=_IOCTL_COMMANDS, error=errno.ENOTTY)
+    program.deny_unless_among(call["prctl"], argument=0, values=_PRCTL_OPTIONS, error=errno.EINVAL)
+    program.deny_unless_among(call["socketpair"], argument=0, values=(_AF_UNIX,))
+    streams = (_SOCK_STREAM,)
+    program.deny_unless_among(call["socketpair"], argument=1, values=streams, mask=_SOCKET_KIND)
+    # The address's length: of the address itself a filter sees only half at a time.
+    program.deny_unless_among(call["sendto"], argument=5, values=(0,))
+    program.deny_unless_among(call["prlimit64"], argument=0, values=(0,))
+
+
+def _bind_to_itself(program: "_Program", own_pid: int) -> None:
+    """Let it neither signal other processes nor see what they have used or set."""
+    for name in ("kill", "tgkill"):
+        program.deny_unless_among(_ALWAYS[name], argument=0, values=(own_pid,))
+    for name, argument in {"getpgid": 0, "getsid": 0, "getpriority": 1}.items():
+        program.deny_unless_among(_ALWAYS[name], argument=argument, values=(0, own_pid))
+    for name in ("clock_gettime", "clock_getres", "clock_nanosleep"):
+        program.deny_from(_ALWAYS[name], argument=0, value=_NUM_CLOCKS, error=errno.EINVAL)
 
 
 class _Program:
@@ -167,60 +147,55 @@ class _Program:
     def code(self) -> bytes:
         return b"".join(self._code)
 
-    def deny(self, numbers: tuple[int | None, int | None], *, error: int = errno.EPERM) -> None:
+    def end(self, numbers: Numbers, action: int) -> None:
+        """Answer a call with an action."""
         number = numbers[self._column]
         if number is not None:
             self.add(_JEQ, number, jump_false=1)
-            self.add(_RET, _ERRNO | error)
+            self.add(_RET, action)
 
-    def deny_if_bits(
-        self, numbers: tuple[int | None, int | None], *, argument: int, mask: int
-    ) -> None:
+    def deny_if_bits(self, numbers: Numbers, *, argument: int, mask: int) -> None:
         """Deny when any bit of `mask` is set in the argument's low word."""
-        self._check(numbers, argument, mask, [(_JEQ, 0, 1, 0), (_RET, _ERRNO | errno.EPERM, 0, 0)])
+        self._check(numbers, argument, mask, [(_JEQ, 0, 1, 0)])
 
-    def deny_unless_bits(
-        self, numbers: tuple[int | None, int | None], *, argument: int, mask: int
-    ) -> None:
-        self._check(numbers, argument, mask, [(_JEQ, 0, 0, 1), (_RET, _ERRNO | errno.EPERM, 0, 0)])
+    def deny_unless_bits(self, numbers: Numbers, *, argument: int, mask: int) -> None:
+        self._check(numbers, argument, mask, [(_JEQ, 0, 0, 1)])
 
-    def deny_if_equal(
+    def deny_if_equal(self, numbers: Numbers, *, argument: int, mask: int, value: int) -> None:
+        self._check(numbers, argument, mask, [(_JEQ, value, 0, 1)])
+
+    def deny_from(self, numbers: Numbers, *, argument: int, value: int, error: int) -> None:
+        """Deny `value` and all above it, taken without a sign."""
+        self._check(numbers, argument, ~0, [(_JGE, value, 0, 1)], error)
+
+    def deny_unless_among(
         self,
-        numbers: tuple[int | None, int | None],
+        numbers: Numbers,
         *,
         argument: int,
-        mask: int,
         values: tuple[int, ...],
-    ) -> None:
-        tests = []
-        for value in values:
-            tests += [(_JEQ, value, 0, 1), (_RET, _ERRNO | errno.EPERM, 0, 0)]
-        self._check(numbers, argument, mask, tests)
-
-    def deny_unless_equal(
-        self,
-        numbers: tuple[int | None, int | None],
-        *,
-        argument: int,
-        value: int,
         mask: int = ~0,
+        error: int = errno.EPERM,
     ) -> None:
-        tests = [(_JEQ, value, 1, 0), (_RET, _ERRNO | errno.EPERM, 0, 0)]
-        self._check(numbers, argument, mask, tests)
+        tests = [(_JEQ, value, len(values) - i, 0) for i, value in enumerate(values)]
+        self._check(numbers, argument, mask, tests, error)
 
     def _check(
         self,
-        numbers: tuple[int | None, int | None],
+        numbers: Numbers,
         argument: int,
         mask: int,
         tests: list[tuple[int, int, int, int]],
+        error: int = errno.EPERM,
     ) -> None:
+        """Look at an argument: a test falls through to the refusal behind the last, or jumps."""
         number = numbers[self._column]
         if number is None:
             return
-        self.add(_JEQ, number, jump_false=len(tests) + 3)
+        self.add(_JEQ, number, jump_false=len(tests) + 4)
         self.add(_LD, _ARGS + 8 * argument)  # the low word: both machines are little-endian
         self.add(_AND, mask)
         for code, value, jump_true, jump_false in tests:
             self.add(code, value, jump_true=jump_true, jump_false=jump_false)
+        self.add(_RET, _ERRNO | error)
         self.add(_LD, _NR)

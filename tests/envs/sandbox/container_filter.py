@@ -4,6 +4,14 @@ import errno
 import os
 
 from envs.sandbox.kernel import seccomp
+from envs.sandbox.kernel.system_calls import PROCESS
+
+# Numbers on (x86_64, aarch64), as in envs/sandbox/kernel/system_calls.py.
+_NAMESPACES = {
+    "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39),
+    "pivot_root": (155, 41), "move_mount": (429, 429), "fsopen": (430, 430),
+}  # fmt: skip
+_CLONE3 = (435, 435)
 
 
 def assemble_container() -> bytes:
@@ -11,9 +19,9 @@ def assemble_container() -> bytes:
     machine = os.uname().machine
     program = seccomp._Program(list(seccomp._AUDIT_ARCH).index(machine))
     program.begin(seccomp._AUDIT_ARCH[machine])
-    for name in ("unshare", "setns", "mount", "umount2", "pivot_root", "move_mount", "fsopen"):
-        program.deny(seccomp._DENIED[name])
-    program.deny(seccomp._CLONE3, error=errno.ENOSYS)
-    program.deny_if_bits(seccomp._CLONE, argument=0, mask=seccomp._CLONE_NEW_ANY)
+    for numbers in _NAMESPACES.values():
+        program.end(numbers, seccomp._ERRNO | errno.EPERM)
+    program.end(_CLONE3, seccomp._ERRNO | errno.ENOSYS)
+    program.deny_if_bits(PROCESS["clone"], argument=0, mask=seccomp._CLONE_NEW_ANY)
     program.add(seccomp._RET, seccomp._ALLOW)
     return program.code()
