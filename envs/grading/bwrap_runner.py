@@ -333,16 +333,17 @@ def _collect(process: "subprocess.Popen[bytes]", *, limit_s: float) -> ColdRun:
     with process.stdout:
         try:
             while status is None and len(output) <= MAX_OUTPUT_BYTES:
-                events = poller.poll(clock.every_s * 1000)
+                events = poller.poll(clock.due_s * 1000)
                 chunk = os.read(process.stdout.fileno(), 2**16) if events else b""
                 output += chunk
                 if events and not chunk:  # it may have closed its output only
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        status = process.wait(clock.every_s)
-                late, slept = time.monotonic() > deadline, clock.is_passed()
-                if late and not (slept or clock.computed_s > limit_s or clock.is_blind):
-                    raise InfrastructureError("second runner: the machine is too busy")
-                if late or slept:
+                        status = process.wait(clock.due_s)
+                if clock.is_passed() or clock.computed_s > limit_s:
+                    break
+                if time.monotonic() > deadline:
+                    if clock.is_starved and not clock.is_blind:
+                        raise InfrastructureError("second runner: the machine is too busy")
                     break
         finally:
             os.close(proc)

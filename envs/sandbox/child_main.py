@@ -41,6 +41,7 @@ RUNNERS = {"io": run_io, "pytest": run_pytest, "replay": run_replay, "selftest":
 MAX_RESULT_BYTES = 4 * 2**20  # unless a request asks for more
 SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a core is free
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
+MAX_WRITTEN_BYTES = 4 * isolation.SCRATCH_BYTES  # to a disk that runs share with others, in all
 LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """
@@ -198,8 +199,17 @@ def _watch(channel: socket.socket, run: _Run) -> dict[str, Any]:
     """Fork the candidate, collect what it writes, kill all of it and say how it ended."""
 
     def overgrown() -> bool:
-        most = {"max_bytes": isolation.SCRATCH_BYTES, "max_files": isolation.SCRATCH_FILES}
-        return is_overgrown(run.scratch, pid, **most)
+        return is_overgrown(
+            run.scratch,
+            pid,
+            max_bytes=isolation.SCRATCH_BYTES,
+            max_files=isolation.SCRATCH_FILES,
+            max_written=MAX_WRITTEN_BYTES,
+            uid=run.uid,
+        )
+
+    def count_s() -> float:
+        return cgroups.count_cpu_s(run.config["groups"], run.group)
 
     reader, writer = os.pipe()
     pid = os.fork()
@@ -209,19 +219,24 @@ def _watch(channel: socket.socket, run: _Run) -> dict[str, Any]:
     watched = None if run.config["namespaces"] else overgrown
     most = int(run.request.get("output_bytes", MAX_RESULT_BYTES))
     idle_s, wall_s = run.request.get("idle_s"), float(run.request["wall_s"])
-    sleep = None if idle_s is None else SleepClock(run.config["proc"], pid, limit_s=idle_s)
-    output, ending = _collect(reader, channel, wall_s, most, overgrown=watched, sleep=sleep)
+    clock = None
+    if idle_s is not None:
+        clock = SleepClock(run.config["proc"], pid, limit_s=idle_s, count_s=count_s)
+    try:
+        output, ending = _collect(reader, channel, wall_s, most, overgrown=watched, clock=clock)
+    finally:  # whatever a look at it came to, and before anything is cleaned up
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest too
+        _, _, usage = os.wait4(pid, 0)
     os.close(reader)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest with it
-    _, _, usage = os.wait4(pid, 0)
     if not output.startswith(_READY):  # nothing submitted ran: whatever it was, it was not theirs
         return {"setup_error": f"{ending}: {output.decode('utf-8', 'replace')}"}
-    computed_s = max(usage.ru_utime + usage.ru_stime, sleep.computed_s if sleep else 0.0)
+    seen_s = clock.computed_s if clock else 0.0
     return {
         "ending": ending,
-        "cpu_s": computed_s + time.process_time(),
-        "sees_sleep": sleep is not None and not sleep.is_blind,
+        "cpu_s": max(usage.ru_utime + usage.ru_stime, seen_s, count_s()) + time.process_time(),
+        "sees_sleep": clock is not None and not clock.is_blind,
+        "starved": clock is None or clock.is_starved,
         "output": output[len(_READY) :].decode("latin-1"),
     }
 
@@ -233,7 +248,7 @@ def _collect(
     most: int = MAX_RESULT_BYTES,
     *,
     overgrown: Callable[[], bool] | None,
-    sleep: SleepClock | None = None,
+    clock: SleepClock | None = None,
 ) -> tuple[bytes, str]:
     """Read to the end, but for at most `wall_s` once all layers are on: the time before is ours."""
     poller = select.poll()
@@ -244,14 +259,17 @@ def _collect(
     while True:
         left_s = deadline - time.monotonic()
         wait_s = left_s if overgrown is None else min(left_s, WATCH_S)
-        wait_s = wait_s if sleep is None else min(wait_s, sleep.every_s)
+        wait_s = wait_s if clock is None else min(wait_s, clock.due_s)
         events = dict(poller.poll(wait_s * 1000)) if left_s > 0 else {}
         chunk = os.read(reader, 2**16) if reader in events else b""
         output += chunk
         if not ready and output.startswith(_READY):
             ready, deadline = True, time.monotonic() + wall_s
-        if ready and sleep is not None and sleep.is_passed():
-            return bytes(output), "asleep"
+        if ready and clock is not None:
+            if clock.is_passed():
+                return bytes(output), "asleep"
+            if clock.computed_s > clock.limit_s:  # all of its processes together
+                return bytes(output), "timeout"
         if len(output) > most:
             return bytes(output[:most]), "overflow"
         if output and overgrown is not None and overgrown():  # before _READY nothing can be theirs
@@ -303,7 +321,8 @@ def _confine(run: _Run) -> None:
     grouped = bool(config["groups"])
     new_processes = private and (counts_apply or grouped) and config["preload"] == "pytest"
     max_processes = isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED
-    isolation.drop_privileges(run.uid)
+    # On a disk, what it writes is watched, for which the guard must be let look at it.
+    isolation.drop_privileges(run.uid, is_watched=not private)
     isolation.die_with_parent()
     isolation.set_limits(
         cpu_s=int(run.request.get("cpu_s", run.request["wall_s"])) + 1,

@@ -104,9 +104,10 @@ class ForkServer:
     def run_limited(self, request: dict[str, Any], *, limit_s: float) -> RunReport:
         """Run `request` for at most `limit_s` seconds of computing and as many of sleep.
 
-        A run that is stopped by the clock on the wall has had neither, so the machine did not serve
-        it: it is repeated once with more time. Where the kernel does not tell who sleeps, one that
-        is stopped twice counts as asleep, or sleeping would be a free retry.
+        A run that is stopped by the clock on the wall has failed, unless it was seen to want a core
+        and to get none: then the machine did not serve it, and it is repeated once with more time.
+        Where the kernel does not tell who sleeps, one that is stopped twice counts as asleep, or
+        sleeping would be a free retry.
 
         Raises:
             InfrastructureError: The machine failed twice, or is too busy.
@@ -114,14 +115,15 @@ class ForkServer:
         request = {**request, "cpu_s": limit_s, "idle_s": limit_s}
         for factor in (TIMEOUT_FACTOR, 2 * TIMEOUT_FACTOR):
             found = self._run_once(request, wall_s=factor * limit_s)
-            if found["ending"] != "timeout" or found["cpu_s"] >= limit_s:
+            is_spent = found["cpu_s"] >= limit_s
+            if found["ending"] != "timeout" or is_spent or not found["starved"]:
                 break
         else:
             if found["sees_sleep"]:
                 wall_s = factor * limit_s
                 raise InfrastructureError(f"the machine is too busy: no end after {wall_s:.0f} s")
         late = found["ending"] in ("timeout", "asleep")
-        late |= found["ending"] == "exited" and found["cpu_s"] >= limit_s  # the kernel ended it
+        late |= found["ending"] == "exited" and is_spent  # the kernel ended it
         return RunReport("timeout" if late else found["ending"], found["output"], found["cpu_s"])
 
     def close(self) -> None:

@@ -1,50 +1,57 @@
 """The folder of a run on a disk that others share: watched while the run lasts, removed after it.
 
 Only where no tmpfs can be mounted. Limits of a process bound each file, not their number, so the
-guard looks at the whole folder every now and then. Nothing follows a link or trusts a name: the
-candidate chose them all. Standard library only.
+guard looks at the whole folder every now and then, and at how much was ever written: a file without
+a name that is open or mapped is in no folder. Nothing follows a link or trusts a name: the
+candidate chose them all, and changes them while they are looked at. Standard library only.
 
-Not covered: between two looks the limits can be passed by what a process writes in that time; a
-file that was deleted while open is bounded by the limits of one process only.
+Not covered: between two looks the limits can be passed by what a process writes in that time; on a
+tmpfs, what is written through a mapping of a file without a name.
 """
 
-import contextlib
 import errno
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from envs.sandbox.kernel import isolation
 
 WATCH_S = 0.05  # between two looks; a look at a hundred files takes about 1 ms
 MAX_THREADS = 64
+MAX_DEPTH = 100  # of folders; a look holds a descriptor of each on its way
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONG_PATH = 3_000  # bytes; the kernel takes 4,095
 
 
-def is_overgrown(scratch: Path, pid: int, *, max_bytes: int, max_files: int) -> bool:
-    """Tell whether a run holds more than it may.
+def is_overgrown(
+    scratch: Path,
+    pid: int,
+    *,
+    max_bytes: int,
+    max_files: int,
+    max_written: int,
+    uid: int | None = None,
+) -> bool:
+    """Tell whether a run holds more than it may; one that cannot be looked at does.
 
     Args:
-        scratch: Its folder; a part of it that cannot be looked at counts as too much.
+        scratch: Its folder.
         pid: Its process, whose threads are counted.
         max_bytes: Of all files together, as the disk counts them.
         max_files: Files, folders and links.
+        max_written: Bytes that it has ever written, to whatever.
+        uid: Its user id, if it has one of its own.
     """
     size = count = 0
-    pending = [os.fsencode(scratch)]
     try:
-        while pending:
-            with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    count += 1
-                    size += _disk_bytes(entry)
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    if size > max_bytes or count > max_files:
-                        return True
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.ENAMETOOLONG):
-            return True
-        raise
-    return _num_threads(pid) > MAX_THREADS
+        for bytes_on_disk in _walk(os.open(scratch, _FOLDER), MAX_DEPTH):
+            size, count = size + bytes_on_disk, count + 1
+            if size > max_bytes or count > max_files:
+                return True
+    except OSError:
+        return True
+    return _num_threads(pid) > MAX_THREADS or _written_bytes(pid, uid) > max_written
 
 
 def remove_tree(top: Path) -> None:
@@ -65,7 +72,32 @@ def remove_tree(top: Path) -> None:
             pending.pop()
 
 
-def _disk_bytes(entry: "os.DirEntry[bytes]") -> int:
+def _walk(folder: int, depth: int) -> Iterator[int]:
+    """Yield the size on disk of each entry in `folder` and below; closes the descriptor.
+
+    Raises:
+        OSError: It is too deep, closed, or became something else on the way.
+    """
+    try:
+        if depth == 0:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        folders = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield _disk_bytes(entry)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+        for name in folders:
+            try:
+                inner = os.open(name, _FOLDER, dir_fd=folder)
+            except FileNotFoundError:  # removed since
+                continue
+            yield from _walk(inner, depth - 1)
+    finally:
+        os.close(folder)
+
+
+def _disk_bytes(entry: "os.DirEntry[str]") -> int:
     try:
         return entry.stat(follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:
@@ -73,11 +105,26 @@ def _disk_bytes(entry: "os.DirEntry[bytes]") -> int:
 
 
 def _num_threads(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").split("\n"):
-            if line.startswith("Threads:"):
-                return int(line.split()[1])
-    return 0
+    return _read_numbers(pid, "status").get("Threads", 0)
+
+
+def _written_bytes(pid: int, uid: int | None) -> int:
+    """Return what it has written by calls or through mappings, 0 where that cannot be asked."""
+    numbers = _read_numbers(pid, "io")
+    if not numbers and uid is not None:  # a container's root may not look at everybody's
+        with isolation.acting_as(uid):
+            numbers = _read_numbers(pid, "io")
+    return max(numbers.get("wchar", 0), numbers.get("write_bytes", 0))
+
+
+def _read_numbers(pid: int, name: str) -> dict[str, int]:
+    """Return the lines `name: number` of a file of the process in /proc."""
+    try:
+        text = Path(f"/proc/{pid}/{name}").read_text("utf-8", "replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":")[::2] for line in text.split("\n"))
+    return {key: int(value) for key, value in pairs if value.strip().isdigit()}
 
 
 def _removed(path: Path) -> bool:

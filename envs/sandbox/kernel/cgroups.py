@@ -1,9 +1,13 @@
-"""Control groups of the kernel, v1 and v2: bound what all processes of one run hold together.
+"""Control groups of the kernel, v1 and v2: bound and count what all processes of a run do together.
+
+Memory and the number of processes are bounded. The cores are shared out by group where that can be
+had, so that a run of many processes or sessions gets no more of them than one beside it.
 
     bases = find_bases()              # () if this machine lets us make no groups
     fds = [os.open(base, os.O_RDONLY) for base in bases]
     make_group(fds, "run-1", memory_bytes=2**30, max_processes=32)
     join_group(fds, "run-1")          # in the run's first process
+    count_cpu_s(fds, "run-1")
     remove_group(fds, "run-1")        # when all of its processes are dead
 
 Groups are named through directory descriptors, because a private root has no /sys. Root has them,
@@ -21,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _NEEDED = ("memory", "pids")
+_USEFUL = ("cpu", "cpuacct")  # of version 1; in version 2 every group counts, and has a share
 _REMOVE_LIMIT_S = 2.0
 
 
@@ -31,7 +36,10 @@ def find_bases(proc: Path = Path("/proc/self")) -> tuple[Path, ...]:
         proc: The process's own folder of /proc.
     """
     bases = _candidates(proc) if (proc / "cgroup").exists() else ()
-    return bases if _takes_limits(bases) else ()
+    if not _takes_limits(bases):
+        return ()
+    more = [base for base in _candidates(proc, _USEFUL) if base not in bases]
+    return (*bases, *(base for base in more if _takes_limits((*bases, base))))
 
 
 def make_group(bases: Sequence[int], name: str, *, memory_bytes: int, max_processes: int) -> None:
@@ -45,21 +53,45 @@ def make_group(bases: Sequence[int], name: str, *, memory_bytes: int, max_proces
         "memory.max": memory_bytes,
         "pids.max": max_processes,
     }
-    written = 0
+    share = _own_share()
+    shares = {"cpu.shares": max(2, int(1024 * share)), "cpu.weight": max(1, int(100 * share))}
+    written = set[str]()
     for base in bases:
         os.mkdir(name, dir_fd=base)
-        for file, limit in limits.items():
+        for file, limit in {**limits, **shares}.items():
             with contextlib.suppress(FileNotFoundError):  # the other version's, or controller's
                 _write(base, f"{name}/{file}", str(limit))
-                written += 1
-    if written != len(_NEEDED):
+                written.add(file)
+    if len(written & limits.keys()) != len(_NEEDED):
         raise FileNotFoundError("cgroup: no memory or pids controller")
+
+
+def _own_share() -> float:
+    """Return what a group weighs among its neighbours: as much as the process that makes it.
+
+    A user who gave this process what others leave (`nice`, `chrt --idle`) means all that it starts.
+    """
+    if os.sched_getscheduler(0) == os.SCHED_IDLE:
+        return 0.003  # of an ordinary process, as in the kernel's WEIGHT_IDLEPRIO
+    return float(1.25 ** -os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def join_group(bases: Sequence[int], name: str) -> None:
     """Move the calling process, which must have one thread, into the group."""
     for base in bases:
         _write(base, f"{name}/cgroup.procs", "0")
+
+
+def count_cpu_s(bases: Sequence[int], name: str) -> float:
+    """Return the CPU seconds of all that was ever in the group, 0 if the machine does not tell."""
+    for base in bases:
+        with contextlib.suppress(OSError):
+            return int(_read(base, f"{name}/cpuacct.usage")) / 1e9
+        with contextlib.suppress(OSError):
+            told = dict(line.split(" ", 1) for line in _read(base, f"{name}/cpu.stat").split("\n"))
+            if "usage_usec" in told:  # not in version 1
+                return int(told["usage_usec"]) / 1e6
+    return 0.0
 
 
 def remove_group(bases: Sequence[int], name: str) -> None:
@@ -109,16 +141,16 @@ def opened(bases: Sequence[Path]) -> Iterator[list[int]]:
         yield fds
 
 
-def _candidates(proc: Path) -> tuple[Path, ...]:
+def _candidates(proc: Path, wanted: Sequence[str] = _NEEDED) -> tuple[Path, ...]:
     own = _own_groups(proc)
     found: list[Path] = []
-    for controller in _NEEDED:
+    for controller in wanted:
         for root, mount_point, controllers in _mounts(proc):
             inside = Path("/", own.get(controller if controllers else "", "/"))
             at = mount_point / (inside.relative_to(root) if inside.is_relative_to(root) else "")
-            if controllers is None:
+            if controllers is None and controller in _NEEDED:
                 found += [base for base in [_delegated(at, mount_point)] if base]
-            elif controller in controllers:
+            elif controllers and controller in controllers:
                 found.append(at)
     return tuple(dict.fromkeys(found))
 
@@ -173,6 +205,14 @@ def _takes_limits(bases: Sequence[Path]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _read(base: int, name: str) -> str:
+    fd = os.open(name, os.O_RDONLY, dir_fd=base)
+    try:
+        return os.read(fd, 2**16).decode("ascii").strip()
+    finally:
+        os.close(fd)
 
 
 def _write(base: int, name: str, text: str) -> None:

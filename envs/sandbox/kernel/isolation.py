@@ -10,10 +10,11 @@ Tests: tests/envs/sandbox/test_levels.py.
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x0002_0000, 0x0400_0000, 0x0800_0000
@@ -117,8 +118,11 @@ def enter_private_root(
 
 
 def enter_private_run(*, uid: int, gid: int) -> None:
-    """Enter a new mount namespace with an empty tmpfs at `SCRATCH_DIR`; the next child is pid 1."""
-    unshare(CLONE_NEWNS | CLONE_NEWPID)
+    """Enter a namespace of mounts with an empty tmpfs at `SCRATCH_DIR`, and one of no network.
+
+    The next child is pid 1 of its own.
+    """
+    unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET)
     data = f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES},mode=0700,uid={uid},gid={gid}"
     _mount("box", str(SCRATCH_DIR), kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, data=data)
 
@@ -201,8 +205,13 @@ def set_limits(*, cpu_s: int, memory_bytes: int, max_processes: int | None, on_d
         resource.setrlimit(kind, (limit, limit))
 
 
-def drop_privileges(uid: int | None) -> None:
-    """Become `uid` for good (None: stay), without groups and capabilities, and never gain any."""
+def drop_privileges(uid: int | None, *, is_watched: bool = False) -> None:
+    """Become `uid` for good (None: stay), without groups and capabilities, and never gain any.
+
+    Args:
+        uid: The user id.
+        is_watched: Processes of the same user may look at what it does, if nothing else keeps them.
+    """
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -214,7 +223,7 @@ def drop_privileges(uid: int | None) -> None:
         header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
         _check(_libc.capset(header, bytes(24)), "capset")
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+    _check(_libc.prctl(_PR_SET_DUMPABLE, int(is_watched), 0, 0, 0), "dumpable")
 
 
 def install_filter(code: bytes) -> None:
@@ -227,6 +236,26 @@ def install_filter(code: bytes) -> None:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
+
+
+@contextlib.contextmanager
+def acting_as(uid: int) -> Iterator[None]:
+    """Be another user for a moment; for a process that is to die with its parent.
+
+    Raises:
+        OSError: It may not, or the parent has died.
+    """
+    before, parent = (os.geteuid(), os.getegid()), os.getppid()
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
+        die_with_parent()  # the kernel forgets it when ids change
+        if os.getppid() != parent:
+            raise ProcessLookupError(errno.ESRCH, "the parent has died")
 
 
 def _mount(source: str, target: str, *, kind: str = "", flags: int, data: str = "") -> None:

@@ -1,7 +1,8 @@
 """Prints a gigabyte."""
 
 GOES_FOR = "bomb"
-ENDING = "exited"
+ENDING = "exited or overflow"  # on a disk that others share all that is written counts
+DIES = True
 SOURCE = """
 import os
 

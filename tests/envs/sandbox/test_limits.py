@@ -58,10 +58,32 @@ for _ in range(3):
 while os.read(reader, 1):
     start()
 """
+# Many that wait for each other all the time, and hardly compute.
+CROWD = """
+import os, time
+for _ in range(25):
+    if os.fork() == 0:
+        break
+while True:
+    time.sleep(0.06 - time.time() % 0.06)
+    sum(range(3000))
+"""
 BURNERS = {
     "loop": "while True:\n    pass",
     "now and then": "import time\nwhile True:\n    time.sleep(0.0005) or sum(range(100_000))",
 }
+
+
+@contextlib.contextmanager
+def unless_too_busy():
+    """Skip where the machine serves nobody, which it is right to be told."""
+    load = os.getloadavg()[0]
+    try:
+        yield
+    except InfrastructureError:
+        if load > 1.5 * len(os.sched_getaffinity(0)):
+            pytest.skip("too busy indeed")
+        raise
 
 
 def request(source: str) -> dict:
@@ -115,16 +137,47 @@ def test_what_children_compute_that_nobody_waits_for_is_the_runs_own(server: For
     assert report.ending == "timeout" and report.cpu_s >= LIMIT_S
 
 
+def test_what_waits_only_for_itself_was_served(server: ForkServer):
+    if not server._layers.namespaces:
+        pytest.skip("no processes at this level")
+    asked = {**request(CROWD), "kind": "pytest", "test_files": ["m.py"], **PLAIN}
+    with unless_too_busy():
+        assert server.run_limited(asked, limit_s=0.5).ending == "timeout"
+
+
+@pytest.mark.parametrize(("wanting", "is_starved"), [(0, False), (4, False), (5, True), (8, True)])
+def test_only_who_is_seen_to_want_a_core_at_most_looks_is_starved(wanting, is_starved) -> None:
+    clock = SleepClock(-1, os.getpid(), limit_s=1.0)
+    assert clock.is_starved, "before anything is known"
+    clock._num_looks, clock._num_wanted = 9, wanting
+    assert clock.is_starved == is_starved
+
+
+def test_the_clock_looks_at_times_that_cannot_be_foreseen() -> None:
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    clocks = [SleepClock(proc, os.getpid(), limit_s=1.0) for _ in range(20)]
+    for clock in clocks:
+        clock.is_passed()
+    os.close(proc)
+    due = {clock.due_s for clock in clocks}
+    assert len(due) > 15 and min(due) < 0.1 and max(due) <= 0.15
+
+
+def test_a_run_is_ended_for_what_all_its_processes_compute_together(server: ForkServer):
+    """Each has a limit of its own from the kernel."""
+    if not server._layers.namespaces:
+        pytest.skip("no processes at this level")
+    source = "import os\nfor _ in range(6):\n    os.fork() or exec('while True: pass')\nos.wait()"
+    asked = {**request(source), "kind": "pytest", "test_files": ["m.py"], **PLAIN}
+    report = server.run({**asked, "cpu_s": 0.6, "idle_s": 0.6}, wall_s=60)
+    assert report.ending == "timeout" and 0.6 <= report.cpu_s < 3.0
+
+
 @pytest.mark.bubblewrap
 def test_the_second_runner_does_not_call_a_machine_busy_that_computed_for_the_run() -> None:
-    load = os.getloadavg()[0]
-    try:
+    with unless_too_busy():
         run = run_cold({}, arguments=["-c", UNCOUNTED], ids=(), limit_s=LIMIT_S)
-    except InfrastructureError:
-        if load > 1.5 * len(os.sched_getaffinity(0)):
-            pytest.skip("too busy indeed")
-        raise
-    assert run.status is None
+        assert run.status is None
 
 
 @pytest.mark.parametrize("make", [io_task, pytest_task])

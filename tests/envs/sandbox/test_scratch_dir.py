@@ -1,6 +1,7 @@
 """Folders on a shared disk: too much is noticed, and anything can be removed."""
 
 import contextlib
+import mmap
 import os
 import socket
 import threading
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from envs.sandbox.child_main import _READY, _collect
-from envs.sandbox.scratch_dir import is_overgrown, remove_tree
+from envs.sandbox.scratch_dir import MAX_DEPTH, _walk, is_overgrown, remove_tree
 
-LIMITS = {"max_bytes": 2**20, "max_files": 50}
+LIMITS = {"max_bytes": 2**20, "max_files": 50, "max_written": 2**60}
 
 
 def test_a_small_folder_is_not_overgrown(tmp_path):
@@ -30,8 +31,74 @@ def test_too_much_is_noticed(tmp_path, how):
         for number in range(51):
             (tmp_path / str(number)).symlink_to("nowhere")
     else:
-        make_deep(tmp_path, 40, b"d" * 200)
+        make_deep(tmp_path, MAX_DEPTH + 1, b"d")
     assert is_overgrown(tmp_path, os.getpid(), **LIMITS)
+
+
+@pytest.mark.parametrize("how", ["gone", "link", "file"])
+def test_what_cannot_be_looked_at_is_too_much(tmp_path, how):
+    scratch = tmp_path / "scratch"
+    if how == "link":
+        (tmp_path / "elsewhere").mkdir()
+        scratch.symlink_to(tmp_path / "elsewhere")
+    elif how == "file":
+        scratch.touch()
+    assert is_overgrown(scratch, os.getpid(), **LIMITS)
+
+
+def test_folders_that_become_links_while_they_are_looked_at_are_never_followed(tmp_path):
+    scratch, big = tmp_path / "scratch", tmp_path / "big"
+    for folder in (big, scratch, scratch / "folder"):
+        folder.mkdir()
+    for number in range(60):
+        (big / str(number)).touch()
+    (scratch / "link").symlink_to(big)
+    is_over = threading.Event()
+
+    def swap() -> None:
+        while not is_over.is_set():
+            (scratch / "folder").rename(scratch / "kept")
+            (scratch / "link").rename(scratch / "folder")
+            (scratch / "folder").rename(scratch / "link")
+            (scratch / "kept").rename(scratch / "folder")
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    counts = []
+    for _ in range(300):
+        with contextlib.suppress(OSError):  # then the look counts as too much
+            counts.append(len(list(_walk(os.open(scratch, os.O_RDONLY), MAX_DEPTH))))
+    is_over.set()
+    thread.join()
+    assert counts and max(counts) < 10
+
+
+@pytest.mark.parametrize("how", ["call", "mapping"])
+def test_files_without_a_name_count_as_written(tmp_path, how):
+    """In a process of its own, which what others write does not reach."""
+    limits = LIMITS | {"max_written": 2**20}
+    child = os.fork()
+    if child == 0:
+        file = os.open(tmp_path / "gone", os.O_CREAT | os.O_RDWR)
+        os.truncate(file, 2**21)
+        (tmp_path / "gone").unlink()
+        if is_overgrown(tmp_path, os.getpid(), **limits):
+            os._exit(1)
+        if how == "call":
+            os.write(file, bytes(2**21))
+        else:
+            mmap.mmap(file, 2**21).write(bytes(2**21))
+        os._exit(0 if is_overgrown(tmp_path, os.getpid(), **limits) else 2)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "mapping" and status == 2 and is_tmpfs(tmp_path):
+        pytest.skip("the kernel does not count this of a tmpfs")
+    assert status == 0
+
+
+def is_tmpfs(path: Path) -> bool:
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().split("\n") if line]
+    found = [each for each in mounts if path.is_relative_to(each[1])]
+    return max(found, key=lambda each: len(each[1]))[2] == "tmpfs"
 
 
 @pytest.mark.parametrize("written", [b"", _READY + b"line"])

@@ -2,15 +2,19 @@
 
 import contextlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from envs.sandbox.kernel.cgroups import (
+    _USEFUL,
     _candidates,
+    count_cpu_s,
     find_bases,
     join_group,
     make_group,
+    opened,
     remove_group,
     remove_groups_of,
 )
@@ -34,6 +38,15 @@ def test_each_controller_of_version_1_has_its_own_place(tmp_path):
         mounts=[("pids", "cgroup", "pids"), ("mem", "cgroup", "memory"), ("u", "cgroup2", "x")],
     )
     assert _candidates(proc) == (tmp_path / "mem/box/7", tmp_path / "pids")
+
+
+def test_the_cores_of_version_1_have_places_of_their_own(tmp_path):
+    proc = folder_of(
+        tmp_path,
+        cgroup="3:cpu,cpuacct:/box\n0::/\n",
+        mounts=[("both", "cgroup", "cpu,cpuacct"), ("u", "cgroup2", "x")],
+    )
+    assert _candidates(proc, _USEFUL) == (tmp_path / "both/box",)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +107,27 @@ def test_a_group_stops_processes_and_goes_away():
         make_group(fds, name, memory_bytes=2**26, max_processes=3)
     remove_groups_of(os.getpid())
     assert not any((base / name).exists() for base in bases)
+
+
+@NEEDED
+def test_a_group_weighs_as_much_as_who_makes_it_and_counts_what_it_computes():
+    """In a process of its own: what it gives up of the cores it does not get back."""
+    child = os.fork()
+    if child == 0:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        name = f"tightrope-{os.getpid()}-idle"
+        with opened(find_bases()) as fds, contextlib.ExitStack() as stack:
+            stack.callback(remove_group, fds, name)
+            make_group(fds, name, memory_bytes=2**28, max_processes=9)
+            places = [base / name / "cpu.shares" for base in find_bases()]
+            shares = [int(place.read_text()) for place in places if place.exists()]
+            inner = os.fork()
+            if inner == 0:
+                join_group(fds, name)
+                while time.process_time() < 0.05:
+                    pass
+                os._exit(0)
+            os.waitpid(inner, 0)
+            counted_s = count_cpu_s(fds, name)
+        os._exit(0 if all(share == 3 for share in shares) and counted_s >= 0.04 else 1)
+    assert os.waitpid(child, 0)[1] == 0
