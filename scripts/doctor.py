@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envs.grading.bwrap_runner import REMEDY, Bubblewrap, bubblewrap
-from envs.sandbox.levels import LAYER_REMEDIES, SandboxProbe, probe
+from envs.sandbox.levels import LAYER_FACTS, LEVELS, SandboxProbe, probe
 from train.config.load import CACHE_VARIABLE, default_cache, parse_flags
 from train.models.hub import hub_failure
 from train.stages.open_stage import installed_version
@@ -114,6 +114,7 @@ def check_all() -> list[Check]:
             check_torch(torch.result()),
             check_gpus(torch.result(), cards.result()),
             check_sandbox(sandbox.result()),
+            *check_levels(sandbox.result()),
             *check_layers(sandbox.result()),
             check_second_runner(bubblewrap()),
             check_cores(len(os.sched_getaffinity(0))),
@@ -231,12 +232,27 @@ def check_sandbox(found: SandboxProbe) -> Check:
     return Check("sandbox", text, found.remedy)
 
 
-def check_layers(found: SandboxProbe) -> list[Check]:
-    """Judge each layer of the sandbox by itself."""
+def check_levels(found: SandboxProbe) -> list[Check]:
+    """Say what each level of the sandbox gives, best first, and which one is used."""
+    names = list(LEVELS)
+    used = names.index(found.level) if found.level in names else len(names)
     return [
-        Check(f"- {name}", f"{'' if used else 'not '}in use", "" if used else remedy)
-        for name, remedy in LAYER_REMEDIES.items()
-        for used in [found.layers.get(name)]
+        Check(
+            f"- level {number + 1}",
+            f"{name}{' (used)' if number == used else ''}: {LEVELS[name]}",
+            "see the layers below" if number < used else "",
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def check_layers(found: SandboxProbe) -> list[Check]:
+    """Judge each layer of the sandbox by itself: what it gives, or what could be done without."""
+    return [
+        Check(f"- {name}", f"in use: {facts.gives}")
+        if found.layers[name]
+        else Check(f"- {name}", f"not in use: {facts.without}", facts.remedy)
+        for name, facts in LAYER_FACTS.items()
     ]
 
 

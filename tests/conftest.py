@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from envs.grading.bwrap_runner import REMEDY, bubblewrap
-from envs.sandbox.levels import LAYER_REMEDIES
+from envs.sandbox.levels import LAYER_FACTS
 
 # Of torch's threads, here and in processes that tests start: one that waits for another sleeps. By
 # default it spins, and beside other work takes the core from the one it waits for: two to three
@@ -30,7 +30,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("bubblewrap") and bubblewrap().failure:
         pytest.skip(f"no bubblewrap: {bubblewrap().failure}. Remedy: {REMEDY}")
     if item.get_closest_marker("mounts") and mounts_failure():
-        pytest.skip(f"no mounts: {mounts_failure()}. Remedy: {LAYER_REMEDIES['namespaces']}")
+        pytest.skip(f"no mounts: {mounts_failure()}. Remedy: {LAYER_FACTS['namespaces'].remedy}")
 
 
 @functools.cache

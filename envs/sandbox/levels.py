@@ -47,17 +47,62 @@ _REMEDY = (
     "use Linux 5.13 or newer with Landlock (boot option lsm=landlock,...) and seccomp, on x86_64 "
     "or aarch64, or run as root in a container that allows unshare and mount"
 )
-LAYER_REMEDIES = {
-    "namespaces": "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0), or in Docker --security-opt "
-    "seccomp=unconfined --cap-add SYS_ADMIN",
-    "landlock": "Linux 5.13 or newer with the boot option lsm=landlock,...",
-    "seccomp": "a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
-    "rlimits": "see seccomp",
-    "drop_uid": "run as root, for a user id of its own for each run",
-    "groups": "run as root with a writable /sys/fs/cgroup, or under `systemd-run --user --scope "
-    "-p Delegate=yes`: bounds the memory of all processes of a run together",
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What a layer gives, what a run could do without it, and what adds it."""
+
+    gives: str
+    without: str
+    remedy: str
+
+
+LAYER_FACTS = {
+    "namespaces": LayerFacts(
+        "files, processes and a network of each run's own, on a disk of 64 MB",
+        "runs see process ids and how full the disk is, fill 256 MB of it, and may start no "
+        "process, so that suites which do fail",
+        "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+        "kernel.apparmor_restrict_unprivileged_userns=0), or in Docker --security-opt "
+        "seccomp=unconfined --cap-add SYS_ADMIN",
+    ),
+    "landlock": LayerFacts(
+        "of files, only a run's own and the interpreter's can be opened",
+        "a way out of the private root opens all that the user of a run may read",
+        "Linux 5.13 or newer with the boot option lsm=landlock,...",
+    ),
+    "seccomp": LayerFacts(
+        "only the system calls on a list: no sockets, locks, watches, keys, new namespaces",
+        "untrusted code is refused",
+        "a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
+    ),
+    "rlimits": LayerFacts(
+        "each process has bounds of memory, time and files",
+        "untrusted code is refused",
+        "see seccomp",
+    ),
+    "drop_uid": LayerFacts(
+        "each run is a user of its own, that owns nothing",
+        "runs are you: what gets past the other layers reaches your files and processes",
+        "run as root, for a user id of its own for each run",
+    ),
+    "groups": LayerFacts(
+        "bounds of memory, processes and computing, and a fair share of the cores where the cpu "
+        "controller is to be had, for all processes of a run together",
+        "a run of many processes slows down others; an ordinary user's are counted over all runs "
+        "(RLIMIT_NPROC: 8), so that one can use up another's, which then fails",
+        "run as root with a writable /sys/fs/cgroup, or under `systemd-run --user --scope "
+        "-p Delegate=yes`",
+    ),
 }
+LEVELS = {
+    "namespaces+landlock+seccomp": "a run sees files, processes and a network of its own; other "
+    "files are kept from it by two layers",
+    "namespaces+seccomp": "the same; other files are kept from it by one layer, the private root",
+    "landlock+seccomp": "one process beside yours, on a disk that others use, which can open its "
+    "own files only",
+}  # best first
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from envs.grading.bwrap_runner import Bubblewrap
-from envs.sandbox.levels import Layers, SandboxProbe
+from envs.sandbox.levels import LEVELS, Layers, SandboxProbe
 from tightrope_cli.doctor import (
     Check,
     ask_torch,
@@ -20,6 +20,7 @@ from tightrope_cli.doctor import (
     check_gpus,
     check_hub,
     check_layers,
+    check_levels,
     check_memory,
     check_packages,
     check_python,
@@ -146,13 +147,27 @@ def test_only_a_machine_without_any_sandbox_fails() -> None:
     assert "use Linux" in none.remedy and "allows unshare" in lower.remedy
 
 
+@pytest.mark.parametrize("used", [*LEVELS, "none"])
+def test_each_level_says_what_it_gives_and_which_is_used(used: str) -> None:
+    layers = Layers("namespaces" in used, "landlock" in used, drop_uid=False)
+    checks = check_levels(SandboxProbe(None if used == "none" else layers))
+    marked = [name for check, name in zip(checks, LEVELS, strict=True) if "(used)" in check.found]
+    assert marked == ([] if used == "none" else [used])
+    for number, check in enumerate(checks):
+        assert list(LEVELS.values())[number] in check.found
+        is_better = used == "none" or number < list(LEVELS).index(used)
+        assert check.state == ("optional" if is_better else "ok")
+
+
 def test_each_layer_that_is_missing_has_its_own_remedy() -> None:
     low = Layers(namespaces=False, landlock=True, drop_uid=False)
     found = {each.name: each for each in check_layers(SandboxProbe(low))}
     assert set(found) == {"- namespaces", "- landlock", "- seccomp", "- rlimits", "- drop_uid"} | {
         "- groups"
     }
-    assert found["- landlock"] == Check("- landlock", "in use")
+    assert found["- landlock"].state == "ok" and "in use: of files" in found["- landlock"].found
+    assert found["- namespaces"].found.startswith("not in use: runs see process ids")
+    assert "RLIMIT_NPROC" in found["- groups"].found
     assert "userns" in found["- namespaces"].remedy
     assert "cgroup" in found["- groups"].remedy
     works = check_second_runner(Bubblewrap("/v/bwrap", ""))
