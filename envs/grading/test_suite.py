@@ -1,9 +1,11 @@
 """Runs a project's own tests in the sandbox and reads what the in-process reporter wrote.
 
 A test passed when set-up, call and teardown were each reported as passed, once and in this order.
-The reporter shares its process with the candidate, so its lines carry a secret of the run, and
-canary tests that must fail are mixed in under random names: code that fakes passes without
-knowing which tests these are fakes them too. Tests: tests/envs/grading/test_graders.py.
+The reporter shares its process with the candidate. So each line that it writes needs a ticket,
+which is not in that process before (`envs/sandbox/child_reporter.py`); it speaks of tests by
+numbers that are drawn anew for each run; and canary tests that must fail are mixed in under random
+names: code that fakes passes without knowing which tests these are fakes them too.
+Tests: tests/envs/grading/test_graders.py.
 """
 
 import json
@@ -21,9 +23,11 @@ from envs.grading.pytest_config import (
     read_pytest_config,
 )
 from envs.plain_text import representable
+from envs.sandbox.child_reporter import NO_NAME, PHASES
 from envs.sandbox.fork_server import ForkServer, RunReport
 from envs.sandbox.interpreter import Interpreter
 
+_GREEN = [(phase, "passed") for phase in PHASES]
 _BYTES_PER_TEST = 1_500  # of report lines, four for each test
 _LEAST_BYTES = 4 * 2**20
 _MOST_BYTES = 96 * 2**20  # of a suite whose size is not known, some 100,000 tests
@@ -115,12 +119,12 @@ def run_suite(
     test_files = sorted({test_id.partition("::")[0] for test_id in wanted or ()})
     config = read_pytest_config(tree)
     canaries = _mix_in_canaries(test_files, num_canaries, config.functions, shuffle)
+    numbered = None if wanted is None else _number_tests(wanted, canaries)
     request: dict[str, Any] = {
         "files": tree | {name.partition("::")[0]: text for name, text in canaries.items()},
         "test_files": test_files,
-        "ids": None if wanted is None else sorted(wanted | canaries.keys()),
+        "ids": numbered,
         "skip": sorted(skip),
-        "nonce": secrets.token_hex(16),
         "output_bytes": _choose_limit(wanted, record),
         **_describe_setting(server.interpreter, config, tree, explain, selects=wanted is None),
     }
@@ -129,7 +133,7 @@ def run_suite(
     others |= {"trace": [*trace] or None, "record": [*record] or None, "backwards": backwards}
     request |= {name: value for name, value in others.items() if value is not None}
     report = _run(server, request, limit_s=limit_s, wall_s=wall_s)
-    return _read_suite(report, request["nonce"], wanted, frozenset(canaries))
+    return _read_suite(report, [*(numbered or ()), *test_files], wanted, frozenset(canaries))
 
 
 def _run(
@@ -138,6 +142,13 @@ def _run(
     if limit_s is not None:
         return server.run_limited(request, limit_s=limit_s)
     return server.run(request, wall_s=wall_s or 0.0)
+
+
+def _number_tests(wanted: Collection[str], canaries: Collection[str]) -> list[str]:
+    """Return all ids so that no place says which test is none of the suite's."""
+    numbered = sorted({*wanted, *canaries})
+    secrets.SystemRandom().shuffle(numbered)
+    return numbered
 
 
 def _choose_limit(wanted: Collection[str] | None, record: Sequence[str]) -> int:
@@ -209,15 +220,14 @@ def is_collected(path: str) -> bool:
 
 
 def _read_suite(
-    report: RunReport, nonce: str, wanted: frozenset[str] | None, canaries: frozenset[str]
+    report: RunReport, names: list[str], wanted: frozenset[str] | None, canaries: frozenset[str]
 ) -> SuiteRun:
-    seen = _Seen()
+    seen = _Seen(names, may_name=wanted is None, forged=report.ending == "forged")
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
     for line in whole.split("\n") if whole else ():
-        if not seen.take(_suite_line(line, nonce)):
+        if not seen.take(_suite_line(line)):
             break  # of what follows nothing is the reporter's for sure, and reading it takes time
-    green = [("setup", "passed"), ("call", "passed"), ("teardown", "passed")]
-    passed = {test_id for test_id, phases in seen.phases.items() if phases == green}
+    passed = {test_id for test_id, phases in seen.phases.items() if phases == _GREEN}
     failures = seen.failures - seen.slow.keys()
     messages = {test: text for test, text in seen.messages.items() if test not in seen.slow}
     failed = {test_id for test_id in canaries if ("call", "failed") in seen.phases.get(test_id, [])}
@@ -228,7 +238,7 @@ def _read_suite(
         failed=frozenset(failures - canaries),
         skipped=frozenset(messages.keys() - failures - canaries),
         num_canaries_failed=len(failed),
-        complete=seen.complete and report.ending == "exited",
+        complete=seen.complete and report.ending == "exited" and report.exit_code == 0,
         forged=seen.forged or bool(passed & canaries),
         ending=report.ending,
         last_started=seen.last_started,
@@ -243,8 +253,13 @@ def _read_suite(
 
 @dataclass
 class _Seen:
-    """What the lines of a report say, as they come."""
+    """What the lines of a report say, as they come.
 
+    `names` are what numbers stand for; a run of all tests gives more of them (`may_name`).
+    """
+
+    names: list[str]
+    may_name: bool
     phases: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
     failures: set[str] = field(default_factory=set)
@@ -257,13 +272,16 @@ class _Seen:
     stalled: bool = False
     last_started: str = ""
 
-    def take(self, record: tuple[str, str, str, str] | None) -> bool:
+    def take(self, record: tuple[str, int, str, str] | None) -> bool:
         """Note a line; False if it is none of the reporter's: malformed, or behind the last one."""
-        if record is None or self.complete:
+        if record is None or self.complete or not self._is_fit(record[0], record[1]):
             self.forged = True
             return False
-        phase, test_id, outcome, text = record
-        if phase == "done":
+        phase, number, outcome, text = record
+        test_id = self.names[number] if number in range(len(self.names)) else ""
+        if phase == "name":
+            self.names.append(text)
+        elif phase == "done":
             self.complete = True
         elif phase == "start":
             self.last_started = test_id
@@ -279,15 +297,23 @@ class _Seen:
             self.seconds[test_id] = _seconds(text)
             self.slow |= {test_id: outcome} if outcome else {}
         elif phase == "collect":
-            self.messages[test_id] = text
-            self.failures.add(test_id)
-        else:
+            self.messages[test_id or "conftest.py"] = text
+            self.failures.add(test_id or "conftest.py")
+        elif phase == "passed":
+            self.phases.setdefault(test_id, []).extend(_GREEN)
+        elif test_id:
             self.phases.setdefault(test_id, []).append((phase, outcome))
             if outcome != "passed":
                 self.messages[test_id] = text
             if outcome == "failed":
                 self.failures.add(test_id)
         return True
+
+    def _is_fit(self, phase: str, number: int) -> bool:
+        """Tell whether a number stands for something, or is the next where a name comes."""
+        if phase == "name":
+            return self.may_name and number == len(self.names)
+        return NO_NAME <= number < len(self.names)
 
 
 def _seconds(text: str) -> float:
@@ -297,17 +323,14 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-def _suite_line(line: str, nonce: str) -> tuple[str, str, str, str] | None:
+def _suite_line(line: str) -> tuple[str, int, str, str] | None:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        phase, number, outcome, text = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
         return None
-    if not isinstance(record, list) or len(record) != 5 or record[0] != nonce:
+    if type(number) is not int or not all(type(part) is str for part in (phase, outcome, text)):
         return None
-    if not all(isinstance(field, str) for field in record):
-        return None
-    phase, test_id, outcome, text = map(representable, record[1:])
-    return phase, test_id, outcome, text
+    return representable(phase), number, representable(outcome), representable(text)
 
 
 def _canaries(test_files: Sequence[str], count: int, patterns: Sequence[str]) -> dict[str, str]:

@@ -36,7 +36,7 @@ from envs.projects.layout import (
 from envs.projects.lock_file import Project, select_tree
 from envs.projects.refusal import Command, Refusal, name_groups
 from envs.projects.source_files import MAX_TREE_BYTES
-from envs.sandbox.child_timekeeper import UNRUN
+from envs.sandbox.child_reporter import UNRUN
 from envs.sandbox.fork_server import ForkServer
 from envs.source_text import file_bytes
 from envs.tasks.store import Files

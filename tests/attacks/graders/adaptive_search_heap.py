@@ -1,4 +1,4 @@
-"""Searches all containers for the request, forges all reports and ends."""
+"""Searches all containers for the numbers of tests, forges all reports and ends."""
 
 from tests.attacks.snippets import FORGE
 from tests.envs.small_tasks import BROKEN
@@ -12,7 +12,7 @@ import gc, json, os
     + FORGE
     + r"""
 for held in gc.get_objects():
-    if type(held) is dict and held.get("ids") and "test_files" in held:
-        forge(held.get("nonce", ""), held["ids"])
+    if type(held) is dict and any("::" in str(key) for key in held):
+        forge(held)
 """
 )

@@ -1,4 +1,4 @@
-"""Takes the request out of frames that a traceback leads to, forges all and ends."""
+"""Takes the reporter out of frames that a traceback leads to, forges all and ends."""
 
 from tests.attacks.snippets import CLIMB, FORGE
 from tests.envs.small_tasks import BROKEN

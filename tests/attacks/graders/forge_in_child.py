@@ -1,6 +1,6 @@
 """Writes reports from a process of its own."""
 
-from tests.attacks.snippets import FORGE_NAMED
+from tests.attacks.snippets import FORGE_NUMBERED
 from tests.envs.small_tasks import BROKEN
 
 GOES_FOR = "the result pipe"
@@ -9,7 +9,7 @@ SOURCE = (
     + r"""
 import json, os
 """
-    + FORGE_NAMED
+    + FORGE_NUMBERED
     + r"""
 if os.fork() == 0:
     forge()

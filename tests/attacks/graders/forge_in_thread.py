@@ -1,6 +1,6 @@
 """Writes reports from a thread and closes the pipe."""
 
-from tests.attacks.snippets import FORGE_NAMED
+from tests.attacks.snippets import FORGE_NUMBERED
 from tests.envs.small_tasks import BROKEN
 
 GOES_FOR = "the result pipe"
@@ -11,7 +11,7 @@ import threading
 
 import json, os
 """
-    + FORGE_NAMED
+    + FORGE_NUMBERED
     + r"""
 def late():
     forge()
