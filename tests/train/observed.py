@@ -33,7 +33,7 @@ from train.models.model import (
 )
 from train.recipes import grpo, sft
 from train.recipes.gate import measure_gate
-from train.rl.grpo_trainer import derive_grpo_config
+from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.evaluate import evaluate, plan_evaluation
@@ -230,6 +230,7 @@ def trained(case: Case) -> Any:
     return {
         "steps": len(rows),
         "microbatches": [row["num_microbatches"] for row in rows],
+        "weighed": ["sampling/share_bounded" in row for row in rows],
         "dev": sorted(path.name for path in stage.episodes.glob("dev_*")),
         "checkpoints": sorted(path.name for path in stage.checkpoints.iterdir()),
     }

@@ -12,13 +12,12 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig
 
 from envs.records import Segment
-from tests.train.rl.rows import num_sampled_tokens
 from train.config.settings import Settings
+from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
     StepRequest,
-    derive_grpo_config,
     make_step_dataset,
 )
 
@@ -35,11 +34,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def policy(seed: int = 0) -> PeftModel:
+def policy(seed: int = 0, *, vocab_size: int = VOCAB_SIZE) -> PeftModel:
     """Return a random model whose adapter is away from zero, so that all of it has gradients."""
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -95,8 +94,8 @@ def groups_of_rows(num_groups: int, *, seed: int = 0) -> list[Segment]:
     return rows
 
 
-def always(rows: Sequence[Segment]) -> Callable[[StepRequest, Any], RolloutBatch]:
-    batch = RolloutBatch(rows, num_sampled_tokens(rows))
+def always(*minibatches: Sequence[Segment]) -> Callable[[StepRequest, Any], RolloutBatch]:
+    batch = RolloutBatch(minibatches)
     return lambda request, model: batch
 
 
@@ -108,6 +107,7 @@ def config(
     save_steps: int = 2,
     beta: float = 0.0,
     bf16: bool = False,
+    learning_rate: float = 1e-2,
     **trl: Any,
 ) -> GRPOConfig:
     """Return the trainer's arguments; `trl` are others of `grpo.trl`."""
@@ -119,7 +119,7 @@ def config(
                 "groups_per_step": num_groups,
                 "group_size": GROUP_SIZE,
                 "max_steps": max_steps,
-                "learning_rate": 1e-2,
+                "learning_rate": learning_rate,
                 "kl_weight": beta,
                 "trl": {"warmup_steps": 0, **trl},
             },
@@ -135,7 +135,7 @@ def trainer(
     rollouts: Callable[[StepRequest, Any], RolloutBatch],
     *,
     tokens_per_microbatch: int = 10_000,
-    old_logps: Any = "detach",
+    importance: Any = "off",
     num_groups: int = 2,
     **overrides: Any,
 ) -> MultiSegmentGRPOTrainer:
@@ -150,7 +150,7 @@ def trainer(
         processing_class=tokenizer(),
         rollouts=rollouts,
         tokens_per_microbatch=tokens_per_microbatch,
-        old_logps=old_logps,
+        importance=importance,
     )
 
 

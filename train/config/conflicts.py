@@ -64,6 +64,7 @@ def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _demonstration_conflicts(settings)
     yield from _task_conflicts(settings)
     yield from _trl_conflicts(settings)
+    yield from _loss_conflicts(settings)
     yield from _window_conflicts(settings)
 
 
@@ -178,7 +179,7 @@ def _task_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 
 def _trl_conflicts(settings: Settings) -> Iterator[Conflict]:
-    given, trl = settings.grpo.trl, with_defaults(settings.grpo.trl)
+    given = settings.grpo.trl
     if "use_bias_correction_kl" in given and not settings.grpo.kl_weight:
         reason = "a weight of 0 leaves nothing to correct; leave it out"
         yield Conflict(("grpo.trl.use_bias_correction_kl", "grpo.kl_weight"), reason)
@@ -194,11 +195,29 @@ def _trl_conflicts(settings: Settings) -> Iterator[Conflict]:
     if schedule.startswith("constant") and "lr_scheduler_kwargs" in given:
         reason = f"{schedule} does not read it; leave it out"
         yield Conflict(("grpo.trl.lr_scheduler_kwargs", "grpo.trl.lr_scheduler_type"), reason)
+
+
+def _loss_conflicts(settings: Settings) -> Iterator[Conflict]:
+    grpo, trl = settings.grpo, with_defaults(settings.grpo.trl)
+    updates, groups = grpo.updates_per_rollout, grpo.groups_per_step
+    if groups % updates:
+        reason = f"{groups} groups do not divide among {updates} updates; use a divisor"
+        yield Conflict(("grpo.updates_per_rollout", "grpo.groups_per_step"), reason)
+    if updates == 1:
+        unread: list[str] = [name for name in ("epsilon", "epsilon_high") if name in grpo.trl]
+        if trl["loss_type"] == "cispo":
+            unread.append("loss_type")
+        for name in unread:
+            reason = "in the one update per rollout there is nothing to clip yet; use 2, or leave "
+            yield Conflict((f"grpo.trl.{name}", "grpo.updates_per_rollout"), f"{reason}it out")
     loss_type, low, high = trl["loss_type"], trl["epsilon"], trl["epsilon_high"]
     if loss_type not in EPSILON_HIGH:
         remedy = f"use {' or '.join(EPSILON_HIGH)}"
         reason = f"{loss_type} would weigh an episode by its number of rows; {remedy}"
         yield Conflict(("grpo.trl.loss_type",), reason)
+    elif loss_type == "cispo" and "epsilon" in grpo.trl:
+        reason = "cispo has no lower clip; leave it out"
+        yield Conflict(("grpo.trl.epsilon", "grpo.trl.loss_type"), reason)
     elif not 0 < low < 1:
         yield Conflict(("grpo.trl.epsilon",), f"{low} is not between 0 and 1")
     elif high < low:

@@ -221,7 +221,18 @@ class GrpoSettings(Section):
     group_size: Annotated[int, Field(ge=2)] = 8
     """Episodes per group; the baseline is their mean, so at least 2."""
     max_steps: Count = 60
-    """Steps; one optimizer update each."""
+    """Steps; one rollout of all groups each."""
+    updates_per_rollout: Count = 1
+    """Optimizer updates per step, each on its share of the groups; divides `groups_per_step`.
+
+    From the second on the policy has moved, and the loss clips how far (`grpo.trl.epsilon`).
+    """
+    importance_weights: Literal["auto", "token_truncate", "token_mask", "off"] = "auto"
+    """Weights of tokens: the trainer's over the sampler's probability; docs/off_policy.md.
+
+    `token_truncate`: at most 2; `token_mask`: 0 above 2; `auto`: `token_truncate` where they
+    compute differently (bf16, 4 bits), else `off`.
+    """
     learning_rate: Positive = 5e-5
     """Learning rate of AdamW (betas 0.9, 0.95); constant after the warm-up."""
     kl_weight: Weight = 1e-3

@@ -24,11 +24,7 @@ WARMUP_STEPS: Final = 3
 
 
 class TrlArguments(TypedDict, total=False):
-    """Arguments that pass: optimizer, schedule, loss, speed, and where rows are sent besides.
-
-    `loss_type`, `epsilon` and `epsilon_high` pass although the ratio is always 1 today (one update
-    per step, compared with the policy itself), so that they change nothing yet.
-    """
+    """Arguments that pass: optimizer, schedule, loss, speed, and where rows are sent besides."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
@@ -60,6 +56,9 @@ _OURS: Final = {
     "auto_find_batch_size": "grpo.groups_per_step and grpo.group_size",
     "num_generations": "grpo.group_size",
     "max_steps": "grpo.max_steps",
+    "num_iterations": "grpo.updates_per_rollout",
+    "vllm_importance_sampling_mode": "grpo.importance_weights",
+    "vllm_importance_sampling_correction": "grpo.importance_weights",
     "num_train_epochs": "grpo.max_steps",
     "learning_rate": "grpo.learning_rate",
     "beta": "grpo.kl_weight",
@@ -86,14 +85,13 @@ _OURS: Final = {
 
 _REASONS: Final = {
     "the gradient would depend on how episodes are cut into rows": (
-        "gradient_accumulation_steps steps_per_generation num_iterations generation_batch_size "
+        "gradient_accumulation_steps steps_per_generation generation_batch_size "
         "importance_sampling_level top_entropy_quantile entropy_ use_adaptive_entropy "
         "off_policy_mask_threshold router_aux_loss_coef average_tokens_across_devices "
         "use_liger_kernel liger_kernel_config label_smoothing_factor"
     ),
-    "each step trains once on what it sampled, so the ratio that this would cut is always 1": (
-        "delta sapo_ vespo_"
-    ),
+    "it belongs to a loss that would weigh an episode by its number of rows": "sapo_ vespo_",
+    "dapo and cispo clip the ratio as published, by epsilon and epsilon_high": "delta",
     "the loss is computed under exactly the weights and the context that sampled": (
         "neftune_noise_alpha disable_dropout cast_lm_head_to_fp32"
     ),

@@ -224,7 +224,8 @@ def _describe_size(
     else:
         work = (
             f"{grpo.groups_per_step} groups x {grpo.group_size} = {episodes_per_step(settings)} "
-            f"episodes per step, {grpo.max_steps} steps"
+            f"episodes per step, {grpo.max_steps} steps, updates in each: "
+            f"{grpo.updates_per_rollout}"
         )
     columns = {
         title: estimate_memory(settings, stage, shape=model.config, count=count, **asdict(layout))

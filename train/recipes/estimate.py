@@ -204,14 +204,16 @@ def estimate_seconds(
     """Return the seconds of the whole stage if all episodes sample and train on so many tokens.
 
     SFT: rows of all demonstrations and epochs through training. GRPO, each step: sampled tokens
-    through generation, rows through training, and through a forward pass of the reference, a third
-    of that, if `grpo.kl_weight` is not 0; then the dev tasks, generation only.
+    through generation, rows through training, and through forward passes, a third of that each: of
+    the reference if `grpo.kl_weight` is not 0, and before the first of several updates of what the
+    later ones train on; then the dev tasks, generation only.
     """
     sft, grpo = settings.sft, settings.grpo
     if stage == "sft":
         tokens = sft.num_demonstrations * sft.epochs * row_tokens
         return tokens / speed.trained / world_size
-    passes = 4 / 3 if grpo.kl_weight else 1.0
+    scored = (1.0 if grpo.kl_weight else 0.0) + 1 - 1 / grpo.updates_per_rollout
+    passes = 1 + scored / 3
     played = sampled_tokens / speed.generated
     learned = passes * row_tokens / speed.trained
     num_episodes = grpo.max_steps * episodes_per_step(settings)

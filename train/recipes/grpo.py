@@ -30,7 +30,9 @@ from train.recipes.opening import open_training
 from train.rl.alarms import find_alarms
 from train.rl.checkpoints import StopOnSignal, rewind_to_checkpoint
 from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation, find_flagged_steps
-from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, derive_grpo_config, make_step_dataset
+from train.rl.grpo_arguments import derive_grpo_config
+from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, make_step_dataset
+from train.rl.importance import choose_form
 from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
@@ -108,6 +110,7 @@ def train(command: Command, stage: StageDir) -> None:
             processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,
             tokens_per_microbatch=grpo.tokens_per_microbatch,
+            importance=choose_form(settings),
             callbacks=[recorder],
         )
         evaluation = evaluate_dev(trainer, rollouts, runner, stage) if grpo.evaluate_every else None

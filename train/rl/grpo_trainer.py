@@ -7,10 +7,16 @@ The loss is TRL's own `_compute_loss`, divided by the sampled tokens of the whol
 the cut into micro-batches nor into segments changes the gradient. In TRL's eyes one step is one
 micro-batch.
 
+A rollout is one step, of one update or several: each takes a minibatch of whole groups, and from
+the second on the loss compares with log-probs taken before the first, by a pass without gradient.
+The first update's own forward is such a pass. The same log-probs give the weights that make up for
+a sampler which computes differently (`train/rl/importance.py`). Checkpoints lie between steps, so
+between rollouts.
+
 Every rank runs the same number of micro-batches with the same number of rows (TRL gathers numbers
 per row; else collectives hang); the missing rows are fillers, real tokens without loss. Gradients
-synchronise on the last micro-batch only. A step in which no rank has a row is skipped, so that the
-optimizer's momentum does not move the adapter. Written against TRL 1.16;
+synchronise on an update's last micro-batch only. An update for which no rank has a row is skipped,
+so that the optimizer's momentum does not move the adapter. Written against TRL 1.16;
 tests/train/rl/test_parity.py compares with the stock trainer. Not covered: FSDP, evaluation inside
 the trainer, router losses.
 
@@ -25,58 +31,33 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
-from transformers.integrations import get_reporting_integration_callbacks
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from envs.errors import UserError
 from envs.records import Segment
-from train.config.settings import Settings
-from train.config.trl_arguments import EPSILON_HIGH, with_defaults
-from train.models.distributed import autocast_deepspeed, whole_weights
+from train.config.trl_arguments import EPSILON_HIGH
+from train.models.distributed import whole_weights
 from train.models.model import hold_adapter_in_float32
 from train.rl.checkpoints import WholeCheckpoints
+from train.rl.grpo_arguments import REQUIRED_ARGS
+from train.rl.importance import Form, describe_mismatch, no_mismatch, sum_mismatch, weigh
 from train.rl.segments import size_microbatches
-from train.rl.shared_arguments import derive_shared_arguments
 
-OldLogps = Literal["detach", "sampling"]
-
-# Any other value would make the gradient depend on how rows are cut, or need what we do not feed.
-REQUIRED_ARGS: dict[str, Any] = {
-    "gradient_accumulation_steps": 1,
-    "steps_per_generation": 1,
-    "num_iterations": 1,
-    "importance_sampling_level": "token",
-    "top_entropy_quantile": 1.0,
-    "entropy_coef": 0.0,
-    "use_adaptive_entropy": False,
-    "off_policy_mask_threshold": None,
-    "router_aux_loss_coef": 0.0,
-    "use_vllm": False,
-}
-
-_FIXED_ARGS: dict[str, Any] = {
-    "scale_rewards": "none",
-    "shuffle_dataset": False,  # `make_step_dataset` is the order
-    "lr_scheduler_type": "constant_with_warmup",
-    "logging_steps": 1,
-    "logging_nan_inf_filter": False,  # a NaN loss must show
-}
+Chunk = dict[str, Any]  # a micro-batch in the form of TRL's loss
 
 
 @dataclass(frozen=True)
 class StepRequest:
     """What one rank rolls out in one step: a whole group of episodes per task id.
 
-    `step` counts the optimizer steps done, so it is also the policy version. `first_group` is the
+    `step` counts the rollouts trained on, so it is also the policy version. `first_group` is the
     place of `task_ids[0]` among the groups of all ranks in this step: with `step` it names a group
     uniquely, even where a task occurs twice.
     """
@@ -88,55 +69,16 @@ class StepRequest:
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """Scored rows of one rank, e.g. `RolloutBatch(rows, 812, {"pass_rate": 0.5})`.
+    """Scored rows of one rank, e.g. `RolloutBatch([rows], {"pass_rate": 0.5})` for one update.
 
-    `num_sampled_tokens` counts this rank's scorable episodes, those without advantage included: its
-    sum over ranks is the denominator of the loss. `metrics` are logged as they are, from the main
-    process.
+    A minibatch is trained on in one update; all ranks have the same number of them, and whether
+    rows share one must not depend on the number of ranks. Rows without advantage belong to it: the
+    sampled tokens of all its rows on all ranks are the denominator of the loss. `metrics` are
+    logged as they are, from the main process.
     """
 
-    rows: Sequence[Segment]
-    num_sampled_tokens: int
+    minibatches: Sequence[Sequence[Segment]]
     metrics: dict[str, float] = field(default_factory=dict)
-
-
-def derive_grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
-    """Derive TRL's arguments; those of `grpo.trl` win (see `train/config/trl_arguments.py`).
-
-    Args:
-        settings: The experiment.
-        folder: Where checkpoints go.
-
-    Raises:
-        UserError: TRL refuses a value of `grpo.trl`, or a tracker is not installed.
-    """
-    grpo = settings.grpo
-    derived = {
-        **derive_shared_arguments(settings, folder),
-        **_FIXED_ARGS,
-        **REQUIRED_ARGS,
-        "run_name": settings.run.name,
-        "per_device_train_batch_size": (
-            grpo.groups_per_step // PartialState().num_processes * grpo.group_size
-        ),
-        "num_generations": grpo.group_size,
-        "beta": grpo.kl_weight,
-        "max_steps": grpo.max_steps,
-        "learning_rate": grpo.learning_rate,
-        "save_steps": settings.checkpoints.every,
-    }
-    try:
-        args = GRPOConfig(**derived | with_defaults(grpo.trl))
-        for tracker in get_reporting_integration_callbacks(args.report_to):
-            tracker()  # is its package there? else said after the model is loaded
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise UserError(
-            "TRL refuses its arguments",
-            got=" ".join(str(error).split())[:300],
-            remedy=f"correct or leave out one of grpo.trl: {', '.join(grpo.trl)}",
-        ) from error
-    autocast_deepspeed(args, bf16=settings.model.precision == "bf16")
-    return args
 
 
 def make_step_dataset(
@@ -160,13 +102,12 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     Args:
         model: The policy: a `PeftModel`, whose adapter as loaded now is copied as the KL reference
             if `args.beta` is not 0.
-        args: From `derive_grpo_config`.
+        args: From `train/rl/grpo_arguments.py`.
         train_dataset: From `make_step_dataset`.
         processing_class: The tokenizer (for its padding id).
         rollouts: Called once per step on every rank, with the whole model in eval mode.
         tokens_per_microbatch: Most tokens of one rank's micro-batch, padding included.
-        old_logps: What the ratio compares with: `detach`, the policy itself (exactly on-policy), or
-            `sampling`, the log-probs recorded when the tokens were sampled.
+        importance: Weights of tokens, for a sampler that computes differently.
         callbacks: As for the stock trainer.
 
     Raises:
@@ -182,7 +123,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         processing_class: PreTrainedTokenizerBase,
         rollouts: Callable[[StepRequest, Any], RolloutBatch],
         tokens_per_microbatch: int,
-        old_logps: OldLogps = "detach",
+        importance: Form = "off",
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         if args.loss_type not in EPSILON_HIGH:
@@ -206,11 +147,12 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.remove_callback(PrinterCallback)
         self.rollouts = rollouts
         self.tokens_per_microbatch = tokens_per_microbatch
-        self.old_logps = old_logps
+        self.importance = importance
+        self._unscored: Chunk | None = None  # its log-probs will be taken from the loss
         self.current_gradient_accumulation_steps = 1
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, str]]) -> list[dict[str, Any]]:
-        """Roll out this rank's groups and return its micro-batches in the form of TRL's loss."""
+    def _prepare_inputs(self, generation_batch: list[dict[str, str]]) -> list[list[Chunk]]:
+        """Roll out this rank's groups and return the micro-batches of each update."""
         task_ids = tuple(row["task_id"] for row in generation_batch[:: self.num_generations])
         first_group = self.accelerator.process_index * len(task_ids)
         self.model.eval()
@@ -218,21 +160,22 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         with whole_weights(self) as model:
             batch = self.rollouts(request, model)
         self.model.train()
-        chunks, num_items = self._cut(batch)
+        cut = [self._cut(rows) for rows in batch.minibatches]
         for name, value in batch.metrics.items():
             self._log_train(name, value)
-        self._log_train("num_sampled_tokens", num_items.item())
-        self._log_train("num_microbatches", len(chunks))
-        return [self._stack(chunk, num_items) for chunk in chunks]
+        self._log_train("num_sampled_tokens", sum(num.item() for _, num in cut))
+        self._log_train("num_microbatches", sum(len(chunks) for chunks, _ in cut))
+        return [[self._stack(rows, num_items) for rows in chunks] for chunks, num_items in cut]
 
-    def _cut(self, batch: RolloutBatch) -> tuple[list[list[Segment]], torch.Tensor]:
+    def _cut(self, minibatch: Sequence[Segment]) -> tuple[list[list[Segment]], torch.Tensor]:
         """Return this rank's micro-batches, of sizes all ranks agree on, and the denominator."""
-        rows = [row for row in batch.rows if row.advantage != 0.0 or self.beta != 0.0]
+        num_sampled = sum(sum(row.loss_mask_T) for row in minibatch)
+        rows = [row for row in minibatch if row.advantage != 0.0 or self.beta != 0.0]
         rows.sort(key=lambda row: len(row.token_ids_T), reverse=True)
-        counts = torch.tensor([[len(rows), batch.num_sampled_tokens]], device=self.args.device)
+        counts = torch.tensor([[len(rows), num_sampled]], device=self.args.device)
         counts = self.accelerator.gather(counts)
         num_rows, num_items = int(counts[:, 0].max()), counts[:, 1].sum().float()
-        rows += [self._filler(batch.rows)] * (num_rows - len(rows))
+        rows += [self._filler(minibatch)] * (num_rows - len(rows))
         if not rows:
             return [], num_items
         lengths = torch.tensor([[len(row.token_ids_T) for row in rows]], device=self.args.device)
@@ -247,16 +190,42 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         inputs: list[dict[str, str]],
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Roll out, then accumulate one update's gradient over micro-batches; return the loss."""
+        """Roll out, and accumulate the gradient of the last update, which the caller makes.
+
+        Those before it are made here. Returns the mean of their losses.
+        """
         started = time.perf_counter()
-        chunks = self._prepare_inputs(inputs)
+        minibatches = self._prepare_inputs(inputs)
         rolled_out = time.perf_counter()
         model.train()
-        self._add_reference(chunks)
+        chunks = [chunk for minibatch in minibatches for chunk in minibatch]
+        self._mismatch = no_mismatch(self.args.device)
+        self._add_reference(model, chunks)
+        self._add_proximal(model, [chunk for part in minibatches[1:] for chunk in part])
         total = torch.zeros((), device=self.args.device)
         outer, self._metrics["train"] = self._metrics["train"], defaultdict(list)
+        for number, minibatch in enumerate(minibatches):
+            if number and minibatches[number - 1]:
+                self._update(model)
+            total += self._accumulate(model, minibatch, is_first=not number)
+        per_chunk, self._metrics["train"] = self._metrics["train"], outer
+        self._log_weighted(per_chunk, chunks)
+        mismatch_S = self.accelerator.reduce(self._mismatch, reduction="sum")
+        for name, value in describe_mismatch(mismatch_S, form=self.importance).items():
+            self._log_train(name, value)
+        self._step += 1
+        self._log_train("seconds/rollout", rolled_out - started)
+        self._log_train("seconds/learn", time.perf_counter() - rolled_out)
+        return total / max(1, len(minibatches))
+
+    def _accumulate(
+        self, model: torch.nn.Module, chunks: Sequence[Chunk], *, is_first: bool
+    ) -> torch.Tensor:
+        """Accumulate one update's gradient over its micro-batches; return the loss."""
+        total = torch.zeros((), device=self.args.device)
         for index, chunk in enumerate(chunks):
             is_last = index == len(chunks) - 1
+            self._unscored = chunk if is_first else None
             # DDP reads no_sync in its forward; DeepSpeed's engine steps in a backward that syncs
             self.accelerator.gradient_state._set_sync_gradients(is_last)
             with nullcontext() if is_last else self.accelerator.no_sync(model):
@@ -264,14 +233,36 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
                 self.accelerator.backward(loss, **options)
             total += loss.detach()
-        per_chunk, self._metrics["train"] = self._metrics["train"], outer
-        self._log_weighted(per_chunk, chunks)
-        self._step += 1
-        self._log_train("seconds/rollout", rolled_out - started)
-        self._log_train("seconds/learn", time.perf_counter() - rolled_out)
         return total
 
-    def _stack(self, rows: Sequence[Segment], num_items: torch.Tensor) -> dict[str, Any]:
+    def _update(self, model: torch.nn.Module) -> None:
+        """Update the policy between two minibatches, as the caller does after the last.
+
+        The schedule of the learning rate counts steps, so it stays where it is.
+        """
+        if self.args.max_grad_norm > 0:
+            self._clip_grad_norm(model)  # DeepSpeed's engine has clipped and stepped in backward
+        self.optimizer.step()
+        model.zero_grad()
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **options: Any) -> Any:
+        """Score as the stock trainer does; of the first update these are the proximal log-probs."""
+        scores = super()._get_per_token_logps_and_entropies(model, *args, **options)
+        if self._unscored is not None:
+            chunk, self._unscored = self._unscored, None
+            self._weigh_tokens(chunk, scores[0].detach())  # `_compute_loss` reads advantages later
+        return scores
+
+    def _weigh_tokens(self, chunk: Chunk, proximal_BT: torch.Tensor) -> None:
+        """Compare with the sampler's log-probs, and fold the weights into the advantages."""
+        sampled_BT = (chunk["completion_mask"] * chunk["tool_mask"]).bool()
+        log_ratios_BT = (proximal_BT - chunk["sampling_logps"]).masked_fill(~sampled_BT, 0.0)
+        self._mismatch += sum_mismatch(log_ratios_BT[sampled_BT], form=self.importance)
+        if self.importance != "off":
+            weights_BT = weigh(log_ratios_BT, form=self.importance)
+            chunk["advantages"] = chunk["advantages"][:, None] * weights_BT
+
+    def _stack(self, rows: Sequence[Segment], num_items: torch.Tensor) -> Chunk:
         """Pad rows on the right into TRL's form, cut at one P for all, before any loss."""
         prompt_end = min(
             (row.loss_mask_T.index(1) for row in rows if any(row.loss_mask_T)), default=1
@@ -284,36 +275,41 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
         ids_BT = padded([row.token_ids_T for row in rows], self._tokenizer.pad_token_id)
         mask_BT = padded([[1] * len(row.token_ids_T) for row in rows], 0)
-        stacked = {
+        return {
             "prompt_ids": ids_BT[:, :prompt_end],
             "prompt_mask": mask_BT[:, :prompt_end],
             "completion_ids": ids_BT[:, prompt_end:],
             "completion_mask": mask_BT[:, prompt_end:],
             "tool_mask": padded([row.loss_mask_T for row in rows], 0)[:, prompt_end:],
             "advantages": torch.tensor([row.advantage for row in rows], device=self.args.device),
+            "sampling_logps": padded([row.sampling_logps_T for row in rows], 0.0)[:, prompt_end:],
             "num_items_in_batch": num_items,
         }
-        if self.old_logps == "sampling":
-            logps_BT = padded([row.sampling_logps_T for row in rows], 0.0)
-            stacked["old_per_token_logps"] = logps_BT[:, prompt_end:]
-        return stacked
 
-    def _add_reference(self, chunks: list[dict[str, Any]]) -> None:
+    def _add_reference(self, model: torch.nn.Module, chunks: Sequence[Chunk]) -> None:
         """Add the frozen reference's log-probs, before any backward: it swaps adapters."""
         if self.beta == 0.0 or not chunks:
             return
-        model = self.accelerator.unwrap_model(self.model)
-        reference = use_adapter(model, "ref" if "ref" in model.peft_config else None)
+        policy = self.accelerator.unwrap_model(self.model)
+        with use_adapter(policy, "ref" if "ref" in policy.peft_config else None):
+            self._add_logps(model, chunks, name="ref_per_token_logps")
+
+    def _add_proximal(self, model: torch.nn.Module, chunks: Sequence[Chunk]) -> None:
+        """Add the policy's log-probs, before the first update, to what later updates train on."""
+        self._add_logps(model, chunks, name="old_per_token_logps")
+        for chunk in chunks:
+            self._weigh_tokens(chunk, chunk["old_per_token_logps"])
+
+    def _add_logps(self, model: torch.nn.Module, chunks: Sequence[Chunk], *, name: str) -> None:
+        """Score micro-batches without gradient; TRL's head tiles the logits, here too."""
         options = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, options), reference:
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, options):
             for chunk in chunks:
                 ids_BT = torch.cat([chunk["prompt_ids"], chunk["completion_ids"]], dim=1)
                 mask_BT = torch.cat([chunk["prompt_mask"], chunk["completion_mask"]], dim=1)
                 num_scored = chunk["completion_ids"].shape[1]
-                scores = self._get_per_token_logps_and_entropies(
-                    self.model, ids_BT, mask_BT, num_scored
-                )
-                chunk["ref_per_token_logps"] = scores[0]
+                scores = self._get_per_token_logps_and_entropies(model, ids_BT, mask_BT, num_scored)
+                chunk[name] = scores[0]
 
     def _filler(self, rows: Sequence[Segment]) -> Segment:
         """Return a short row of real tokens without loss (ends of text if this rank has none)."""

@@ -9,7 +9,7 @@ Shapes: T tokens of a row. No torch here.
 
 from collections.abc import Sequence
 
-from envs.records import Episode, Ids, Sampled, Segment, Turn
+from envs.records import Episode, Ids, Sampled, Score, Segment, Turn
 from rewards.outcome import is_scorable
 
 
@@ -34,6 +34,28 @@ def make_rows(episode: Episode, *, advantage: float) -> list[Segment]:
         if turns:
             rows.append(_row(f"{episode.group_id}/{episode.sample_index}", ids, turns, advantage))
     return rows
+
+
+def make_minibatches(
+    groups: Sequence[tuple[Sequence[Episode], Sequence[Score]]],
+    *,
+    first_group: int,
+    num_updates: int,
+) -> list[list[Segment]]:
+    """Return the rows of each update on a rollout: whole groups, every n-th in the same one.
+
+    Args:
+        groups: Episodes and scores of the groups that one process played.
+        first_group: The place of the first of them among those of all processes, which alone
+            decides on the update. So processes have about equal shares of each.
+        num_updates: Updates of the step.
+    """
+    minibatches: list[list[Segment]] = [[] for _ in range(num_updates)]
+    for place, (episodes, scores) in enumerate(groups, start=first_group):
+        for episode, score in zip(episodes, scores, strict=True):
+            rows = make_rows(episode, advantage=score.advantage)
+            minibatches[place % num_updates] += rows
+    return minibatches
 
 
 def size_microbatches(lengths: Sequence[int], *, max_tokens: int) -> list[int]:

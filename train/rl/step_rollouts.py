@@ -7,15 +7,13 @@ from accelerate.utils import gather_object
 
 from envs.records import Episode, Score
 from rewards.advantages import RunningCap, score_group
-from rewards.cost import sampled_tokens
 from rewards.cost_weight import CostWeightController
 from rewards.metrics import step_metrics
-from rewards.outcome import is_scorable
 from rewards.solves import Solves, count_solves
 from train.config.settings import Settings
 from train.config.user_functions import is_function, load_function
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
-from train.rl.segments import make_rows
+from train.rl.segments import make_minibatches
 from train.rl.solve_counts import write_solves
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests
 from train.stages.progress import Progress
@@ -79,12 +77,12 @@ class StepRollouts:
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
         metrics["cost_weight"] = self.controller.weight
         self.end_step(everything, metrics)
-        pairs = [pair for group, marks in scored for pair in zip(group, marks, strict=True)]
-        return RolloutBatch(
-            rows=[row for e, s in pairs for row in make_rows(e, advantage=s.advantage)],
-            num_sampled_tokens=sum(sampled_tokens(e) for e, _ in pairs if is_scorable(e)),
-            metrics=metrics,
+        minibatches = make_minibatches(
+            scored,
+            first_group=request.first_group,
+            num_updates=self._settings.grpo.updates_per_rollout,
         )
+        return RolloutBatch(minibatches, metrics)
 
     def play(
         self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str

@@ -101,6 +101,8 @@ CHANGES = [
     Row("grpo.max_steps=1", observed.trained, QUICK),
     Row("grpo.learning_rate=1e-4", observed.grpo_args),
     Row("grpo.kl_weight=0.1", observed.grpo_args),
+    Row("grpo.updates_per_rollout=2", observed.trained, (*QUICK, "--grpo.groups_per_step=2")),
+    Row("grpo.importance_weights=token_mask", observed.trained, QUICK),
     Row("grpo.tokens_per_microbatch=420", observed.trained, QUICK),
     Row("grpo.tokens_per_microbatch=420", observed.sft_args),
     Row("grpo.generation_batch=1", observed.evaluated, SHORT),

@@ -21,18 +21,17 @@ from envs.records import Episode, Policy
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, write_built
 from rewards.advantages import score_group
-from rewards.cost import sampled_tokens
 from rewards.outcome import is_scorable
 from tests.attacks.world import descendants, settles
 from tests.envs.workers.faults import open_faulty
 from tests.train.small_run import add_base, add_tokenizer, settings_in
 from train.models.model import load_tokenizer, run_tokenizer
 from train.recipes.grpo import describe, make_starting_model
+from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.grpo_trainer import (
     MultiSegmentGRPOTrainer,
     RolloutBatch,
     StepRequest,
-    derive_grpo_config,
     make_step_dataset,
 )
 from train.rl.metrics_callback import StepRecorder
@@ -98,7 +97,7 @@ class FaultyRun:
 
     def of_scorable(self, step: int, before: Mapping[str, Any]) -> RolloutBatch:
         """Return the batch that the step would have made, had there been no others."""
-        reward, rows, num_tokens = self.rollouts._settings.reward, [], 0
+        reward, rows = self.rollouts._settings.reward, []
         episodes = self.episodes(step)
         for group_id in dict.fromkeys(episode.group_id for episode in episodes):
             group = [each for each in episodes if each.group_id == group_id and is_scorable(each)]
@@ -107,8 +106,7 @@ class FaultyRun:
             )
             for episode, score in zip(group, scores, strict=True):
                 rows += make_rows(episode, advantage=score.advantage)
-                num_tokens += sampled_tokens(episode)
-        return RolloutBatch(rows, num_tokens)
+        return RolloutBatch([rows])
 
     def gradient(self, batch: RolloutBatch) -> torch.Tensor:
         """Return the gradient of a step with this batch, at the weights as they are."""

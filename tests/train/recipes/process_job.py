@@ -19,7 +19,6 @@ from torch import Tensor
 
 from envs.records import Segment
 from tests.train import tiny_policy
-from tests.train.rl.rows import num_sampled_tokens
 from train import grpo
 from train.models.distributed import join, whole_weights
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
@@ -28,8 +27,9 @@ NUM_STEPS = 5
 SAVED = 4  # the step of the checkpoint
 SPLITS = ((7, 0), (5, 2), (3, 4))  # rows of the first and the second process
 KL_WEIGHTS = {(7, 0): 0.0, (5, 2): 0.1, (3, 4): 0.0}
+UPDATES = {(7, 0): 1, (5, 2): 1, (3, 4): 2}  # of each step; several with importance weights
 TOKENS_PER_MICROBATCH = 80  # some rows share one
-CLIP_NORM = 1.2  # some steps are clipped, some are not
+CLIP_NORMS = {1: 1.2, 2: 2.0}  # by the number of updates: some are clipped, some are not
 STEPS = TypeAdapter(list[list[Segment]])
 
 
@@ -39,6 +39,7 @@ def train(
     shares: tuple[int, ...],
     *,
     beta: float,
+    num_updates: int,
     resume: bool = False,
 ) -> Any:
     """Train on this process's share of each step's rows; return gradients, update and facts.
@@ -49,11 +50,16 @@ def train(
     start, end = sum(shares[:rank]), sum(shares[: rank + 1])
 
     def rollouts(request: StepRequest, acting: Any) -> RolloutBatch:
-        mine = steps[request.step][start:end]
         with torch.no_grad():
             for _ in range(rank + 1):  # processes act for different numbers of turns
                 acting(input_ids=torch.arange(8)[None])
-        return RolloutBatch(mine, num_sampled_tokens(mine))
+        places = range(start, end)  # each row is a group of its own
+        return RolloutBatch(
+            [
+                [steps[request.step][place] for place in places if place % num_updates == number]
+                for number in range(num_updates)
+            ]
+        )
 
     model = tiny_policy.policy()
     before = detached(tiny_policy.trainable(model))
@@ -65,7 +71,8 @@ def train(
         tokens_per_microbatch=TOKENS_PER_MICROBATCH,
         max_steps=NUM_STEPS,
         save_steps=SAVED,
-        max_grad_norm=CLIP_NORM,
+        max_grad_norm=CLIP_NORMS[num_updates],
+        importance="token_truncate" if num_updates > 1 else "off",
     )
     gradients = record_gradients(trainer)
     trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{SAVED}") if resume else None)
@@ -87,15 +94,18 @@ def train(
 
 
 def record_gradients(trainer: Any) -> list[dict[str, Tensor]]:
-    """Keep what each step's gradients are before they are clipped."""
+    """Keep what each update's gradients are before they are clipped."""
     found: list[dict[str, Tensor]] = []
-    step = trainer.training_step
+    step, clip = trainer.training_step, trainer._clip_grad_norm
+
+    def recording_clip(model: Any) -> Any:
+        if not trainer.is_deepspeed_enabled:
+            found.append(tiny_policy.gradients(trainer.model))
+        return clip(model)
 
     def recording_step(model: Any, *rest: Any) -> Tensor:
         if not trainer.is_deepspeed_enabled:
-            loss = step(model, *rest)
-            found.append(tiny_policy.gradients(trainer.model))
-            return loss
+            return step(model, *rest)
         from deepspeed.utils import safe_get_full_grad
 
         update = model.step  # DeepSpeed clips, updates and forgets in one
@@ -111,7 +121,7 @@ def record_gradients(trainer: Any) -> list[dict[str, Tensor]]:
         finally:
             model.step = update
 
-    trainer.training_step = recording_step
+    trainer._clip_grad_norm, trainer.training_step = recording_clip, recording_step
     return found
 
 
@@ -124,10 +134,10 @@ def main(out: str, rows: str, *line: str) -> int:
     steps = STEPS.validate_json(Path(rows).read_text())
     for shares in SPLITS:
         name = ":".join(map(str, shares))
-        result = train(Path(out) / name, steps, shares, beta=KL_WEIGHTS[shares])
+        how = {"beta": KL_WEIGHTS[shares], "num_updates": UPDATES[shares]}
+        result = train(Path(out) / name, steps, shares, **how)
         if KL_WEIGHTS[shares]:  # the reference must not be what was resumed
-            folder, beta = Path(out) / name, KL_WEIGHTS[shares]
-            result["resumed"] = train(folder, steps, shares, beta=beta, resume=True)["update"]
+            result["resumed"] = train(Path(out) / name, steps, shares, **how, resume=True)["update"]
         torch.save(result, Path(out) / f"{name}-{processes.process_index}.pt")
     code = grpo.main(list(line))
     assert PartialState().num_processes == int(os.environ["WORLD_SIZE"])

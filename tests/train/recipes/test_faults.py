@@ -36,7 +36,7 @@ def test_gradients_are_those_of_the_scorable_episodes_alone(run: FaultyRun) -> N
 def test_a_step_of_broken_episodes_moves_nothing(run: FaultyRun) -> None:
     batch, _ = run.rollouts.batches[0]
     assert run.gradient(batch).norm() > 0
-    bare = type(batch)([], 0)
+    bare = type(batch)([[]])
     assert run.gradient(bare).norm() == 0
 
 

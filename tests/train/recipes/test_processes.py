@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from envs.errors import UserError
 from envs.sources.build import build
 from tests.train import tiny_policy
-from tests.train.recipes.process_job import CLIP_NORM, KL_WEIGHTS, SPLITS, STEPS, train
+from tests.train.recipes.process_job import CLIP_NORMS, KL_WEIGHTS, SPLITS, STEPS, UPDATES, train
 from tests.train.small_run import CONFIG, ROOT, add_policy, add_tokenizer, arguments, settings_in
 from tests.train.tiny_policy import relative_difference
 from train import grpo
@@ -32,6 +32,7 @@ LAUNCHERS = {
     "zero3": (*ACCELERATE, "configs/accelerate/cpu_zero3.yaml"),
 }
 OVERRIDES = ("--grpo.kl_weight=0.1", "--grpo.group_size=2", "--context.max_turns=2")
+OVERRIDES += ("--grpo.updates_per_rollout=2", "--grpo.importance_weights=token_truncate")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps = [tiny_policy.groups_of_rows(3, seed=step)[:7] for step in range(5)]
     (found / "rows.json").write_bytes(STEPS.dump_json(steps))
     for shares in SPLITS:
-        result = train(found / "one", steps, (7,), beta=KL_WEIGHTS[shares])
+        how = {"beta": KL_WEIGHTS[shares], "num_updates": UPDATES[shares]}
+        result = train(found / "one", steps, (7,), **how)
         torch.save(result, found / f"one-{shares[0]}.pt")
     build("synthetic", out_dir=found / "tasks", counts={"train": 4, "dev": 1, "test": 1}, seed=0)
     settings = settings_in(found)
@@ -83,7 +85,8 @@ def test_two_processes_train_like_one(
     name, out, _ = job
     one = torch.load(folder / f"one-{shares[0]}.pt")
     ranks = [torch.load(out / f"{shares[0]}:{shares[1]}-{rank}.pt") for rank in (0, 1)]
-    assert min(one["grad_norms"]) < CLIP_NORM < max(one["grad_norms"])
+    clip_norm = CLIP_NORMS[UPDATES[shares]]
+    assert min(one["grad_norms"]) < clip_norm < max(one["grad_norms"])
     for two in ranks:
         assert two["world_size"] == 2
         assert two["kind"].endswith("MULTI_CPU" if name == "ddp" else "DEEPSPEED")
@@ -91,7 +94,7 @@ def test_two_processes_train_like_one(
         assert min(two["num_microbatches"]) > 1
         assert two["grad_norms"] == pytest.approx(one["grad_norms"], rel=BOUND)
         assert set(two["shard_sizes"]) == ({0.5} if name == "zero3" else set())
-        assert len(two["gradients"]) == len(one["gradients"]) == 5
+        assert len(two["gradients"]) == len(one["gradients"]) == 5 * UPDATES[shares]
         differences = [
             relative_difference(ours, other)
             for ours, other in zip(two["gradients"], one["gradients"], strict=True)

@@ -11,6 +11,8 @@ CALM: dict[str, Any] = {
     "share_malformed_calls": 0.05,
     "grad_norm": 1.0,
     "share_groups_without_signal": 0.2,
+    "mismatch_kl": 0.001,
+    "sampling/share_over_10_percent": 0.12,
 }
 
 
@@ -26,6 +28,8 @@ def test_a_calm_run_rings_nothing() -> None:
         ("entropy", {"entropy": 0.14}),
         ("malformed", {"share_malformed_calls": 0.16}),
         ("gradient", {"grad_norm": 5.1}),
+        ("mismatch", {"mismatch_kl": 0.011}),
+        ("mismatch", {"sampling/share_over_10_percent": 0.31}),
     ],
 )
 def test_the_last_row_rings(name: str, change: dict[str, float]) -> None:

@@ -8,6 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import TrainerCallback
 from trl import GRPOConfig
 
 from envs.errors import UserError
@@ -16,12 +19,8 @@ from tests.train import tiny_policy
 from tests.train.rl.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
 from train.config.trl_arguments import TrlArguments
-from train.rl.grpo_trainer import (
-    REQUIRED_ARGS,
-    RolloutBatch,
-    StepRequest,
-    make_step_dataset,
-)
+from train.rl.grpo_arguments import REQUIRED_ARGS
+from train.rl.grpo_trainer import RolloutBatch, StepRequest, make_step_dataset
 
 
 def changed(before: dict[str, torch.Tensor], model: PeftModel) -> set[str]:
@@ -88,7 +87,7 @@ def test_steps_request_whole_groups_in_the_order_of_the_dataset(
 
     def rollouts(request: StepRequest, model: Any) -> RolloutBatch:
         requests.append(request)
-        return RolloutBatch([], 0)
+        return RolloutBatch([[]])
 
     trainer = tiny_policy.trainer(tiny_policy.policy(), tmp_path, rollouts, num_groups=3)
     trainer.train()
@@ -114,7 +113,7 @@ def test_without_signal_nothing_changes(tmp_path: Path, after_signal: bool) -> N
     def rollouts(request: StepRequest, model: Any) -> RolloutBatch:
         states.append(snapshot(model))
         rows = groups_of_rows(2) if request.step == 0 and after_signal else silent
-        return RolloutBatch(rows, num_sampled_tokens(rows))
+        return RolloutBatch([rows])
 
     trainer = tiny_policy.trainer(model, tmp_path, rollouts, max_steps=3)
     trainer.train()
@@ -128,7 +127,7 @@ def test_rows_without_advantage_are_kept_when_the_kl_needs_them(tmp_path: Path) 
     rows = groups_of_rows(2)
     for beta, expected in ((0.0, len([row for row in rows if row.advantage])), (0.1, len(rows))):
         trainer = tiny_policy.trainer(tiny_policy.policy(), tmp_path, always(rows), beta=beta)
-        chunks = trainer._prepare_inputs(step_inputs(2))
+        (chunks,) = trainer._prepare_inputs(step_inputs(2))
         assert sum(len(chunk["advantages"]) for chunk in chunks) == expected
 
 
@@ -136,13 +135,13 @@ def test_metrics_do_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
     rows = groups_of_rows(2)
     found = []
     for tokens in (1, 10_000):
-        batch = RolloutBatch(rows, num_sampled_tokens(rows), {"pass_rate": 0.25})
+        batch = RolloutBatch([rows], {"pass_rate": 0.25})
         trainer = tiny_policy.trainer(
             tiny_policy.policy(),
             tmp_path,
             lambda *_, batch=batch: batch,
             tokens_per_microbatch=tokens,
-            old_logps="sampling",
+            importance="token_truncate",
             max_steps=1,
         )
         trainer.train()
@@ -158,6 +157,99 @@ def test_metrics_do_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
         assert one_by_one[name] == pytest.approx(together[name], rel=1e-4), name
 
 
+def test_the_mismatch_is_measured_before_the_first_update(tmp_path: Path) -> None:
+    """So neither the number of updates nor the micro-batches change it."""
+    groups = [groups_of_rows(2, seed=seed) for seed in (0, 1)]
+    together = [row for rows in groups for row in rows]
+    found = []
+    for tokens, parts in ((10_000, [together]), (90, [together]), (90, groups)):
+        trainer = tiny_policy.trainer(
+            tiny_policy.policy(),
+            tmp_path,
+            always(*parts),
+            tokens_per_microbatch=tokens,
+            importance="token_truncate",
+            max_steps=1,
+        )
+        trainer.train()
+        row = trainer.state.log_history[0]
+        found.append({n: v for n, v in row.items() if n.startswith(("mismatch", "sampling"))})
+        assert row["num_sampled_tokens"] == num_sampled_tokens(together)
+    assert len(found[0]) == 7
+    assert found[0]["sampling/share_bounded"] > 0.1 < found[0]["mismatch_kl"]
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+def test_an_update_without_signal_is_skipped_and_the_others_are_made(
+    bf16: bool, tmp_path: Path
+) -> None:
+    """The pass before the first update computes as the loss does, so nothing has moved for it."""
+    rows = groups_of_rows(2)
+    signal, silent = rows[:GROUP_SIZE], rows[GROUP_SIZE:]
+    trained = []
+    for parts in ([signal], [silent, signal], [signal, silent], [silent, signal, silent]):
+        model = tiny_policy.policy()
+        tiny_policy.trainer(model, tmp_path, always(*parts), max_steps=2, bf16=bf16).train()
+        trained.append(tiny_policy.trainable(model))
+    for found in trained[1:]:
+        assert tiny_policy.relative_difference(found, trained[0]) < 1e-6
+
+
+def test_no_pass_holds_the_logits_of_whole_rows(tmp_path: Path) -> None:
+    """Not the one before the first update, nor that of the reference, nor those of updates."""
+    vocab_size = 70_000
+    rows = groups_of_rows(1)  # without signal, but the reference needs them
+    trainer = tiny_policy.trainer(
+        tiny_policy.policy(vocab_size=vocab_size), tmp_path, always(rows, rows), beta=0.1
+    )
+    trainer.create_optimizer()
+    with LargestTensor() as seen:
+        trainer.training_step(trainer.model, step_inputs(1), None)
+    lengths = [len(row.token_ids_T) for row in rows]
+    assert seen.size < len(lengths) * max(lengths) * vocab_size / 2
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any operation returned in one tensor."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [each for each in tree_leaves(made) if isinstance(each, torch.Tensor)]
+        self.size = max([self.size, *(each.numel() for each in tensors)])
+        return made
+
+
+def test_several_updates_keep_to_the_schedule_of_steps(tmp_path: Path) -> None:
+    rows = groups_of_rows(2)
+    trainer = tiny_policy.trainer(
+        tiny_policy.policy(), tmp_path, always(rows, rows, rows), warmup_steps=4
+    )
+    made: list[float] = []
+    trainer.add_callback(CountUpdates(made))
+    trainer.train()
+    assert trainer.state.global_step == 4
+    rates = [row["learning_rate"] for row in trainer.state.log_history[:-1]]
+    assert rates == pytest.approx([0.0, 0.0025, 0.005, 0.0075])
+    assert made == [rate for rate in rates for _ in range(3)]
+
+
+class CountUpdates(TrainerCallback):
+    """Notes the learning rate of each update."""
+
+    def __init__(self, made: list[float]) -> None:
+        self.made = made
+
+    def on_train_begin(self, *_: Any, optimizer: Any = None, **__: Any) -> None:
+        def note(inner: torch.optim.Optimizer, *_: Any) -> None:
+            self.made.append(inner.param_groups[0]["lr"])
+
+        optimizer.optimizer.register_step_post_hook(note)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, beta: float) -> None:
     whole, parts = tiny_policy.policy(), tiny_policy.policy()
@@ -166,8 +258,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, beta
     def rollouts(name: str) -> Any:
         def roll(request: StepRequest, model: Any) -> RolloutBatch:
             asked[name].append(request)
-            rows = groups_of_rows(2, seed=request.step)
-            return RolloutBatch(rows, num_sampled_tokens(rows))
+            return RolloutBatch([groups_of_rows(2, seed=2 * request.step + n) for n in (0, 1)])
 
         return roll
 
@@ -197,7 +288,7 @@ def test_training_under_bf16_autocast_keeps_the_adapter_in_fp32(tmp_path: Path) 
             hidden = model.get_base_model().model(input_ids=ids).last_hidden_state
             seen.append(hidden.dtype)
         rows = groups_of_rows(2)
-        return RolloutBatch(rows, num_sampled_tokens(rows))
+        return RolloutBatch([rows])
 
     tiny_policy.trainer(model, tmp_path, rollouts, bf16=True, max_steps=2).train()
     assert {p.dtype for p in model.parameters()} == {torch.float32}

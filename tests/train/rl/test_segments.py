@@ -15,11 +15,12 @@ from envs.records import (
     Opened,
     Outcome,
     Sampled,
+    Score,
     StopReason,
     Turn,
 )
 from tests.train.rl.rows import check_contexts, num_sampled_tokens
-from train.rl.segments import make_rows, size_microbatches
+from train.rl.segments import make_minibatches, make_rows, size_microbatches
 
 # one turn: ids sampled, unsampled closing ids, ids observed
 TurnSizes = tuple[int, int, int]
@@ -119,6 +120,32 @@ def test_every_sampled_token_is_trained_once_and_nothing_else(
     assert [logp for _, logp in trained] == [x for s in samples for x in s.sampling_logps]
     assert num_sampled_tokens(rows) == len(trained)
     assert all(row.advantage == -0.5 for row in rows)
+
+
+@given(st.integers(1, 3), st.integers(0, 4), st.integers(1, 4))
+def test_an_update_takes_whole_groups_whatever_the_number_of_processes(
+    num_updates: int, num_first: int, group_size: int
+) -> None:
+    episode = built_episode([[(2, 1, 0)], [(1, 0, 0), (3, 1, 2)]])
+    group = [episode.model_copy(update={"sample_index": n}) for n in range(group_size)]
+    marks = [made_score(advantage=float(place)) for place in range(1, 6)]
+    groups = [(group, [mark] * group_size) for mark in marks]
+    whole = make_minibatches(groups, first_group=0, num_updates=num_updates)
+    for number, rows in enumerate(whole):
+        advantages = [mark.advantage for mark in marks[number::num_updates]]
+        assert [row.advantage for row in rows[:: 2 * group_size]] == advantages
+        assert len(rows) == 2 * group_size * len(advantages), "two rows per episode"
+    parts = [
+        make_minibatches(groups[start:end], first_group=start, num_updates=num_updates)
+        for start, end in ((0, num_first), (num_first, 5))
+    ]
+    assert [first + second for first, second in zip(*parts, strict=True)] == whole
+
+
+def made_score(*, advantage: float) -> Score:
+    return Score(
+        outcome=1.0, solved=True, scorable=True, cost=1.0, advantage=advantage, components={}
+    )
 
 
 @given(segment_sizes)
