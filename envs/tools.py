@@ -66,10 +66,11 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class TurnDone:
-    """What the tools of a turn said, and what the workspace has become."""
+    """What the tools of a turn said, what the workspace has become, and how long they took."""
 
     results: tuple[ToolResult, ...]
     changes: Changes
+    seconds: float = 0.0
 
 
 class Toolbox:

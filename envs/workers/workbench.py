@@ -6,6 +6,7 @@ killed takes no other episode with it. It stands in a worker process (`envs/work
 Tests: tests/envs/workers/test_pool.py.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,10 @@ class Workbench:
 
         workspace = Workspace.of(self._store.workspace(task), task.editable)
         workspace.take(changes)
+        began = time.monotonic()
         results = Toolbox(workspace, run_visible=run_visible).run_turn(calls)
-        return TurnDone(tuple(results), workspace.changes())
+        seconds = time.monotonic() - began
+        return TurnDone(tuple(results), workspace.changes(), seconds)
 
     def grade(self, task_id: str, files: dict[str, str]) -> Outcome:
         """Grade submitted files; see `Bench`."""

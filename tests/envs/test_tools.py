@@ -28,7 +28,7 @@ from envs.tools import (
 from envs.workspace import Workspace
 from tests.envs.calls.written_calls import parse_calls
 from tests.envs.world import FILES, TOKENIZER
-from train.rollouts.runner import DEADLINE_S
+from train.config.settings import RolloutSettings
 
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 
@@ -51,7 +51,7 @@ def test_reading_tools_show_numbered_lines_and_ranges() -> None:
     assert tools.run(call("run_tests")).text.startswith("1 passed, 1 failed")
 
 
-def test_no_turn_can_ask_for_so_many_runs_of_tests_that_its_deadline_passes() -> None:
+def test_no_turn_can_ask_for_so_many_runs_of_tests_that_a_limit_passes() -> None:
     calls = parse_calls("run_tests()\n" * 60)
     results = toolbox().run_turn(calls)
     assert len(results) == len(calls) == 60
@@ -61,7 +61,8 @@ def test_no_turn_can_ask_for_so_many_runs_of_tests_that_its_deadline_passes() ->
     longest_s = (
         TIMEOUT_FACTOR + 2 * TIMEOUT_FACTOR
     ) * VISIBLE_LIMIT_S  # of one run, on a busy machine
-    assert MAX_TEST_RUNS * longest_s < DEADLINE_S
+    limits = RolloutSettings()
+    assert longest_s < limits.tool_limit_s and MAX_TEST_RUNS * longest_s < limits.turn_limit_s
 
 
 def test_edit_replaces_inserts_and_shows_the_window() -> None:

@@ -5,6 +5,7 @@ Each function takes a `Case` and returns something that two cases can be compare
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +14,13 @@ from typing import Any
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from envs.records import Outcome, ToolCall
 from envs.tasks.store import Manifest, TaskStore, write_built
+from envs.tools import TurnDone
+from envs.workspace import Changes
 from rewards.metrics import step_metrics
 from tests.envs.small_tasks import FIXED, pytest_task
+from tests.envs.world import CHAT, TASK, OneTask
 from tests.rewards.episodes import make_episode
 from tests.train.small_run import CONFIG, add_base, add_demonstrations, arguments
 from tightrope_cli import demos
@@ -36,8 +41,15 @@ from train.recipes.gate import measure_gate
 from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.demonstrations import make_demonstrations
+from train.rollouts.engine import make_engine
 from train.rollouts.evaluate import evaluate, plan_evaluation
-from train.rollouts.runner import draw_requests, open_runner
+from train.rollouts.runner import (
+    EpisodeRequest,
+    RolloutRunner,
+    count_tool_workers,
+    draw_requests,
+    open_runner,
+)
 from train.stages.exit_codes import run_main
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
@@ -216,6 +228,42 @@ def batches(sizes: list[int]) -> Any:
         yield
     finally:
         handle.remove()
+
+
+def served(case: Case) -> Any:
+    """Return the bounds of the engine, and how many workers there are."""
+    engine = make_engine(torch.nn.Identity(), CHAT, case.settings)
+    bounds = engine.prefill_tokens, engine.kept.max_bytes
+    return *bounds, count_tool_workers(case.settings)
+
+
+class NotingBench:
+    """Notes how long turns and gradings may take; each call takes five seconds."""
+
+    def __init__(self) -> None:
+        self.limits_s: list[float] = []
+
+    async def use_tools(
+        self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float
+    ) -> TurnDone:
+        """See `Bench`."""
+        self.limits_s.append(deadline_s)
+        return TurnDone((), changes, seconds=5.0 * len(calls))
+
+    async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
+        """See `Bench`."""
+        raise AssertionError("nothing is submitted: no call is carried out")
+
+
+def limited(case: Case) -> Any:
+    """Play a script whose calls all take a while."""
+    bench = NotingBench()
+    runner = RolloutRunner(OneTask(), CHAT, case.settings, bench)  # type: ignore[arg-type]
+    request = EpisodeRequest(TASK.id, "g", 0, 560, 1)
+    episode = asyncio.run(
+        runner.play(request, lambda _: runner.make_script(TASK.id, "gold"), policy="gold")
+    )
+    return bench.limits_s, episode.stop_reason
 
 
 def trained(case: Case) -> Any:

@@ -213,6 +213,32 @@ class SftSettings(Section):
     """Tokens per optimizer step on all devices together, prompt tokens included."""
 
 
+class RolloutSettings(Section):
+    """How episodes are played."""
+
+    prefill_tokens: Count = 4096
+    """Most prompt tokens that generation reads in one forward pass; bounds its memory."""
+    kept_kv_gb: Weight = 4.0
+    """Keys and values kept for episodes that wait for their tools (GB per device).
+
+    Beyond it the least recently used goes, to be computed again; the running batch comes on top.
+    """
+    tool_workers: Count | None = None
+    """Processes that carry out tools and gradings, per training process.
+
+    null: its share of the cores and 4 (some only wait), at most 32.
+    """
+    tool_limit_s: Positive = 300.0
+    """Wall seconds for each call of a turn; a run of tests has limits of its own, far below."""
+    turn_limit_s: Positive = 600.0
+    """Wall seconds for all calls of a turn, and for a grading."""
+    episode_limit_s: Positive = 3600.0
+    """Wall seconds for all calls of an episode. Waiting for a worker or the model counts nowhere.
+
+    At a limit the worker is killed and the episode played anew; at the second it is unscorable.
+    """
+
+
 class GrpoSettings(Section):
     """Reinforcement learning; batch sizes are global, over all devices."""
 
@@ -243,7 +269,10 @@ class GrpoSettings(Section):
     GRPO's result does not depend on it; the warm start rounds its rows per step to such batches.
     """
     generation_batch: Count = 64
-    """Episodes decoded at once per device; bounds the memory of the KV cache."""
+    """Episodes decoded at once per device; bounds the memory of the KV cache.
+
+    More are played, so that others decode while the tools of some run.
+    """
     start_from: Annotated[str, Field(min_length=1)] = "sft"
     """`sft` (this run's warm start), `base`, or the path of an adapter folder."""
     evaluate_every: Count | None = 20
@@ -310,6 +339,8 @@ class Settings(Section):
     """What counts as good."""
     sft: SftSettings = SftSettings()
     """The warm start."""
+    rollouts: RolloutSettings = RolloutSettings()
+    """How episodes are played."""
     grpo: GrpoSettings = GrpoSettings()
     """Reinforcement learning."""
     checkpoints: CheckpointSettings = CheckpointSettings()

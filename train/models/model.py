@@ -39,6 +39,7 @@ from envs.rendering import ChatFormat
 from envs.tools import Toolbox, list_tools
 from train.config.settings import RunSettings, Settings
 from train.models.adapters import adapted_layers
+from train.models.cache_layers import list_unserved
 from train.models.chat_templates import new_chat_format, own_template
 from train.models.hub import hub_source, missing_weights, shape_folder
 from train.stages.run_dir import cache_dir, model_dir, stage_dir
@@ -133,12 +134,12 @@ def _known_class(folder: Path) -> Path:
             remedy="use a base whose architecture Transformers ships; code from a model's own "
             "folder is never run",
         )
-    others = set(found.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
-    if others or found.get("num_kv_shared_layers"):
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    if others := list_unserved(config):
         raise UserError(
-            "generation keeps one pair of keys and values per layer, this base has other layers",
-            got=f"{', '.join(sorted(others)) or 'shared keys and values'} in {folder}",
-            remedy="use a base in which every layer is an attention layer, such as Qwen2.5-Coder",
+            "generation has no cache for layers of this base",
+            got=f"{', '.join(others)} in {folder}",
+            remedy="use a base with attention, Mamba or linear attention, such as Qwen2.5-Coder",
         )
     return folder
 

@@ -54,7 +54,8 @@ class Memory:
         acting copy  b*P + 4*A                 on a CPU in float32: the adapter folded into a copy;
                                                under ZeRO-3: whole weights, gathered
         gathered     b*min(P, 1e9)             ZeRO-3 in training: stage3_max_live_parameters
-        KV cache     4*b*L*K*W*E               of the batch, and as much kept for the next turn
+        KV cache     2*b*L*K*W*E               of the batch, and as much kept for the next turn, but
+                                               no more than `rollouts.kept_kv_gb`
         activations  4*T*L*(7*H + 2*K + 4*I)   counted with torch's saved-tensor hooks on Qwen2 and
                                                Llama with LoRA, within 6 %; times 0.75 plus 2*P
                                                under bf16 autocast; with checkpointing
@@ -136,6 +137,7 @@ def estimate_memory(
         embedding = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
         weights = int(_FOUR_BITS * (frozen - embedding)) + size * embedding
     copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
+    running = 2 * size * layers * kv_features * settings.context.window_tokens[1] * episodes
     held_by = world_size if zero == 3 else 1  # devices that share weights and adapter
     stepped_by = world_size if zero else 1  # and gradient and optimizer
     return Memory(
@@ -146,7 +148,7 @@ def estimate_memory(
         reference=4 * trainable // held_by if stage == "grpo" and grpo.kl_weight else 0,
         acting_copy=weights + 4 * trainable if copies else 0,
         gathered=int(weights * min(1, _LIVE_PARAMETERS / max(1, frozen))) if zero == 3 else 0,
-        kv_cache=4 * size * layers * kv_features * settings.context.window_tokens[1] * episodes,
+        kv_cache=running + min(running, int(settings.rollouts.kept_kv_gb * 1e9)),
         activations=activations,
         logits=(8 if is_bf16 else 12) * tokens * shape.vocab_size,
     )

@@ -18,7 +18,8 @@ from envs.records import Episode, Split
 from envs.unseen import find_unseen_edits
 from rewards.cost import billed_tokens, num_compactions
 from rewards.outcome import is_scorable, is_solved
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_seed, run_bounded
+from train.rollouts.concurrency import run_bounded
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_seed
 
 _CONCURRENCY = 4
 _MAX_DRAWS = 400  # of task and window, per try: one in twenty tasks may need a rewrite

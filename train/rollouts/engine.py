@@ -1,12 +1,15 @@
-"""Batched generation: many episodes await `act`, one forward pass serves them all.
+"""Generation for many episodes at once: each joins the running batch when its turn comes.
 
-Episodes advance in waves: when every worker's episode waits for its turn, all pending prompts are
-decoded together with a KV cache, and rows that finished leave the batch. What an episode's context
-shares with its last turn's is not read again (`train/rollouts/kv_cache.py`). Every episode draws
-from a generator of its own, so what it samples does not depend on who shares its batch (up to the
-rounding of batched kernels); who shares it, and in which order, does not depend on time.
+An episode whose tools are done joins at the next token, and one that waits for tests holds nobody
+up: between two tokens the event loop takes in what the workers have answered. What an episode's
+context shares with its last turn's, and a first turn with those of others, is not read again
+(`train/rollouts/kv_cache.py`). Every episode draws from a generator of its own, so what it samples
+does not depend on who shares its batch, up to the rounding of batched kernels.
 
-Shapes: B rows, T tokens, V vocabulary.
+In waves, for runs that must give the same bytes, nobody is decoded before all workers' episodes
+wait, and nobody joins before all have ended: who shares a batch does not depend on time either.
+
+Not here: CUDA graphs and `torch.compile`, which want shapes that stay.
 """
 
 import asyncio
@@ -20,17 +23,10 @@ from peft import PeftModel
 from envs.records import Ids, Sample, View
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
-from train.rollouts.kv_cache import EMPTY, Batch, Prefix, make_batch
+from train.rollouts.kv_cache import PrefixStore
+from train.rollouts.running_batch import RunningBatch, TurnRequest
 
-
-@dataclass
-class TurnRequest:
-    """One prompt that waits for its sample."""
-
-    prompt_ids: Ids
-    seed: int
-    uniforms_T: torch.Tensor  # noqa: N815 (shape suffix)
-    future: "asyncio.Future[Sample]"
+_LOOPS_PER_TOKEN = 3  # rounds of the event loop until a worker's answer has become a request
 
 
 @dataclass
@@ -39,9 +35,14 @@ class Engine:
 
     Attributes:
         model: A causal LM, with or without adapter, in eval mode.
-        stop_ids: Sampling stops at each of them; the first fills rows on the left, too.
+        stop_ids: Sampling stops at each of them.
         max_new_tokens: Most tokens of a sample.
         temperature: 0 means greedy.
+        in_waves: Whether all wait for all.
+        max_rows: Most rows of the running batch; in waves there are as many as workers.
+        prefill_tokens: Most prompt tokens that are read in one forward pass, and between two tokens
+            of the running batch; a single longer prompt is read in parts.
+        kept: What was computed for episodes that wait for their tools.
         tokens_generated: Counter over the engine's life.
     """
 
@@ -49,10 +50,15 @@ class Engine:
     stop_ids: Ids
     max_new_tokens: int
     temperature: float = 1.0
+    in_waves: bool = False
+    max_rows: int = 64
+    prefill_tokens: int = 4096
+    kept: PrefixStore = field(default_factory=lambda: PrefixStore(max_bytes=4e9))
     tokens_generated: int = 0
     _num_workers: int = 0
     _pending: list[TurnRequest] = field(default_factory=list)
-    _kept: dict[int, Prefix] = field(default_factory=dict)
+    _batch: RunningBatch | None = None
+    _serving: "asyncio.Task[None] | None" = None
 
     def join(self, num_workers: int) -> None:
         """Count workers that play one episode after another; each wave waits for all of them."""
@@ -61,152 +67,78 @@ class Engine:
     def leave(self) -> None:
         """Count one worker less; the wave may now be complete."""
         self._num_workers -= 1
-        self._flush_if_complete()
+        self._serve_soon()
+
+    def forget(self, seed: int) -> None:
+        """Give up what is kept for an episode that has ended."""
+        self.kept.discard(seed)
 
     async def sample(self, prompt_ids: Ids, generator: torch.Generator) -> Sample:
         """Return one sample under `prompt_ids`, drawn with the episode's own generator."""
-        uniforms = torch.rand(self.max_new_tokens, generator=generator)
+        uniforms: list[float] = torch.rand(self.max_new_tokens, generator=generator).tolist()
         future = asyncio.get_running_loop().create_future()
-        seed = generator.initial_seed()
-        self._pending.append(TurnRequest(prompt_ids, seed, uniforms, future))
-        self._flush_if_complete()
+        request = TurnRequest(prompt_ids, generator.initial_seed(), uniforms, future)
+        self._pending.append(request)
+        self._serve_soon()
         return await future
 
-    def _flush_if_complete(self) -> None:
+    def _serve_soon(self) -> None:
+        if self._may_begin() and (self._serving is None or self._serving.done()):
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
+
+    def _may_begin(self) -> bool:
+        """Tell whether somebody waits, or in waves everybody."""
         self._pending = [request for request in self._pending if not request.future.done()]
-        if not self._pending or len(self._pending) < self._num_workers:
-            return
-        batch, self._pending = sorted(self._pending, key=lambda r: r.seed), []
+        return len(self._pending) >= max(1, self._num_workers if self.in_waves else 1)
+
+    async def _serve(self) -> None:
+        """Decode token by token and let others join in between, until nobody is left."""
+        joining: list[TurnRequest] = []
         try:
-            samples = self._decode(batch)
+            batch = self._batch = self._batch or self._new_batch()
+            while batch.rows or self._may_begin():
+                joining = self._take_pending(batch)
+                if joining:
+                    batch.add(joining)
+                self.tokens_generated += len(batch.rows)
+                for request, sample in batch.step():
+                    if not request.future.done():
+                        request.future.set_result(sample)
+                for _ in range(_LOOPS_PER_TOKEN):
+                    await asyncio.sleep(0)
         except Exception as error:
-            for request in batch:
-                request.future.set_exception(error)
-            return
-        for request, sample in zip(batch, samples, strict=True):
-            request.future.set_result(sample)
+            rows = self._batch.rows if self._batch else ()
+            for request in (*rows, *joining, *self._pending):
+                if not request.future.done():
+                    request.future.set_exception(error)
+            self._pending, self._batch = [], None
 
-    @torch.inference_mode()
-    def _decode(self, requests: list[TurnRequest]) -> list[Sample]:
-        prefixes = self._read(requests)
-        most = self.max_new_tokens
-        batch = self._batch(prefixes, [r.prompt_ids[-1:] for r in requests], num_generated=most)
-        prefixes.clear()  # the batch holds a copy
-        rows = torch.arange(len(requests), device=self.model.device)
-        uniforms_BT = torch.stack([r.uniforms_T for r in requests]).to(self.model.device)
-        tokens: list[list[int]] = [[] for _ in requests]
-        logps: list[list[float]] = [[] for _ in requests]
-        alive_B = torch.ones_like(rows, dtype=torch.bool)
-        stops = torch.tensor(self.stop_ids, device=self.model.device)
-        for step in range(most):
-            logits_BV = self._forward(batch)
-            picked_B, logps_B = draw(
-                logits_BV, uniforms_BT[rows, step], temperature=self.temperature
-            )
-            for row, token, logp in zip(
-                rows.tolist(), picked_B.tolist(), logps_B.tolist(), strict=True
-            ):
-                tokens[row].append(token)
-                logps[row].append(logp)
-            alive_B = alive_B & ~torch.isin(picked_B, stops)  # what ended draws on until it leaves
-            self.tokens_generated += len(picked_B)
-            ends = step == most - 1 or not alive_B.any()
-            if ends or alive_B.float().mean() < 0.8:  # copying pays once a fifth of it is dead
-                leaving_B = torch.ones_like(alive_B) if ends else ~alive_B
-                for row in leaving_B.nonzero()[:, 0].tolist():
-                    request, sampled = requests[int(rows[row])], tokens[int(rows[row])]
-                    read = request.prompt_ids + tuple(sampled[:-1])
-                    self._kept[request.seed] = batch.prefix(row, read)
-                if ends:
-                    break
-                keep = alive_B.nonzero()[:, 0]
-                batch.cache.batch_select_indices(keep)
-                rows, picked_B, alive_B = rows[keep], picked_B[keep], alive_B[keep]
-                batch.mask_BT, batch.positions_BT = batch.mask_BT[keep], batch.positions_BT[keep]
-            batch.ids_BT = picked_B[:, None]
-            ones_B1 = batch.mask_BT.new_ones(len(rows), 1)
-            batch.mask_BT = torch.cat([batch.mask_BT, ones_B1], dim=1)
-            batch.positions_BT = batch.positions_BT[:, -1:] + 1
-        return [self._finish(t, p) for t, p in zip(tokens, logps, strict=True)]
+    def _take_pending(self, batch: RunningBatch) -> list[TurnRequest]:
+        """Take who joins now: in waves all, else who waited longest, within the bounds."""
+        joining: list[TurnRequest] = []
+        if self.in_waves:
+            if not batch.rows:
+                joining, self._pending = sorted(self._pending, key=lambda r: r.episode), []
+            return joining
+        num_tokens = 0
+        for request in self._pending[: self.max_rows - len(batch.rows)]:
+            if all(request.prompt_ids != other.prompt_ids for other in joining):
+                num_tokens += batch.count_missing(request)
+            if joining and num_tokens > self.prefill_tokens:
+                break
+            joining.append(request)
+        self._pending = self._pending[len(joining) :]
+        return joining
 
-    def _read(self, requests: list[TurnRequest]) -> list[Prefix]:
-        """Return the prompts without their last token; what was not kept is computed.
-
-        Rows with about as much to read go together, or one new episode would pad all others.
-        """
-        # a sliding window counts columns, so there no row may have pads within
-        kept = {} if getattr(self.model.config, "sliding_window", None) else self._kept
-        known = [kept.pop(r.seed, EMPTY).before(r.prompt_ids) for r in requests]
-        self._kept.clear()  # who is not in this wave has ended
-        missing = [len(r.prompt_ids) - 1 - len(p.ids) for r, p in zip(requests, known, strict=True)]
-        order = sorted((row for row, n in enumerate(missing) if n), key=lambda row: -missing[row])
-        while order:
-            part = [row for row in order if 2 * missing[row] > missing[order[0]]]
-            order = order[len(part) :]
-            fresh = [requests[row].prompt_ids[len(known[row].ids) : -1] for row in part]
-            batch = self._batch([known[row] for row in part], fresh, num_generated=0)
-            self._forward(batch)
-            for at, row in enumerate(part):
-                known[row] = batch.prefix(at, requests[row].prompt_ids[:-1])
-        return known
-
-    def _batch(self, prefixes: list[Prefix], fresh: list[Ids], *, num_generated: int) -> Batch:
-        return make_batch(
-            prefixes,
-            fresh,
-            num_generated=num_generated,
-            num_layers=self.model.config.num_hidden_layers,
-            pad_id=self.stop_ids[0],
-            device=self.model.device,
+    def _new_batch(self) -> RunningBatch:
+        return RunningBatch(
+            self.model,
+            stop_ids=self.stop_ids,
+            temperature=self.temperature,
+            max_rows=max(self.max_rows, len(self._pending)),
+            prefill_tokens=self.prefill_tokens,
+            kept=self.kept,
         )
-
-    def _forward(self, batch: Batch) -> torch.Tensor:
-        """Return the logits behind each row's last token, of shape (B, V)."""
-        # accelerate wraps the forward of a model in training into autocast; acting goes without
-        forward = getattr(self.model, "_original_forward", self.model)
-        logits_BTV: torch.Tensor = forward(
-            input_ids=batch.ids_BT,
-            attention_mask=batch.mask_BT,
-            position_ids=batch.positions_BT,
-            past_key_values=batch.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        return logits_BTV[:, -1]
-
-    def _finish(self, tokens: list[int], logps: list[float]) -> Sample:
-        ends = (end for end, token in enumerate(tokens, start=1) if token in self.stop_ids)
-        length = next(ends, None)
-        return Sample(
-            token_ids=tuple(tokens[:length]),
-            sampling_logps=tuple(logps[:length]),
-            finish="length" if length is None else "stop",
-        )
-
-
-def draw(
-    logits_BV: torch.Tensor, uniforms_B: torch.Tensor, *, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw one token per row by inverting its cumulative distribution.
-
-    Args:
-        logits_BV: Any float type; computed in float32.
-        uniforms_B: In [0, 1), one per row.
-        temperature: 0 takes the most likely token.
-
-    Returns:
-        Token ids of shape (B,) and their log-probs (nats) under the tempered distribution.
-    """
-    logits_BV = logits_BV.float()
-    logps_BV = torch.log_softmax(logits_BV / (temperature or 1.0), dim=-1)
-    if temperature == 0:
-        picked_B = logits_BV.argmax(-1)
-    else:
-        cumulative_BV = logps_BV.double().exp().cumsum(-1)
-        target_B = uniforms_B.double()[:, None] * cumulative_BV[:, -1:]
-        last = logits_BV.shape[-1] - 1
-        picked_B = torch.searchsorted(cumulative_BV, target_B, right=True)[:, 0].clamp(max=last)
-    return picked_B, logps_BV.gather(-1, picked_B[:, None])[:, 0]
 
 
 @dataclass
@@ -235,6 +167,10 @@ def make_engine(
         stop_ids=tuple(chat.stop_ids),
         max_new_tokens=settings.context.max_new_tokens,
         temperature=0.0 if greedy else 1.0,
+        in_waves=settings.run.deterministic,
+        max_rows=settings.grpo.generation_batch,
+        prefill_tokens=settings.rollouts.prefill_tokens,
+        kept=PrefixStore(max_bytes=settings.rollouts.kept_kv_gb * 1e9),
     )
 
 

@@ -1,152 +1,104 @@
-"""The KV cache of a batch of episodes that keeps, from turn to turn, what their contexts share.
+"""What was computed of contexts whose episodes wait for their tools, within a bound of memory.
 
 A context mostly grows at its end, so the next turn's prompt begins with what was computed for the
-last one; after `evict` or `compact` the part before the rewrite still does. Only the rest goes
-through the model again.
+last one; after `evict` or `compact` the part before the rewrite still does. The first turn of an
+episode begins as those of others do: as far as the task's end in its own group, as far as the
+system prompt's in others. Only the rest goes through the model again.
 
-Columns of a batch: [pads, prefix | pads, fresh tokens | generated tokens]; the attention mask hides
-the pads.
+Shapes: H heads, T tokens, D features of a head.
 
-Shapes: B rows, H heads, T tokens (P of them room that is made once), D features of a head.
-
-Tests: tests/train/rollouts/test_engine.py.
+Tests: tests/train/rollouts/test_kv_cache.py.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from envs.records import Ids
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values of one layer, of shape (H, T, D)."""
+
+_COMPARED = 64  # tokens at a time: one by one is slower, for Python's loop is
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of one row's first tokens, one pair of (H, T, D) tensors per layer."""
+    """Keys and values of one row's first tokens.
+
+    Attributes:
+        ids: The tokens.
+        pairs: Keys and values, a pair per layer of the table.
+    """
 
     ids: Ids
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
-    def before(self, ids: Ids) -> "Prefix":
-        """Return the part that `ids` begin with, at most all but their last token."""
-        shared = min(len(self.ids), len(ids) - 1)
-        for index in range(shared):
-            if self.ids[index] != ids[index]:
-                shared = index
-                break
-        if not shared:
+    def first(self, num_tokens: int) -> "Prefix":
+        """Return the part of its first tokens, which shares memory with the whole."""
+        if not num_tokens:
             return EMPTY
-        parts = tuple((keys[:, :shared], values[:, :shared]) for keys, values in self.layers)
-        return Prefix(self.ids[:shared], parts)
+        cut = tuple((keys[:, :num_tokens], values[:, :num_tokens]) for keys, values in self.pairs)
+        return Prefix(self.ids[:num_tokens], cut)
+
+    def copy(self) -> "Prefix":
+        """Return it in memory of its own."""
+        pairs = tuple((keys.clone(), values.clone()) for keys, values in self.pairs)
+        return Prefix(self.ids, pairs)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size in memory if nothing else shares it."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self.pairs)
 
 
 EMPTY = Prefix(())
 
 
-class GrowingLayer(DynamicLayer):
-    """Keys and values in room that is made once; `DynamicLayer` copies them for every token."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self._room, self._length = room, 0
-        self._keys_BHPD: torch.Tensor
-        self._values_BHPD: torch.Tensor
-
-    def fill(self, prefixes_B: Sequence[Prefix], *, layer: int) -> None:
-        """Put each row's prefix at the right end of the first columns."""
-        first = next(prefix for prefix in prefixes_B if prefix.ids)
-        self._length = max(len(prefix.ids) for prefix in prefixes_B)
-        self._make(len(prefixes_B), *first.layers[layer])
-        for row, prefix in enumerate(prefixes_B):
-            if prefix.ids:
-                columns = slice(self._length - len(prefix.ids), self._length)
-                self._keys_BHPD[row, :, columns], self._values_BHPD[row, :, columns] = (
-                    prefix.layers[layer]
-                )
-        self._show()
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the columns of one forward pass; returns all so far."""
-        if not self.is_initialized:
-            self._make(len(key_states), key_states[0], value_states[0])
-        columns = slice(self._length, self._length + key_states.shape[-2])
-        self._keys_BHPD[:, :, columns] = key_states
-        self._values_BHPD[:, :, columns] = value_states
-        self._length = columns.stop
-        self._show()
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep only some rows."""
-        self._keys_BHPD = self._keys_BHPD[indices]
-        self._values_BHPD = self._values_BHPD[indices]
-        self._show()
-
-    def _make(self, num_rows: int, keys_HTD: torch.Tensor, values_HTD: torch.Tensor) -> None:
-        # zeros: whatever lies in a hidden column is still multiplied, by zero
-        for name, like in (("_keys_BHPD", keys_HTD), ("_values_BHPD", values_HTD)):
-            room = (num_rows, like.shape[0], self._room, like.shape[2])
-            setattr(self, name, like.new_zeros(room))
-        self.dtype, self.device, self.is_initialized = keys_HTD.dtype, keys_HTD.device, True
-
-    def _show(self) -> None:
-        self.keys = self._keys_BHPD[:, :, : self._length]
-        self.values = self._values_BHPD[:, :, : self._length]
+def count_shared(first: Ids, second: Ids) -> int:
+    """Return with how many equal tokens two contexts begin."""
+    most = min(len(first), len(second))
+    start = 0
+    while start < most and first[start : start + _COMPARED] == second[start : start + _COMPARED]:
+        start += _COMPARED
+    start = min(start, most)
+    while start < most and first[start] == second[start]:
+        start += 1
+    return start
 
 
 @dataclass
-class Batch:
-    """What a forward pass over several rows takes, and the cache that it fills."""
+class PrefixStore:
+    """Prefixes by episode; beyond the bound the least recently used goes.
 
-    cache: DynamicCache
-    ids_BT: torch.Tensor
-    mask_BT: torch.Tensor
-    positions_BT: torch.Tensor
-
-    def prefix(self, row: int, ids: Ids) -> Prefix:
-        """Return a copy of what the cache holds of one row: keys and values of `ids`."""
-        columns = self.mask_BT[row].nonzero()[:, 0]
-        assert len(columns) == len(ids), "the mask hides what is no token of the row"
-        pairs = ((layer.keys[row], layer.values[row]) for layer in self.cache.layers)
-        return Prefix(ids, tuple((keys[:, columns], values[:, columns]) for keys, values in pairs))
-
-
-def make_batch(
-    prefixes_B: Sequence[Prefix],
-    fresh_B: Sequence[Ids],
-    *,
-    num_generated: int,
-    num_layers: int,
-    pad_id: int,
-    device: torch.device,
-) -> Batch:
-    """Return a batch in which each row goes on from its prefix with its fresh tokens.
-
-    Args:
-        fresh_B: At least one token each.
-        num_generated: Most tokens that follow.
+    Attributes:
+        max_bytes: Most memory that they may take together.
+        num_bytes: What they take now.
     """
-    before, width = max(len(p.ids) for p in prefixes_B), max(map(len, fresh_B))
-    cache = DynamicCache()
-    cache.layers = [GrowingLayer(before + width + num_generated) for _ in range(num_layers)]
-    if before:
-        for index, layer in enumerate(cache.layers):
-            layer.fill(prefixes_B, layer=index)
-    ids = [[pad_id] * (width - len(fresh)) + list(fresh) for fresh in fresh_B]
-    mask_BT = torch.tensor(
-        [
-            [0] * (before - len(prefix.ids))
-            + [1] * len(prefix.ids)
-            + [0] * (width - len(fresh))
-            + [1] * len(fresh)
-            for prefix, fresh in zip(prefixes_B, fresh_B, strict=True)
-        ],
-        device=device,
-    )
-    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)[:, before:]
-    return Batch(cache, torch.tensor(ids, device=device), mask_BT, positions_BT)
+
+    max_bytes: float
+    num_bytes: int = 0
+    _kept: dict[int, Prefix] = field(default_factory=dict)
+
+    def keep(self, episode: int, prefix: Prefix) -> None:
+        """Keep what an episode has computed so far, in place of what it had before."""
+        self.discard(episode)
+        self._kept[episode] = prefix
+        self.num_bytes += prefix.num_bytes
+        while self.num_bytes > self.max_bytes:
+            self.discard(next(iter(self._kept)))
+
+    def find(self, episode: int) -> Prefix | None:
+        """Return what an episode has computed, if it is still there."""
+        return self._kept.get(episode)
+
+    def discard(self, episode: int) -> None:
+        """Forget an episode's."""
+        self.num_bytes -= self._kept.pop(episode, EMPTY).num_bytes
+
+    def __iter__(self) -> Iterator[Prefix]:
+        return iter(self._kept.values())
+
+    def __len__(self) -> int:
+        return len(self._kept)

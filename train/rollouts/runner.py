@@ -9,14 +9,13 @@ failure is retried in a fresh environment and then recorded as unscorable; it ne
 reward.
 """
 
-import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -31,21 +30,20 @@ from envs.records import Episode, FailedPart, Outcome, Policy, RepairTask, StopR
 from envs.rendering import ChatFormat
 from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
+from envs.workers.limits import LimitedBench
 from envs.workers.pool import WorkerPool
 from envs.workers.workbench import Workbench, open_workbench
 from rewards.cost import billed_tokens, peak_context
 from train.config.settings import Settings
 from train.models.model import chat_format, load_tokenizer, run_tokenizer
+from train.rollouts.concurrency import run_bounded
 from train.rollouts.engine import Engine, ModelPolicy, make_engine
 from train.stages.run_dir import cache_dir, tasks_dir
 
-DEADLINE_S = 600.0  # a turn's tools or a grading that take longer hang; each test run has a limit
 _ATTEMPTS = 3
 _ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
-_WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # as many as asyncio gives threads: some only wait
+_WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # some only wait; each takes memory
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 MakePolicy = Callable[["EpisodeRequest"], Policy]
 """Makes a fresh policy for an episode; called once per attempt."""
 
@@ -82,14 +80,12 @@ class RolloutRunner:
         chat: Encodes and parses for the policy's vocabulary.
         settings: The experiment.
         bench: Carries out tool calls and grades submissions.
-        deadline_s: Wall seconds for the tools of one turn, or a grading.
     """
 
     store: TaskStore
     chat: ChatFormat
     settings: Settings
     bench: Bench
-    deadline_s: float = DEADLINE_S
     _references: dict[str, Reference] = field(default_factory=dict)
 
     def make_environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
@@ -182,7 +178,7 @@ class RolloutRunner:
             reference_cost=reference.cost,
             needs_rewrite=request.window_tokens < reference.least_window,
         )
-        task = self.store.public[request.task_id]
+        task, limits = self.store.public[request.task_id], self.settings.rollouts
         num_attempts = num_late = 0
         while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
             num_attempts += 1
@@ -192,15 +188,17 @@ class RolloutRunner:
                 return await run_episode(
                     environment,
                     make_policy(request),
-                    bench=self.bench,
+                    bench=LimitedBench(
+                        self.bench, call_s=limits.tool_limit_s, episode_s=limits.episode_limit_s
+                    ),
                     metadata=metadata,
-                    deadline_s=self.deadline_s,
+                    deadline_s=limits.turn_limit_s,
                 )
             except InfrastructureError as error:
                 cause, part = str(error), error.part or "other"
                 environment.stop_reason = StopReason.ENVIRONMENT_ERROR
-            except TimeoutError:
-                cause, part = f"no end after {self.deadline_s:g} s", "timeout"
+            except TimeoutError as error:
+                cause, part = str(error), "timeout"
                 environment.stop_reason = StopReason.TIMEOUT
             num_late += part == "timeout"
         failed = Outcome(
@@ -225,14 +223,16 @@ class RolloutRunner:
     ) -> list[Episode]:
         """Play all requests, `concurrency` at a time; returns their episodes in order.
 
-        `engine`, if the policies share one, waits for all workers before it decodes, so its batches
-        do not depend on who is faster.
+        `engine`, if the policies share one, keeps nothing for those that ended, and waits for all
+        of them if it decodes in waves.
         """
 
         async def play(request: EpisodeRequest) -> Episode:
             episode = await self.play(
                 request, make_policy, policy=policy, policy_version=policy_version
             )
+            if engine:
+                engine.forget(request.seed)
             on_episode()
             return episode
 
@@ -248,14 +248,18 @@ class RolloutRunner:
         greedy: bool = False,
         on_episode: Callable[[], None] = lambda: None,
     ) -> list[Episode]:
-        """Play all requests with a model, each with a generator of its own; see `play_all`."""
+        """Play all requests with a model, each with a generator of its own; see `play_all`.
+
+        There are so many episodes that the batch is full while all tool workers are busy, too.
+        """
         engine = make_engine(model, self.chat, self.settings, greedy=greedy)
+        waiting = 0 if engine.in_waves else count_tool_workers(self.settings)
         return self.play_all(
             requests,
             lambda request: ModelPolicy(engine, torch.Generator().manual_seed(request.seed)),
             policy=policy,
             policy_version=policy_version,
-            concurrency=self.settings.grpo.generation_batch,
+            concurrency=self.settings.grpo.generation_batch + waiting,
             engine=engine,
             on_episode=on_episode,
         )
@@ -275,41 +279,11 @@ class RolloutRunner:
         return requests
 
 
-def run_bounded(
-    act: Callable[[Item], Awaitable[Result]],
-    items: Sequence[Item],
-    *,
-    concurrency: int,
-    engine: Engine | None = None,
-) -> list[Result]:
-    """Await `act` of each item, `concurrency` at a time; returns the results in order."""
-    queue = iter(enumerate(items))
-    results: dict[int, Result] = {}
-    num_workers = min(concurrency, len(items))
-
-    async def work() -> None:
-        try:
-            for index, item in queue:
-                results[index] = await act(item)
-        finally:
-            if engine:
-                engine.leave()
-
-    async def run() -> None:
-        if engine:
-            engine.join(num_workers)
-        await asyncio.gather(*(work() for _ in range(num_workers)))
-
-    asyncio.run(run())
-    return [results[index] for index in range(len(items))]
-
-
 @contextmanager
 def open_runner(
     settings: Settings,
     *,
     tokenizer: Any = None,
-    deadline_s: float = DEADLINE_S,
     open_bench: Callable[..., AbstractContextManager[Workbench]] = open_workbench,
 ) -> Iterator[RolloutRunner]:
     """Open the task set, the tokenizer and the workers of a run; end the workers at the end.
@@ -317,7 +291,6 @@ def open_runner(
     Args:
         settings: The experiment; its tasks and tokenizer must exist.
         tokenizer: If other than the run's, which may not be there before a dry run.
-        deadline_s: Wall seconds for the tools of one turn, or a grading.
         open_bench: What opens the workbench of each worker.
 
     Raises:
@@ -332,11 +305,19 @@ def open_runner(
         second_runner_share=settings.reward.second_runner_share,
         cache_dir=cache_dir(settings),
     )
-    num_workers = min(_MOST_WORKERS, len(os.sched_getaffinity(0)) + _WORKERS_BESIDE_CORES)
     with WorkerPool(
-        opener, num_workers=num_workers, near=lambda task_id: store.hidden[task_id].runtime
+        opener,
+        num_workers=count_tool_workers(settings),
+        near=lambda task_id: store.hidden[task_id].runtime,
     ) as pool:
-        yield RolloutRunner(store, chat, settings, pool, deadline_s)
+        yield RolloutRunner(store, chat, settings, pool)
+
+
+def count_tool_workers(settings: Settings) -> int:
+    """Return how many workers carry out tools for this process: by its share of the cores."""
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    by_cores = len(os.sched_getaffinity(0)) // processes + _WORKERS_BESIDE_CORES
+    return settings.rollouts.tool_workers or min(_MOST_WORKERS, by_cores)
 
 
 def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:

@@ -134,6 +134,7 @@ def faulty_run(
         f"--grpo.max_steps={num_steps}",
         f"--grpo.kl_weight={kl_weight}",
         "--run.deterministic=true",
+        f"--rollouts.turn_limit_s={deadline_s}",
     )
     tasks = list(generate(settings.tasks.train, split="train", seed=0))
     manifest = Manifest(source="synthetic", seed=0, licence="Apache-2.0")
@@ -146,9 +147,7 @@ def faulty_run(
     began = time.monotonic()
     with (
         Progress("test", total=num_steps, unit="steps", enabled=False) as progress,
-        open_runner(
-            settings, deadline_s=deadline_s, open_bench=partial(open_faulty, shares=shares)
-        ) as runner,
+        open_runner(settings, open_bench=partial(open_faulty, shares=shares)) as runner,
     ):
         rollouts = ScriptedRollouts(settings, runner, stage, progress)
         trainer = MultiSegmentGRPOTrainer(

@@ -132,8 +132,8 @@ def test_the_3b_recipe_is_planned_without_weights(capsys: pytest.CaptureFixture[
     assert rows[""] == ["1", "GPU", "8", "GPUs,", "ZeRO-2", "8", "GPUs,", "ZeRO-3"]
     assert rows["base weights"] == ["6.17", "GB", "6.17", "GB", "0.77", "GB"]
     assert rows["optimizer"] == ["0.48", "GB", "89.80", "MB", "89.80", "MB"]
-    assert rows["generation: KV cache"] == ["38.65", "GB", "19.33", "GB", "19.33", "GB"]
-    assert rows["peak (held + the larger phase)"][::2] == ["46.02", "33.20", "29.38"]
+    assert rows["generation: KV cache"] == ["23.33", "GB", "13.66", "GB", "13.66", "GB"]
+    assert rows["peak (held + the larger phase)"][::2] == ["33.80", "33.20", "29.38"]
     assert "holds no weights: counted on the meta device" in shown
 
 

@@ -111,11 +111,10 @@ def test_unknown_model_class(complaint, folder: Path) -> None:
     assert not (folder / "runs" / "odd").exists()
 
 
-def test_layers_without_keys_and_values(complaint, folder: Path) -> None:
-    kinds = ["linear_attention", "full_attention"]
-    base = f"--model.base={model_folder(folder, model_type='qwen3_next', layer_types=kinds)}"
+def test_layers_without_a_cache(complaint, folder: Path) -> None:
+    base = f"--model.base={model_folder(folder, model_type='deepseek_v32')}"
     said = complaint(demos.main, "--run.name=odd", base, *PRETRAINED, config=SMOLLM2)
-    assert "this base has other layers (got: linear_attention in" in said
+    assert "no cache for layers of this base (got: DynamicIndexedLayer in" in said
 
 
 def test_template_without_tools(complaint, folder: Path) -> None:

@@ -8,31 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from envs.records import Sample
 from tests.train import tiny_policy
+from tests.train.rollouts.turns import EOT, PROMPTS, SHAPE, check_logps, seen_by
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
-from train.rollouts.engine import Engine, copy_for_acting, draw
-
-EOT = 1
-
-
-SHAPE = {
-    "vocab_size": 40,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
-}
+from train.rollouts.engine import Engine, copy_for_acting
+from train.rollouts.running_batch import RunningBatch, TurnRequest, draw
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +45,6 @@ def serve(
         return list(await asyncio.gather(*(one(i, p) for i, p in enumerate(prompts))))
 
     return asyncio.run(run())
-
-
-PROMPTS = [(5, 6, 7), (9,) * 20, (4, 8), (30, 31, 32, 33), (11, 12), (13,) * 7]
 
 
 def test_sampling_stops_at_every_stop_id_and_keeps_it(model: Qwen2ForCausalLM) -> None:
@@ -99,13 +79,18 @@ def test_a_row_samples_the_same_alone_and_in_a_batch(model: Qwen2ForCausalLM) ->
 
 
 def test_batches_do_not_depend_on_who_is_faster(model: Qwen2ForCausalLM) -> None:
-    def batches(delay_seed: int) -> list[list[list[int]]]:
-        seen: list[list[list[int]]] = []
-        engine = Engine(model, (EOT,), max_new_tokens=1)
-        decode = engine._decode
-        engine._decode = lambda batch: (  # type: ignore[method-assign]
-            seen.append([list(r.prompt_ids) for r in batch]) or decode(batch)
-        )
+    def batches(delay_seed: int) -> list[list[tuple[int, ...]]]:
+        seen: list[list[tuple[int, ...]]] = []
+        engine = Engine(model, (EOT,), max_new_tokens=1, in_waves=True)
+        take = engine._take_pending
+
+        def note(batch: RunningBatch) -> list[TurnRequest]:
+            taken = take(batch)
+            if taken:
+                seen.append([request.prompt_ids for request in taken])
+            return taken
+
+        engine._take_pending = note  # type: ignore[method-assign]
         delays = random.Random(delay_seed)
         queue = iter(enumerate([*PROMPTS, *PROMPTS]))
 
@@ -129,86 +114,52 @@ def test_batches_do_not_depend_on_who_is_faster(model: Qwen2ForCausalLM) -> None
     assert max(map(len, first)) == 4
 
 
-def check_logps(model: PreTrainedModel, prompt: tuple[int, ...], sample: Sample) -> None:
-    with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *sample.token_ids]])).logits
-    logps = torch.log_softmax(logits[0, len(prompt) - 1 : -1], dim=-1)
-    expected = logps.gather(-1, torch.tensor(sample.token_ids)[:, None])[:, 0]
-    torch.testing.assert_close(torch.tensor(sample.sampling_logps), expected, rtol=1e-4, atol=1e-5)
-
-
-def play_turns(engine: Engine) -> list[tuple[tuple[int, ...], Sample]]:
-    """Play an episode of five turns from every prompt, each rewritten once; returns all turns."""
-
-    async def episode(index: int, prompt: tuple[int, ...]) -> list[tuple[tuple[int, ...], Sample]]:
-        generator = torch.Generator().manual_seed(index)
-        turns = []
-        for turn in range(5):
-            sample = await engine.sample(prompt, generator)
-            turns.append((prompt, sample))
-            prompt += (*sample.token_ids, *range(20, 25 + index))
-            if turn == 2:  # the context is rewritten after its second token
-                prompt = prompt[:2] + prompt[5:]
-        engine.leave()
-        return turns
-
-    async def run() -> list[list[tuple[tuple[int, ...], Sample]]]:
-        engine.join(len(PROMPTS))
-        return await asyncio.gather(*(episode(i, p) for i, p in enumerate(PROMPTS)))
-
-    return [turn for turns in asyncio.run(run()) for turn in turns]
-
-
 def test_reported_logps_are_those_of_a_forward_pass(model: Qwen2ForCausalLM) -> None:
     for prompt, sample in zip(PROMPTS, serve(model, PROMPTS), strict=True):
         check_logps(model, prompt, sample)
 
 
-def test_what_turns_share_is_read_once_and_changes_nothing(model: Qwen2ForCausalLM) -> None:
-    engine = Engine(model, (EOT,), max_new_tokens=12)
-    read: list[int] = []
-    forward = engine._forward
-    engine._forward = lambda batch: (  # type: ignore[method-assign]
-        read.append(batch.ids_BT.numel()) or forward(batch)
-    )
-    played = play_turns(engine)
-    for prompt, sample in played:
-        check_logps(model, prompt, sample)
-    assert sum(read) < 0.7 * sum(len(p) + len(s.token_ids) for p, s in played), "read again"
+def test_an_episode_joins_at_the_next_token_and_holds_nobody_up(model: Qwen2ForCausalLM) -> None:
+    num_rows: list[int] = []
+    with seen_by(model, lambda ids_BT: num_rows.append(len(ids_BT))):
+        engine = Engine(model, (), max_new_tokens=30)  # no end before the limit
+        order: list[int] = []
+
+        async def one(index: int, *, after: int) -> None:
+            while len(num_rows) < after:
+                await asyncio.sleep(0)
+            await engine.sample(PROMPTS[index], torch.Generator().manual_seed(index))
+            order.append(index)
+
+        async def run() -> None:
+            await asyncio.gather(one(0, after=0), one(1, after=11))
+
+        asyncio.run(run())
+    # read, 10 tokens alone; the second is read, and both are rows until the first has its 30
+    assert num_rows == [1] + 10 * [1] + [1] + 20 * [2] + 10 * [1]
+    assert order == [0, 1]
 
 
-def test_a_sliding_window_counts_tokens_not_pads() -> None:
-    torch.manual_seed(3)
-    sliding = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=8)).eval()
-    for prompt, sample in play_turns(Engine(sliding, (EOT,), max_new_tokens=12)):
-        check_logps(sliding, prompt, sample)
+def test_one_whose_task_was_cancelled_leaves_the_batch(model: Qwen2ForCausalLM) -> None:
+    engine = Engine(model, (), max_new_tokens=10_000)
+
+    async def run() -> Sample:
+        gone = asyncio.create_task(engine.sample(PROMPTS[0], torch.Generator()))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        engine.max_new_tokens = 4
+        return await engine.sample(PROMPTS[1], torch.Generator())
+
+    asyncio.run(run())
+    assert engine._batch is not None and not engine._batch.rows
 
 
-def test_rows_that_ended_leave_the_batch_and_the_memory(model: Qwen2ForCausalLM) -> None:
-    prompts = PROMPTS * 8
-    engine = Engine(model, (EOT,), max_new_tokens=200)
-    rows: list[int] = []
-    forward = engine._forward
-    engine._forward = lambda batch: (  # type: ignore[method-assign]
-        rows.append(len(batch.ids_BT)) or forward(batch)
-    )
+def test_an_error_in_the_model_reaches_all_who_wait(model: Qwen2ForCausalLM) -> None:
+    def fail(ids_BT: torch.Tensor) -> None:
+        raise RuntimeError("out of memory")
 
-    async def worker(first: int) -> list[Sample]:
-        samples = [
-            await engine.sample(prompts[index], torch.Generator().manual_seed(index))
-            for index in range(first, len(prompts), 24)
-        ]
-        engine.leave()
-        return samples
-
-    async def run() -> list[list[Sample]]:
-        engine.join(24)
-        return await asyncio.gather(*(worker(first) for first in range(24)))
-
-    lengths = [len(sample.token_ids) for samples in asyncio.run(run()) for sample in samples]
-    assert max(lengths) < 200, "all end by themselves"
-    assert sum(rows) < 1.25 * sum(lengths) + 2 * len(prompts)
-    assert len(engine._kept) <= 24
+    with seen_by(model, fail), pytest.raises(RuntimeError, match="out of memory"):
+        serve(model, PROMPTS)
 
 
 def test_samples_end_with_the_end_of_turn_or_at_the_limit(model: Qwen2ForCausalLM) -> None:
