@@ -14,7 +14,7 @@ from envs.records import Episode
 from train.config.load import Command
 from train.config.settings import Settings
 from train.models.adapters import adapted_layers, check_adapter
-from train.models.distributed import join, save_adapter, whole_weights
+from train.models.distributed import joined, save_adapter, whole_weights
 from train.models.model import (
     add_adapter,
     count_parameters,
@@ -44,19 +44,19 @@ from train.stages.stage_log import say
 
 def run(command: Command, *, world_size: int) -> int:
     """Run the stage, or show what it would do; returns the exit code."""
-    join(world_size=world_size)
-    if command.dry_run:
-        return show(
-            command,
-            stage="grpo",
-            open_stage=lambda: open_grpo(command),
-            model_on=lambda base: make_starting_model(command.settings, base),
-            derive=lambda: derive_grpo_config(command.settings, Path()),
-        )
-    stage = open_grpo(command)
-    if not stage.is_done():
-        train(command, stage)
-    return 0
+    with joined(world_size=world_size):
+        if command.dry_run:
+            return show(
+                command,
+                stage="grpo",
+                open_stage=lambda: open_grpo(command),
+                model_on=lambda base: make_starting_model(command.settings, base),
+                derive=lambda: derive_grpo_config(command.settings, Path()),
+            )
+        stage = open_grpo(command)
+        if not stage.is_done():
+            train(command, stage)
+        return 0
 
 
 def open_grpo(command: Command) -> StageDir:

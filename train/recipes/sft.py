@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from envs.errors import UserError
 from train.config.load import Command
 from train.config.settings import Settings
-from train.models.distributed import autocast_deepspeed, join, whole_weights
+from train.models.distributed import autocast_deepspeed, joined, whole_weights
 from train.models.model import (
     add_adapter,
     count_parameters,
@@ -50,20 +50,20 @@ _LEAST_WARMUP = 5  # steps
 
 def run(command: Command, *, world_size: int) -> int:
     """Run the stage, or show what it would do; returns the exit code."""
-    join(world_size=world_size)
-    if command.dry_run:
-        settings, demos = command.settings, stage_dir(command.settings, "demos")
-        return show(
-            command,
-            stage="sft",
-            open_stage=lambda: open_sft(command),
-            model_on=lambda base: make_starting_model(settings, base),
-            derive=lambda: derive_sft_config(settings, Path(), read_rows(demos)["length"]),
-        )
-    stage, demos = open_sft(command)
-    if not stage.is_done():
-        train(command, stage, demos)
-    return 0
+    with joined(world_size=world_size):
+        if command.dry_run:
+            settings, demos = command.settings, stage_dir(command.settings, "demos")
+            return show(
+                command,
+                stage="sft",
+                open_stage=lambda: open_sft(command),
+                model_on=lambda base: make_starting_model(settings, base),
+                derive=lambda: derive_sft_config(settings, Path(), read_rows(demos)["length"]),
+            )
+        stage, demos = open_sft(command)
+        if not stage.is_done():
+            train(command, stage, demos)
+        return 0
 
 
 def open_sft(command: Command) -> tuple[StageDir, StageDir]:
