@@ -193,7 +193,12 @@ def run_cold(
             stdin = stack.enter_context(tempfile.TemporaryFile())
             stdin.write(json.dumps(_request(files, arguments, ids, limit_s, bool(groups))).encode())
             stdin.seek(0)
-            rules = FilterRules(True, True, True, gives_up_root=os.getuid() == 0)
+            rules = FilterRules(
+                new_processes=True,
+                private_pids=True,
+                private_root=True,
+                gives_up_root=os.getuid() == 0,
+            )
             filter_file = stack.enter_context(tempfile.TemporaryFile())
             filter_file.write(assemble(rules, own_pid=0))
             filter_file.seek(0)
