@@ -31,6 +31,23 @@ def called(result):
         raise OSError(ctypes.get_errno(), "refused")
     return result
 """
+DATAGRAMS = """
+def __init__(self):
+    self.socket = socket.socket(socket.FAMILY, socket.SOCK_DGRAM)
+    self.bound = False
+def send(self, bit):
+    if bit:
+        self.socket.sendto(b"x", ADDRESS)
+def look(self):
+    if not self.bound:
+        self.socket.bind(ADDRESS)
+        self.socket.setblocking(False)
+        self.bound = True
+    try:
+        return len(self.socket.recv(9))
+    except BlockingIOError:
+        return 0
+"""
 CHANNELS = {
     "lock of a whole file": """
 def __init__(self):
@@ -71,40 +88,12 @@ def look(self):
     except BlockingIOError:
         return 0
 """,
-    "datagram to an abstract name": """
-def __init__(self):
-    self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    self.bound = False
-def send(self, bit):
-    if bit:
-        self.socket.sendto(b"x", chr(0) + NAME)
-def look(self):
-    if not self.bound:
-        self.socket.bind(chr(0) + NAME)
-        self.socket.setblocking(False)
-        self.bound = True
-    try:
-        return len(self.socket.recv(9))
-    except BlockingIOError:
-        return 0
-""",
-    "datagram to a port": """
-def __init__(self):
-    self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    self.bound = False
-def send(self, bit):
-    if bit:
-        self.socket.sendto(b"x", ("127.0.0.1", %(port)d))
-def look(self):
-    if not self.bound:
-        self.socket.bind(("127.0.0.1", %(port)d))
-        self.socket.setblocking(False)
-        self.bound = True
-    try:
-        return len(self.socket.recv(9))
-    except BlockingIOError:
-        return 0
-""",
+    "datagram to an abstract name": DATAGRAMS.replace("FAMILY", "AF_UNIX").replace(
+        "ADDRESS", "chr(0) + NAME"
+    ),
+    "datagram to a port": DATAGRAMS.replace("FAMILY", "AF_INET").replace(
+        "ADDRESS", '("127.0.0.1", %(port)d)'
+    ),
     "shared memory of System V": """
 def __init__(self):
     self.part = called(libc.shmat(called(libc.shmget(%(port)d, 4096, 0o1666)), None, 0))
