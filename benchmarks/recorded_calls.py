@@ -15,7 +15,6 @@ import argparse
 import ast
 import json
 import random
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
+from benchmarks.any_project import commit
 from envs.grading.recorded_calls import compose_request, find_disagreement, leave_out
 from envs.grading.test_suite import list_suite, run_suite
 from envs.mutation.bug import Bug
@@ -72,12 +72,6 @@ def main() -> int:
         path = ROOT / "benchmarks" / "results" / "recorded_calls.md"
         path.write_text(head + "\n".join([*lines, ""]), "utf-8")
     return 0
-
-
-def commit() -> str:
-    """Return the commit that is checked out, with a mark if files differ from it."""
-    line = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def measure_once(project: Project, *, cache: Path, num_bugs: int) -> tuple[list[int], list[float]]:
