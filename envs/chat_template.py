@@ -2,7 +2,7 @@
 
 The template itself is rendered with placeholders and cut at them, so JSON, XML and native forms of
 calls need no renderer of their own. A template that cannot carry a tool conversation is refused
-with the reason. Needs Jinja through Transformers, not torch. Tests: tests/envs/test_templates.py.
+with the reason. Needs Transformers for schemas, not torch. Tests: tests/envs/test_templates.py.
 """
 
 import itertools
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from jinja2 import TemplateError
-from transformers.utils.chat_template_utils import get_json_schema, render_jinja_template
+from transformers.utils.chat_template_utils import get_json_schema
 
 from envs.errors import UserError
 from envs.records import ToolCall
+from envs.templates.render_process import RenderError, shared_process
 
 Message = dict[str, Any]
 _Part = TypeVar("_Part", bound=Sequence[object])
@@ -25,7 +25,6 @@ REMEDY = (
     "set model.chat_template to text_calls (the same template, calls and results as its text), "
     "to chatml, or to a template that renders both"
 )
-_RAISED = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 _SYSTEM, _USER, _REPLY = "zqsystemqz", "zquserqz", "zqreplyqz"  # letters: no escaping changes them
 _BASE: list[Message] = [
     {"role": "system", "content": _SYSTEM},
@@ -121,8 +120,9 @@ class ChatTemplate:
         assert len(calls) <= (self.max_calls or len(calls)), "the template would drop some"
         names = tuple(call.name for call in calls)
         text = self._render(self._conversation(calls, names), generate=True)
-        end = text.rindex(_result(0)) - len(self.surround_results(names).head)
-        assert text[:end].endswith(self.eot)
+        end = _find_last(text, _result(0)) - len(self.surround_results(names).head)
+        if not text[:end].endswith(self.eot):
+            raise _unfit("renders one conversation in two ways", got=repr(text[:end][-40:]))
         return text[self._turn_start(text) : end]
 
     def surround_results(self, names: tuple[str, ...]) -> TemplateParts[str]:
@@ -130,8 +130,8 @@ class ChatTemplate:
         calls = [ToolCall(name=name, arguments={"a": _argument(i)}) for i, name in enumerate(names)]
         text = self._render(self._conversation(calls, names), generate=True)
         last = _argument(min(len(names), self.max_calls or len(names)) - 1)
-        head = text.index(self.eot, text.rindex(last)) + len(self.eot)
-        places = [text.index(_result(index), head) for index in range(len(names))]
+        head = _find(text, self.eot, _find_last(text, last)) + len(self.eot)
+        places = [_find(text, _result(index), head) for index in range(len(names))]
         ends = [place + len(_result(index)) for index, place in enumerate(places)]
         separators = [text[a:b] for a, b in zip(ends[:-1], places[1:], strict=True)]
         return TemplateParts(
@@ -173,14 +173,20 @@ class ChatTemplate:
         return whole[len(head) : len(whole) - len(tail)]
 
     def _render(self, messages: list[Message], *, generate: bool) -> str:
-        rendered, _ = render_jinja_template(
-            [messages],
-            tools=self._schemas or None,
-            chat_template=self._text,
-            add_generation_prompt=generate,
-            **self._variables,
-        )
-        return str(rendered[0])
+        try:
+            return self._try(messages, generate=generate)
+        except RenderError as error:
+            raise _unfit("raises in a conversation", got=str(error)) from error
+
+    def _try(self, messages: list[Message], *, generate: bool) -> str:
+        """Render; raises RenderError where the template does."""
+        given = {
+            "messages": messages,
+            "tools": self._schemas or None,
+            "documents": None,
+            "add_generation_prompt": generate,
+        }
+        return shared_process().render(self._text, given | self._variables)
 
     def _conversation(
         self,
@@ -201,8 +207,8 @@ class ChatTemplate:
 
     def _checked_prompt(self) -> str:
         try:
-            text = self._render(_BASE, generate=True)
-        except _RAISED as error:
+            text = self._try(_BASE, generate=True)
+        except RenderError as error:
             raise _unfit("raises on a system and a user message", got=str(error)) from error
         missing = [part for part in (_SYSTEM, _USER) if part not in text]
         if missing:
@@ -235,8 +241,8 @@ class ChatTemplate:
     def _why_not(self, style: _Style) -> str:
         conversation = self._conversation([_probe(0), _probe(1)], _NAMES, style=style)
         try:
-            text = self._render(conversation, generate=True)
-        except _RAISED as error:
+            text = self._try(conversation, generate=True)
+        except RenderError as error:
             return f"it raises: {error}"
         calls = [part for i in range(style.max_calls or 2) for part in (_NAMES[i], _argument(i))]
         place = 0
@@ -253,10 +259,10 @@ class ChatTemplate:
         whole = self._render(self._conversation(calls, _NAMES), generate=True)
         between = ""
         if len(calls) > 1:
-            between = whole[whole.index(_argument(0)) : whole.index(last)]
-        gap = self._found(whole[whole.index(last) : whole.index(_result(0))])
+            between = whole[_find(whole, _argument(0)) : _find(whole, last)]
+        gap = self._found(whole[_find(whole, last) : _find(whole, _result(0))])
         final = self._render([*_BASE, _assistant(calls, self._style)], generate=False)
-        tail = self._found(final[final.index(last) :])
+        tail = self._found(final[_find(final, last) :])
         closes_call = _shared(gap, self._found(between))
         closes_turn = _shared(gap, tail)
         if len(closes_turn) > len(closes_call):
@@ -270,9 +276,9 @@ class ChatTemplate:
         stops = [self._variables[name] for name in ("eos_token",) if name in self._variables]
         reply: Message = {"role": "assistant", "content": _REPLY}
         try:
-            final = self._render([*_BASE, reply], generate=False)
-            whole = self._render([*_BASE, reply, _BASE[1]], generate=False)
-        except _RAISED:
+            final = self._try([*_BASE, reply], generate=False)
+            whole = self._try([*_BASE, reply, _BASE[1]], generate=False)
+        except RenderError:
             final = whole = ""
         if _REPLY in final and _REPLY in whole:
             tail = self._found(final.rpartition(_REPLY)[2])
@@ -283,7 +289,7 @@ class ChatTemplate:
 
     def _check_one_call(self) -> None:
         whole = self._render(self._conversation([_probe(0)], _NAMES[:1]), generate=True)
-        if self.eot not in whole[whole.index(_argument(0)) : whole.index(_result(0))]:
+        if self.eot not in whole[_find(whole, _argument(0)) : _find(whole, _result(0))]:
             raise _unfit("does not end a turn with one call", got=f"no {self.eot} behind it")
 
     def _closed(self, text: str) -> str:
@@ -297,7 +303,7 @@ class ChatTemplate:
             found = _CLOSE_THINK.match(whole, len(self._opening))
             if found:
                 return found.group()
-        place = whole.index(_NAMES[0])
+        place = _find(whole, _NAMES[0])
         before_call = whole[len(_shared(whole[:place], self._opening)) : place]
         found = re.search(r"</think>\s*", before_call)
         return found.group() if found else _DEFAULT_CLOSE
@@ -323,6 +329,20 @@ class ChatTemplate:
 
 def _unfit(what: str, *, got: str) -> UserError:
     return UserError(f"the chat template {what}", got=got, remedy=REMEDY)
+
+
+def _find(text: str, part: str, start: int = 0) -> int:
+    return _check_place(text.find(part, start), part)
+
+
+def _find_last(text: str, part: str) -> int:
+    return _check_place(text.rfind(part), part)
+
+
+def _check_place(place: int, part: str) -> int:
+    if place < 0:  # it was there when the template was looked at
+        raise _unfit("leaves out what it wrote before", got=f"no {part!r} in its output")
+    return place
 
 
 def _assistant(calls: Sequence[ToolCall], style: _Style) -> Message:

@@ -59,6 +59,20 @@ def test_scripted_calls_match_what_the_shipped_templates_render() -> None:
         assert scripted in rendered, name
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% if messages[-1].role == 'tool' %}{{ 'x' * 10**10 }}{% endif %}", "more than 1024 MiB"),
+        ("{% if 'zqxy' in messages[1].content %}{{ 1 // 0 }}{% endif %}", "ZeroDivisionError"),
+    ],
+    ids=["at a result", "at a word of the user"],
+)
+def test_what_a_template_does_late_is_refused_too(template: str, said: str) -> None:
+    chatml = (ROOT / "train" / "models" / "templates" / "chatml.jinja").read_text()
+    with pytest.raises(UserError, match=said):
+        ChatFormat(TOKENIZER, template=chatml + template).prefix(system="s", user="zqxy")
+
+
 def test_full_tools_put_every_schema_into_the_prompt() -> None:
     template = (ROOT / "train" / "models" / "templates" / "chatml.jinja").read_text()
     tools = [getattr(Toolbox, name) for name in NAMES]

@@ -5,18 +5,16 @@ when the run's tokenizer is saved. So every stage, a run resumed on another day,
 adapter and whatever serves it render the same prompt.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from jinja2 import meta, nodes
 from transformers import PreTrainedTokenizerFast
-from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from envs.errors import UserError, suggest
 from envs.rendering import ChatFormat
+from envs.templates.render_process import RenderError, TemplateLimitError, shared_process
 from train.config.settings import Settings
 
 TEXT_CALLS = "text_calls"  # train/models/text_calls.jinja in front of the own template
@@ -110,16 +108,22 @@ def fixed(template: str, arguments: Mapping[str, Any], *, now: datetime) -> str:
     """
     values = {name: repr(value) for name, value in arguments.items()}  # Jinja reads Python's
     try:
-        tree = _compile_jinja_template(template).environment.parse(template)
-    except jinja2.TemplateError as error:
+        facts = shared_process().describe(template)
+    except RenderError as error:
         raise UserError(
             "the chat template is no Jinja template",
             got=str(error),
             remedy="set model.chat_template to chatml or to the path of another",
         ) from error
-    _check_arguments(arguments, known=meta.find_undeclared_variables(tree) - _NOT_ARGUMENTS)
-    if formats := _date_formats(tree):
-        dates = {each: now.strftime(each) for each in sorted(formats)}
+    _check_arguments(arguments, known=facts.names - _NOT_ARGUMENTS)
+    if facts.unclear:
+        raise UserError(
+            "the chat template prints a date that cannot be frozen",
+            got=f"strftime_now with no fixed format, line {facts.unclear}",
+            remedy="set model.chat_template to a copy with a fixed format",
+        )
+    if facts.date_formats:
+        dates = {each: now.strftime(each) for each in facts.date_formats}
         values["strftime_now"] = f"{dates!r}.get"
     if not values:
         return template
@@ -131,7 +135,7 @@ def is_fixed(template: str) -> bool:
     return template.startswith(_MARK)
 
 
-def _check_arguments(arguments: Mapping[str, Any], *, known: set[str]) -> None:
+def _check_arguments(arguments: Mapping[str, Any], *, known: Set[str]) -> None:
     for name in arguments:
         if name in known:
             continue
@@ -140,30 +144,6 @@ def _check_arguments(arguments: Mapping[str, Any], *, known: set[str]) -> None:
             got=name,
             remedy=suggest(name, sorted(known)) if known else "this template takes no arguments",
         )
-
-
-def _date_formats(tree: nodes.Template) -> set[str]:
-    """Return the formats in which a template asks for today's date."""
-    formats, understood = set(), set[int]()
-    for call in tree.find_all(nodes.Call):
-        if _is_clock(call.node) and len(call.args) == 1 and isinstance(call.args[0], nodes.Const):
-            formats.add(str(call.args[0].value))
-            understood.add(id(call.node))
-    for test in tree.find_all(nodes.Test):
-        if test.name in ("defined", "undefined"):
-            understood.add(id(test.node))
-    for name in tree.find_all(nodes.Name):
-        if _is_clock(name) and id(name) not in understood:
-            raise UserError(
-                "the chat template prints a date that cannot be frozen",
-                got=f"strftime_now with no fixed format, line {name.lineno}",
-                remedy="set model.chat_template to a copy with a fixed format",
-            )
-    return formats
-
-
-def _is_clock(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Name) and node.name == "strftime_now" and node.ctx == "load"
 
 
 def _with_text_calls(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -176,6 +156,8 @@ def _with_text_calls(tokenizer: PreTrainedTokenizerFast) -> str:
             head = f"{{% set fold_system, text_parts = {fold}, {parts} %}}\n"
             try:
                 new_chat_format(tokenizer, head + before + own)
+            except TemplateLimitError:
+                raise
             except UserError as error:
                 last = error
             else:

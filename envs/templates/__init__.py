@@ -1,0 +1,1 @@
+"""Chat templates of strangers, rendered in a process of their own under limits."""
