@@ -24,6 +24,7 @@ from train.config.load import TASKS, Command, Flag, parse_command
 from train.config.policy_names import parse_entry
 from train.config.set_alone import describe_counting
 from train.config.settings import Settings
+from train.models.weight_files import read_object
 from train.stages.open_stage import open_stage, require
 from train.stages.run_dir import Stage, StageDir, stage_dir
 from train.stages.stage_log import keep_log, say
@@ -128,7 +129,7 @@ def check_alone(settings: Settings) -> None:
             raise UserError("a policy of no experiment", got=entry.policy, remedy=remedy)
         config = folder / "adapter_config.json"
         if config.is_file() and settings.model.kind == "tiny":
-            base = json.loads(config.read_text("utf-8")).get("base_model_name_or_path")
+            base = read_object(config).get("base_model_name_or_path")
             remedy = f"add --model.base {base or 'FOLDER'}, or the --config of its experiment"
             raise UserError("an adapter acts on a base", got=entry.policy, remedy=remedy)
 

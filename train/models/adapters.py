@@ -1,22 +1,76 @@
 """Which layers of a base get an adapter, and whether a saved adapter is the one that settings name.
 
 PEFT is content when one of several names matches, and takes the shape of a saved adapter from its
-own file. Either way a setting would say one thing and the run do another.
+own file. Either way a setting would say one thing and the run do another. That file may also name
+modules to import, files to read and patterns to match: of a stranger's, only what makes a LoRA
+adapter is taken, and anything else that it switches on is refused.
 
 Tests: tests/train/rollouts/test_evaluate.py.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from transformers.pytorch_utils import Conv1D
 
 from envs.errors import UserError, suggest
 from train.config.settings import Settings
+from train.models.model_folder import ADAPTER_CONFIG, check_adapter_files
+from train.models.weight_files import read_object, read_shapes, refuse_file
 
+WEIGHTS = "adapter_model.safetensors"
 _EVERYWHERE = "all-linear"
+_SWITCHES = ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias")
+_SAID_ALREADY = {  # by the folder, or by what is done with it
+    *("peft_type", "task_type", "peft_version", "revision", "auto_mapping", "inference_mode"),
+    *("base_model_name_or_path", "init_lora_weights", "lora_dropout", "megatron_core"),
+    *("r", "lora_alpha", "target_modules", *_SWITCHES),
+}
+_LAYER = re.compile(r"[\w.]{1,200}")
+_MAX_ALPHA = 2**20
+_OFF = (None, False, "none", "", 0)
+
+
+def read_adapter_config(folder: Path) -> LoraConfig:
+    """Return what an adapter is, of its adapter_config.json, after looking at all its files.
+
+    Raises:
+        UserError: It is none that can be read, or asks for more than LoRA layers.
+    """
+    check_adapter_files(folder)
+    path = folder / ADAPTER_CONFIG
+    said = read_object(path)
+    defaults = LoraConfig().to_dict()
+    for name in sorted(said.keys() - _SAID_ALREADY):
+        if said[name] not in (*_OFF, [], {}, defaults.get(name)):
+            refuse_file(path, f"it sets {name}, and only LoRA layers are read")
+    if said.get("peft_type") != "LORA" or said.get("task_type") not in ("CAUSAL_LM", None):
+        refuse_file(path, "it is no LoRA adapter of a causal language model")
+    rank, alpha, targets = said.get("r"), said.get("lora_alpha"), said.get("target_modules")
+    sides = {side for shape in read_shapes(folder / WEIGHTS).values() for side in shape}
+    if not isinstance(rank, int) or not 1 <= rank <= max(sides, default=0):
+        refuse_file(path, f"r is {str(rank)[:40]}, of no tensor in {WEIGHTS}")
+    if not isinstance(alpha, int | float) or not 0 <= alpha <= _MAX_ALPHA:
+        refuse_file(path, f"lora_alpha is {str(alpha)[:40]}")
+    listed = [targets] if targets == _EVERYWHERE else targets
+    if not isinstance(listed, list) or not all(
+        isinstance(each, str) and (each == _EVERYWHERE or _LAYER.fullmatch(each)) for each in listed
+    ):
+        refuse_file(path, "target_modules is no list of names of layers")
+    base = said.get("base_model_name_or_path")
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base if isinstance(base, str) else None,
+        **{name: said.get(name) is True for name in _SWITCHES},
+    )
 
 
 def adapted_layers(base: Any, targets: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ A dead network shows in many ways (no route, no name server, a proxy that never 
 all of them obey a client's own limit. So one question is asked in a thread, and waited for once.
 """
 
-import json
 import threading
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from envs.errors import UserError
 from train.config.settings import ModelSettings
+from train.models.weight_files import missing_weights
 
 WAIT_S = 6.0  # leaves room for imports below the promised 15 s
 
@@ -60,18 +60,6 @@ def cached_folder(repo: str) -> Path | None:
         return None
     folder = Path(str(found[0])).parent
     return None if missing_weights(folder) else folder
-
-
-def missing_weights(folder: Path) -> list[str]:
-    """Return the files of weights that a model's folder lacks; none if it is whole."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).is_file():
-            return []
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            return sorted(shard for shard in shards if not (folder / shard).is_file())
-    return ["model.safetensors"]
 
 
 def shape_folder(model: ModelSettings) -> Path | None:

@@ -5,14 +5,12 @@ pretrained base (fetched, a folder, or a hub id) stays untouched: SFT and GRPO t
 adapter on it. Base weights are never merged in place.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -25,7 +23,6 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import (
     is_bitsandbytes_available,
     is_flash_attn_2_available,
@@ -38,10 +35,12 @@ from envs.errors import UserError
 from envs.rendering import ChatFormat
 from envs.tools import Toolbox, list_tools
 from train.config.settings import RunSettings, Settings
-from train.models.adapters import adapted_layers
-from train.models.cache_layers import list_unserved
+from train.models.adapters import WEIGHTS as ADAPTER_WEIGHTS
+from train.models.adapters import adapted_layers, read_adapter_config
 from train.models.chat_templates import new_chat_format, own_template
-from train.models.hub import hub_source, missing_weights, shape_folder
+from train.models.hub import hub_source, shape_folder
+from train.models.model_folder import ADAPTER_CONFIG, check_model, check_size, naming_faults
+from train.models.weight_files import missing_weights
 from train.stages.run_dir import cache_dir, model_dir, stage_dir
 
 HEAD_FEATURES = 32  # width of one attention head of the tiny model
@@ -55,7 +54,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
         UserError: There is no fast tokenizer, or only one with code of its own, which is not run.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        with naming_faults(source, but=(ValueError,)):
+            tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except ValueError as error:
         raise UserError(
             "the model has no tokenizer that can be loaded without code of its own",
@@ -109,39 +109,20 @@ def base_source(settings: Settings) -> str:
                 got=str(folder),
                 remedy="name a folder that holds config.json and weights, or a hub id",
             )
+        check_model(folder)
         if missing := missing_weights(folder):
             raise UserError(
                 "model.base is a folder without all its weights",
                 got=f"no {', '.join(missing)} in {folder}",
-                remedy="put all files of the model there; only --dry-run goes without the weights",
+                remedy="put all files of the model there, weights as safetensors: pickles are not "
+                "read; only --dry-run goes without the weights",
             )
-        return str(_known_class(folder))
+        return str(folder)
     source = hub_source(model.base)
     cached = source != model.base
     config = Path(source) / "config.json" if cached else hf_hub_download(source, "config.json")
-    _known_class(Path(config).parent)
+    check_model(Path(config).parent)
     return source
-
-
-def _known_class(folder: Path) -> Path:
-    """Return `folder` if the installed Transformers has a causal LM class for its config."""
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    name = found.get("model_type")
-    if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise UserError(
-            f"Transformers {transformers.__version__} has no causal language model of this type",
-            got=f"model_type {name} in {folder / 'config.json'}",
-            remedy="use a base whose architecture Transformers ships; code from a model's own "
-            "folder is never run",
-        )
-    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    if others := list_unserved(config):
-        raise UserError(
-            "generation has no cache for layers of this base",
-            got=f"{', '.join(others)} in {folder}",
-            remedy="use a base with attention, Mamba or linear attention, such as Qwen2.5-Coder",
-        )
-    return folder
 
 
 def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
@@ -174,13 +155,18 @@ def load_base(settings: Settings) -> Any:
     """Load the untouched base: pretrained weights, or the tiny model as SFT left it."""
     disable_progress_bar()
     check_base(settings)
-    return AutoModelForCausalLM.from_pretrained(
-        base_source(settings),
-        trust_remote_code=False,
-        dtype=getattr(torch, settings.model.dtype),
-        attn_implementation=settings.model.attn_implementation,
-        **(_four_bits() if settings.model.load_in_4bit else {}),
-    )
+    source = base_source(settings)
+    with naming_faults(source):
+        if settings.model.kind != "tiny" and Path(source).is_dir():
+            check_size(empty_model(source), Path(source))
+        return AutoModelForCausalLM.from_pretrained(
+            source,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=getattr(torch, settings.model.dtype),
+            attn_implementation=settings.model.attn_implementation,
+            **(_four_bits() if settings.model.load_in_4bit else {}),
+        )
 
 
 def check_base(settings: Settings) -> None:
@@ -231,12 +217,26 @@ def meta_base(settings: Settings, tokenizer: PreTrainedTokenizerFast | None) -> 
     """Build the base without weights, on the meta device, for counting."""
     if settings.model.kind == "tiny":
         assert tokenizer is not None, "the tiny model's shape depends on its tokenizer"
-        config: Any = tiny_config(settings, tokenizer)
-    else:
-        source = shape_folder(settings.model) or base_source(settings)
+        with torch.device("meta"):
+            return Qwen2ForCausalLM(tiny_config(settings, tokenizer))
+    shape = shape_folder(settings.model)
+    if shape is not None:
+        check_model(shape)
+    return empty_model(shape or base_source(settings))
+
+
+def empty_model(source: str | Path) -> Any:
+    """Build a model without weights, on the meta device, of its config.json.
+
+    Raises:
+        UserError: It describes none.
+    """
+    with naming_faults(source), torch.device("meta"):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        # one that the file names could be code from the hub
+        return AutoModelForCausalLM.from_config(
+            config, trust_remote_code=False, attn_implementation="eager"
+        )
 
 
 def add_adapter(base: Any, settings: Settings) -> PeftModel:
@@ -265,13 +265,17 @@ def load_adapter(base: Any, folder: Path, *, trainable: bool) -> PeftModel:
     Raises:
         UserError: The folder holds none, or one of another base.
     """
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():  # PEFT would unpickle an adapter_model.bin
             raise UserError(
                 "no adapter there", got=str(folder), remedy=f"name a folder with {name}"
             )
+    config = read_adapter_config(folder)
     try:
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+        with naming_faults(folder, but=(RuntimeError, ValueError)):
+            return PeftModel.from_pretrained(
+                base, str(folder), is_trainable=trainable, config=config
+            )
     except (RuntimeError, ValueError) as error:  # sizes differ, or the layers are not there
         raise UserError(
             "the adapter does not fit the base",

@@ -5,7 +5,6 @@ run's base, on which it must have been trained. A model (a folder with config.js
 fetched one, a hub id) acts alone; where its vocabulary is another one, with its own tokenizer.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,23 +12,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from peft import get_peft_model, get_peft_model_state_dict
+from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
 from envs.files import hash_files
 from train.config.policy_names import PolicyEntry
 from train.config.settings import Settings
-from train.models.hub import missing_weights
-from train.models.model import base_source, load_adapter, load_base, random_tiny
+from train.models.adapters import WEIGHTS, read_adapter_config
+from train.models.model import base_source, empty_model, load_adapter, load_base, random_tiny
+from train.models.model_folder import naming_faults
 from train.models.vocabulary import new_tokenizer, saved_tokenizer
+from train.models.weight_files import missing_weights, read_shapes
 from train.stages.run_dir import COMMANDS, stage_dir
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]+)")
 _MAX_DEPTH = 4  # folders below a run's, down to grpo/checkpoints/checkpoint-40
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,8 @@ def find_source(settings: Settings, entry: PolicyEntry, *, now: datetime) -> Pol
         return PolicySource("script", settings)
     if entry.kind == "of_the_run":
         return _source_of_the_run(settings, entry.policy)
-    try:
+    with naming_faults(entry.policy):
         return _source_elsewhere(settings, entry.policy, now=now)
-    except _UNREADABLE as error:
-        raise UserError(
-            "evaluate.policies names a folder whose files cannot be read",
-            got=f"{entry.policy}: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}",
-            remedy="copy it anew from where it was saved; --debug shows which file it is",
-        ) from error
 
 
 def _source_of_the_run(settings: Settings, policy: str) -> PolicySource:
@@ -114,9 +107,6 @@ def _source_elsewhere(settings: Settings, policy: str, *, now: datetime) -> Poli
         )
     other = _with_base(settings, policy, folder)
     source = base_source(other)
-    for path in Path(source).glob("*.safetensors"):
-        with safe_open(path, "pt"):  # checks that it is whole
-            pass
     _check_vocabulary(other, source, now=now)
     return PolicySource("model", other, hash_model(source))
 
@@ -127,9 +117,8 @@ def check_adapter(settings: Settings, folder: Path) -> None:
     Raises:
         UserError: It was not, or it is.
     """
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     _find_weights(folder)
-    named = str(config.get("base_model_name_or_path") or "")
+    named = read_adapter_config(folder).base_model_name_or_path or ""
     theirs = Path(named).expanduser() if not named.startswith("../") else folder / named
     ours = base_source(settings)
     if named and not _same_base(str(theirs), ours):
@@ -138,7 +127,7 @@ def check_adapter(settings: Settings, folder: Path) -> None:
             got=f"{folder}: {named}; this run's base is {ours}",
             remedy="evaluate it with the --config (and --run.name) of the run that trained it",
         )
-    wrong = _find_misfit(AutoConfig.from_pretrained(ours, trust_remote_code=False), folder)
+    wrong = _find_misfit(ours, folder)
     if wrong:
         raise UserError(
             "an adapter of evaluate.policies does not fit this run's base",
@@ -176,7 +165,7 @@ def _hub_name(source: str) -> str | None:
 
 
 def _find_weights(folder: Path) -> Path:
-    path = folder / "adapter_model.safetensors"
+    path = folder / WEIGHTS
     if not path.is_file():
         shards = "; DeepSpeed's shards are none" if list(folder.glob("global_step*")) else ""
         raise UserError(
@@ -216,20 +205,18 @@ def _suggest_folder(folder: Path) -> str:
     return f"name a folder with adapter_config.json or config.json; {COMMANDS['grpo']} makes one"
 
 
-def _find_misfit(config: Any, folder: Path) -> str:
+def _find_misfit(base: str, folder: Path) -> str:
     """Return the first tensor that base and adapter_config.json do not call for; '' if all fit."""
-    peft = PeftConfig.from_pretrained(str(folder))
+    peft = read_adapter_config(folder)
     peft.inference_mode = True
+    empty = empty_model(base)
     try:
         with torch.device("meta"):
-            model = get_peft_model(
-                AutoModelForCausalLM.from_config(config, trust_remote_code=False), peft
-            )
+            model = get_peft_model(empty, peft)
     except ValueError as error:  # target modules that the base does not have
         return str(error).partition("\n")[0]
     wanted = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
-    with safe_open(_find_weights(folder), "pt") as file:
-        found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    found = read_shapes(_find_weights(folder))
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             return f"{name} is {found.get(name, 'missing')}, not {wanted.get(name, 'there')}"
@@ -237,7 +224,7 @@ def _find_misfit(config: Any, folder: Path) -> str:
 
 
 def _check_vocabulary(settings: Settings, source: str, *, now: datetime) -> None:
-    size = AutoConfig.from_pretrained(source, trust_remote_code=False).vocab_size
+    size = empty_model(source).config.vocab_size
     tokens = len(_own_tokenizer(settings, source, now=now))
     if tokens > size:
         raise UserError(

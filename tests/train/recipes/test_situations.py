@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 import pytest
+from safetensors.numpy import save_file
 
 from envs.errors import UserError
 from envs.sources.build import build
@@ -60,7 +61,7 @@ def model_folder(folder: Path, *, model_type: str, **others: object) -> Path:
     found = folder / model_type
     shutil.copytree(tokenizer, found)
     (found / "config.json").write_text(json.dumps({"model_type": model_type, **others}))
-    (found / "model.safetensors").write_bytes(b"")
+    save_file({}, found / "model.safetensors")
     return found
 
 
