@@ -9,6 +9,7 @@ Tests: tests/envs/importers/test_check_instance.py.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from envs.files import is_inside
 from envs.tasks.store import Files
 
 DOCUMENTATION = (".md", ".rst")  # of a fix: it would tell, and no test reads it
@@ -26,11 +27,19 @@ class Trees:
         pristine: Without the bug, with all tests.
         broken: With it; the same files.
         test_files: Files that the instance brought for its tests, whatever their names.
+
+    Raises:
+        RejectError: A path leads out of the program.
     """
 
     pristine: Files
     broken: Files
     test_files: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for path in (*self.pristine, *self.broken):
+            if not is_inside(path):
+                raise RejectError(f"a path that leads out of the program ({path[:99]!r})")
 
 
 @dataclass(frozen=True)

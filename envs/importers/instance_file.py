@@ -5,6 +5,8 @@ file is refused until somebody says.
 """
 
 import json
+import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from envs.errors import UserError
+from envs.files import read_regular
 from envs.importers.human_eval import read_program
 from envs.importers.instance import Instance
 from envs.importers.patched import read_swe_gym, read_swe_smith
@@ -73,20 +76,21 @@ def read_instances(path: Path, *, form: Format | None = None) -> list[Instance]:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
-        if not path.is_file():  # a FIFO would wait for ever
-            what = "no such file" if not path.exists() else "not a regular file"
-            raise UserError(f"{path}: {what}", remedy="name a file of JSON or JSONL")
+        if not os.path.lexists(path) or not stat.S_ISREG(path.lstat().st_mode):
+            what = "not a regular file" if os.path.lexists(path) else "no such file"
+            remedy = "name a file of JSON or JSONL, no link to one"
+            raise UserError(f"{path}: {what}", remedy=remedy)
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
                 f"{path} is too large to read at once",
                 got=f"{path.stat().st_size / 2**20:.0f} MiB",
                 remedy=f"cut it into files of at most {MAX_BYTES // 2**20} MiB (JSONL: `split -l`)",
             )
-        text = path.read_text("utf-8-sig")
+        text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
         try:
             data = json.loads(text)
-        except json.JSONDecodeError:
-            data = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except json.JSONDecodeError as error:
+            data = _parse_lines(text, whole=error)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} holds no usable instances",
@@ -98,6 +102,22 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         got = "an empty list" if not rows else "something else than objects"
         raise UserError(f"{path} holds no usable instances", got=got, remedy=_REMEDY)
     return rows
+
+
+def _parse_lines(text: str, *, whole: ValueError) -> list[Any]:
+    """Return what is on each line; where not even the first is JSON, the fault is of the `whole`.
+
+    Raises:
+        ValueError: A line, by its number, is no JSON.
+    """
+    data: list[Any] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            data += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else _describe(error)
+            raise (ValueError(f"line {number}: {why}") if data else whole) from error
+    return data
 
 
 def _recognise(path: Path, rows: list[dict[str, Any]]) -> Format:

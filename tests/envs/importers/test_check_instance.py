@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from envs.importers.check_instance import import_instances
+from envs.importers.instance import RejectError, Trees
 from envs.importers.instance_file import read_instances
 from envs.importers.repository import open_repository
 from envs.mutation.patches import make_patch
@@ -100,6 +103,13 @@ BAD = {
         "itself breaks (ModuleNotFoundError: No module named 'nothing_like_this')",
     ),
 }
+
+
+@pytest.mark.parametrize("path", ["../x.py", "/etc/x.py", "a/../../x.py", "a\0.py", ""])
+def test_no_path_leads_out_of_a_program(path):
+    for trees in (({path: ""}, {}), ({}, {path: ""})):
+        with pytest.raises(RejectError, match="leads out of the program"):
+            Trees(*trees)
 
 
 def test_good_instances_become_tasks_and_bad_ones_say_why(tmp_path):

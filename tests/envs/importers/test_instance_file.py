@@ -112,10 +112,22 @@ def test_a_file_that_is_no_list_of_instances_says_so(tmp_path, text, what, got):
     assert caught.value.remedy
 
 
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    path = written(tmp_path, SMITH)
+    text = path.read_text("utf-8")
+    for line, said in (("{", "line 3: Expecting"), ("[" * 100_000, "line 3: nested too deep")):
+        path.write_text(f"{text}{line}\n{text}", "utf-8")
+        with pytest.raises(UserError, match=r"x\.jsonl holds no usable instances") as caught:
+            read_instances(path)
+        assert caught.value.got.startswith(said)
+
+
 def test_what_is_no_file_or_too_large_is_not_read(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(written(tmp_path, SMITH))
     for name, what in (
         ("fifo", "not a regular file"),
+        ("link", "not a regular file"),
         ("", "not a regular file"),
         ("z", "no such"),
     ):

@@ -15,6 +15,7 @@ from tightrope_cli.tasks.import_instances import main
         (["--out", "set"], "these instances need --repo"),
         (["--out", "set", "--repo", "none"], "no such folder"),
         (["--out", "set", "--repo", ".", "--env", "x"], "--env takes NAME=VALUE"),
+        (["--out", "set", "--repo", ".", "--env", "PATH=x"], "--env takes NAME=VALUE"),
     ],
 )
 def test_a_line_that_cannot_work_says_so(tmp_path, monkeypatch, flags, what):
