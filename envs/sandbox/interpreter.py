@@ -31,6 +31,7 @@ from envs.sandbox.wheels import install_wheels
 
 START_LIMIT_S = 30.0
 _MAX_CHARS = 50_000  # of all variables and paths that tests see
+_SET_BY_THE_SANDBOX = frozenset({"HOME", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "USER"})
 _ASK = """
 import importlib.metadata, json, sys, sysconfig
 try:
@@ -212,9 +213,13 @@ def _check_runtime(runtime: Runtime) -> None:
 
 
 def is_variable(name: str) -> bool:
-    """Tell whether a suite may be given a variable: none of Python's, pytest's or the loader's."""
+    """Tell whether a suite may be given a variable: none of Python's, pytest's or the loader's.
+
+    Nor one that the sandbox sets: it would have another value, or lead elsewhere.
+    """
     known = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name)
-    return known is not None and not name.startswith(("PYTHON", "PYTEST", "LD_"))
+    is_taken = name in _SET_BY_THE_SANDBOX or name.startswith(("PYTHON", "PYTEST", "LD_"))
+    return known is not None and not is_taken
 
 
 def _plugins(packages: Iterable[metadata.Distribution]) -> list[str]:

@@ -176,7 +176,10 @@ def parse_environment(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, _ = pair.partition("=")
         if not equals or not is_variable(name):
-            remedy = "such as --env MODE=fast; those of Python and of the loader are not for suites"
+            remedy = (
+                "such as --env MODE=fast; those of Python, of the loader and of the sandbox (HOME, "
+            )
+            remedy += "PATH, ...) are not for suites"
             raise UserError("--env takes NAME=VALUE", got=pair, remedy=remedy)
     return dict(pair.split("=", 1) for pair in pairs)
 
