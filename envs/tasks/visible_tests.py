@@ -150,14 +150,15 @@ def count_cases(text: str, name: str) -> int:
 def keep_case(text: str, name: str, number: int) -> str:
     """Return a test file in which a parametrised function has one case only, by its number.
 
-    The list in its decorator is cut; it must be one for which `count_cases` is not 0.
+    The list in its decorator is cut; it must be one for which `count_cases` is not 0. The case gets
+    its number as its id: pytest would count it anew, and give it that of a hidden one.
     """
     source = Source(text)
     found = _find_cases(source, parse_python(text), name)
     assert found is not None
     (start, end), cases = found
     left, right = source.span(cases[number])
-    return f"{text[:start]}[{text[left:right]}]{text[end:]}"
+    return f'{text[:start]}[{text[left:right]}], ids=["case{number}"]{text[end:]}'
 
 
 def _find_cases(

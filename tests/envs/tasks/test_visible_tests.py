@@ -183,9 +183,9 @@ def test_a_function_is_shown_with_one_of_its_cases():
     assert count_cases(CASES, "test_it") == 3
     kept = [keep_case(CASES, "test_it", number) for number in range(3)]
     assert [text.partition('due", ')[2].partition(")\ndef")[0] for text in kept] == [
-        '[(1, "\u00e9")]',
-        "[(2, [3])]",
-        '[pytest.param(4, 5, id="x")]',
+        '[(1, "\u00e9")], ids=["case0"]',
+        '[(2, [3])], ids=["case1"]',
+        '[pytest.param(4, 5, id="x")], ids=["case2"]',
     ]
     assert all(count_cases(text, "test_it") == 0 for text in kept)
 
