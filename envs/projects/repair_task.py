@@ -28,7 +28,7 @@ from envs.tasks.store import Files, hash_tree
 from envs.tasks.validate import Gram, are_near_duplicates, describe_shape, list_grams
 from envs.tasks.visible_tests import TestFunction, keep_case, parse_test_id, show_tests
 
-GENERATOR = "projects/8"
+GENERATOR = "projects/9"
 MAX_PER_FUNCTION = 8  # candidates, so that no long function fills a split
 MAX_PER_OPERATOR = 2  # of them by one operator: half of all sites would be return_none
 LIMIT_S = 10.0  # of one grading at least: 5 times the toolz suite's cold time of 1.4 s, rounded up

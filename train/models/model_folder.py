@@ -60,6 +60,7 @@ def check_model(folder: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         if name in found:
             _check_named_files(folder, name, read_object(folder / name))
+    _check_layers(folder)  # opens the files that are named
     if _TOKENIZER in found:
         check_tokenizer(folder / _TOKENIZER)
     for path in list_weights(folder):
@@ -184,6 +185,9 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
         num_layers = config.get(field, 1)
         if not isinstance(num_layers, int) or not 1 <= num_layers <= _MAX_LAYERS:
             refuse_file(folder / "config.json", f"{field} is {str(num_layers)[:40]}")
+
+
+def _check_layers(folder: Path) -> None:
     with naming_faults(folder / "config.json"):
         others = list_unserved(AutoConfig.from_pretrained(str(folder), trust_remote_code=False))
     if others:
