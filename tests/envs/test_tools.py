@@ -28,7 +28,7 @@ from envs.tools import (
 from envs.workspace import Workspace
 from tests.envs.calls.written_calls import parse_calls
 from tests.envs.world import FILES, TOKENIZER
-from train.config.settings import RolloutSettings
+from train.config.stage_settings import RolloutSettings
 
 MOST_TOKENS = 80  # of an error, in the smallest vocabulary that the demo could have
 

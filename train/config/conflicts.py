@@ -15,7 +15,8 @@ from envs.errors import UserError, suggest
 from envs.records import Difficulty
 from envs.tools import NAMES, list_tools
 from rewards.advantages import Method
-from train.config.settings import Section, Settings
+from train.config.section import Section
+from train.config.settings import Settings
 from train.config.trl_arguments import EPSILON_HIGH, with_defaults
 from train.config.user_functions import find_fault
 
