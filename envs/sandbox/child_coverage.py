@@ -5,7 +5,8 @@ Also noted is how far each function is from the test: calls on the stack when it
 What may act on other tests than the one that runs it counts for all of them: lines executed while
 test files are collected, while any module is imported, and by a fixture that several tests share.
 A test counts as one that executes all lines if it takes the tracer away, starts a process, or
-opens a source file. Standard library only; `sys.settrace`, for Python 3.11 has no
+opens a source file; and all lines of a function that goes round oftener than it is worth to watch.
+Standard library only; `sys.settrace`, for Python 3.11 has no
 `sys.monitoring`.
 
 Not covered: a value that one test computes and keeps for another; see
@@ -16,11 +17,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 LINES_PER_FILE = 2**20  # line n of file number i is written as i * LINES_PER_FILE + n
 ALL_LINES = "*"
+ENOUGH = 5_000  # lines of one function in one test, after which it counts as executed whole
+MANY_CALLS = 2_000_000  # of such functions; noticing one takes 3 us, a generator's next() is one
 DISTANCES = "|"  # between the lines of a test and the functions that it calls
 _RUNNERS = ("_pytest.", "unittest.")  # modules that call tests and fixtures
 _INLINED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")  # no calls in the reader's eyes
@@ -48,9 +51,12 @@ class LineTrace:
         self._tracers: dict[str, Trace | None] = {}  # by file name as code objects have it
         self._for_all: set[int] = set()
         self._own = self._phase = self._lines = self._for_all
+        self._num_steps: dict[int, int] = {}  # by id of code, since lines go where they go now
+        self._watched: list[CodeType] = []  # the codes: alive, for ids are used again
         self._distances: dict[int, int | None] = {}
         self._num_importing = 0
         self._executes_all = False
+        self._num_calls = 0
         self._tracer: Trace = self._call  # one object, to be known again
 
     def start(self) -> None:
@@ -71,7 +77,7 @@ class LineTrace:
 
     def pytest_runtest_logstart(self) -> None:
         """Begin a test; an earlier one may have taken the tracer away."""
-        self._own, self._distances, self._executes_all = set(), {}, False
+        self._own, self._distances, self._executes_all, self._num_calls = set(), {}, False, 0
         self._aim(self._own)
         sys.settrace(self._tracer)
 
@@ -95,16 +101,23 @@ class LineTrace:
     def _aim(self, lines: set[int]) -> None:
         self._phase = lines
         self._lines = self._for_all if self._num_importing else lines
+        self._num_steps, self._watched = {}, []
 
     def _call(self, frame: FrameType, event: str, argument: object) -> Trace | None:
         """Trace a new frame if it is a module's or in one of the files."""
+        if self._num_steps.get(id(frame.f_code), 0) >= ENOUGH:
+            self._num_calls += 1
+            if self._num_calls > MANY_CALLS and self._lines is self._own:
+                self._executes_all = True
+                sys.settrace(None)
+            return None
         name = frame.f_code.co_filename
         if name not in self._tracers:
             number = self._numbers.get(os.path.realpath(name))
             self._tracers[name] = None if number is None else self._tracer_of(number)
         if frame.f_code.co_name == "<module>":
             self._num_importing += 1
-            self._lines = self._for_all
+            self._aim(self._phase)
             frame.f_trace_lines = self._tracers[name] is not None
             return self._module_tracer(self._tracers[name])
         tracer = self._tracers[name]
@@ -124,16 +137,29 @@ class LineTrace:
     def _tracer_of(self, number: int) -> Trace:
         base = number * LINES_PER_FILE
 
-        def trace(frame: FrameType, event: str, argument: object) -> Trace:
-            if event in ("line", "call"):
+        def trace(frame: FrameType, event: str, argument: object) -> Trace | None:
+            if event == "line":
                 self._lines.add(base + frame.f_lineno)
-            if event == "call":
+                if self._count_step(frame.f_code) >= ENOUGH:
+                    lines = (line for _, _, line in frame.f_code.co_lines() if line)
+                    self._lines.update(base + line for line in lines)
+                    frame.f_trace = None
+                    return None  # which alone would change nothing
+            elif event == "call":
+                self._lines.add(base + frame.f_lineno)
                 first = base + frame.f_code.co_firstlineno
                 if first not in self._distances:
                     self._distances[first] = _distance(frame)
             return trace
 
         return trace
+
+    def _count_step(self, code: CodeType) -> int:
+        before = self._num_steps.get(id(code), 0)
+        if not before:
+            self._watched.append(code)
+        self._num_steps[id(code)] = before + 1
+        return before + 1
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _STARTS_PROCESS:

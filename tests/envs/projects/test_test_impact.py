@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+import textwrap
+
 import pytest
 
 from envs.mutation.operators import Mutation, list_mutations
@@ -40,6 +45,15 @@ def branch(flag):
 
 def never():
     return 0
+
+
+def rounds(number):
+    total = 0
+    for each in range(number):
+        if each < 0:
+            total = 8
+        total += 1
+    return total
 """
 TESTS = """import subprocess
 import sys
@@ -75,6 +89,15 @@ def test_three(shared):
     assert shared == 10
 
 
+def test_few_rounds():
+    assert core.rounds(9) == 9
+
+
+def test_many_rounds():
+    assert core.rounds(3000) == 3000
+    assert core.rounds(3) == 3
+
+
 def test_that_takes_the_tracer_away():
     sys.settrace(None)
 
@@ -83,8 +106,9 @@ def test_that_starts_a_process():
     with pytest.raises(OSError):
         subprocess.run(["/nothing"])
 """
+NEW = {"flag:": "not flag:", "total += 1": "total += 2", "total = 8": "total = 9"}
 UNTRACED = {"that_takes_the_tracer_away", "that_starts_a_process"}
-ALL = {"one", "two", "three"} | UNTRACED
+ALL = {"one", "two", "three", "few_rounds", "many_rounds"} | UNTRACED
 FUNCTION = """x = 1
 
 
@@ -145,13 +169,24 @@ def traced(tmp_path_factory):
         ("return 30", {"two"} | UNTRACED),
         ("flag:", {"one", "two"} | UNTRACED),
         ("return 0", UNTRACED),
+        ("total += 1", {"few_rounds", "many_rounds"} | UNTRACED),
+        ("total = 8", {"many_rounds"} | UNTRACED),  # of what goes round so often, all lines count
     ],
-    ids=["import", "shared fixture", "own fixture", "memo", "then", "else", "condition", "never"],
+    ids=[
+        "import",
+        "shared fixture",
+        "own fixture",
+        "memo",
+        "then",
+        "else",
+        "condition",
+        "never",
+        "few rounds",
+        "many rounds",
+    ],
 )
 def test_a_bug_is_reached_by_the_tests_that_execute_it(traced, old, expected):
-    found = traced[0].impact.select_tests(
-        [change(CORE, old, "not flag:" if old == "flag:" else "return None\n")]
-    )
+    found = traced[0].impact.select_tests([change(CORE, old, NEW.get(old, "return None\n"))])
     assert {name.partition("::test_")[2] for name in found} == expected
 
 
@@ -172,6 +207,44 @@ def test_how_many_calls_are_between_a_test_and_a_bug(traced, old, tests, expecte
     names = [f"tests/test_core.py::test_{name}" for name in tests]
     bug = [change(CORE, old, "return None")]
     assert traced[0].impact.measure_distance(bug, tests=names) == expected
+
+
+def test_who_makes_calls_without_end_counts_as_one_that_executes_all(tmp_path):
+    (tmp_path / "calc.py").write_text("def one():\n    return 1\n\n\ndef two():\n    return 2\n")
+    written = run_traced(
+        f"""
+        import json, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from envs.sandbox import child_coverage
+        import calc
+        child_coverage.ENOUGH, child_coverage.MANY_CALLS = 5, 10
+        written = {{}}
+        trace = child_coverage.LineTrace(
+            [calc.__file__], backwards=False, write=written.__setitem__
+        )
+        trace.start()
+        for test, times in (("few", 14), ("many", 19), ("again", 1)):
+            trace.pytest_runtest_logstart()
+            trace.pytest_runtest_call()
+            for _ in range(times):
+                calc.one()
+            trace.pytest_runtest_logfinish(test)
+        trace.finish()
+        print(json.dumps(written))
+        """
+    )
+    assert {test: lines for test, (lines, _) in written.items()} == {
+        "few": {1, 2},
+        "many": None,
+        "again": {1, 2},
+        "": set(),
+    }
+
+
+def run_traced(program):
+    line = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    return {test: read_trace(text) for test, text in json.loads(done.stdout).items()}
 
 
 def test_a_suite_is_run_once_and_again_if_what_is_kept_is_damaged(traced, monkeypatch):
