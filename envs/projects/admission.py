@@ -45,6 +45,7 @@ from envs.tasks.suite_files import find_suite, is_doctest
 SUITE_S = 30.0  # most CPU seconds of a suite, if nothing else is asked for
 NUM_RUNS = 8  # of the suite: as its authors run it, five more, two traced ones
 LOOK_FACTOR = 4  # times as long as that a first look at all of it may take
+_AGAIN_FACTOR = 5  # times as long as the look a later run may: no test gets less than it had then
 MIN_TESTS = 20  # that pass; fewer cannot tell bugs apart
 FIRST_LIMIT_S = 600.0  # of a run, above which it hangs
 _NUM_NAMED = 5  # that an error names
@@ -111,7 +112,9 @@ def admit(
     if refusal and first.passed:
         refuse_places(refusal, list_sources(files, kept), entry, members, files, interpreter)
     refusal.stop()
-    entry, runs = _run_again(entry, files, kept, excluded, cache_dir=cache_dir, on_run=on_run)
+    entry, runs = _run_again(
+        entry, files, kept, excluded, cache_dir=cache_dir, suite_s=suite_s, on_run=on_run
+    )
     excluded |= _leave_out_flaky(refusal, runs, excluded)
     refusal.stop()
     entry = entry.model_copy(update={"excluded_tests": excluded})
@@ -324,18 +327,26 @@ def _run_again(
     excluded: Collection[str],
     *,
     cache_dir: Path,
+    suite_s: float,
     on_run: Callable[[str], None],
 ) -> tuple[Project, FiveRuns]:
     """Run the suite five times, with plain asserts, which are faster, if it passes with them."""
     plain = entry.model_copy(update={"rewrites_asserts": False})
     interpreter = plain.find_interpreter(cache_dir=cache_dir)
     on_run("with plain asserts")
+    budget_s = _AGAIN_FACTOR * LOOK_FACTOR * suite_s
     run_all = partial(
-        run_five_times, files, ids=tests, excluded=excluded, limit_s=FIRST_LIMIT_S, on_run=on_run
+        run_five_times,
+        files,
+        ids=tests,
+        excluded=excluded,
+        limit_s=FIRST_LIMIT_S,
+        budget_s=budget_s,
+        on_run=on_run,
     )
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
-        begun = run_suite(server, files, ids=tests, limit_s=FIRST_LIMIT_S)
-        if begun.passed.issuperset(tests):
+        begun = run_suite(server, files, ids=tests, limit_s=FIRST_LIMIT_S, budget_s=budget_s)
+        if {*begun.passed, *begun.slow}.issuperset(tests):
             return plain, run_all(begun=begun, interpreter=interpreter, servers={0: server})
     return entry, run_all(interpreter=entry.find_interpreter(cache_dir=cache_dir))
 

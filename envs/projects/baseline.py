@@ -39,6 +39,7 @@ TRACED_SLOWDOWN = 10  # tracing took 5 to 7 times the CPU time of inflection, to
 MAX_RED_SHARE = 0.1  # of a suite that may be left out for failing here
 _SLOWER = 4  # than it was when it was admitted
 ABSENT = "did not pass in every run"  # skipped, or with another name: a set or the time of day
+TOO_SLOW = "took too long with the tests that stay"  # alone, or with all, it may be quick
 _NUM_NAMED = 5  # failing tests that an error names
 
 
@@ -198,6 +199,7 @@ def run_five_times(
     ids: Collection[str] | None = None,
     excluded: Collection[str] = (),
     limit_s: float = SUITE_LIMIT_S,
+    budget_s: float | None = None,
     begun: SuiteRun | None = None,
     interpreter: Interpreter | None = None,
     servers: Mapping[int, ForkServer] = MappingProxyType({}),
@@ -211,6 +213,8 @@ def run_five_times(
         excluded: Tests that are not run.
         begun: The first of the five, if it was run before.
         limit_s: Seconds that one run may compute, and as many that it may sleep.
+        budget_s: Seconds for all tests of a run, by which those that hang are known, ended, and
+            left out of the next one.
         interpreter: What runs it, if not the Python that runs this.
         servers: By hash seed, those that are there already for it; others are started.
         on_run: Takes what a run is for, before each.
@@ -219,6 +223,7 @@ def run_five_times(
         InfrastructureError: The sandbox failed.
     """
     runs = [begun] if begun else []
+    slow = {test for run in runs for test in run.slow}
     for seed in (0, *RANDOM_SEEDS):
         orders = [random.Random(seed)] if seed else [None] * (NUM_ORDERED_RUNS - len(runs))
         with (
@@ -229,11 +234,19 @@ def run_five_times(
             for shuffle in orders:
                 on_run("to see which tests pass every time")
                 run = run_suite(
-                    server, files, ids=ids, skip=excluded, limit_s=limit_s, shuffle=shuffle
+                    server,
+                    files,
+                    ids=ids,
+                    skip=slow.union(excluded),
+                    limit_s=limit_s,
+                    budget_s=budget_s,
+                    shuffle=shuffle,
                 )
                 runs.append(run)
+                slow.update(run.slow)
                 ids = ids or {*run.passed, *run.failed, *run.skipped}  # whose files are shuffled
     said = {test: run.messages[test] for run in runs for test in run.failed}
+    said |= dict.fromkeys(slow, TOO_SLOW)
     ever_passed = frozenset().union(*(run.passed for run in runs))
     always_passed = ever_passed.intersection(*(run.passed for run in runs))
     always_failed = said.keys() & frozenset.intersection(*(run.failed for run in runs))

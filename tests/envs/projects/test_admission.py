@@ -74,6 +74,17 @@ def test_a_first_look_waits_for_no_slow_test_and_says_which_they_are(opened):
     assert entry.num_tests == 23
 
 
+def test_a_test_that_hangs_once_others_are_left_out_is_left_out_too(opened):
+    hangs = "TIMES = [1]\n\n\ndef test_far():\n    TIMES[0] = 10**10\n\n\n"
+    hangs += "def test_near():\n    TIMES[0] = 1\n    for _ in range(10**10):\n        pass\n\n\n"
+    hangs += "def test_rounds():\n    for _ in range(TIMES[0]):\n        pass\n"
+    entry, _ = opened(test_hangs=hangs)(suite_s=1.0)
+    reasons = {test.rpartition("_")[2]: why for test, why in entry.excluded_tests.items()}
+    assert reasons.keys() == {"near", "rounds"}
+    assert reasons["near"].startswith("slow: ended after")
+    assert reasons["rounds"] == "flaky: took too long with the tests that stay"
+
+
 def test_what_is_not_reached_in_time_is_left_out(opened):
     many = COUNTS.format(0.1) + "import pytest\n\n\n"
     many += "\n\n".join(f"def test_{n}():\n    count()\n" for n in range(30))
