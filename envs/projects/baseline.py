@@ -245,6 +245,12 @@ def run_five_times(
                 runs.append(run)
                 slow.update(run.slow)
                 ids = ids or {*run.passed, *run.failed, *run.skipped}  # whose files are shuffled
+    return _compare(runs, slow=slow, excluded=excluded)
+
+
+def _compare(
+    runs: Sequence[SuiteRun], *, slow: Collection[str], excluded: Collection[str]
+) -> FiveRuns:
     said = {test: run.messages[test] for run in runs for test in run.failed}
     said |= dict.fromkeys(slow, TOO_SLOW)
     ever_passed = frozenset().union(*(run.passed for run in runs))
