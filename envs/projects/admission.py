@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from envs.errors import UserError, list_near
+from envs.errors import UserError
 from envs.grading.test_suite import SuiteRun, run_suite
 from envs.projects.baseline import (
     ABSENT,
@@ -23,6 +23,7 @@ from envs.projects.baseline import (
     FiveRuns,
     Measured,
     find_reason,
+    leave_out_heavy,
     name_some,
     run_five_times,
     trace_suite,
@@ -34,7 +35,7 @@ from envs.projects.layout import (
     refuse_places,
 )
 from envs.projects.lock_file import Project, select_tree
-from envs.projects.refusal import Command, Refusal, name_groups
+from envs.projects.refusal import Command, Refusal, name_groups, refuse_unknown
 from envs.projects.source_files import MAX_TREE_BYTES
 from envs.sandbox.child_reporter import UNRUN
 from envs.sandbox.fork_server import ForkServer
@@ -46,6 +47,7 @@ SUITE_S = 30.0  # most CPU seconds of a suite, if nothing else is asked for
 NUM_RUNS = 8  # of the suite: as its authors run it, five more, two traced ones
 LOOK_FACTOR = 4  # times as long as that a first look at all of it may take
 _AGAIN_FACTOR = 5  # times as long as the look a later run may: no test gets less than it had then
+_HEAVY = 0.1  # of that, for a test that each bug would have to wait for
 MIN_TESTS = 20  # that pass; fewer cannot tell bugs apart
 FIRST_LIMIT_S = 600.0  # of a run, above which it hangs
 _NUM_NAMED = 5  # that an error names
@@ -103,7 +105,8 @@ def admit(
     on_run("as its authors run it")
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         entry, files, first = _run_first(entry, members, server, suite_s=suite_s, refusal=refusal)
-    _refuse_unknown(refusal, members, first)
+    tests = {*first.passed, *first.messages, *first.skipped, *first.slow}
+    refuse_unknown(refusal, members, tests)
     excluded |= {test: _DOCTEST for test in (*first.passed, *first.slow) if is_doctest(test, files)}
     excluded |= _leave_out_red(refusal, first, python=entry.python)
     excluded |= _leave_out_slow(refusal, first, excluded, suite_s=suite_s)
@@ -118,24 +121,48 @@ def admit(
     excluded |= _leave_out_flaky(refusal, runs, excluded)
     refusal.stop()
     entry = entry.model_copy(update={"excluded_tests": excluded})
+    entry, measured = _watch(
+        entry, files, runs, first.seconds, cache_dir=cache_dir, suite_s=suite_s, on_run=on_run
+    )
+    mutated = find_reached(files, measured)
+    interpreter = entry.find_interpreter(cache_dir=cache_dir)
+    refuse_places(refusal, mutated, entry, members, files, interpreter)
+    refusal.stop()
+    return Admitted(_complete(entry, files, runs, measured, mutated), files, measured)
+
+
+def _complete(
+    entry: Project, files: Files, runs: FiveRuns, measured: Measured, mutated: tuple[str, ...]
+) -> Project:
+    found = {
+        "suite": tuple(sorted(find_suite(files, runs.stable_tests))),
+        "mutated": mutated,
+        "num_tests": len(measured.stable_tests),
+        "suite_s": measured.cpu_s,
+    }
+    return entry.model_copy(update=found)
+
+
+def _watch(
+    entry: Project,
+    files: Files,
+    runs: FiveRuns,
+    seconds: Mapping[str, float],
+    *,
+    cache_dir: Path,
+    suite_s: float,
+    on_run: Callable[[str], None],
+) -> tuple[Project, Measured]:
+    """Trace a suite; leave out what each bug would have to wait for, if enough is left."""
     interpreter = entry.find_interpreter(cache_dir=cache_dir)
     paths = list_sources(files, runs.stable_tests)
     with ForkServer(preload="pytest", interpreter=interpreter) as server:
         measured = trace_suite(files, runs, paths=paths, server=server, on_run=on_run)
-    mutated = find_reached(files, measured)
-    refuse_places(refusal, mutated, entry, members, files, interpreter)
-    refusal.stop()
-    return Admitted(_complete(entry, files, runs, mutated), files, measured)
-
-
-def _complete(entry: Project, files: Files, runs: FiveRuns, mutated: tuple[str, ...]) -> Project:
-    found = {
-        "suite": tuple(sorted(find_suite(files, runs.stable_tests))),
-        "mutated": mutated,
-        "num_tests": len(runs.stable_tests),
-        "suite_s": round(runs.cpu_s, 2),
-    }
-    return entry.model_copy(update=found)
+    lighter, heavy = leave_out_heavy(measured, seconds, most_s=_HEAVY * suite_s)
+    if len(lighter.stable_tests) < MIN_TESTS:
+        return entry, measured
+    excluded = entry.excluded_tests | heavy
+    return entry.model_copy(update={"excluded_tests": excluded}), lighter
 
 
 def _run_first(
@@ -230,30 +257,6 @@ def read_tree(entry: Project, members: Mapping[str, bytes]) -> Files:
 
 def _measure_size(files: Files) -> int:
     return sum(len(file_bytes(path, text)) for path, text in files.items())
-
-
-def _refuse_unknown(refusal: Refusal, members: Collection[str], run: SuiteRun) -> None:
-    """Refuse names to exclude that nothing has, with those that come near."""
-    tests = {*run.passed, *run.messages, *run.skipped, *run.slow}
-    known = {
-        *members,
-        *tests,
-        *(str(above) for path in members for above in PurePosixPath(path).parents),
-    }
-    for test in tests:
-        head = test.partition("[")[0]
-        while head and head not in known:
-            known.add(head)
-            head = head.rpartition("::")[0]
-    for each in refusal.command.exclude:
-        if each.rstrip("/") not in known:
-            near = list_near(each, known)
-            refusal.add(
-                f"it has no such test to exclude: {each}",
-                remedy=f"did you mean {' or '.join(near)}?" if near else "name a file or test id",
-                include=[each],
-                exclude=near[:1],
-            )
 
 
 def _leave_out_red(refusal: Refusal, run: SuiteRun, *, python: str) -> dict[str, str]:

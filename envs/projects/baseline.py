@@ -25,6 +25,7 @@ from envs.grading.test_suite import SuiteRun, run_suite
 from envs.projects.lock_file import Project
 from envs.projects.test_impact import TestImpact
 from envs.records import Record
+from envs.sandbox.child_coverage import ALL_LINES
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.interpreter import Interpreter
 from envs.source_text import text_lines
@@ -171,6 +172,29 @@ def trace_suite(
         ),
         is_whole=all(run.ending != "timeout" for run in traced),
     )
+
+
+def leave_out_heavy(
+    known: Measured, seconds: Mapping[str, float], *, most_s: float
+) -> tuple[Measured, dict[str, str]]:
+    """Leave out tests that each bug would have to wait for: they take long and may reach any.
+
+    Args:
+        known: The whole suite.
+        seconds: What each test takes.
+        most_s: Seconds of a test of which nobody can tell what it executes.
+
+    Returns:
+        The rest, and why each of the others is left out.
+    """
+    heavy = {
+        test: f"slow: {seconds[test]:.1f} s for every bug, since what it reaches cannot be told"
+        for test in known.stable_tests
+        if seconds.get(test, 0.0) > most_s
+        and any(trace.get(test, ALL_LINES).startswith(ALL_LINES) for trace in known.traces)
+    }
+    stable = tuple(test for test in known.stable_tests if test not in heavy)
+    return known.model_copy(update={"stable_tests": stable}), heavy
 
 
 def keep_measured(known: Measured, project: Project, *, files: Files, cache_dir: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from envs.errors import UserError
+from envs.errors import UserError, list_near
 
 _MOST_NAMES = 12  # in a command that is to be read; beyond, something else is wrong
 
@@ -117,3 +117,26 @@ def _list_names(test: str) -> tuple[str, ...]:
     file, _, _ = test.partition("::")
     folders = [str(folder) for folder in PurePosixPath(file).parents][-2::-1]
     return *folders, file, test.partition("[")[0], test
+
+
+def refuse_unknown(refusal: Refusal, members: Collection[str], tests: Collection[str]) -> None:
+    """Refuse names to exclude that neither a file nor a test has, with those that come near."""
+    known = {
+        *members,
+        *tests,
+        *(str(above) for path in members for above in PurePosixPath(path).parents),
+    }
+    for test in tests:
+        head = test.partition("[")[0]
+        while head and head not in known:
+            known.add(head)
+            head = head.rpartition("::")[0]
+    for each in refusal.command.exclude:
+        if each.rstrip("/") not in known:
+            near = list_near(each, known)
+            refusal.add(
+                f"it has no such test to exclude: {each}",
+                remedy=f"did you mean {' or '.join(near)}?" if near else "name a file or test id",
+                include=[each],
+                exclude=near[:1],
+            )

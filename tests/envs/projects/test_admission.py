@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from envs.errors import UserError
@@ -83,6 +85,17 @@ def test_a_test_that_hangs_once_others_are_left_out_is_left_out_too(opened):
     assert reasons.keys() == {"near", "rounds"}
     assert reasons["near"].startswith("slow: ended after")
     assert reasons["rounds"] == "flaky: took too long with the tests that stay"
+
+
+def test_who_may_reach_everything_and_takes_long_is_left_out(opened):
+    heavy = "import sys\n" + COUNTS.format(0.5)
+    heavy += "def test_heavy():\n    sys.settrace(None)\n    count()\n\n\n"
+    heavy += "def test_light():\n    sys.settrace(None)\n\n\ndef test_known():\n    count()\n"
+    entry, _ = opened(test_heavy=heavy)(suite_s=2.0)
+    ((test, reason),) = entry.excluded_tests.items()
+    assert test == "tests/test_heavy.py::test_heavy"
+    assert re.fullmatch(r"slow: 0\.\d s for every bug, since what it reaches .*", reason)
+    assert entry.num_tests == 25
 
 
 def test_what_is_not_reached_in_time_is_left_out(opened):
