@@ -32,8 +32,9 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from envs.grading.bwrap_runner import bubblewrap, require_bubblewrap, run_cold
-from envs.grading.graders import NUM_CANARIES
+from envs.grading.bwrap_runner import REPORT, bubblewrap, require_bubblewrap, run_cold
+from envs.grading.canaries import draw_canaries, order_like
+from envs.grading.graded_suite import NUM_CANARIES
 from envs.grading.test_suite import run_suite
 from envs.sandbox.fork_server import ForkServer
 from envs.sandbox.levels import probe
@@ -49,7 +50,11 @@ TREE = {
 IDS = [f"tests/test_shapes.py::test_area[{side}]" for side in range(1, 6)]
 ARGUMENTS = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # The second runner's bubblewrap does not wait for what it started: that says itself what it used.
-TOLD = f"import pytest, time; pytest.main({ARGUMENTS[2:]}); print(time.process_time())"
+TOLD = f"""import os, pytest, time
+os.dup2(os.open({REPORT!r}, os.O_WRONLY | os.O_CREAT), 1)
+pytest.main({ARGUMENTS[2:]})
+print(time.process_time())
+"""
 LIMIT_S = 60.0
 WORKERS = (1, 2)
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -128,8 +133,8 @@ def second(_: ExitStack) -> Run:
     def run() -> float:
         files = TREE | {"pytest.ini": "[pytest]\npythonpath = .\n", "told.py": TOLD}
         done = run_cold(files, arguments=["told.py"], ids=(), limit_s=LIMIT_S)
-        assert "5 passed" in done.output, done
-        return float(done.output.split()[-1])
+        assert "5 passed" in done.report, done
+        return float(done.report.split()[-1])
 
     return run
 
@@ -139,7 +144,10 @@ def ours(stack: ExitStack) -> Run:
     server = stack.enter_context(ForkServer(preload="pytest"))
 
     def run() -> float:
-        suite = run_suite(server, TREE, ids=IDS, wall_s=LIMIT_S, num_canaries=NUM_CANARIES)
+        canaries = draw_canaries(
+            TREE, IDS, count=NUM_CANARIES, like=order_like(IDS, ()), patterns=("test",), seed=""
+        )
+        suite = run_suite(server, TREE, ids=IDS, wall_s=LIMIT_S, canaries=canaries)
         assert suite.passed == frozenset(IDS) and suite.num_canaries_failed == NUM_CANARIES, suite
         return suite.cpu_s
 

@@ -1,20 +1,17 @@
 """Graders: submitted files on a pristine tree, run in the sandbox, judged on the trusted side.
 
 `IoGrader` sends inputs only and compares what comes back with answers that never leave this
-process. `PytestGrader` runs a real suite, which has its answers in the candidate's process. It asks
-for every expected id with set-up, call and teardown all passed, and adds canaries that must fail. A
-pass counts only if the task's recorded calls agree, where it has some (`recorded_calls.py`). A
-share is graded again by a second runner of another make, and fails where that one disagrees. What a
+process. `PytestGrader` runs a real suite, which has its answers in the candidate's process, with
+canaries in it (`graded_suite.py`). A pass counts only if the task's recorded calls agree, where it
+has some (`recorded_calls.py`). A share is graded again by a second runner of another make. What a
 submission adds is screened: a suspect pass counts only where calls agree, and is always drawn.
 
     with make_grader(store) as grader:
         outcome = grader.grade(hidden, files)
 
-Only files that the task says are editable count, and any other difference is ignored. A candidate
-that crashes or hangs has failed its tests; a sandbox that fails twice raises InfrastructureError.
-
-Not covered: in tasks without recorded calls, code that passes the screen and knows what the tests
-expect; `benchmarks/attacks.py` counts what gets by.
+Only editable files count, and any other difference is ignored. A candidate that crashes or hangs
+has failed its tests; a sandbox that fails twice raises InfrastructureError. Not covered: without
+recorded calls, code that knows what tests expect; `benchmarks/attacks.py` counts what gets by.
 """
 
 import json
@@ -27,6 +24,7 @@ from typing import Protocol
 
 from envs.files import hash_text
 from envs.grading.bwrap_runner import doubt_pass, require_bubblewrap
+from envs.grading.graded_suite import CanaryFits, is_credited, run_graded
 from envs.grading.recorded_calls import RecordedCalls, find_disagreement
 from envs.grading.static_screen import find_added_suspects
 from envs.grading.test_suite import SuiteRun, run_suite
@@ -41,7 +39,6 @@ from envs.source_text import text_lines
 
 VISIBLE_LIMIT_S = 10.0  # seconds that one run of the visible tests may compute, or sleep
 MAX_MESSAGE_CHARS = 300  # of one failure, as a small model reads it
-NUM_CANARIES = 3
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")  # in what Python says of an object without a repr
 
 Files = dict[str, str]
@@ -168,6 +165,7 @@ class PytestGrader:
         second_runner_share: Share of passes that the second runner grades again, drawn by what was
             submitted, so that a repeated run asks again for the same ones.
         bubblewrap: The program that does that, if not the one that was found to work.
+        fits: What is known of canaries (`graded_suite.py`), shared by graders.
     """
 
     def __init__(
@@ -177,9 +175,11 @@ class PytestGrader:
         *,
         second_runner_share: float = 0.0,
         bubblewrap: str = "",
+        fits: CanaryFits | None = None,
     ) -> None:
         self._server, self._store = server, store
         self._share, self._bubblewrap = second_runner_share, bubblewrap
+        self._fits = fits or CanaryFits()
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files` on the pristine tree by all hidden tests."""
@@ -189,11 +189,8 @@ class PytestGrader:
         editable = {path: tree[path] for path in task.editable if path in tree}
         suspects = find_added_suspects(workspace, editable, gold)
         ids = [*hidden.fail_to_pass, *hidden.pass_to_pass]
-        suite = run_suite(
-            self._server, tree, ids=ids, limit_s=hidden.limit_s, num_canaries=NUM_CANARIES
-        )
-        credited = suite.complete and suite.num_canaries_failed == NUM_CANARIES
-        passed = suite.passed if credited else frozenset[str]()
+        suite = run_graded(self._server, tree, gold=gold, hidden=hidden, fits=self._fits)
+        passed = suite.passed if is_credited(suite) else frozenset[str]()
         is_pass = passed.issuperset(ids) and not suite.forged
         outcome = _outcome(hidden, passed, tampered=suite.forged, level=self._server.level)
         if suspects and not (is_pass and hidden.calls_sha):
@@ -261,6 +258,7 @@ class RoutingGrader:
         if second_runner_share:  # refused now, not when the first pass comes along
             bubblewrap = bubblewrap or require_bubblewrap()
         self._bubblewrap = bubblewrap
+        self._fits = CanaryFits()
 
     def grade(self, hidden: HiddenTask, files: Files) -> Outcome:
         """Grade submitted `files`; see the graders."""
@@ -281,7 +279,11 @@ class RoutingGrader:
         if hidden.grader == "io":
             return IoGrader(server, self._store)
         return PytestGrader(
-            server, self._store, second_runner_share=self._share, bubblewrap=self._bubblewrap
+            server,
+            self._store,
+            second_runner_share=self._share,
+            bubblewrap=self._bubblewrap,
+            fits=self._fits,
         )
 
 

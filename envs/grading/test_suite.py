@@ -3,25 +3,21 @@
 A test passed when set-up, call and teardown were each reported as passed, once and in this order.
 The reporter shares its process with the candidate. So each line that it writes needs a ticket,
 which is not in that process before (`envs/sandbox/child_reporter.py`); it speaks of tests by
-numbers that are drawn anew for each run; and canary tests that must fail are mixed in under random
-names: code that fakes passes without knowing which tests these are fakes them too.
+numbers that are drawn anew for each run; and canaries that must fail are mixed in (`canaries.py`):
+code that fakes passes without knowing which tests these are fakes them too.
 Tests: tests/envs/grading/test_graders.py.
 """
 
 import json
 import random
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from envs.grading.pytest_config import (
-    PytestConfig,
-    list_run_options,
-    name_canary,
-    read_pytest_config,
-)
+from envs.grading.canaries import NO_CANARIES, Canaries
+from envs.grading.pytest_config import PytestConfig, list_run_options, read_pytest_config
 from envs.plain_text import representable
 from envs.sandbox.child_reporter import NO_NAME, PHASES
 from envs.sandbox.fork_server import ForkServer, RunReport
@@ -42,7 +38,8 @@ class SuiteRun:
         messages: For every other reported id (or file that could not be collected) what it said.
         failed: Those of them that failed.
         skipped: The others: skipped by themselves or by `skip`, or expected to fail.
-        num_canaries_failed: Canary tests that failed, as each must.
+        num_canaries_failed: Canary tests that failed, as each must, or that prove nothing, since
+            the tests that they are like did not pass.
         complete: The run reached its end and then ended by itself.
         forged: Something else than the reporting plugin wrote to the pipe, or a canary passed. Of
             the first such line and what follows it nothing is read.
@@ -82,7 +79,7 @@ def run_suite(
     skip: Iterable[str] = (),
     limit_s: float | None = None,
     wall_s: float | None = None,
-    num_canaries: int = 0,
+    canaries: Canaries = NO_CANARIES,
     explain: bool = False,
     shuffle: random.Random | None = None,
     cpu_s: float | None = None,
@@ -102,7 +99,7 @@ def run_suite(
         skip: Ids, functions, classes and files that are not run.
         limit_s: Seconds that it may compute, and as many that it may sleep.
         wall_s: Instead, wall seconds for the whole run, however busy the machine is.
-        num_canaries: Files with one failing test each to mix in.
+        canaries: Tests that must fail, to mix in.
         explain: Let pytest rewrite asserts, for readable messages, though the suite does without.
         shuffle: Draws the order of imports and of tests; tests of a class stay together.
         cpu_s: With `wall_s`, CPU seconds after which the kernel kills it; None for as many.
@@ -118,12 +115,12 @@ def run_suite(
     wanted = None if ids is None else frozenset(ids)
     test_files = sorted({test_id.partition("::")[0] for test_id in wanted or ()})
     config = read_pytest_config(tree)
-    canaries = _mix_in_canaries(test_files, num_canaries, config.functions, shuffle)
-    numbered = None if wanted is None else _number_tests(wanted, canaries)
+    _mix_in_files(test_files, canaries, shuffle)
+    numbered = None if wanted is None else _number_tests(wanted, canaries.like)
     request: dict[str, Any] = {
-        "files": tree | {name.partition("::")[0]: text for name, text in canaries.items()},
+        "files": tree | canaries.files,
         "test_files": test_files,
-        "ids": numbered,
+        "ids": numbered and [canaries.renamed.get(test_id, test_id) for test_id in numbered],
         "skip": sorted(skip),
         "output_bytes": _choose_limit(wanted, record),
         **_describe_setting(server.interpreter, config, tree, explain, selects=wanted is None),
@@ -133,7 +130,7 @@ def run_suite(
     others |= {"trace": [*trace] or None, "record": [*record] or None, "backwards": backwards}
     request |= {name: value for name, value in others.items() if value is not None}
     report = _run(server, request, limit_s=limit_s, wall_s=wall_s)
-    return _read_suite(report, [*(numbered or ()), *test_files], wanted, frozenset(canaries))
+    return _read_suite(report, [*(numbered or ()), *test_files], wanted, canaries.like)
 
 
 def _run(
@@ -184,16 +181,13 @@ def _describe_setting(
     }
 
 
-def _mix_in_canaries(
-    test_files: list[str], count: int, patterns: Sequence[str], shuffle: random.Random | None
-) -> dict[str, str]:
-    """Put the files of canaries among the others, all of which may be shuffled; return them."""
-    canaries, order = _canaries(test_files, count, patterns), shuffle or random.Random(0)
-    for canary in canaries:
-        test_files.insert(order.randrange(len(test_files) + 1), canary.partition("::")[0])
+def _mix_in_files(test_files: list[str], canaries: Canaries, shuffle: random.Random | None) -> None:
+    """Put the files of canaries among the others, all of which may be shuffled."""
+    order = shuffle or random.Random(0)
+    for path in canaries.files.keys() - set(test_files):
+        test_files.insert(order.randrange(len(test_files) + 1), path)
     if shuffle is not None:
         shuffle.shuffle(test_files)  # as they are imported
-    return canaries
 
 
 def is_test_file(path: str) -> bool:
@@ -220,7 +214,10 @@ def is_collected(path: str) -> bool:
 
 
 def _read_suite(
-    report: RunReport, names: list[str], wanted: frozenset[str] | None, canaries: frozenset[str]
+    report: RunReport,
+    names: list[str],
+    wanted: frozenset[str] | None,
+    canaries: Mapping[str, str],
 ) -> SuiteRun:
     seen = _Seen(names, may_name=wanted is None, forged=report.ending == "forged")
     whole, _, _ = report.output.rpartition("\n")  # a run that was killed may have cut its last line
@@ -230,16 +227,17 @@ def _read_suite(
     passed = {test_id for test_id, phases in seen.phases.items() if phases == _GREEN}
     failures = seen.failures - seen.slow.keys()
     messages = {test: text for test, text in seen.messages.items() if test not in seen.slow}
+    silent = {test_id for test_id, like in canaries.items() if like and like not in passed}
     failed = {test_id for test_id in canaries if ("call", "failed") in seen.phases.get(test_id, [])}
-    known = passed - canaries if wanted is None else passed & wanted
+    known = passed - canaries.keys() if wanted is None else passed & wanted
     return SuiteRun(
         passed=frozenset(known - seen.slow.keys()),
         messages=messages,
-        failed=frozenset(failures - canaries),
-        skipped=frozenset(messages.keys() - failures - canaries),
-        num_canaries_failed=len(failed),
+        failed=frozenset(failures - canaries.keys()),
+        skipped=frozenset(messages.keys() - failures - canaries.keys()),
+        num_canaries_failed=len(failed | silent),
         complete=seen.complete and report.ending == "exited" and report.exit_code == 0,
-        forged=seen.forged or bool(passed & canaries),
+        forged=seen.forged or bool(passed & (canaries.keys() - silent)),
         ending=report.ending,
         last_started=seen.last_started,
         cpu_s=report.cpu_s,
@@ -331,18 +329,3 @@ def _suite_line(line: str) -> tuple[str, int, str, str] | None:
     if type(number) is not int or not all(type(part) is str for part in (phase, outcome, text)):
         return None
     return representable(phase), number, representable(outcome), representable(text)
-
-
-def _canaries(test_files: Sequence[str], count: int, patterns: Sequence[str]) -> dict[str, str]:
-    """Return {id: text of its file}, named like any other test and new in every run."""
-    canaries = {}
-    for _ in range(count):
-        folder = PurePosixPath(secrets.choice(test_files)).parent if test_files else "."
-        path, name = PurePosixPath(folder) / f"test_{_word()}.py", name_canary(patterns, _word())
-        left, right = secrets.randbelow(1000), secrets.randbelow(1000) + 1000
-        canaries[f"{path}::{name}"] = f"def {name}():\n    assert {left} == {right}\n"
-    return canaries
-
-
-def _word() -> str:
-    return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(10))

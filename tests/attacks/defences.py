@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from types import ModuleType
 
 from envs.grading.bwrap_runner import doubt_pass, run_cold
-from envs.grading.graders import NUM_CANARIES, IoGrader, PytestGrader, apply_submission
+from envs.grading.graded_suite import CanaryFits, is_clean, run_graded
+from envs.grading.graders import IoGrader, PytestGrader, apply_submission
 from envs.grading.recorded_calls import RecordedCalls, RecordedSequence, find_disagreement, replay
 from envs.grading.static_screen import find_added_suspects
-from envs.grading.test_suite import run_suite
 from envs.records import Outcome
 from envs.sandbox.fork_server import ForkServer
 from envs.tasks.store import BuiltTask, TaskStore
@@ -45,7 +45,7 @@ class Findings:
     def stopped_by(self) -> str:
         """Return the names of the defences that stop it."""
         stops = {
-            "tests and canaries": not self.suite,
+            "pytest grader": not self.suite,
             "screen": self.suspect,
             "second runner": not self.second_runner,
             "recorded calls": not self.recorded_calls,
@@ -84,24 +84,37 @@ class Defences:
         task = self.task(attack)
         files, hidden = submitted(attack, task), task.hidden
         tree = apply_submission(task.tests, task.public.editable, files)
-        ids, limit_s = [*hidden.fail_to_pass, *hidden.pass_to_pass], hidden.limit_s
-        run = run_suite(self._server, tree, ids=ids, limit_s=limit_s, num_canaries=NUM_CANARIES)
-        is_credited = run.complete and run.num_canaries_failed == NUM_CANARIES and not run.forged
         assert task.calls is not None
         told = find_disagreement(
-            self._server, tree, calls=task.calls, numbers=hidden.calls, limit_s=limit_s
+            self._server, tree, calls=task.calls, numbers=hidden.calls, limit_s=hidden.limit_s
         )
         return Findings(
             exit_code=fools_exit_code(task, files),
-            suite=is_credited and run.passed.issuperset(ids),
+            suite=self.find_suite(attack),
             suspect=bool(
                 find_added_suspects(task.workspace, {"calc.py": files["calc.py"]}, task.tests)
             ),
-            second_runner=not doubt_pass(tree, gold=task.tests, ids=ids, limit_s=limit_s),
+            second_runner=self.find_second(attack),
             recorded_calls=not told,
             io=is_solved(self.grade_io(attack)),
             together=is_solved(self.grade(task, files)),
         )
+
+    def find_suite(self, attack: ModuleType) -> bool:
+        """Tell whether an attack gets past the suite and its canaries."""
+        task = self.task(attack)
+        tree = apply_submission(task.tests, task.public.editable, submitted(attack, task))
+        ids = [*task.hidden.fail_to_pass, *task.hidden.pass_to_pass]
+        fits, gold = CanaryFits(), task.tests
+        run = run_graded(self._server, tree, gold=gold, hidden=task.hidden, fits=fits)
+        return is_clean(run, ids)
+
+    def find_second(self, attack: ModuleType) -> bool:
+        """Tell whether an attack gets past the second runner."""
+        task = self.task(attack)
+        tree = apply_submission(task.tests, task.public.editable, submitted(attack, task))
+        ids = [*task.hidden.fail_to_pass, *task.hidden.pass_to_pass]
+        return not doubt_pass(tree, gold=task.tests, ids=ids, limit_s=task.hidden.limit_s)
 
     def _record(self, name: str) -> RecordedCalls:
         suite = SUITES[name]

@@ -34,6 +34,15 @@ def test_total(name):
 def test_first():
     assert first([7, 8]) == 7
 """
+WRITTEN = """\
+from calc import first, total
+
+def test_total():
+    assert total([1, 2]) == 3
+
+def test_first():
+    assert first([7, 8]) == 7
+"""
 APPROX = """\
 import pytest
 from calc import first, total
@@ -186,6 +195,7 @@ FLOATS = ([0.5, 0.25], [1.5, 4.0], [10], [2, 3, 4])
 SUITES = {
     "plain": Suite(PLAIN, tuple(f"test_total[values{at}]" for at in ("0-3", "1-5", "2-0"))),
     "table": Suite(TABLE, ("test_total[two]", "test_total[one]")),
+    "written": Suite(WRITTEN),
     "approx": Suite(APPROX, inputs=FLOATS),
     "close": Suite(CLOSE, inputs=FLOATS),
     "members": Suite(MEMBERS),

@@ -19,6 +19,10 @@ PLAIN = [attack for attack in ATTACKS if not is_adaptive(name_of(attack))]
 PLANTS = [attack for attack in ATTACKS if hasattr(attack, "FILES")]
 # Each does again what another suite's do; of those that nothing but the second runner stops.
 DOUBTED = ["adaptive_hidden_equal", "adaptive_hidden_reports", "adaptive_hidden_reporter"]
+# Each has tests pass that are the suite's by their place, name or text.
+NO_PAIRS = ["adaptive_reports_spare_canaries", "adaptive_spares_pairs"]
+# Each forges what the second runner reads, in the suite as it is or in the copy as well.
+FORGERS = ["adaptive_forged_junit", "adaptive_dies_in_copy"]
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +78,25 @@ def test_the_pytest_grader_alone_is_not_fooled(defences, attack):
     assert not is_solved(outcome)
 
 
+@pytest.mark.parametrize("name", NO_PAIRS)
+def test_whoever_forges_the_suites_own_tests_forges_canaries_too(defences, name):
+    (attack,) = [each for each in ATTACKS if name_of(each) == name]
+    assert not defences.find_suite(attack)
+
+
 @pytest.mark.bubblewrap
 @pytest.mark.parametrize("name", DOUBTED)
 def test_the_second_runner_is_not_fooled_by_what_forges_or_equals_everything(defences, name):
     (attack,) = [each for each in ATTACKS if name_of(each) == name]
     task = without_calls(defences.task(attack))
     assert not is_solved(defences.grade(task, submitted(attack, task), share=1.0))
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.parametrize("name", FORGERS)
+def test_the_second_runner_is_not_fooled_by_a_report_of_the_attackers_own(defences, name):
+    (attack,) = [each for each in ATTACKS if name_of(each) == name]
+    assert not defences.find_second(attack)
 
 
 @pytest.mark.parametrize("attack", PLANTS, ids=name_of)

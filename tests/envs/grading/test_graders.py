@@ -251,7 +251,7 @@ def read(*lines, ending="exited", exit_code=0):
     phases = [[phase, 0, "passed", ""] for phase in ("setup", "call", "teardown")]
     output = "".join(f"{line}\n" for line in [*map(json.dumps, phases), *lines])
     report = RunReport(ending, output, 0.1, exit_code)
-    return _read_suite(report, ["t.py::test"], frozenset(["t.py::test"]), frozenset())
+    return _read_suite(report, ["t.py::test"], frozenset(["t.py::test"]), {})
 
 
 def test_reading_ends_at_the_first_line_that_is_not_the_reporters():

@@ -3,6 +3,7 @@
 import pytest
 
 from envs.grading.bwrap_runner import doubt_pass
+from envs.grading.canaries import draw_canaries
 from envs.grading.graders import IoGrader, PytestGrader
 from envs.grading.test_suite import run_suite
 from envs.records import IoCase, TestReport
@@ -95,7 +96,8 @@ def test_reports_of_pytest_may_hold_anything(explain: bool) -> None:
     tree = dict.fromkeys(PATHS, ODD_TESTS)
     with ForkServer(preload="pytest") as server:
         first = run_suite(server, tree, ids=None, wall_s=60.0)
-        again = run_suite(server, tree, ids=first.passed, wall_s=60.0, num_canaries=3)
+        drawn = draw_canaries(tree, first.passed, count=3, like=(), patterns=("test",), seed="")
+        again = run_suite(server, tree, ids=first.passed, wall_s=60.0, canaries=drawn)
         red = run_suite(server, tree, ids=first.failed, wall_s=60.0, explain=explain)
     assert len(first.passed) == 8 * len(PATHS)
     assert len(first.failed) == 6 * len(PATHS)
