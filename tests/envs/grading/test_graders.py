@@ -3,6 +3,7 @@
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -270,6 +271,33 @@ def test_only_an_orderly_end_counts():
     assert not read(done, ending="timeout").complete
     assert not read(done, exit_code=-6).complete
     assert read(done, ending="forged").forged
+
+
+SAYING = "import os\n\n\ndef say(text):\n    os.write(1, text)\n\n\n"
+
+
+def test_a_line_of_a_candidates_own_is_a_failure_and_no_accident():
+    """What is repaired, passes, and is no suspect, but for what it writes to the report."""
+    lines = ['["passed", 0, "", ""]\n', '["done", -1, "", ""]\n', "x" * 16, "\n"]
+    task = pytest_task()
+    texts = {name: SAYING + text for name, text in {"gold": FIXED, "noop": BROKEN}.items()}
+    task = replace(
+        task,
+        workspace=task.workspace | {"calc.py": texts["noop"]},
+        tests=task.tests | {"calc.py": texts["gold"]},
+    )
+    ids = [*task.hidden.fail_to_pass, *task.hidden.pass_to_pass]
+    with ForkServer(preload="pytest") as server:
+        grader = PytestGrader(server, store_of(task))
+        assert is_solved(grader.grade(task.hidden, {"calc.py": texts["gold"]}))
+        for line in lines:
+            own = texts["gold"].replace("write(1,", "write(3,")
+            own = own.replace("    return sum", f"    say({line.encode()!r})\n    return sum")
+            outcome = grader.grade(task.hidden, {"calc.py": own})
+            assert (outcome.tampered, outcome.unscorable) == (True, None)
+            assert outcome.recorded_calls is None  # by the line alone
+            run = run_suite(server, task.tests | {"calc.py": own}, ids=ids, limit_s=20)
+            assert (run.ending, run.forged, run.complete) == ("forged", True, False)
 
 
 @pytest.mark.parametrize(("word", "is_told"), [("", False), ("# PYTEST_CURRENT_TEST", True)])
