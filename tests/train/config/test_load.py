@@ -44,6 +44,14 @@ def test_shipped_configs_load_and_survive_a_round_trip(config: Path, tmp_path: P
     assert load_settings(write(tmp_path, dump_settings(settings))) == settings
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_of_real_projects_ask_all_that_a_pass_can_be_asked(config: Path) -> None:
+    settings = load_settings(config)
+    is_real = settings.tasks.source == "projects"
+    assert (settings.tasks.recorded_calls == "required") == is_real
+    assert (settings.reward.second_runner_share > 0) == is_real
+
+
 def test_every_field_has_a_meaning() -> None:
     assert [
         path for path, field in list_fields().items() if len(field.description or "") < 10

@@ -23,7 +23,8 @@ from train.stages.open_stage import open_stage
 from train.stages.run_dir import stage_dir
 
 SMOLLM2 = ROOT / "configs" / "smollm2.yaml"
-PRETRAINED = ("--tasks.source=synthetic", "--tasks.test=10", "--sft.needs_rewrite_share=0.3")
+PRETRAINED = ("--tasks.source=synthetic", "--tasks.test=10", "--sft.needs_rewrite_share=0.3",
+              "--reward.second_runner_share=0")  # fmt: skip
 PLAIN = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{% endfor %}"
 )
