@@ -26,7 +26,7 @@ sys.path[0] = str(ROOT)
 
 from envs.grading.graders import RoutingGrader, make_grader
 from envs.sandbox.kernel import cgroups
-from envs.sandbox.levels import probe
+from envs.sandbox.levels import MEMORY_BYTES, probe
 from tests.attacks.attempts import LATE_S, PRELUDE, attacks, name_of
 from tests.attacks.defences import make_io_task, make_pytest_task
 from tests.attacks.suites import SUITES
@@ -42,9 +42,12 @@ CHUNK = 100
 BOMBS = (
     *("fork_bomb", "thread_bomb", "memory_bomb", "disk_fill", "inode_fill", "output_flood"),
     *("result_flood", "endless_loop", "endless_sleep", "daemon", "stop_itself"),
+    *("disk_fill_mapped", "disk_fill_unseen", "memory_bomb_in_files", "memory_bomb_shared_out"),
+    *("switch_links", "absurd_names"),
 )
+# With these an odd number, so that each meets both graders in turn.
+MODULES = ("endless_text", "pipe_of_brackets", "pipe_of_newlines", "sleeper")  # as calc.py
 SERVERS: set[int] = set()
-FACTS = {"folder": "/", "memory": 2**31, "groups": True}
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Ended:
 def submissions() -> dict[str, str]:
     """Return calc.py by kind: a repair, the bug, and every bomb, set off when it is called."""
     found = {"gold": FIXED, "noop": FIXED.replace("sum(values)", "sum(values) + 1")}
+    facts = {"folder": "/", "memory": MEMORY_BYTES["pytest"], "groups": probe().require().groups}
     for attack in attacks("sandbox"):
         if name_of(attack) in BOMBS:
-            call = f"def total(values):\n    attack({FACTS})\n    return 0\n"
+            call = f"def total(values):\n    attack({facts})\n    return 0\n"
             first = "def first(values):\n    return total(values)\n"
             found[name_of(attack)] = f"{PRELUDE}{attack.SOURCE}\n{call}\n{first}"
-    missing = set(BOMBS) - found.keys()
+    found |= {name_of(each): each.SOURCE for each in attacks("graders") if name_of(each) in MODULES}
+    missing = {*BOMBS, *MODULES} - found.keys()
     assert not missing, missing
     return found
 
@@ -72,7 +77,7 @@ def submissions() -> dict[str, str]:
 def kind_of(number: int) -> str:
     """Return what the run of this number submits."""
     if number % BOMB_EVERY == 0:
-        return BOMBS[number // BOMB_EVERY % len(BOMBS)]
+        return (BOMBS + MODULES)[number // BOMB_EVERY % len(BOMBS + MODULES)]
     return ("gold", "noop")[number // 2 % 2]
 
 
@@ -141,7 +146,7 @@ def endure(num_runs: int) -> tuple[str, bool]:
         ThreadPoolExecutor(WORKERS) as pool,
         Progress("endurance", total=num_runs, unit="runs") as progress,
     ):
-        for number in range(0, 2 * len(BOMBS) * BOMB_EVERY, BOMB_EVERY // 2):
+        for number in range(0, 2 * len(BOMBS + MODULES) * BOMB_EVERY, BOMB_EVERY // 2):
             play(grader, number, texts)  # both servers are up, every bomb has gone off
         SERVERS.update(descendants(os.getpid()))
         settles(lambda: len(descendants(os.getpid())) <= len(SERVERS))

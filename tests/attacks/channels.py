@@ -18,6 +18,8 @@ from envs.sandbox.levels import ServerProcess
 
 SLOT_S, NUM_SLOTS, START_S = 0.1, 24, 2.0
 LEAST_RIGHT = 21  # of the slots, told by a threshold: by chance fewer are
+LEAST_OUTSIDE = 6  # channels; some machines have no keyrings, or no room that can be seen
+OUT_OF_REACH = {"room on a disk"}  # without namespaces: docs/security.md
 PRELUDE = """
 import ctypes, fcntl, glob, mmap, os, signal, socket, struct, tempfile, time
 signal.setitimer(signal.ITIMER_PROF, 0)
@@ -252,6 +254,16 @@ def list_moved(play: Play, *, slower: float = 1.0) -> dict[str, int]:
     seen = json.loads(told)
     right = {name: count_right(values, bits) for name, values in seen.items()}
     return {name: count for name, count in right.items() if count >= LEAST_RIGHT}
+
+
+def list_moved_outside(program: str) -> dict[str, int]:
+    """Return what moves bits without a sandbox, at first try or slower: a busy machine is late."""
+    moved: dict[str, int] = {}
+    for slower in (1, 2, 4, 8):
+        moved |= list_moved(play_outside(program), slower=slower)
+        if len(moved) >= LEAST_OUTSIDE:
+            break
+    return moved
 
 
 def count_right(values: list[int], bits: list[int]) -> int:

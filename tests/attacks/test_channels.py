@@ -8,15 +8,14 @@ import pytest
 from envs.sandbox.levels import Layers, ServerProcess, probe
 from tests.attacks.channels import (
     CHANNELS,
+    LEAST_OUTSIDE,
+    OUT_OF_REACH,
     count_right,
     list_moved,
+    list_moved_outside,
     play_in,
-    play_outside,
     write_program,
 )
-
-LEAST_OUTSIDE = 6  # channels; some machines have no keyrings, or no room that can be seen
-AT_LOWEST = {"room on a disk"}  # docs/security.md, Out of reach without namespaces
 
 
 def make_program() -> str:
@@ -24,20 +23,16 @@ def make_program() -> str:
 
 
 def test_without_a_sandbox_most_channels_move_bits() -> None:
-    moved: set[str] = set()
-    for slower in (1, 2, 4, 8):  # a busy machine makes both miss their time
-        moved |= set(list_moved(play_outside(make_program()), slower=slower))
-        if len(moved) >= LEAST_OUTSIDE:
-            break
-    assert len(moved) >= LEAST_OUTSIDE, set(CHANNELS) - moved
+    moved = list_moved_outside(make_program())
+    assert len(moved) >= LEAST_OUTSIDE, set(CHANNELS) - set(moved)
 
 
 @pytest.mark.parametrize("level", ["best", "lowest"])
 def test_two_runs_at_once_move_no_bit(level: str) -> None:
     lowest = Layers(namespaces=False, landlock=True, drop_uid=False)
-    layers, known = (probe().require(), set()) if level == "best" else (lowest, AT_LOWEST)
+    layers, known = (probe().require(), set()) if level == "best" else (lowest, OUT_OF_REACH)
     if not layers.namespaces:
-        known = AT_LOWEST
+        known = OUT_OF_REACH
     with contextlib.closing(ServerProcess(layers, preload="pytest")) as server:
         moved = list_moved(play_in(server, make_program()))
     assert set(moved) <= known
