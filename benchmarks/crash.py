@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs import files
+from train.stages.run_dir import StageDir, stage_in
 
 ROOT = Path(__file__).resolve().parents[1]
 DETERMINISTIC = "--run.deterministic=true"
@@ -60,7 +61,11 @@ class Place:
 
     def grpo(self, name: str) -> Path:
         """Return the stage's directory."""
-        return self.folder / "runs" / name / "grpo"
+        return self.stage(name).path
+
+    def stage(self, name: str) -> StageDir:
+        """Return the stage."""
+        return stage_in(self.folder / "runs" / name, "grpo")
 
 
 def prepare(place: Place, name: str) -> None:
@@ -94,7 +99,7 @@ def num_steps_since(place: Place, name: str, began: float) -> int:
     if not path.exists() or path.stat().st_mtime < began:
         return 0
     rows = files.read_lines(path)
-    new = place.grpo(name) / "episodes" / f"step_{len(rows):05d}.jsonl"
+    new = place.stage(name).episode_file(len(rows))
     return len(rows) if new.exists() and new.stat().st_mtime >= began else 0
 
 
@@ -167,7 +172,7 @@ def differences(place: Place, first: str, second: str) -> list[str]:
     last = f"checkpoints/checkpoint-{place.num_steps}"
     names = [f"{folder}/adapter_model.safetensors" for folder in ("adapter", last)]
     names += ["dev.jsonl", "solves.json"]
-    names += [f"episodes/step_{step:05d}.jsonl" for step in range(1, place.num_steps + 1)]
+    names += [f"episodes/step_{step:05d}.jsonl.gz" for step in range(1, place.num_steps + 1)]
     for name in names:
         files = [place.grpo(run) / name for run in (first, second)]
         if not all(f.exists() for f in files) or files[0].read_bytes() != files[1].read_bytes():
@@ -192,11 +197,9 @@ def losses(place: Place, name: str, *, episodes_per_step: int) -> list[str]:
     found = []
     if [row["step"] for row in read_rows(place, name)] != list(range(1, place.num_steps + 1)):
         found.append("metrics rows")
-    paths = sorted((place.grpo(name) / "episodes").glob("step_*.jsonl"))
-    keys = []
-    for path in paths:
-        episodes = files.read_rows(path)
-        keys += [(episode["group_id"], episode["sample_index"]) for episode in episodes]
+    stage, keys = place.stage(name), []
+    for step in stage.list_episodes("step_"):
+        keys += [(each.group_id, each.sample_index) for each in stage.stream_episodes(step)]
     if len(keys) != len(set(keys)) or len(keys) != place.num_steps * episodes_per_step:
         found.append(f"{len(keys)} episodes, {len(set(keys))} distinct")
     return found

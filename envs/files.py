@@ -1,23 +1,27 @@
 """Files that are whole: JSONL, atomic writes and sha256, each in one way for the whole house.
 
 JSONL is one JSON text a line, cut at LF alone: JSON may hold U+2028, U+0085 and form feeds as they
-are, at which `str.splitlines` would cut.
+are, at which `str.splitlines` would cut. Records are packed with gzip (`zcat FILE`).
 """
 
+import contextlib
 import errno
+import gzip
 import hashlib
 import json
 import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 _R = TypeVar("_R", bound=BaseModel)
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+_GZIP_LEVEL = 3  # GRPO's episodes: 3.2x at 111 MB/s; 6 brings 3.4x at 48 (measured)
 _MAX_DEPTH = 64  # folders of a path
 _MAX_NAME = 255  # bytes of one part of it, limits.h
 
@@ -55,14 +59,32 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in read_lines(path)] if path.is_file() else []
 
 
-def read_records(path: Path, kind: type[_R]) -> list[_R]:
-    """Return the records of a file that was written whole.
+def pack_records(path: Path, records: Iterable[BaseModel]) -> None:
+    """Write one record a line, packed; the file appears when it is whole.
+
+    Equal records make equal bytes: the header holds neither name nor time.
+    """
+    with (
+        _draft_of(path) as draft,
+        draft.open("wb") as file,
+        gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed,
+    ):
+        for record in records:
+            packed.write(join_records([record]).encode())
+
+
+def stream_records(path: Path, kind: type[_R]) -> Iterator[_R]:
+    """Yield the records of a file that was written whole, packed or plain, one at a time.
 
     Raises:
         ValidationError: A line is no such record.
+        EOFError, OSError, zlib.error: It is packed, and cut short or damaged.
     """
-    lines = path.read_bytes().split(b"\n")
-    return [kind.model_validate_json(line) for line in lines if line.strip()]
+    with path.open("rb") as file:
+        is_packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+        for line in gzip.GzipFile(fileobj=file) if is_packed else file:
+            if line.strip():
+                yield kind.model_validate_json(line)
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes:
@@ -99,11 +121,8 @@ def write_whole(path: Path, text: str) -> None:
 
     The draft has a name of its own, so that several processes may write the same file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
+    with _draft_of(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
 
 
 def hash_text(text: str | bytes) -> str:
@@ -125,6 +144,16 @@ def hash_files(named: Mapping[str, Path]) -> str:
         with path.open("rb") as file:
             hashlib.file_digest(file, lambda: digest)  # goes on with what there is
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _draft_of(path: Path) -> Iterator[Path]:
+    """Lend a place beside `path`; what was written there takes its name at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        draft.replace(path)
 
 
 def _finite(value: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from envs.environment import Environment, EpisodeMetadata, Limits
-from envs.files import read_records
+from envs.files import stream_records
 from envs.grading.graders import make_grader
 from envs.mutation.patches import apply_edits, apply_patch, make_edits, make_patch
 from envs.plain_text import representable
@@ -136,7 +136,7 @@ def check_page(episodes: list[Episode], folder: Path) -> None:
     """Check that the episodes come back from their file and that the page can be encoded."""
     stage = StageDir(folder / "evaluate", "evaluate")
     path = stage.write_episodes("sft", episodes)
-    assert read_records(path, Episode) == episodes
+    assert list(stream_records(path, Episode)) == episodes
     page = build_report(folder, folder / "page.html", decode=CHAT.decode).read_bytes()
     assert not UNSEEN.search(page.decode("utf-8"))
 

@@ -1,5 +1,6 @@
 """Lines of JSON are read back as written, wherever a kill cut; files are replaced whole or not."""
 
+import gzip
 import hashlib
 import json
 import math
@@ -39,9 +40,8 @@ def test_rows_come_back_and_a_cut_costs_the_last_one(tmp_path: Path, rows, data)
 def test_records_come_back_one_a_line(tmp_path: Path, records) -> None:
     stage = StageDir(tmp_path, "grpo")
     path = stage.write_episodes(1, records)
-    assert path.read_bytes().count(b"\n") == len(records)
-    assert path.read_text("utf-8") == files.join_records(records)
-    assert files.read_records(path, Compacted) == records
+    assert gzip.decompress(path.read_bytes()).decode() == files.join_records(records)
+    assert list(files.stream_records(path, Compacted)) == records
 
 
 def test_a_file_that_another_program_saved_is_read_too(tmp_path: Path) -> None:
@@ -49,7 +49,26 @@ def test_a_file_that_another_program_saved_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     line = note.model_dump_json()
     path.write_bytes(f"{line}\r\n\r\n{line}".encode())  # blank line, CRLF, no line end
-    assert files.read_records(path, Noted) == [note, note]
+    assert list(files.stream_records(path, Noted)) == [note, note]
+
+
+def test_equal_records_make_equal_bytes(tmp_path: Path) -> None:
+    notes = [Noted(path="x.py", start=1, end=2, facts=f"fact {number}") for number in range(50)]
+    for name in ("one.gz", "two.gz"):
+        files.pack_records(tmp_path / name, notes)
+    packed = (tmp_path / "one.gz").read_bytes()
+    assert packed == (tmp_path / "two.gz").read_bytes()
+    assert packed[3] == 0 and packed[4:8] == bytes(4)  # RFC 1952: no name, no time
+    assert 5 * len(packed) < len(files.join_records(notes))
+
+
+def test_records_are_read_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(b'{"kind":"noted","path":"x","start":1,"end":2,"facts":""}\n{'))
+    records = files.stream_records(path, Noted)
+    assert next(records).path == "x"
+    with pytest.raises(ValueError, match="Invalid JSON"):
+        next(records)
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:

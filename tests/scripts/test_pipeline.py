@@ -71,7 +71,7 @@ def test_smoke_runs_every_stage_and_goes_on_after_an_interruption(tmp_path: Path
     assert rows["gold"]["pass_rate"] == 1.0
     assert "<html" in (run / "report" / "index.html").read_text().lower()
     assert any((run / "export").rglob("adapter_model.safetensors"))
-    assert len(list((run / "grpo" / "episodes").glob("step_*.jsonl"))) == 2
+    assert len(list((run / "grpo" / "episodes").glob("step_*.jsonl.gz"))) == 2
     assert "held-out tasks" in shown.stdout
     assert "FutureWarning" in (run / "grpo" / "log.txt").read_text()
     assert str(Path("runs/smoke/report/index.html")) in shown.stdout

@@ -211,8 +211,7 @@ def evaluated(case: Case) -> Any:
     stage = StageDir(case.own / "evaluate", "evaluate")
     with batches(sizes):
         evaluate(case.settings, stage, specs(case), now=NOW)
-    lines = sorted(stage.episodes.glob("*.jsonl"))
-    return max(sizes), [path.read_text() for path in lines]
+    return max(sizes), [stage.read_episodes(name) for name in stage.list_episodes()]
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def train(command: Command, stage: StageDir, demos: StageDir) -> None:
 
 def read_rows(demos: StageDir) -> Dataset:
     """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
-    episodes = demos.read_episodes("demonstrations")
+    episodes = demos.stream_episodes("demonstrations")
     rows = [row for episode in episodes for row in make_rows(episode, advantage=0.0)]
     return Dataset.from_dict(
         {

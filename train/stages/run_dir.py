@@ -3,7 +3,7 @@
     runs/NAME/STAGE/config.yaml        resolved settings
                     environment.json   versions, platform, seed (no times: equal runs, equal files)
                     metrics.jsonl      one row per step
-                    episodes/          step_00001.jsonl, ..., each renamed when whole
+                    episodes/          step_00001.jsonl.gz, ..., each renamed when whole
                     checkpoints/ ...   whatever else the stage writes
                     inputs.json        digests of the stages that it was made from
                     done               JSON with a digest of the stage's output, written last
@@ -15,8 +15,10 @@ begun, resumed or refused: train/stages/open_stage.py.
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +31,9 @@ from envs.files import (
     hash_files,
     hash_text,
     join_lines,
-    join_records,
-    read_records,
+    pack_records,
     read_rows,
+    stream_records,
     to_json,
     write_whole,
 )
@@ -42,6 +44,8 @@ from train.stages.stage_log import say
 Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
 # Of `tasks`: which set, what is taken of it, and what runs its suites.
 NOT_IN_A_SET = ("dir", "difficulty", "recorded_calls", "python")
+
+_ENDINGS = (".jsonl.gz", ".jsonl")  # of episodes, today and in older versions
 
 COMMANDS: dict[Stage, str] = {
     "tasks": "tightrope tasks build",
@@ -79,7 +83,7 @@ class StageDir:
 
     @property
     def episodes(self) -> Path:
-        """Folder of one JSONL file per step; of demos the stage's own, with one file."""
+        """Folder of one packed JSONL file per step; of demos the stage's own, with one file."""
         return self.path if self.stage == "demos" else self.path / "episodes"
 
     @property
@@ -106,29 +110,40 @@ class StageDir:
         return read_rows(self.metrics)
 
     def episode_file(self, name: int | str) -> Path:
-        """Return the path of a step's episodes, or of a named file such as 'grpo' in evaluate."""
-        stem = f"step_{name:05d}" if isinstance(name, int) else name
-        return self.episodes / f"{stem}.jsonl"
+        """Return the path of a step's episodes, or of a named file such as 'grpo' in evaluate.
+
+        Packed, unless an older version left it plain.
+        """
+        packed, plain = self._episode_files(name)
+        return plain if plain.is_file() and not packed.is_file() else packed
 
     def list_episodes(self, prefix: str = "") -> list[str]:
         """Return the names of the files that hold episodes, in order: of steps 'step_00001'."""
-        return sorted(path.stem for path in self.episodes.glob(f"{prefix}*.jsonl"))
+        found = ((ending, self.episodes.glob(f"{prefix}*{ending}")) for ending in _ENDINGS)
+        return sorted({path.name.removesuffix(ending) for ending, paths in found for path in paths})
 
     def read_episodes(self, name: int | str) -> list[Episode]:
-        """Read the episodes of a step, or of a named file.
+        """Read the episodes of a step, or of a named file, as `stream_episodes` does."""
+        return list(self.stream_episodes(name))
+
+    def stream_episodes(self, name: int | str) -> Iterator[Episode]:
+        """Yield the episodes of a step, or of a named file, one at a time.
 
         Raises:
-            UserError: A line is not an episode of this version.
+            UserError: A line is not an episode of this version, or the file is damaged.
         """
         path = self.episode_file(name)
+        remedy = f"run the stage that wrote it again: {COMMANDS[self.stage]}, with --clean"
         try:
-            return read_records(path, Episode)
+            yield from stream_records(path, Episode)
+        except (EOFError, BadGzipFile, zlib.error) as error:
+            raise UserError(f"{path} is damaged", got=str(error), remedy=remedy) from error
         except ValidationError as error:
             problem = error.errors()[0]
             raise UserError(
                 f"{path} holds no episodes of this version",
                 got=f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}",
-                remedy=f"run the stage that wrote it again: {COMMANDS[self.stage]}, with --clean",
+                remedy=remedy,
             ) from error
 
     def read_json(self, name: str) -> Any:
@@ -144,10 +159,11 @@ class StageDir:
 
     def write_episodes(self, name: int | str, episodes: Iterable[Episode]) -> Path:
         """Write one episode per line; the file appears under its name only when it is whole."""
-        path = self.episode_file(name)
+        packed, plain = self._episode_files(name)
         if self.is_main:
-            write_whole(path, join_records(episodes))
-        return path
+            pack_records(packed, episodes)
+            plain.unlink(missing_ok=True)
+        return packed
 
     def rewind(self, step: int) -> None:
         """Forget what came after `step`, the last checkpoint's: rows, episodes, dev adapters."""
@@ -159,6 +175,8 @@ class StageDir:
         for name in self.list_episodes():  # step_STEP and dev_STEP
             if int(name.partition("_")[2]) > step:
                 self.episode_file(name).unlink()
+        for draft in self.episodes.glob(".*"):  # of a process that was killed while it wrote
+            shutil.rmtree(draft)
         for folder in (self.path / "dev").glob("*"):
             if int(folder.name) > step:
                 shutil.rmtree(folder)
@@ -173,6 +191,12 @@ class StageDir:
         if self.is_main:
             facts = {**facts, "output_sha256": _digest(output)}
             write_whole(self.done, to_json(facts, indent=2) + "\n")
+
+    def _episode_files(self, name: int | str) -> tuple[Path, Path]:
+        """Return where episodes lie packed, and where an older version put them."""
+        stem = f"step_{name:05d}" if isinstance(name, int) else name
+        packed, plain = (self.episodes / f"{stem}{ending}" for ending in _ENDINGS)
+        return packed, plain
 
     def digest(self) -> str | None:
         """Return what identifies this finished stage, which one made anew changes; else None."""

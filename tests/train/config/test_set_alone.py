@@ -1,5 +1,6 @@
 """A task set can be looked at and played without an experiment, whatever splits it has."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -59,9 +60,9 @@ def test_every_command_on_tasks_takes_a_set_with_test_tasks_only(
     assert run_verb(["tasks", "show", f"{folder}/{first}", "--private"]) == 0
     assert "+++ b/" in capsys.readouterr().out
     assert run_verb(["demos", "--tasks", str(folder)]) == 0
-    demonstrations = Path("runs/set-mine/demos/demonstrations.jsonl")
+    demonstrations = Path("runs/set-mine/demos/demonstrations.jsonl.gz")
     assert capsys.readouterr().out == f"{demonstrations}\n"
-    assert len(demonstrations.read_text("utf-8").strip().split("\n")) == 2
+    assert gzip.decompress(demonstrations.read_bytes()).count(b"\n") == 2
     assert run_verb(["evaluate", "--tasks", str(folder)]) == 0
     summary = json.loads(Path("runs/set-mine/evaluate/summary.json").read_text("utf-8"))
     rates = {row["name"]: row["pass_rate"] for row in summary["policies"]}

@@ -114,8 +114,8 @@ def test_two_processes_play_and_train(job: tuple[str, Path, Settings], folder: P
     rows = stage.read_metrics()
     assert [row["step"] for row in rows] == list(range(1, settings.grpo.max_steps + 1))
     for step in range(1, settings.grpo.max_steps + 1):
-        lines = stage.episode_file(step).read_text().splitlines()
-        assert len(lines) == settings.grpo.groups_per_step * settings.grpo.group_size
+        episodes = stage.read_episodes(step)
+        assert len(episodes) == settings.grpo.groups_per_step * settings.grpo.group_size
     first = stage_dir(settings_in(folder), "grpo").path
     started = load_file(first / "adapter" / "adapter_model.safetensors")
     ended = load_file(stage.path / "adapter" / "adapter_model.safetensors")

@@ -94,7 +94,7 @@ def test_evaluates_before_the_first_step_every_so_many_and_after_the_last(tmp_pa
     run.begin()
     run.steps(1, 22)
     assert [r["step"] for r in run.evaluation.rows] == [0, 5, 10, 15, 20, 22]
-    assert len(list((tmp_path / "episodes").glob("dev_*.jsonl"))) == 6
+    assert len(list((tmp_path / "episodes").glob("dev_*.jsonl.gz"))) == 6
     assert run.evaluation.copy_best(tmp_path / "best") == 22 and run.num_drops == 0
 
 

@@ -1,11 +1,17 @@
 """The run directory: what is written and read back."""
 
+import gzip
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from envs.errors import UserError
+from envs.records import Episode
+from tests.rewards.episodes import make_episode
 from train.config.load import load_settings
 from train.config.settings import Settings, TaskSettings
 from train.stages.open_stage import open_stage, require
@@ -63,8 +69,53 @@ def test_episodes_appear_only_when_whole(settings: Settings) -> None:
         stage.write_episodes(1, [Row(a="x"), Row.model_construct(a="\ud800")])
     assert not stage.episode_file(1).exists()
     stage.write_episodes(1, [Row(a="x"), Row(a="y")])
-    assert stage.episode_file(1).name == "step_00001.jsonl"
-    assert stage.episode_file(1).read_text() == '{"a":"x"}\n{"a":"y"}\n'
+    assert stage.episode_file(1).name == "step_00001.jsonl.gz"
+    assert gzip.decompress(stage.episode_file(1).read_bytes()) == b'{"a":"x"}\n{"a":"y"}\n'
+    assert [path.name for path in stage.episodes.iterdir()] == ["step_00001.jsonl.gz"]
+
+
+def test_a_kill_in_mid_write_costs_nothing_that_was_whole(settings: Settings) -> None:
+    stage = open_stage(settings, "grpo")
+    for step in (1, 2):
+        stage.write_episodes(step, [make_episode()])
+    before = {path.name: path.read_bytes() for path in stage.episodes.iterdir()}
+    child = os.fork()
+    if not child:
+
+        def killed() -> Iterator[Episode]:
+            for _ in range(9):
+                yield make_episode()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        stage.write_episodes(2, killed())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(list(stage.episodes.iterdir())) == 3  # its draft
+    assert stage.list_episodes() == ["step_00001", "step_00002"]
+    stage.rewind(2)
+    assert {path.name: path.read_bytes() for path in stage.episodes.iterdir()} == before
+
+
+def test_a_damaged_file_is_refused_in_one_line(settings: Settings) -> None:
+    stage = open_stage(settings, "grpo")
+    whole = stage.write_episodes(1, [make_episode()]).read_bytes()
+    for damaged in (whole[:-9], whole[:99], whole[:40] + b"x" + whole[41:], whole[:5]):
+        stage.episode_file(1).write_bytes(damaged)
+        with pytest.raises(UserError, match=r"step_00001.jsonl.gz is damaged.*--clean$"):
+            stage.read_episodes(1)
+
+
+def test_plain_episodes_of_an_older_version_are_read_and_replaced(settings: Settings) -> None:
+    stage = open_stage(settings, "grpo")
+    stage.write_episodes("dev_00001", [])
+    old = stage.episodes / "step_00001.jsonl"
+    old.write_text(make_episode().model_dump_json() + "\n")
+    assert stage.episode_file(1) == old
+    assert stage.list_episodes("step_") == ["step_00001"]
+    assert stage.read_episodes(1) == [make_episode()]
+    stage.write_episodes(1, [make_episode()] * 2)
+    assert not old.exists()
+    assert stage.list_episodes() == ["dev_00001", "step_00001"]
+    assert stage.read_episodes(1) == [make_episode()] * 2
 
 
 def test_rewind_forgets_what_came_after_the_checkpoint(settings: Settings) -> None:
@@ -78,10 +129,10 @@ def test_rewind_forgets_what_came_after_the_checkpoint(settings: Settings) -> No
     assert sorted(path.name for path in (stage.path / "dev").iterdir()) == ["00001", "00002"]
     assert [row["step"] for row in stage.read_metrics()] == [1, 2]
     assert sorted(path.name for path in stage.episodes.iterdir()) == [
-        "dev_00001.jsonl",
-        "dev_00002.jsonl",
-        "step_00001.jsonl",
-        "step_00002.jsonl",
+        "dev_00001.jsonl.gz",
+        "dev_00002.jsonl.gz",
+        "step_00001.jsonl.gz",
+        "step_00002.jsonl.gz",
     ]
 
 
@@ -118,7 +169,7 @@ def test_episodes_of_another_version_are_refused_in_one_line(settings: Settings)
     assert stage.list_episodes() == ["dev_00002", "step_00003"]
     assert stage.list_episodes("step_") == ["step_00003"]
     assert stage.read_episodes("dev_00002") == []
-    with pytest.raises(UserError, match=r"step_00003.jsonl holds no episodes of.*--clean$"):
+    with pytest.raises(UserError, match=r"step_00003.jsonl.gz holds no episodes of.*--clean$"):
         stage.read_episodes(3)
 
 
