@@ -32,6 +32,9 @@ AttentionName = Literal[
 ]
 
 
+TrackerName = Literal["none", "trackio", "tensorboard", "wandb"]
+
+
 def plain(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Return `values` if all of them are JSON, which has no infinities."""
     json.dumps(values, allow_nan=False)
@@ -51,6 +54,11 @@ class RunSettings(Section):
     """Seed of every generator; a sample's own is (seed, step, task, sample)."""
     deterministic: bool = False
     """Same bytes for model rollouts too: fp32, fixed admission order, fixed threads; slower."""
+    report_to: TrackerName = "none"
+    """Tracker that gets the metrics of both training stages besides `metrics.jsonl`.
+
+    Each is a package of its own; `wandb` sends them to a server unless WANDB_MODE says otherwise.
+    """
 
 
 class ModelSettings(Section):

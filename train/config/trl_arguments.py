@@ -24,7 +24,7 @@ WARMUP_STEPS: Final = 3
 
 
 class TrlArguments(TypedDict, total=False):
-    """Arguments that pass: optimizer, schedule, loss, speed, and where rows are sent besides."""
+    """Arguments that pass: optimizer, schedule, loss and speed."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
@@ -46,12 +46,12 @@ class TrlArguments(TypedDict, total=False):
     torch_compile_backend: str | None
     torch_compile_mode: str | None
     tf32: bool | None
-    report_to: Any
 
 
 _OURS: Final = {
     "output_dir": "run.dir",
     "run_name": "run.name",
+    "report_to": "run.report_to",
     "per_device_train_batch_size": "grpo.groups_per_step and grpo.group_size",
     "auto_find_batch_size": "grpo.groups_per_step and grpo.group_size",
     "num_generations": "grpo.group_size",
@@ -117,7 +117,7 @@ _REASONS: Final = {
         "fp16_full_eval prediction_loss_only include_ batch_eval_metrics skip_memory_metrics "
         "num_completions_to_print restore_callback_states_from_checkpoint enable_jit_checkpoint"
     ),
-    "the tracker that report_to names takes it from its own variables, such as WANDB_PROJECT": (
+    "the tracker that run.report_to names takes it from its own variables, such as WANDB_PROJECT": (
         "project trackio_"
     ),
     "the launcher decides on devices: `accelerate launch --config_file ...`": (

@@ -28,13 +28,14 @@ from train.recipes.dry_run import show
 from train.recipes.gate import check_gate
 from train.recipes.opening import open_training
 from train.rl.alarms import find_alarms
-from train.rl.checkpoints import StopOnSignal, rewind_to_checkpoint
+from train.rl.checkpoints import StopOnSignal, find_last_step, rewind_to_checkpoint
 from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation, find_flagged_steps
 from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, make_step_dataset
 from train.rl.importance import choose_form
 from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
+from train.rl.trackers import Report, open_tracker
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
 from train.stages.open_stage import require
 from train.stages.progress import Progress
@@ -55,7 +56,9 @@ def run(command: Command, *, world_size: int) -> int:
             )
         stage = open_grpo(command)
         if not stage.is_done():
-            train(command, stage)
+            step = find_last_step(stage, resume=command.resume)
+            with open_tracker(command.settings, stage, step=step) as report:
+                train(command, stage, report)
         return 0
 
 
@@ -75,7 +78,7 @@ def open_grpo(command: Command) -> StageDir:
     return open_training(command, "grpo", inputs=inputs)
 
 
-def train(command: Command, stage: StageDir) -> None:
+def train(command: Command, stage: StageDir, report: Report) -> None:
     """Build everything, train, save the adapter."""
     settings, grpo = command.settings, command.settings.grpo
     set_up_torch(settings)
@@ -96,7 +99,12 @@ def train(command: Command, stage: StageDir) -> None:
             settings, runner, stage, progress, dropped_after=find_flagged_steps(stage)
         )
         recorder = StepRecorder(
-            stage, progress, describe=describe, print_rows=True, find_alarms=find_alarms
+            stage,
+            progress,
+            describe=describe,
+            print_rows=True,
+            report=report,
+            find_alarms=find_alarms,
         )
         trainer = MultiSegmentGRPOTrainer(
             model,
@@ -113,7 +121,9 @@ def train(command: Command, stage: StageDir) -> None:
             importance=choose_form(settings),
             callbacks=[recorder],
         )
-        evaluation = evaluate_dev(trainer, rollouts, runner, stage) if grpo.evaluate_every else None
+        evaluation = (
+            evaluate_dev(trainer, rollouts, runner, stage, report) if grpo.evaluate_every else None
+        )
         stop = StopOnSignal()
         trainer.add_callback(stop)  # last: a signal during an evaluation counts at once
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -129,7 +139,11 @@ def train(command: Command, stage: StageDir) -> None:
 
 
 def evaluate_dev(
-    trainer: MultiSegmentGRPOTrainer, rollouts: StepRollouts, runner: RolloutRunner, stage: StageDir
+    trainer: MultiSegmentGRPOTrainer,
+    rollouts: StepRollouts,
+    runner: RolloutRunner,
+    stage: StageDir,
+    report: Report,
 ) -> DevEvaluation:
     """Let the trainer evaluate its policy on dev tasks from time to time."""
 
@@ -145,6 +159,7 @@ def evaluate_dev(
         play=play,
         save=partial(save_adapter, trainer),
         on_drop=rollouts.halve_cost_weight,
+        report=report,
     )
     trainer.add_callback(evaluation)
     return evaluation

@@ -9,6 +9,7 @@ from accelerate import PartialState
 
 from train.config.load import Command
 from train.models.model import check_base
+from train.rl.trackers import check_tracker
 from train.stages.open_stage import open_stage
 from train.stages.run_dir import Stage, StageDir
 from train.stages.stage_log import keep_log
@@ -18,9 +19,10 @@ def open_training(command: Command, name: Stage, *, inputs: Sequence[StageDir]) 
     """Open the stage's folder and its log, in all processes; a dry run writes nothing.
 
     Raises:
-        UserError: The base cannot be loaded, or as `open_stage`.
+        UserError: The base cannot be loaded, the tracker is not there, or as `open_stage`.
     """
     check_base(command.settings)
+    check_tracker(command.settings.run.report_to)
     processes = PartialState()
     stage = open_stage(
         command.settings,

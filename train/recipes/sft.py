@@ -33,10 +33,16 @@ from train.models.model import (
 from train.recipes.dry_run import show
 from train.recipes.gate import measure_gate
 from train.recipes.opening import open_training
-from train.rl.checkpoints import StopOnSignal, WholeCheckpoints, rewind_to_checkpoint
+from train.rl.checkpoints import (
+    StopOnSignal,
+    WholeCheckpoints,
+    find_last_step,
+    rewind_to_checkpoint,
+)
 from train.rl.metrics_callback import StepRecorder
 from train.rl.segments import make_rows
 from train.rl.shared_arguments import derive_shared_arguments
+from train.rl.trackers import Report, open_tracker
 from train.stages.open_stage import require
 from train.stages.progress import Progress
 from train.stages.run_dir import Stage, StageDir, stage_dir
@@ -62,7 +68,9 @@ def run(command: Command, *, world_size: int) -> int:
             )
         stage, demos = open_sft(command)
         if not stage.is_done():
-            train(command, stage, demos)
+            step = find_last_step(stage, resume=command.resume)
+            with open_tracker(command.settings, stage, step=step) as report:
+                train(command, stage, demos, report)
         return 0
 
 
@@ -80,7 +88,7 @@ class Trainer(WholeCheckpoints, SFTTrainer):  # type: ignore[misc]
     """TRL's, with checkpoints that are renamed when whole."""
 
 
-def train(command: Command, stage: StageDir, demos: StageDir) -> None:
+def train(command: Command, stage: StageDir, demos: StageDir, report: Report) -> None:
     """Train, save, and measure the gate."""
     settings = command.settings
     set_up_torch(settings)
@@ -114,7 +122,7 @@ def train(command: Command, stage: StageDir, demos: StageDir) -> None:
             args=config,
             train_dataset=dataset.select(order),
             processing_class=tokenizer,
-            callbacks=[StepRecorder(stage, progress, describe=describe), stop],
+            callbacks=[StepRecorder(stage, progress, describe=describe, report=report), stop],
         )
         trainer.remove_callback(PrinterCallback)  # the progress line shows the rows
         hold_adapter_in_float32(trainer.model)

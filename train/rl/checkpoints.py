@@ -90,9 +90,15 @@ def rewind_to_checkpoint(stage: StageDir, *, resume: bool) -> str | None:
     To be called in all processes: the main one deletes.
     """
     found = find_last_checkpoint(stage) if resume else None
-    stage.rewind(read_step(found) if found else 0)
+    stage.rewind(find_last_step(stage, resume=resume))
     PartialState().wait_for_everyone()
     return str(found) if found else None
+
+
+def find_last_step(stage: StageDir, *, resume: bool) -> int:
+    """Return the step after which a run goes on."""
+    found = find_last_checkpoint(stage) if resume else None
+    return read_step(found) if found else 0
 
 
 def find_last_checkpoint(stage: StageDir) -> Path | None:

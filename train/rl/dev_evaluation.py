@@ -31,6 +31,7 @@ from rewards.cost import billed_tokens
 from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
 from rewards.intervals import group_by_task
 from rewards.outcome import is_scorable, is_solved
+from train.rl.trackers import Report
 from train.rollouts.runner import EpisodeRequest
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
@@ -49,6 +50,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
         play: Plays requests with the model in training, for the record of a step.
         save: Writes the adapter in training to a folder; called in all processes.
         on_drop: Called when the guard saw a real drop.
+        report: Takes the rows for a tracker as well.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
         play: Callable[[Sequence[EpisodeRequest], int], list[Episode]],
         save: Callable[[Path], None],
         on_drop: Callable[[], None],
+        report: Report = lambda kind, row: None,
     ) -> None:
         self._stage, self._requests, self._every = stage, requests, every
-        self._play, self._save, self._on_drop = play, save, on_drop
+        self._play, self._save, self._on_drop, self._report = play, save, on_drop, report
         self.rows = read_dev_rows(stage)
         passed = select_passed(self.rows)
         self._good: list[Episode] = []
@@ -116,6 +119,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
         if self._stage.is_main:
             self._stage.write_episodes(_name(step), episodes)
             write_whole(self._stage.path / _ROWS, join_lines(map(to_json, self.rows)))
+            self._report("eval", row)
             say(describe(row, stopped=self.stopped))
 
     def on_save(self, *_: Any, **__: Any) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers.integrations import get_reporting_integration_callbacks
 from trl import GRPOConfig
 
 from envs.errors import UserError
@@ -47,7 +46,7 @@ def derive_grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
         folder: Where checkpoints go.
 
     Raises:
-        UserError: TRL refuses a value of `grpo.trl`, or a tracker is not installed.
+        UserError: TRL refuses a value of `grpo.trl`.
     """
     grpo = settings.grpo
     derived = {
@@ -66,8 +65,6 @@ def derive_grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
     }
     try:
         args = GRPOConfig(**derived | with_defaults(grpo.trl))
-        for tracker in get_reporting_integration_callbacks(args.report_to):
-            tracker()  # is its package there? else said after the model is loaded
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise UserError(
             "TRL refuses its arguments",

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from train.rl.trackers import Report
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
@@ -21,6 +22,7 @@ class StepRecorder(TrainerCallback):
         progress: The line on the terminal.
         describe: Makes a short note of one row.
         print_rows: Also print each row's note as a line of its own.
+        report: Takes rows for a tracker as well.
         find_alarms: Says by name what in the rows so far is alarming; recorded with the row.
     """
 
@@ -31,11 +33,12 @@ class StepRecorder(TrainerCallback):
         *,
         describe: Callable[[dict[str, Any]], str],
         print_rows: bool = False,
+        report: Report = lambda kind, row: None,
         find_alarms: FindAlarms = lambda rows: {},
     ) -> None:
         self._stage, self._progress = stage, progress
         self._describe, self._print_rows = describe, print_rows
-        self._find_alarms = find_alarms
+        self._report, self._find_alarms = report, find_alarms
         self._rows: list[Row] = []
         self._ringing: set[str] = set()
 
@@ -65,6 +68,7 @@ class StepRecorder(TrainerCallback):
         if alarms:
             row["alarms"] = sorted(alarms)
         self._stage.append_metrics(row)
+        self._report("train", row)
         note = self._describe(row)
         self._progress.update(state.global_step, note=note)
         if self._print_rows and self._stage.is_main:

@@ -26,7 +26,7 @@ def derive_shared_arguments(settings: Settings, folder: Path) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_total_limit": settings.checkpoints.keep,
         "dataloader_pin_memory": False,
-        "report_to": "none",
+        "report_to": "none",  # train/rl/trackers.py reports
         "disable_tqdm": True,
         "use_cpu": on_cpu and not uses_deepspeed(),
         "ddp_backend": "gloo" if on_cpu and PartialState().num_processes > 1 else None,

@@ -234,6 +234,7 @@ def test_every_field_has_a_row() -> None:
         "model.load_in_4bit",  # refused here, where there is no GPU
         "reward.second_runner_share",  # has a test of its own below
         "tasks.recorded_calls",  # in tests/envs/grading/test_recorded_calls.py
+        "run.report_to",  # in tests/train/rl/test_trackers.py
         "tasks.python",  # in tests/envs/projects/test_local_folder.py
     }
     assert {*changed, *(row.path for row in REFUSALS)} <= list_fields().keys()

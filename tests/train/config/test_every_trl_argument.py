@@ -40,7 +40,7 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {  # name: another value, and w
     "epsilon_high": (0.02, {}),
     "use_bias_correction_kl": (False, {"beta": 0.5}),
 }
-REFUSED = {"tf32": (True, "tf32 requires Ampere"), "report_to": ("paper", "not supported, only")}
+REFUSED = {"tf32": (True, "tf32 requires Ampere")}
 RUNS = {"torch_compile", "torch_compile_backend", "torch_compile_mode"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ REFUSED = {
     "no such layer": (grpo, "--model.lora_targets=[q_proj, k_prj]", "did you mean 'k_proj'?"),
     "no such optimizer": (grpo, "--grpo.trl.optim=adamv", "adamv is not a valid OptimizerNames"),
     "no such schedule": (grpo, "--grpo.trl.lr_scheduler_type=up", "up is not a valid SchedulerTy"),
-    "no such tracker": (grpo, "--grpo.trl.report_to=paper", "paper is not supported"),
+    "no such tracker": (grpo, "--run.report_to=trackio", "pip install trackio"),
     "no GPU for tf32": (grpo, "--grpo.trl.tf32=true", "tf32 requires Ampere"),
     "groups of three": (grpo, "--grpo.groups_per_step=3", "do not divide among the processes"),
     "another width since": (grpo, "--model.tiny=[32, 2]", "sft was made with other settings"),
@@ -86,6 +87,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_the_start_and_its_dry_run_refuse_alike(
     main, flags: str, part: str, folder: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)  # not installed
     if "groups" in flags:
         monkeypatch.setenv("WORLD_SIZE", "2")
     given = flags.split(" --")
