@@ -52,6 +52,7 @@ class Command:
         overrides: Dotted arguments as given, for passing on.
         tasks: The task set that `--tasks` named.
         dry_run: And the other common flags, as `--help` explains them.
+        again: The line that goes on with it; '' where another command says it.
         flags: The command's own arguments by name, dashes as `_`.
     """
 
@@ -64,6 +65,7 @@ class Command:
     clean: bool = False
     force: bool = False
     debug: bool = False
+    again: str = ""
     flags: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -27,6 +27,7 @@ from train.models.model import (
 from train.recipes.dry_run import show
 from train.recipes.gate import check_gate
 from train.recipes.opening import open_training
+from train.recipes.panel import describe_grpo
 from train.rl.alarms import find_alarms
 from train.rl.checkpoints import StopOnSignal, find_last_step, rewind_to_checkpoint
 from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation, find_flagged_steps
@@ -86,15 +87,9 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
     checkpoint = rewind_to_checkpoint(stage, resume=command.resume)
     with (
         open_runner(settings) as runner,
-        Progress("GRPO", total=grpo.max_steps, unit="steps", enabled=stage.is_main) as progress,
+        show_start(command, stage, model, runner) as progress,
     ):
         tasks = [task.id for task in runner.store.split("train")]
-        if stage.is_main:
-            say(
-                f"{settings.model.base}: {count_parameters(model)}; {len(tasks):,} tasks; "
-                f"{grpo.groups_per_step} groups x {grpo.group_size} = "
-                f"{grpo.groups_per_step * grpo.group_size} episodes per step; writes {stage.path}"
-            )
         rollouts = StepRollouts(
             settings, runner, stage, progress, dropped_after=find_flagged_steps(stage)
         )
@@ -136,6 +131,15 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
     else:
         save_adapter(trainer, stage.path / "adapter")
     stage.finish(facts, output=stage.path / "adapter")
+
+
+def show_start(command: Command, stage: StageDir, model: Any, runner: RolloutRunner) -> Progress:
+    """Say what is trained, on what, and where; returns the progress line that follows."""
+    num_tasks = len(runner.store.split("train"))
+    if stage.is_main:
+        say(describe_grpo(command, stage, count=count_parameters(model), num_tasks=num_tasks))
+    steps = command.settings.grpo.max_steps
+    return Progress("GRPO", total=steps, unit="steps", enabled=stage.is_main)
 
 
 def evaluate_dev(

@@ -33,6 +33,7 @@ from train.models.model import (
 from train.recipes.dry_run import show
 from train.recipes.gate import measure_gate
 from train.recipes.opening import open_training
+from train.recipes.panel import describe_sft
 from train.rl.checkpoints import (
     StopOnSignal,
     WholeCheckpoints,
@@ -109,10 +110,8 @@ def train(command: Command, stage: StageDir, demos: StageDir, report: Report) ->
         seed=settings.run.seed,
     )
     if stage.is_main:
-        say(
-            f"{settings.model.base}: {parameters}; "
-            f"{len(lengths):,} segments, {sum(lengths):,} tokens; writes {stage.path}"
-        )
+        steps = config.max_steps
+        say(describe_sft(command, stage, count=parameters, lengths=lengths, num_steps=steps))
     checkpoint, stop = rewind_to_checkpoint(stage, resume=command.resume), StopOnSignal()
     with Progress(
         "warm start", total=config.max_steps, unit="steps", enabled=stage.is_main

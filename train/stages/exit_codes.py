@@ -118,7 +118,9 @@ def _again(command: str, argv: Sequence[str], log: LibraryLog, error: BaseExcept
 
 
 def resuming(command: str, argv: Sequence[str]) -> str:
-    """Return the command line that continues a stage."""
+    """Return the command line that continues a stage; '' if another one says it."""
+    if not command:
+        return ""
     kept = [word for word in argv if word not in ("--clean", "--resume")]
     return shlex.join([*shlex.split(command), *kept, "--resume"])
 
