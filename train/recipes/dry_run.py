@@ -43,6 +43,7 @@ from train.recipes.estimate import (
     estimate_seconds,
     measure_speed,
 )
+from train.recipes.gpu_time import describe_gpu_time
 from train.rl.segments import make_rows
 from train.rollouts.runner import RolloutRunner, draw_requests, open_runner
 from train.stages.progress import Progress, duration
@@ -58,9 +59,10 @@ _MEMORY_ROWS = {
     "KL reference": "reference",
     "generation: whole or merged copy": "acting_copy",
     "generation: KV cache": "kv_cache",
+    "generation: one forward pass": "forward",
     "training: gathered weights": "gathered",
     "training: activations": "activations",
-    "training: logits": "logits",
+    "training: a tile of logits": "head",
     "peak (held + the larger phase)": "peak",
 }
 
@@ -241,12 +243,15 @@ def _describe_size(
         f"L {shape.num_hidden_layers}, H {shape.hidden_size:,}, I {shape.intermediate_size:,}, "
         f"V {shape.vocab_size:,}"
     )
-    return {
+    sections = {
         "configuration": dump_settings(settings),
         "parameters": f"{size}\n{work}\n"
         f"micro-batches of {grpo.tokens_per_microbatch:,} tokens per device",
         "memory per device (estimate)": "\n".join(lines),
     }
+    if stage == "grpo" and settings.model.kind != "tiny":
+        sections["time on GPUs (estimate)"] = describe_gpu_time(settings, shape=shape, count=count)
+    return sections
 
 
 def _describe_time(

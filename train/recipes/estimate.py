@@ -31,6 +31,8 @@ _LIVE_PARAMETERS = 1e9  # DeepSpeed's default of stage3_max_live_parameters
 _MEASURED_EPISODES = 8
 _MEASURED_NEW_TOKENS = 16
 _MEASURED_ROW_TOKENS = 512
+_TILE_TOKENS, _TILE_WORDS = 4096, 32768  # of TRL's head, trl/kernels and trl/trainer/utils.py
+_HEAD_ON_CPU = 32  # bytes per value: without Triton a tile has seven copies (measured)
 LARGEST_ON_CPU = 1_000_000_000  # parameters; above, even a short measurement takes minutes
 
 
@@ -56,11 +58,18 @@ class Memory:
         gathered     b*min(P, 1e9)             ZeRO-3 in training: stage3_max_live_parameters
         KV cache     2*b*L*K*W*E               of the batch, and as much kept for the next turn, but
                                                no more than `rollouts.kept_kv_gb`
+        forward      b*N*(4*I + 5*H)           reading N = `rollouts.prefill_tokens` tokens
+                     + 2*b*Q*W*E               (measured on a CPU), a layer's keys and values for
+                                               all Q features of the queries, if Q is more than K;
+                                               or at decoding 24*V*E, log-probs in float64; or
+                                               2*b*K*W*E, a layer's tables when they grow
         activations  4*T*L*(7*H + 2*K + 4*I)   counted with torch's saved-tensor hooks on Qwen2 and
                                                Llama with LoRA, within 6 %; times 0.75 plus 2*P
                                                under bf16 autocast; with checkpointing
                                                4*T*(L*H + 7*H + 2*K + 4*I)
-        logits       c*T*V                     c = 12: logits, softmax, gradient; 8 in bf16
+        head         c*min(T,4096)*min(V,2^15) a tile of logits, with what TRL computes from it
+                                               (trl/kernels/chunked_logprob.py); no more, however
+                                               many tokens: c = 2 in bf16, else 4; 32 on a CPU
 
     `held` stays for the whole stage; generation and training take turns, so the peak counts the
     larger of the two.
@@ -74,8 +83,9 @@ class Memory:
     acting_copy: int
     gathered: int
     kv_cache: int
+    forward: int
     activations: int
-    logits: int
+    head: int
 
     @property
     def held(self) -> int:
@@ -85,8 +95,8 @@ class Memory:
     @property
     def peak(self) -> int:
         """Most bytes at once."""
-        generating = self.acting_copy + self.kv_cache
-        return self.held + max(generating, self.gathered + self.activations + self.logits)
+        generating = self.acting_copy + self.kv_cache + self.forward
+        return self.held + max(generating, self.gathered + self.activations + self.head)
 
 
 @dataclass(frozen=True)
@@ -120,11 +130,8 @@ def estimate_memory(
     """
     model, grpo = settings.model, settings.grpo
     trainable, frozen = count.trainable, count.total - count.trainable
-    size = 2 if model.dtype == "bfloat16" else 4
-    is_bf16 = model.precision == "bf16"
-    heads = shape.num_attention_heads
-    head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // heads
-    kv_features = (getattr(shape, "num_key_value_heads", None) or heads) * head_dim
+    size, is_bf16 = _bytes_per_value(settings), model.precision == "bf16"
+    _, kv_features = _count_features(shape)
     layers, width, tokens = shape.num_hidden_layers, shape.hidden_size, grpo.tokens_per_microbatch
     block = 7 * width + 2 * kv_features + 4 * shape.intermediate_size
     kept = layers * width + block if model.gradient_checkpointing else layers * block
@@ -132,12 +139,10 @@ def estimate_memory(
     if is_bf16:
         activations = int(_BF16_SHARE * activations) + (2 * frozen if size == 4 else 0)
     episodes = min(grpo.generation_batch, -(-episodes_per_step(settings) // world_size))
-    weights = size * frozen
-    if model.load_in_4bit:
-        embedding = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
-        weights = int(_FOUR_BITS * (frozen - embedding)) + size * embedding
+    weights = weight_bytes(settings, shape=shape, count=count)
     copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
-    running = 2 * size * layers * kv_features * settings.context.window_tokens[1] * episodes
+    running = count_kv_bytes(settings, shape=shape) * settings.context.window_tokens[1] * episodes
+    tile = min(tokens, _TILE_TOKENS) * min(shape.vocab_size, _TILE_WORDS)
     held_by = world_size if zero == 3 else 1  # devices that share weights and adapter
     stepped_by = world_size if zero else 1  # and gradient and optimizer
     return Memory(
@@ -149,9 +154,47 @@ def estimate_memory(
         acting_copy=weights + 4 * trainable if copies else 0,
         gathered=int(weights * min(1, _LIVE_PARAMETERS / max(1, frozen))) if zero == 3 else 0,
         kv_cache=running + min(running, int(settings.rollouts.kept_kv_gb * 1e9)),
+        forward=_forward_bytes(settings, shape=shape, episodes=episodes),
         activations=activations,
-        logits=(8 if is_bf16 else 12) * tokens * shape.vocab_size,
+        head=(_HEAD_ON_CPU if on_cpu else 2 if is_bf16 else 4) * tile,
     )
+
+
+def weight_bytes(settings: Settings, *, shape: Any, count: ParameterCount) -> int:
+    """Return the bytes of the base's weights."""
+    size, frozen = _bytes_per_value(settings), count.total - count.trainable
+    if not settings.model.load_in_4bit:
+        return size * frozen
+    embedding = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return int(_FOUR_BITS * (frozen - embedding)) + size * embedding
+
+
+def count_kv_bytes(settings: Settings, *, shape: Any) -> int:
+    """Return the bytes of the keys and values of one token in all layers."""
+    return 2 * _bytes_per_value(settings) * shape.num_hidden_layers * _count_features(shape)[1]
+
+
+def _bytes_per_value(settings: Settings) -> int:
+    return 2 if settings.model.dtype == "bfloat16" else 4
+
+
+def _count_features(shape: Any) -> tuple[int, int]:
+    """Return the features of all queries, and of all keys, of a layer."""
+    heads: int = shape.num_attention_heads
+    head_dim: int = getattr(shape, "head_dim", None) or shape.hidden_size // heads
+    kv_heads: int = getattr(shape, "num_key_value_heads", None) or heads
+    return heads * head_dim, kv_heads * head_dim
+
+
+def _forward_bytes(settings: Settings, *, shape: Any, episodes: int) -> int:
+    """Return what a forward pass of generation takes besides weights and cache."""
+    size, window = _bytes_per_value(settings), settings.context.window_tokens[1]
+    queries, keys = _count_features(shape)
+    block = 4 * shape.intermediate_size + 5 * shape.hidden_size
+    repeated = 2 * size * queries * window * episodes if queries > keys else 0
+    reading = size * settings.rollouts.prefill_tokens * block + repeated
+    decoding = 24 * shape.vocab_size * episodes
+    return max(reading, decoding, 2 * size * keys * window * episodes)
 
 
 def episodes_per_step(settings: Settings) -> int:

@@ -96,9 +96,24 @@ def test_memory_follows_its_formulas(tmp_path: Path) -> None:
     assert memory.kv_cache == 4 * 4 * 2 * 32 * window * episodes_here
     block = 7 * 64 + 2 * 32 + 4 * 128
     assert memory.activations == 4 * 2048 * 2 * block
-    assert memory.logits == 12 * 2048 * 1000
-    assert memory.peak == memory.held + memory.activations + memory.logits
-    assert replace(memory, kv_cache=10**9).peak == memory.held + 4400 + 10**9
+    reading = 4 * settings.rollouts.prefill_tokens * (4 * 128 + 5 * 64)
+    assert memory.forward == reading + 2 * 4 * 64 * window * episodes_here
+    playing = memory.acting_copy + memory.kv_cache + memory.forward
+    assert replace(memory, head=0, activations=0).peak == memory.held + playing
+    assert replace(memory, forward=0).peak == memory.held + memory.activations + memory.head
+
+
+def test_a_tile_of_logits_is_all_that_training_holds(tmp_path: Path) -> None:
+    def head(vocab_size: int, tokens: int, **facts: bool) -> int:
+        overrides = (f"--grpo.tokens_per_microbatch={tokens}", "--model.precision=bf16")
+        shape = Qwen2Config(**SHAPE.to_dict() | {"vocab_size": vocab_size})
+        settings = settings_in(tmp_path, *overrides)
+        given = {"shape": shape, "count": COUNT, "world_size": 1, "on_cpu": False} | facts
+        return estimate_memory(settings, "grpo", **given).head
+
+    assert head(1000, 2048) == 2 * 2048 * 1000
+    assert head(151_936, 4096) == head(151_936, 65_536) == 2 * 4096 * 32_768
+    assert head(1000, 2048, on_cpu=True) > head(1000, 2048)
 
 
 def test_zero_shares_among_devices_what_its_stage_says(tmp_path: Path) -> None:
@@ -133,7 +148,9 @@ def test_the_3b_recipe_is_planned_without_weights(capsys: pytest.CaptureFixture[
     assert rows["base weights"] == ["6.17", "GB", "6.17", "GB", "0.77", "GB"]
     assert rows["optimizer"] == ["0.48", "GB", "89.80", "MB", "89.80", "MB"]
     assert rows["generation: KV cache"] == ["23.33", "GB", "13.66", "GB", "13.66", "GB"]
-    assert rows["peak (held + the larger phase)"][::2] == ["33.80", "33.20", "29.38"]
+    assert rows["peak (held + the larger phase)"][::2] == ["35.44", "23.03", "23.62"]
+    assert rows["training: a tile of logits"] == ["0.27", "GB"] * 3
+    assert "vllm, 8 GPUs" in shown.split("== time on GPUs (estimate) ==\n")[1]
     assert "holds no weights: counted on the meta device" in shown
 
 
@@ -143,7 +160,7 @@ def test_the_3b_recipe_is_planned_without_weights(capsys: pytest.CaptureFixture[
         ("--model.gradient_checkpointing=true", "activations", 1.0),
         ("--model.dtype=bfloat16", "weights", 0.51),
         ("--grpo.kl_weight=0", "reference", 0.01),
-        ("--grpo.tokens_per_microbatch=1024", "logits", 0.51),
+        ("--grpo.tokens_per_microbatch=1024", "head", 0.51),
     ],
     ids=["checkpointing", "bf16 base", "no reference", "smaller micro-batch"],
 )
