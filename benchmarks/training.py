@@ -1,0 +1,216 @@
+"""Tokens per second through loss and backward on the same rows: stock TRL and ours.
+
+    python benchmarks/training.py --config configs/tiny.yaml        # the run's demos and sft first
+    python benchmarks/training.py --config configs/smollm2.yaml --num_rows 16
+
+The rows are segments of the run's demonstrations, all with an advantage. Both split them into
+micro-batches of at most `grpo.tokens_per_microbatch` tokens, padding included: ours by length,
+stock TRL, which pads all rows to the longest, by number. Each side of each round has a process of
+its own: one pass for the memory, then timed ones. Memory is RAM on a CPU, so in steps of what the
+allocator keeps. The loss is dapo without a KL term on both sides.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import GRPOTrainer
+
+from benchmarks.measuring import (
+    Row,
+    Spec,
+    Stopwatch,
+    collect,
+    estimate_ratio,
+    list_commits,
+    measure_alone,
+    peak_bytes,
+    reset_peak,
+    show_ratio,
+)
+from benchmarks.stock_trl import stock_config
+from envs.records import Segment
+from train.config.load import load_settings
+from train.config.settings import Settings
+from train.models.model import load_tokenizer, run_tokenizer, set_up_torch
+from train.recipes.grpo import make_starting_model
+from train.rl.grpo_arguments import derive_grpo_config
+from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, RolloutBatch, make_step_dataset
+from train.rl.segments import make_rows
+from train.stages.exit_codes import run_main
+from train.stages.run_dir import stage_dir
+
+SIDES = ("stock", "ours")
+GROUP_SIZE, NUM_STEPS = 8, 4  # of which the first warms up
+
+
+def main(argv: list[str]) -> int:
+    """Measure what is missing, write the table; the exit code is 1 if ours is behind."""
+    arguments, overrides = parse(argv)
+    fixed = ["--grpo.kl_weight=0", "--grpo.evaluate_every=null", "--checkpoints.every=100"]
+    fixed += [f"--grpo.group_size={GROUP_SIZE}", f"--grpo.max_steps={NUM_STEPS}"]
+    fixed += [f"--grpo.groups_per_step={arguments.num_rows // GROUP_SIZE}"]
+    settings = load_settings(arguments.config, [*overrides, *fixed])
+    if arguments.one:
+        print(json.dumps(measure(settings, json.loads(arguments.one))))
+        return 0
+    again = ["--config", str(arguments.config), "--num_rows", str(arguments.num_rows), *overrides]
+
+    def measure_spec(spec: Spec) -> Row:
+        return measure_alone(__file__, spec, *again)
+
+    specs: list[Spec] = [
+        {"run": settings.run.name, "what": side, "rows": arguments.num_rows, "round": number}
+        for number in range(arguments.rounds)
+        for side in SIDES
+    ]
+    rows = collect(specs, measure_spec, kept=arguments.rows)
+    text, is_fine = describe(settings, rows)
+    out = arguments.out or ROOT / f"benchmarks/results/training_{settings.run.name}.md"
+    out.write_text(text, encoding="utf-8")
+    print(text)
+    return 0 if is_fine else 1
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the arguments, and the settings that are given beside them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/tiny.yaml")
+    parser.add_argument("--num_rows", type=int, default=64, help="rows of an update")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each side")
+    parser.add_argument("--rows", type=Path, default=ROOT / "runs/benchmarks/training.jsonl")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_known_args(argv)
+
+
+def measure(settings: Settings, spec: Spec) -> Row:
+    """Measure one side in this process."""
+    set_up_torch(settings)
+    rows = read_rows(settings, spec["rows"])
+    make_trainer = {"stock": make_stock, "ours": make_ours}[spec["what"]]
+    with tempfile.TemporaryDirectory() as folder, Stopwatch() as watch:
+        trainer = make_trainer(settings, rows, Path(folder))
+        watch.time(trainer, "compute_loss", "loss")
+        watch.time(trainer.accelerator, "backward", "backward")
+        trainer.add_callback(WarmUp(watch))
+        held = reset_peak()
+        trainer.train()
+    return {
+        "seconds": sum(watch.seconds.values()) / (NUM_STEPS - 1),
+        "tokens": sum(len(row.token_ids_T) for row in rows),
+        "held_mb": held / 1e6,
+        "peak_mb": peak_bytes() / 1e6,
+    }
+
+
+class WarmUp(TrainerCallback):  # type: ignore[misc]
+    """Forgets the time of the first step."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self._watch = watch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """See `TrainerCallback`."""
+        del args, control
+        if state.global_step == 1:
+            self._watch.seconds.clear()
+
+
+def read_rows(settings: Settings, num_rows: int) -> list[Segment]:
+    """Return segments of demonstrations; in each group half have either sign."""
+    episodes = stage_dir(settings, "demos").read_episodes("demonstrations")
+    rows = [row for each in episodes for row in make_rows(each, advantage=0.5)][:num_rows]
+    assert len(rows) == num_rows, f"the demonstrations have {len(rows)} segments only"
+    return [
+        row.model_copy(update={"advantage": 0.5 if place % 2 else -0.5})
+        for place, row in enumerate(rows)
+    ]
+
+
+def make_stock(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any:
+    """Return stock TRL that 'generates' the rows in each step and rewards them as they say."""
+
+    def roll_out(prompts: list[str], _: GRPOTrainer) -> dict[str, Any]:
+        assert len(prompts) == len(rows)
+        pairs = [(row, row.loss_mask_T.index(1)) for row in rows]
+        return {
+            "prompt_ids": [list(row.token_ids_T[:start]) for row, start in pairs],
+            "completion_ids": [list(row.token_ids_T[start:]) for row, start in pairs],
+            "logprobs": [list(row.sampling_logps_T[start:]) for row, start in pairs],
+            "env_mask": [list(row.loss_mask_T[start:]) for row, start in pairs],
+        }
+
+    starts = [row.loss_mask_T.index(1) for row in rows]
+    longest = max(starts) + max(
+        len(row.token_ids_T) - start for row, start in zip(rows, starts, strict=True)
+    )
+    most = max(1, settings.grpo.tokens_per_microbatch // longest)
+    size = max(each for each in range(1, most + 1) if len(rows) % each == 0)
+    inputs = [{"prompt": ""}] * (len(rows) // GROUP_SIZE * NUM_STEPS)
+    return GRPOTrainer(
+        make_starting_model(settings),
+        reward_funcs=lambda **_: [row.advantage for row in rows],
+        args=stock_config(settings, folder, num_rows=len(rows), num_microbatches=len(rows) // size),
+        train_dataset=Dataset.from_list(inputs),
+        processing_class=load_tokenizer(run_tokenizer(settings)),
+        rollout_func=roll_out,
+    )
+
+
+def make_ours(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any:
+    """Return our trainer with the rows in each step."""
+    groups = settings.grpo.groups_per_step
+    return MultiSegmentGRPOTrainer(
+        make_starting_model(settings),
+        args=derive_grpo_config(settings, folder),
+        train_dataset=make_step_dataset(["t"], num_steps=NUM_STEPS, groups_per_step=groups, seed=0),
+        processing_class=load_tokenizer(run_tokenizer(settings)),
+        rollouts=lambda request, model: RolloutBatch([rows]),
+        tokens_per_microbatch=settings.grpo.tokens_per_microbatch,
+    )
+
+
+def describe(settings: Settings, rows: Sequence[Row]) -> tuple[str, bool]:
+    """Return the table, and whether ours is as fast and takes no more memory."""
+    sides = {side: [row for row in rows if row["spec"]["what"] == side] for side in SIDES}
+    pairs = list(zip(sides["stock"], sides["ours"], strict=True))
+    speed = estimate_ratio([(theirs["seconds"], ours["seconds"]) for theirs, ours in pairs])
+    memory = estimate_ratio([(ours["peak_mb"], theirs["peak_mb"]) for theirs, ours in pairs])
+    first, num_rows = rows[0], rows[0]["spec"]["rows"]
+    lines = [
+        f"# Loss and backward: stock TRL and ours, {settings.run.name}",
+        "",
+        f"`python benchmarks/training.py`: {len(pairs)} rounds of {num_rows} rows with "
+        f"{first['tokens']:,} tokens; commit {list_commits(rows)}.",
+        "",
+        f"Ours takes {show_ratio(speed)} as many tokens per second, and its peak is "
+        f"{show_ratio(memory)} that of stock TRL.",
+        "",
+        "| | Tokens per second | Held before, MB | Peak, MB |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {side} | {statistics.fmean(row['tokens'] / row['seconds'] for row in found):,.0f} | "
+        f"{statistics.fmean(row['held_mb'] for row in found):,.0f} | "
+        f"{statistics.fmean(row['peak_mb'] for row in found):,.0f} |"
+        for side, found in sides.items()
+    ]
+    assert speed.value is not None and memory.value is not None
+    return "\n".join(lines) + "\n", speed.value >= 1 and memory.value <= 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, sys.argv[1:]))
