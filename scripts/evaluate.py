@@ -9,9 +9,14 @@ an adapter, a checkpoint or a base model, or a model's hub id. `-greedy` behind 
 behind a folder take the likeliest token, once per task. Needed are the task set and the stages that
 the policies come from, no others; without --config a task set, scripts and models by path, on its
 test tasks or what it has instead. `--resume` adds policies to those that were played before.
+Several processes share the episodes:
+
+    accelerate launch --num_processes 8 scripts/main.py evaluate --config configs/qwen3b.yaml
 """
 
 import json
+import os
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -33,8 +38,20 @@ from train.stages.stage_log import keep_log, say
 def main(argv: list[str]) -> int:
     """Run the stage; returns the exit code."""
     command = parse(argv)
-    settings = command.settings
     inputs = needed(command)
+    from train.models.distributed import find_longest_wait, joined
+
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))  # a launcher sets it
+    wait = find_longest_wait(command.settings.rollouts)
+    with joined(world_size=world_size, longest_wait=wait):
+        return run(command, inputs)
+
+
+def run(command: Command, inputs: Sequence[StageDir]) -> int:
+    """Evaluate, together with the other processes if there are any; returns the exit code."""
+    from accelerate import PartialState
+
+    from train.models.distributed import of_main
     from train.rollouts.evaluate import (
         check_unchanged,
         evaluate,
@@ -43,37 +60,44 @@ def main(argv: list[str]) -> int:
     )
     from train.rollouts.runner import open_tasks
 
-    now = datetime.now()
+    settings, now, processes = command.settings, datetime.now(), PartialState()
+    is_main = processes.is_main_process
     wanted = plan_evaluation(settings, now=now)
     check_split(settings, open_tasks(settings)[0])  # refused before the first policy is loaded
-    if command.config is None:
+    if command.config is None and is_main:
         say(describe_counting(settings))
     found = stage_dir(settings, "evaluate")
     if not command.clean:
         check_unchanged(settings, found, wanted)
+    reopen = not is_summarised(found, wanted)
+    processes.wait_for_everyone()  # until all have looked at what the main process may delete
     stage = open_stage(
         settings,
         "evaluate",
         resume=command.resume,
         clean=command.clean,
-        reopen=not is_summarised(found, wanted),
+        reopen=reopen,
+        is_main=is_main,
         inputs=inputs,
         dry_run=command.dry_run,
     )
     if command.dry_run:
-        for spec in wanted:
+        for spec in wanted if is_main else ():
             print(
                 f"{spec.name}: {settings.evaluate.num_tasks} tasks x {spec.num_samples} "
                 f"({spec.sampling}): {spec.written}"
             )
         return 0
-    keep_log(stage.path)
-    if stage.is_done():
-        summary = stage.read_json("summary.json")
-    else:
-        summary = evaluate(settings, stage, wanted, now=now)
-        stage.finish({"policies": len(summary["policies"])}, output=stage.path / "summary.json")
-    print_results(summary, split=settings.evaluate.split)
+    is_done = of_main(stage.is_done())  # which also waits until it is opened
+    keep_log(stage.path, rank=processes.process_index)
+    summary = {} if is_done else evaluate(settings, stage, wanted, now=now)
+    if is_main:
+        if is_done:
+            summary = stage.read_json("summary.json")
+        else:
+            facts = {"policies": len(summary["policies"])}
+            stage.finish(facts, output=stage.path / "summary.json")
+        print_results(summary, split=settings.evaluate.split)
     return 0
 
 

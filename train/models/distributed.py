@@ -8,20 +8,24 @@ Tests: tests/train/recipes/test_processes.py.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import gather_object, parse_flag_from_env
 
 from envs.errors import UserError
+from train.config.stage_settings import RolloutSettings
 
-# A rank that finished its episodes waits for the slowest; NCCL's own limit is 10 minutes.
-_TIMEOUT = timedelta(hours=2)
+_LEAST_WAIT_S = 7200.0  # also without tools; NCCL's own limit is 10 minutes
+_MODEL_S = 3600.0  # for what the model samples in an episode, and a checkpoint
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def uses_deepspeed() -> bool:
@@ -29,14 +33,31 @@ def uses_deepspeed() -> bool:
     return bool(parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"))
 
 
-def join(*, world_size: int) -> PartialState:
+def find_longest_wait(rollouts: RolloutSettings) -> timedelta:
+    """Return how long a process may have to wait for another, before one counts as lost.
+
+    Who has played its episodes waits for the slowest: one that began its last episode just then,
+    whose tools take all the time there is, twice (`train/rollouts/runner.py`). All of that is
+    waited for where episodes are gathered, in the group that this limit is for: DeepSpeed's own
+    groups have torch's (10 minutes with NCCL), and are only used between processes in step.
+    """
+    twice = 2 * (rollouts.episode_limit_s + rollouts.turn_limit_s)
+    return timedelta(seconds=max(_LEAST_WAIT_S, twice + _MODEL_S))
+
+
+def join(*, world_size: int, longest_wait: timedelta | None = None) -> PartialState:
     """Join the other processes and return this one's place among them.
+
+    Args:
+        world_size: Processes that the launcher started.
+        longest_wait: After which a process that others wait for counts as lost.
 
     Raises:
         UserError: Fewer joined than the launcher started; each would train alone.
     """
     on_cpu = not torch.cuda.is_available()
-    options: dict[str, Any] = {"timeout": _TIMEOUT}
+    wait = longest_wait or timedelta(seconds=_LEAST_WAIT_S)
+    options: dict[str, Any] = {"timeout": wait}
     if uses_deepspeed():
         import deepspeed
 
@@ -59,8 +80,8 @@ def join(*, world_size: int) -> PartialState:
 
 
 @contextmanager
-def joined(*, world_size: int) -> Iterator[PartialState]:
-    """Join the other processes, and part from them at the end.
+def joined(*, world_size: int, longest_wait: timedelta | None = None) -> Iterator[PartialState]:
+    """Join the other processes, and part from them at the end; arguments as of `join`.
 
     A process that ended with gloo's group in place aborted in 3 of 25 jobs (torch 2.13), after all
     was done. After an error only gloo's is taken down: NCCL's might wait for what nobody answers.
@@ -68,7 +89,7 @@ def joined(*, world_size: int) -> Iterator[PartialState]:
     Raises:
         UserError: As `join` does.
     """
-    state = join(world_size=world_size)
+    state = join(world_size=world_size, longest_wait=longest_wait)
     is_fine = False
     try:
         yield state
@@ -76,6 +97,30 @@ def joined(*, world_size: int) -> Iterator[PartialState]:
     finally:
         if is_fine or state.backend == "gloo":
             state.destroy_process_group()
+
+
+def share(items: Sequence[Item], act: Callable[[Sequence[Item]], Sequence[Result]]) -> list[Result]:
+    """Let each process act on its part of the items; returns all results, in order, to all.
+
+    Args:
+        items: The same in all processes.
+        act: Returns a result for each of the items that it is given, in order.
+    """
+    size = PartialState().num_processes
+    everyone = gather_object([act(take_share(items))])
+    return [everyone[place % size][place // size] for place in range(len(items))]
+
+
+def of_main(value: Result) -> Result:
+    """Return the main process's value in all: what others see of shared folders may be older."""
+    found: list[Result] = gather_object([value])
+    return found[0]
+
+
+def take_share(items: Sequence[Item]) -> Sequence[Item]:
+    """Return this process's part of the items."""
+    processes = PartialState()
+    return items[processes.process_index :: processes.num_processes]
 
 
 def autocast_deepspeed(args: Any, *, bf16: bool) -> None:

@@ -5,6 +5,7 @@ refuses a warm start that leaves no signal or that hardly rewrites its context.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from envs.errors import InfrastructureError, UserError
@@ -12,6 +13,7 @@ from envs.records import Episode
 from rewards.cost import num_compactions, num_evictions
 from rewards.outcome import is_scorable, is_solved
 from train.config.settings import Settings
+from train.models.distributed import share, take_share
 from train.rollouts.runner import draw_requests, open_runner
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
@@ -27,8 +29,8 @@ _OLD_NAMES = {  # of facts, in runs made before 2026-12
 _NUM_TASKS = 48  # dev episodes; a pass rate of 50 % is then known to 14 points (95 %)
 
 
-def measure_gate(settings: Settings, model: Any) -> dict[str, Any]:
-    """Play dev tasks with the warm-started policy.
+def measure_gate(settings: Settings, model: Any, *, is_main: bool = True) -> dict[str, Any]:
+    """Play dev tasks with the warm-started policy, each process its share; all get the facts.
 
     Once each in the window that is drawn for it, and, where it would need a rewrite in some window
     of the run, again in such a window: too few do by chance to tell whether the policy rewrites.
@@ -39,8 +41,13 @@ def measure_gate(settings: Settings, model: Any) -> dict[str, Any]:
         rewrites = settings.context.strategy == "learned"
         tight = runner.draw_rewrite_requests(task_ids, stage="gate") if rewrites else []
         requests = [*drawn, *tight]
-        with Progress("dev tasks", total=len(requests), unit="episodes") as progress:
-            episodes = runner.play_model(requests, model, policy="sft", on_episode=progress.advance)
+        with Progress(
+            "dev tasks", total=len(take_share(requests)), unit="episodes", enabled=is_main
+        ) as progress:
+            play = partial(
+                runner.play_model, model=model, policy="sft", on_episode=progress.advance
+            )
+            episodes = share(requests, play)
     return gather_facts(episodes[: len(drawn)], episodes[len(drawn) :], rewrites=rewrites)
 
 

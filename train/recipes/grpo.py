@@ -14,7 +14,7 @@ from envs.records import Episode
 from train.config.load import Command
 from train.config.settings import Settings
 from train.models.adapters import adapted_layers, check_adapter
-from train.models.distributed import joined, save_adapter, whole_weights
+from train.models.distributed import find_longest_wait, joined, save_adapter, whole_weights
 from train.models.model import (
     add_adapter,
     count_parameters,
@@ -46,7 +46,8 @@ from train.stages.stage_log import say
 
 def run(command: Command, *, world_size: int) -> int:
     """Run the stage, or show what it would do; returns the exit code."""
-    with joined(world_size=world_size):
+    wait = find_longest_wait(command.settings.rollouts)
+    with joined(world_size=world_size, longest_wait=wait):
         if command.dry_run:
             return show(
                 command,

@@ -19,7 +19,12 @@ from trl import SFTConfig, SFTTrainer
 from envs.errors import UserError
 from train.config.load import Command
 from train.config.settings import Settings
-from train.models.distributed import autocast_deepspeed, joined, whole_weights
+from train.models.distributed import (
+    autocast_deepspeed,
+    find_longest_wait,
+    joined,
+    whole_weights,
+)
 from train.models.model import (
     add_adapter,
     count_parameters,
@@ -57,7 +62,8 @@ _LEAST_WARMUP = 5  # steps
 
 def run(command: Command, *, world_size: int) -> int:
     """Run the stage, or show what it would do; returns the exit code."""
-    with joined(world_size=world_size):
+    wait = find_longest_wait(command.settings.rollouts)
+    with joined(world_size=world_size, longest_wait=wait):
         if command.dry_run:
             settings, demos = command.settings, stage_dir(command.settings, "demos")
             return show(
@@ -131,10 +137,9 @@ def train(command: Command, stage: StageDir, demos: StageDir, report: Report) ->
     target = stage.path / ("model" if settings.model.kind == "tiny" else "adapter")
     trainer.save_model(str(target))
     with whole_weights(trainer) as trained:
-        if stage.is_main:
-            facts = measure_gate(settings, trained)
-            facts |= {"parameters": parameters.total, "trainable": parameters.trainable}
-            stage.finish(facts, output=target)
+        facts = measure_gate(settings, trained, is_main=stage.is_main)
+    facts |= {"parameters": parameters.total, "trainable": parameters.trainable}
+    stage.finish(facts, output=target)
 
 
 def read_rows(demos: StageDir) -> Dataset:

@@ -21,8 +21,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from envs.files import join_lines, read_rows, to_json, write_whole
@@ -31,6 +29,7 @@ from rewards.cost import billed_tokens
 from rewards.cost_weight import NUM_DROPS_TO_STOP, paired_drop
 from rewards.intervals import group_by_task
 from rewards.outcome import is_scorable, is_solved
+from train.models.distributed import share
 from train.rl.trackers import Report
 from train.rollouts.runner import EpisodeRequest
 from train.stages.run_dir import StageDir
@@ -104,9 +103,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
         return step
 
     def _evaluate(self, step: int, control: TrainerControl) -> None:
-        processes = PartialState()
-        mine = self._requests[processes.process_index :: processes.num_processes]
-        episodes: list[Episode] = gather_object(self._play(mine, step))
+        episodes = share(self._requests, lambda mine: self._play(mine, step))
         row = make_evaluation_row(step, episodes, good=self._good)
         top = max((each["pass_rate"] for each in select_passed(self.rows)), default=0.0)
         self.rows.append(row)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
@@ -24,6 +25,7 @@ from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
 from train.config.policy_names import name_entries, parse_entry
 from train.config.settings import Settings
+from train.models.distributed import of_main, share, take_share
 from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
 from train.rollouts.policy_sources import PolicySource, find_source
@@ -62,7 +64,9 @@ class EvalSpec:
 def evaluate(
     settings: Settings, stage: StageDir, wanted: Sequence[EvalSpec], *, now: datetime
 ) -> dict[str, Any]:
-    """Play what is missing, then summarise all; returns the summary.
+    """Play what is missing, each process its share, then summarise all; returns the summary.
+
+    In all processes but the main one, which alone reads and writes, it is empty.
 
     Args:
         settings: The experiment.
@@ -70,11 +74,18 @@ def evaluate(
         wanted: What is to be in the summary.
         now: The date in chat templates that no stage has fixed yet.
     """
+    processes = PartialState()
+    there = of_main([spec.name for spec in wanted if stage.episode_file(spec.name).is_file()])
     for spec in wanted:
-        if not stage.episode_file(spec.name).is_file():
-            _write_played(settings, stage, spec)
+        if spec.name in there:
+            continue
+        with processes.main_process_first():
+            if stage.is_main:
+                _write_played(settings, stage, spec)
             tokenizer = _keep_tokenizer(stage, spec, now)
-            stage.write_episodes(spec.name, _play(settings, spec, tokenizer))
+        stage.write_episodes(spec.name, _play(settings, stage, spec, tokenizer))
+    if not stage.is_main:
+        return {}
     episodes = {spec.name: stage.read_episodes(spec.name) for spec in wanted}
     summary = _summarise(wanted, episodes, seed=settings.run.seed)
     write_whole(stage.path / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -158,34 +169,33 @@ def _keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTraine
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
     tokenizer = spec.source.load_tokenizer(now=now)
-    if is_own or saved_tokenizer(spec.source.settings) is None:
+    if stage.is_main and (is_own or saved_tokenizer(spec.source.settings) is None):
         tokenizer.save_pretrained(str(folder))
     return tokenizer
 
 
-def _play(settings: Settings, spec: EvalSpec, tokenizer: PreTrainedTokenizerFast) -> list[Episode]:
+def _play(
+    settings: Settings, stage: StageDir, spec: EvalSpec, tokenizer: PreTrainedTokenizerFast
+) -> list[Episode]:
     """Play one policy on the front of the held-out split."""
     asked = settings.evaluate
     with open_runner(settings, tokenizer=tokenizer) as runner:
         task_ids = [task.id for task in runner.store.split(asked.split)][: asked.num_tasks]
         requests = draw_requests(settings, task_ids, stage="evaluate", group_size=spec.num_samples)
-        what = f"evaluate {spec.name}"
-        with Progress(what, total=len(requests), unit="episodes") as progress:
+        what, mine = f"evaluate {spec.name}", take_share(requests)
+        with Progress(what, total=len(mine), unit="episodes", enabled=stage.is_main) as progress:
             if spec.source.kind == "script":
-                return runner.play_all(
-                    requests,
-                    partial(_make_script, runner, spec.policy),
-                    policy=spec.policy,
+                play = partial(
+                    runner.play_all,
+                    make_policy=partial(_make_script, runner, spec.policy),
                     concurrency=settings.grpo.generation_batch,
-                    on_episode=progress.advance,
                 )
-            model = spec.source.load_model(tokenizer)
-            if torch.cuda.is_available() and not settings.model.load_in_4bit:  # 4 bits load there
-                model.to("cuda")
-            greedy = spec.sampling == "greedy"
-            return runner.play_model(
-                requests, model, policy=spec.policy, greedy=greedy, on_episode=progress.advance
-            )
+            else:
+                model = spec.source.load_model(tokenizer)
+                if torch.cuda.is_available() and not settings.model.load_in_4bit:  # they load there
+                    model.to("cuda")
+                play = partial(runner.play_model, model=model, greedy=spec.sampling == "greedy")
+            return share(requests, partial(play, policy=spec.policy, on_episode=progress.advance))
 
 
 def _make_script(runner: RolloutRunner, name: str, request: EpisodeRequest) -> Policy:

@@ -3,8 +3,10 @@
 torchrun --nproc_per_node 2 tests/train/recipes/process_job.py OUT ROWS [grpo.py's arguments]
 """
 
+import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 if not __package__:
@@ -19,9 +21,14 @@ from torch import Tensor
 
 from envs.records import Segment
 from tests.train import tiny_policy
+from tightrope_cli.evaluate import parse
 from train import grpo
 from train.models.distributed import join, whole_weights
+from train.models.model import load_base
+from train.recipes.gate import measure_gate
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
+from train.rollouts.evaluate import evaluate, plan_evaluation
+from train.stages.run_dir import StageDir, stage_dir
 
 NUM_STEPS = 5
 SAVED = 4  # the step of the checkpoint
@@ -129,6 +136,18 @@ def detached(parameters: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
+def play_held_out(line: list[str], *, out: Path) -> None:
+    """Play held-out tasks with scripts, and dev tasks with the base, each process its share."""
+    processes = PartialState()
+    command = parse([*line, "--evaluate.split=train", "--policies", "noop", "gold"])
+    folder = stage_dir(command.settings, "evaluate").path
+    stage = StageDir(folder, "evaluate", is_main=processes.is_main_process)
+    now = datetime.now()
+    evaluate(command.settings, stage, plan_evaluation(command.settings, now=now), now=now)
+    facts = measure_gate(command.settings, load_base(command.settings))
+    (out / f"gate-{processes.process_index}.json").write_text(json.dumps(facts))
+
+
 def main(out: str, rows: str, *line: str) -> int:
     processes = join(world_size=int(os.environ["WORLD_SIZE"]))
     steps = STEPS.validate_json(Path(rows).read_text())
@@ -139,6 +158,7 @@ def main(out: str, rows: str, *line: str) -> int:
         if KL_WEIGHTS[shares]:  # the reference must not be what was resumed
             result["resumed"] = train(Path(out) / name, steps, shares, **how, resume=True)["update"]
         torch.save(result, Path(out) / f"{name}-{processes.process_index}.pt")
+    play_held_out(list(line), out=Path(out))
     code = grpo.main(list(line))
     assert PartialState().num_processes == int(os.environ["WORLD_SIZE"])
     return code

@@ -1,15 +1,19 @@
 """One process, DDP, ZeRO-2 and ZeRO-3 train alike, and a real GRPO run works under each.
 
 Each launcher starts one job of two processes (`process_job.py`): importing takes most of the time.
+ZeRO-2 is started as on two nodes: two launchers with a process each.
 """
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from envs.errors import UserError
@@ -20,16 +24,17 @@ from tests.train.small_run import CONFIG, ROOT, add_policy, add_tokenizer, argum
 from tests.train.tiny_policy import relative_difference
 from train import grpo
 from train.config.settings import Settings
-from train.models.distributed import join
+from train.config.stage_settings import RolloutSettings
+from train.models.distributed import find_longest_wait, join
 from train.stages.run_dir import stage_dir
 
 BOUND = 1e-4  # of the norm
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-ACCELERATE = ("accelerate.commands.launch", "--main_process_port", "0", "--config_file")
+ACCELERATE = ("accelerate.commands.launch", "--config_file")
 LAUNCHERS = {
-    "ddp": TORCHRUN,
-    "zero2": (*ACCELERATE, "configs/accelerate/cpu_zero2.yaml"),
-    "zero3": (*ACCELERATE, "configs/accelerate/cpu_zero3.yaml"),
+    "ddp": [TORCHRUN],
+    "zero2": [],  # a launcher on each of two nodes
+    "zero3": [(*ACCELERATE, "configs/accelerate/cpu_zero3.yaml", "--main_process_port", "0")],
 }
 OVERRIDES = ("--grpo.kl_weight=0.1", "--grpo.group_size=2", "--context.max_turns=2")
 OVERRIDES += ("--grpo.updates_per_rollout=2", "--grpo.importance_weights=token_truncate")
@@ -60,8 +65,7 @@ def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settin
     out.mkdir()
     line = [f"--config={CONFIG}", *arguments(folder), f"--run.name={name}", *OVERRIDES]
     line += [f"--grpo.start_from={stage_dir(settings_in(folder), 'grpo').path / 'adapter'}"]
-    run = [sys.executable, "-m", *LAUNCHERS[name], "tests/train/recipes/process_job.py"]
-    run += [str(out), str(folder / "rows.json"), *line]
+    job = ["tests/train/recipes/process_job.py", str(out), str(folder / "rows.json"), *line]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {"DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"}
     made = settings_in(folder, f"--run.name={name}", *OVERRIDES)
@@ -69,12 +73,35 @@ def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settin
     base.parent.mkdir(parents=True)
     for stage in ("demos", "sft"):  # the tokenizer and the base are those of the first run
         (base.parent / stage).symlink_to(stage_dir(settings_in(folder), stage).path)
-    done = subprocess.run(
-        run, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, timeout=580
-    )
-    errors = [line for line in done.stderr.splitlines() if "rror" in line or "ignal" in line]
-    assert not done.returncode, "\n".join([*errors[:20], done.stderr[-3000:]])
+    launchers = [
+        subprocess.Popen(
+            [sys.executable, "-m", *launcher, *job],
+            cwd=ROOT,
+            env=environment,
+            stderr=(out / f"stderr{place}").open("w"),
+        )
+        for place, launcher in enumerate(LAUNCHERS[name] or on_two_nodes())
+    ]
+    try:
+        codes = [launcher.wait(580) for launcher in launchers]
+    finally:
+        for launcher in launchers:
+            launcher.terminate()
+    said = "".join(path.read_text() for path in sorted(out.glob("stderr*")))
+    errors = [line for line in said.splitlines() if "rror" in line or "ignal" in line]
+    assert not any(codes), "\n".join([*errors[:20], said[-3000:]])
     return name, out, made
+
+
+def on_two_nodes() -> list[tuple[str, ...]]:
+    """Return the launchers of two nodes that find each other at a free port of this machine."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    place = ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
+    size = ("--num_machines", "2", "--num_processes", "2")
+    config = (*ACCELERATE, "configs/accelerate/multi_node.yaml", *size, *place)
+    return [(*config, "--machine_rank", rank) for rank in ("0", "1")]
 
 
 @pytest.mark.slow
@@ -105,6 +132,45 @@ def test_two_processes_train_like_one(
         assert update < BOUND
         if "resumed" in two:
             assert relative_difference(two["resumed"], one["update"]) < BOUND
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_episodes_of_an_evaluation_and_of_the_gate(
+    job: tuple[str, Path, Settings],
+) -> None:
+    _, out, settings = job
+    facts = [json.loads((out / f"gate-{rank}.json").read_text()) for rank in (0, 1)]
+    assert facts[0] == facts[1] and facts[0]["dev_tasks"] == 1
+    stage = stage_dir(settings, "evaluate")
+    assert stage.list_episodes() == ["gold", "noop"]
+    rows = stage.read_json("summary.json")["policies"]
+    assert [(row["name"], row["num_tasks"]) for row in rows] == [("noop", 4), ("gold", 4)]
+    for name in ("gold", "noop"):
+        groups = [episode.group_id for episode in stage.read_episodes(name)]
+        assert groups == [f"evaluate/0/{place}" for place in range(4)]
+
+
+def test_a_run_on_several_machines_has_the_settings_of_one_on_a_cpu() -> None:
+    """Of ZeRO-2 the tests start two launchers with the one file; the other differs in places."""
+    several, one = (
+        yaml.safe_load((ROOT / "configs" / "accelerate" / name).read_text())
+        for name in ("multi_node.yaml", "cpu_zero2.yaml")
+    )
+    places = {"num_machines", "num_processes", "main_process_port", "rdzv_backend", "same_network"}
+    alike = [{k: v for k, v in each.items() if k not in places} for each in (several, one)]
+    launcher = alike[0]["deepspeed_config"].pop("deepspeed_multinode_launcher")
+    assert launcher == "standard", "others start processes by ssh"
+    assert alike[0] == alike[1]
+
+
+@pytest.mark.parametrize(
+    ("episode_s", "turn_s", "expected_s"), [(3600, 600, 12000), (60, 10, 7200)]
+)
+def test_a_process_waits_as_long_as_the_slowest_episode_may_take(
+    episode_s: float, turn_s: float, expected_s: float
+) -> None:
+    limits = RolloutSettings(episode_limit_s=episode_s, turn_limit_s=turn_s)
+    assert find_longest_wait(limits).total_seconds() == expected_s
 
 
 @pytest.mark.slow
