@@ -1,7 +1,9 @@
 """A GRPO run of the smoke size whose tools fail as machines do, and what its gradients should be.
 
 Scripts play, so that every episode calls tools and some are solved; everything else is the run's
-own: trainer, rollouts, records, workers, sandbox. Used by a test and by `benchmarks/faults.py`.
+own: trainer, rollouts, records, workers, sandbox. On request the engine decodes a turn of the model
+for each of theirs, which is thrown away: so episodes wait for it, join and leave it as the model's
+do. Used by a test and by `benchmarks/faults.py`.
 """
 
 import os
@@ -9,17 +11,20 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from envs.episode import Bench
 from envs.policies import draw_options
-from envs.records import Episode, Policy
+from envs.records import Episode, Outcome, Policy, Sample, ToolCall, View
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, write_built
+from envs.tools import TurnDone
+from envs.workspace import Changes
 from rewards.advantages import score_group
 from rewards.outcome import is_scorable
 from tests.attacks.world import descendants, settles
@@ -37,6 +42,7 @@ from train.rl.grpo_trainer import (
 from train.rl.metrics_callback import StepRecorder
 from train.rl.segments import make_rows
 from train.rl.step_rollouts import StepRollouts
+from train.rollouts.engine import ModelPolicy, make_engine
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_runner
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
@@ -46,12 +52,55 @@ FAULTS: Mapping[str, float] = {"fail": 0.10, "hang": 0.03, "kill_server": 0.02}
 KL_WEIGHT = 0.05
 
 
+@dataclass
+class WatchedBench:
+    """A bench that remembers when calls began that took too long, and when they ended."""
+
+    bench: Bench
+    late: list[tuple[float, float]] = field(default_factory=list)
+
+    async def use_tools(
+        self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float
+    ) -> TurnDone:
+        began = time.monotonic()
+        try:
+            return await self.bench.use_tools(task_id, changes, calls, deadline_s=deadline_s)
+        except TimeoutError:
+            self.late.append((began, time.monotonic()))
+            raise
+
+    async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
+        return await self.bench.grade(task_id, files, deadline_s=deadline_s)
+
+    def late_s(self) -> float:
+        """Return the seconds in which at least one call was on its way to its deadline."""
+        total, end = 0.0, 0.0
+        for began, ended in sorted(self.late):
+            total += max(0.0, ended - max(began, end))
+            end = max(end, ended)
+        return total
+
+
+@dataclass
+class DecodingPolicy:
+    """A script's turns, each after a turn of the model that nobody reads."""
+
+    script: Policy
+    model: ModelPolicy
+
+    async def act(self, view: View) -> Sample:
+        await self.model.act(view)
+        return await self.script.act(view)
+
+
 class ScriptedRollouts(StepRollouts):
     """Rollouts of scripts; keeps each step's batch, cap and cost weight to compare with."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, decodes: bool) -> None:
         super().__init__(*args)
         self.batches: list[tuple[RolloutBatch, dict[str, Any]]] = []
+        self.num_attempts = 0
+        self._decodes = decodes
 
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
         before = {"cost_weight": self.controller.weight, "sampled_cap": self.cap.tokens}
@@ -62,10 +111,25 @@ class ScriptedRollouts(StepRollouts):
     def play(
         self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
     ) -> list[Episode]:
-        del model, what
-        make_policy = partial(_make_script, self._runner)
-        return self._runner.play_all(
-            requests, make_policy, policy="script", policy_version=step, concurrency=8
+        del what
+        runner = self._runner
+        engine = make_engine(model, runner.chat, self._settings) if self._decodes else None
+
+        def make_policy(request: EpisodeRequest) -> Policy:
+            self.num_attempts += 1
+            script = _make_script(runner, request)
+            if not engine:
+                return script
+            generator = torch.Generator().manual_seed(request.seed)
+            return DecodingPolicy(script, ModelPolicy(engine, generator))
+
+        return runner.play_all(
+            requests,
+            make_policy,
+            policy="script",
+            policy_version=step,
+            concurrency=8,
+            engine=engine,
         )
 
 
@@ -76,6 +140,7 @@ class FaultyRun:
     stage: StageDir
     trainer: Any
     rollouts: ScriptedRollouts
+    bench: WatchedBench
     seconds: float
     left: str
 
@@ -127,13 +192,14 @@ def faulty_run(
     deadline_s: float,
     shares: Mapping[str, float] = FAULTS,
     kl_weight: float = KL_WEIGHT,
+    decodes: bool = False,
 ) -> FaultyRun:
-    """Run GRPO from a random base; see the module."""
+    """Run GRPO from a random base; see the module. With `decodes` nobody waits for the slowest."""
     settings = settings_in(
         folder,
         f"--grpo.max_steps={num_steps}",
         f"--grpo.kl_weight={kl_weight}",
-        "--run.deterministic=true",
+        f"--run.deterministic={'false' if decodes else 'true'}",
         f"--rollouts.turn_limit_s={deadline_s}",
     )
     tasks = list(generate(settings.tasks.train, split="train", seed=0))
@@ -149,7 +215,8 @@ def faulty_run(
         Progress("test", total=num_steps, unit="steps", enabled=False) as progress,
         open_runner(settings, open_bench=partial(open_faulty, shares=shares)) as runner,
     ):
-        rollouts = ScriptedRollouts(settings, runner, stage, progress)
+        runner.bench = bench = WatchedBench(runner.bench)
+        rollouts = ScriptedRollouts(settings, runner, stage, progress, decodes=decodes)
         trainer = MultiSegmentGRPOTrainer(
             make_starting_model(settings),
             args=derive_grpo_config(settings, stage.checkpoints),
@@ -169,7 +236,7 @@ def faulty_run(
     settles(lambda: descendants(os.getpid()) == processes)
     left = [f"process {pid}" for pid in descendants(os.getpid()) if pid not in processes]
     left += [f"thread {each.name}" for each in threading.enumerate() if each not in threads]
-    return FaultyRun(stage, trainer, rollouts, seconds, ", ".join(left))
+    return FaultyRun(stage, trainer, rollouts, bench, seconds, ", ".join(left))
 
 
 def _make_script(runner: RolloutRunner, request: EpisodeRequest) -> Policy:
