@@ -43,6 +43,7 @@ class Place:
     num_steps: int
     config: Path
     start: Path | None
+    settings: tuple[str, ...] = ()
 
     def arguments(self, name: str) -> list[str]:
         """Return the configuration of one run."""
@@ -57,6 +58,7 @@ class Place:
             f"--grpo.max_steps={self.num_steps}",
             "--grpo.evaluate_every=10",
             "--checkpoints.every=3",
+            *self.settings,
         ]
 
     def grpo(self, name: str) -> Path:
@@ -172,7 +174,8 @@ def differences(place: Place, first: str, second: str) -> list[str]:
     last = f"checkpoints/checkpoint-{place.num_steps}"
     names = [f"{folder}/adapter_model.safetensors" for folder in ("adapter", last)]
     names += ["dev.jsonl", "solves.json"]
-    names += [f"episodes/step_{step:05d}.jsonl.gz" for step in range(1, place.num_steps + 1)]
+    folders = [place.grpo(run) / "episodes" for run in (first, second)]
+    names += sorted({f"episodes/{path.name}" for folder in folders for path in folder.iterdir()})
     for name in names:
         files = [place.grpo(run) / name for run in (first, second)]
         if not all(f.exists() for f in files) or files[0].read_bytes() != files[1].read_bytes():
@@ -215,10 +218,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--settings", nargs="+", default=[], help="such as grpo.resample=2")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     given = parser.parse_args()
     start = given.start.resolve() if given.start else None
-    place = Place(given.folder.resolve(), given.steps, given.config.resolve(), start)
+    more = tuple(f"--{each}" for each in given.settings)
+    place = Place(given.folder.resolve(), given.steps, given.config.resolve(), start, more)
     if (place.folder / "runs" / "undisturbed" / "grpo").exists():
         parser.error(f"{place.folder} holds an earlier study: name another --folder")
     step_s = run_undisturbed(place, "undisturbed", DETERMINISTIC)

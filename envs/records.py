@@ -9,14 +9,7 @@ does. Tests: tests/envs/test_plain_text.py.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from envs.plain_text import plain_data, representable, version_or_unknown
 
@@ -367,6 +360,7 @@ class Score(Record):
     cost: float
     advantage: float
     components: dict[str, float]
+    masked: bool = False  # no loss on its tokens, which are in no denominator
 
 
 class Segment(Record):

@@ -112,6 +112,20 @@ def score_group(
     return scores
 
 
+def mask_overlong(episodes: Sequence[Episode], scores: Sequence[Score]) -> list[Score]:
+    """Mask episodes that ended at the turn or token limit: advantage 0, no loss on their tokens.
+
+    Overlong filtering of DAPO (arXiv 2503.14476, section 3.4). They stay in the baseline that they
+    were scored in, with their outcome of 0, so the others keep what they got; a group's advantages
+    then sum to more than 0.
+    """
+    mask = {"advantage": 0.0, "masked": True}
+    return [
+        score.model_copy(update=mask) if episode.stop_reason in grades.OVERLONG_STOPS else score
+        for episode, score in zip(episodes, scores, strict=True)
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunningCap:
     """L_cap = 3 x the running median of tokens sampled by solved episodes, as a frozen value.

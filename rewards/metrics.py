@@ -144,19 +144,16 @@ def step_metrics(
     Counts are per scorable episode unless the name says `share`. `tokens_per_solved` is left out
     when nothing was solved: it has no value then. `stop/NAME` are shares of all episodes,
     unscorable included; `unscorable/PART` counts those that failed there. `format/NAME` are shares
-    of all calls, malformed ones included. A group of which fewer
-    than two episodes are scorable says nothing about signal.
+    of all calls, malformed ones included.
     """
     everything = [episode for group in groups for episode in group]
     scored = [episode for episode in everything if is_scorable(episode)]
     flat = [score for group in scores for score in group if score.scorable]
-    scorable = [group for group in scores if sum(score.scorable for score in group) > 1]
-    silent = [all(score.advantage == 0.0 for score in group) for group in scorable]
     found = {
         "num_episodes": float(len(everything)),
         "num_unscorable": float(len(everything) - len(scored)),
         "num_disagreements": float(_num_disagreements(everything)),
-        "share_groups_without_signal": _mean(silent) or 0.0,
+        "share_groups_without_signal": share_without_signal(scores),
     }
     for part, num in count_failed_parts(everything).items():
         found[f"unscorable/{part}"] = float(num)
@@ -169,7 +166,17 @@ def step_metrics(
         found["cost"] = float(np.mean([score.cost for score in flat]))
         found["advantage_abs"] = float(np.mean([abs(score.advantage) for score in flat]))
         found["share_clamped"] = float(np.mean([score.components["clamped"] for score in flat]))
+        found["share_masked"] = float(np.mean([score.masked for score in flat]))
     return found
+
+
+def share_without_signal(scores: Sequence[Sequence[Score]]) -> float:
+    """Return the share of groups in which all advantages are 0.
+
+    A group of which fewer than two episodes are scorable says nothing about signal.
+    """
+    scorable = [group for group in scores if sum(score.scorable for score in group) > 1]
+    return _mean([all(score.advantage == 0.0 for score in group) for group in scorable]) or 0.0
 
 
 def count_failed_parts(episodes: Sequence[Episode]) -> dict[FailedPart, int]:

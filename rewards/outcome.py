@@ -15,6 +15,10 @@ INFRASTRUCTURE_STOPS = frozenset({StopReason.TIMEOUT, StopReason.ENVIRONMENT_ERR
 """The stop reasons the agent did not cause: they are masked, never rewarded (invariant 7)."""
 
 
+OVERLONG_STOPS = frozenset({StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT})
+"""Where an episode was cut off before the agent was done."""
+
+
 def is_scorable(episode: Episode) -> bool:
     """Whether the episode says something about the policy rather than about the infrastructure."""
     if episode.stop_reason in INFRASTRUCTURE_STOPS:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from envs.errors import UserError
 from envs.records import StopReason
-from rewards.advantages import CAP_WARM_UP, RunningCap, score_group
+from rewards.advantages import CAP_WARM_UP, RunningCap, mask_overlong, score_group
 from tests.rewards.episodes import episodes, groups, make_episode
 from tests.train.config.own_functions import by_rank, too_few
 
@@ -44,6 +44,18 @@ def test_default_by_hand():
     expected = [0.625, 0.0625, 0.25, -0.75]
     assert [score.advantage for score in scores] == pytest.approx(expected)
     assert [score.components["clamped"] for score in scores] == [0, 1, 0, 0]
+
+
+@given(groups(), any_settings)
+def test_masked_episodes_change_nothing_for_the_others(group, given):
+    stops = (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT)
+    kept = score_group(group, **given)
+    masked = mask_overlong(group, kept)
+    for episode, before, after in zip(group, kept, masked, strict=True):
+        if episode.stop_reason in stops:
+            assert after == before.model_copy(update={"advantage": 0.0, "masked": True})
+        else:
+            assert after == before
 
 
 def test_one_doubling_is_one_unit_and_more_is_cut():

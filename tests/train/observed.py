@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from envs.records import Outcome, ToolCall
+from envs.records import Outcome, StopReason, ToolCall
 from envs.tasks.store import Manifest, TaskStore, write_built
 from envs.tools import TurnDone
 from envs.workspace import Changes
@@ -40,6 +40,7 @@ from train.recipes import grpo, sft
 from train.recipes.gate import measure_gate
 from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.step_rollouts import StepRollouts
+from train.rl.task_draws import draw_step
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.engine import make_engine
 from train.rollouts.evaluate import evaluate, plan_evaluation
@@ -62,6 +63,7 @@ GROUP = [
     make_episode(turns=((100, 60),), num_cached=10),
     make_episode(solved=False, f2p=0.5),
     make_episode(turns=((300, 20),)),
+    make_episode(solved=False, stop_reason=StopReason.TURN_LIMIT),
 ]
 
 
@@ -153,6 +155,10 @@ def chosen(case: Case) -> Any:
 
 def drawn(case: Case) -> Any:
     return draw_requests(case.settings, ["a", "b"], stage="grpo", step=0, group_size=2)
+
+
+def next_tasks(case: Case) -> Any:
+    return draw_step(case.settings, list("abcdefghij"), step=0, solves={})
 
 
 def built(case: Case) -> Any:
@@ -278,6 +284,7 @@ def trained(case: Case) -> Any:
         "steps": len(rows),
         "microbatches": [row["num_microbatches"] for row in rows],
         "weighed": ["sampling/share_bounded" in row for row in rows],
+        "played": [row.get("resample/num_groups_played") for row in rows],
         "dev": sorted(path.name for path in stage.episodes.glob("dev_*")),
         "checkpoints": sorted(path.name for path in stage.checkpoints.iterdir()),
     }

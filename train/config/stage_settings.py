@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from train.config.policy_names import check_policy
-from train.config.section import Count, Positive, Section, Share, Weight
+from train.config.section import Count, Natural, Positive, Section, Share, Weight
 from train.config.trl_arguments import TrlArguments
 
 PolicyName = Annotated[str, AfterValidator(check_policy)]
@@ -71,6 +71,22 @@ class GrpoSettings(Section):
     """Episodes per group; the baseline is their mean, so at least 2."""
     max_steps: Count = 60
     """Steps; one rollout of all groups each."""
+    resample: Natural = 0
+    """Most further groups per step, played in the place of groups without signal; 0: none.
+
+    All advantages of such a group are 0, those of cost included. The field calls it dynamic
+    sampling (DAPO, arXiv 2503.14476).
+    """
+    curriculum: bool = False
+    """Draw tasks towards those that this run has solved half the time, not in passes.
+
+    By the counts in `solves.json`; how, and when that says little: train/rl/task_draws.py.
+    """
+    overlong: Literal["keep", "mask"] = "keep"
+    """Episodes at the turn or token limit: trained as failures, or masked from the loss.
+
+    Masked ones stay in the baseline of their group (`mask_overlong` in rewards/advantages.py).
+    """
     updates_per_rollout: Count = 1
     """Optimizer updates per step, each on its share of the groups; divides `groups_per_step`.
 
@@ -140,6 +156,4 @@ class EvaluateSettings(Section):
         "careful",
     ]
     """Policies to compare: names, folders of adapters and models, hub ids (FOLDER:greedy).
-
-    `-greedy`: one episode per task; scripts such as `gold` are yardsticks.
     """

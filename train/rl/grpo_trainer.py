@@ -24,7 +24,6 @@ Shapes: B rows, T tokens, P prompt tokens (T = P + completion).
 """
 
 import math
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -49,6 +48,7 @@ from train.rl.checkpoints import WholeCheckpoints
 from train.rl.grpo_arguments import REQUIRED_ARGS
 from train.rl.importance import Form, describe_mismatch, no_mismatch, sum_mismatch, weigh
 from train.rl.segments import size_microbatches
+from train.rl.task_draws import list_in_passes
 
 Chunk = dict[str, Any]  # a micro-batch in the form of TRL's loss
 
@@ -59,7 +59,8 @@ class StepRequest:
 
     `step` counts the rollouts trained on, so it is also the policy version. `first_group` is the
     place of `task_ids[0]` among the groups of all ranks in this step: with `step` it names a group
-    uniquely, even where a task occurs twice.
+    uniquely, even where a task occurs twice. The tasks are those of the passes: a curriculum plays
+    as many others.
     """
 
     step: int
@@ -90,10 +91,8 @@ def make_step_dataset(
     resume TRL's sampler would draw the first epoch again), and a step's tasks do not depend on the
     number of ranks.
     """
-    order: list[str] = []
-    for number in range(-(-num_steps * groups_per_step // len(task_ids))):
-        order += random.Random(f"{seed}/{number}").sample(task_ids, len(task_ids))
-    return Dataset.from_dict({"task_id": order[: num_steps * groups_per_step]})
+    num = num_steps * groups_per_step
+    return Dataset.from_dict({"task_id": list_in_passes(task_ids, start=0, num=num, seed=seed)})
 
 
 class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):

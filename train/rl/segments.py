@@ -44,8 +44,10 @@ def make_minibatches(
 ) -> list[list[Segment]]:
     """Return the rows of each update on a rollout: whole groups, every n-th in the same one.
 
+    Masked episodes give no rows: what is in no sum is in no denominator.
+
     Args:
-        groups: Episodes and scores of the groups that one process played.
+        groups: Episodes and scores of the groups that one process trains on.
         first_group: The place of the first of them among those of all processes, which alone
             decides on the update. So processes have about equal shares of each.
         num_updates: Updates of the step.
@@ -53,8 +55,9 @@ def make_minibatches(
     minibatches: list[list[Segment]] = [[] for _ in range(num_updates)]
     for place, (episodes, scores) in enumerate(groups, start=first_group):
         for episode, score in zip(episodes, scores, strict=True):
-            rows = make_rows(episode, advantage=score.advantage)
-            minibatches[place % num_updates] += rows
+            if not score.masked:
+                rows = make_rows(episode, advantage=score.advantage)
+                minibatches[place % num_updates] += rows
     return minibatches
 
 

@@ -1,23 +1,38 @@
 """What the GRPO trainer calls in each step: groups played, scored, saved, and cut into rows."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from functools import partial
+from itertools import chain
+from typing import Any, cast
 
+from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from envs.records import Episode, Score
-from rewards.advantages import RunningCap, score_group
+from rewards.advantages import RunningCap, mask_overlong, score_group
 from rewards.cost_weight import CostWeightController
-from rewards.metrics import step_metrics
+from rewards.metrics import share_without_signal, step_metrics
 from rewards.solves import Solves, count_solves
 from train.config.settings import Settings
 from train.config.user_functions import is_function, load_function
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
+from train.rl.resampling import (
+    Group,
+    PlayedGroups,
+    cut_groups,
+    describe_replaced,
+    has_signal,
+    replace_silent,
+)
 from train.rl.segments import make_minibatches
 from train.rl.solve_counts import write_solves
+from train.rl.task_draws import draw_further, draw_step
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
+
+# Files of episodes, by the number of steps that are done with them, or before them.
+_STEP, _DROPPED = "step_", "dropped_"
 
 
 class StepRollouts:
@@ -54,35 +69,75 @@ class StepRollouts:
             self._control(row)
             if row["step"] in dropped_after:
                 self.halve_cost_weight()
-        for name in stage.list_episodes("step_"):
-            self._count(stage.read_episodes(name))
+        for name in stage.list_episodes(_STEP):
+            beside = f"{_DROPPED}{name.removeprefix(_STEP)}"
+            dropped = stage.read_episodes(beside) if beside in stage.list_episodes() else []
+            self._count([*stage.read_episodes(name), *dropped])
 
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
-        """Play the groups of one rank in one step with the model in training."""
-        size = self._settings.grpo.group_size
-        requests = draw_requests(
-            self._settings,
-            request.task_ids,
-            stage="grpo",
-            step=request.step,
-            group_size=size,
-            first_group=request.first_group,
-        )
-        episodes = self.play(requests, model, step=request.step, what="episodes")
-        groups = [episodes[i : i + size] for i in range(0, len(episodes), size)]
-        scored = [(group, self.score(group)) for group in groups]
-        everyone = gather_object(scored)
-        everything = [episode for group, _ in everyone for episode in group]
-        self._stage.write_episodes(request.step + 1, everything)
+        """Play the groups of a step with the model in training; return the rows of one rank."""
+        return self._take(request, self._play_groups(request.step, model, version=request.step))
+
+    def _take(self, request: StepRequest, played: PlayedGroups) -> RolloutBatch:
+        """Score, save and count what was played for a step; return the rows of one rank."""
+        grpo = self._settings.grpo
+        kept = [(group, self.score(group)) for group in played.kept]
+        dropped = [(group, self.score(group)) for group in played.dropped]
+        everyone = [*kept, *dropped]
+        self._stage.write_episodes(request.step + 1, chain(*played.kept))
+        if dropped:
+            name = f"{_DROPPED}{request.step + 1:05d}"
+            self._stage.write_episodes(name, chain(*played.dropped))
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
+        metrics["share_groups_without_signal"] = share_without_signal([s for _, s in kept])
         metrics["cost_weight"] = self.controller.weight
-        self.end_step(everything, metrics)
+        metrics |= describe_replaced(played) if grpo.resample else {}
+        self.end_step(list(chain(*played.kept, *played.dropped)), metrics)
+        first, size = request.first_group, len(request.task_ids)
         minibatches = make_minibatches(
-            scored,
-            first_group=request.first_group,
-            num_updates=self._settings.grpo.updates_per_rollout,
+            kept[first : first + size],
+            first_group=first,
+            num_updates=grpo.updates_per_rollout,
         )
         return RolloutBatch(minibatches, metrics)
+
+    def _play_groups(self, step: int, model: Any, *, version: int) -> PlayedGroups:
+        """Play the groups of a step on all ranks, those that replace others included."""
+        train = [task.id for task in self._runner.store.split("train")]
+        settings, solves = self._settings, self._solves
+        task_ids = draw_step(settings, train, step=step, solves=solves)
+        played = set(task_ids)
+
+        def draw(num: int) -> list[str]:
+            found = draw_further(settings, train, step=step, num=num, played=played, solves=solves)
+            played.update(found)
+            return found
+
+        play = partial(self._play_share, step, model, version)
+        return replace_silent(task_ids, play=play, draw=draw, most=settings.grpo.resample)
+
+    def _play_share(
+        self, step: int, model: Any, version: int, task_ids: Sequence[str], first_group: int
+    ) -> list[tuple[Group, bool]]:
+        """Play this rank's share of some groups; return all ranks', and which have a signal."""
+        rank, size = PartialState(), self._settings.grpo.group_size
+        begin, end = (
+            len(task_ids) * (rank.process_index + n) // rank.num_processes for n in (0, 1)
+        )
+        requests = draw_requests(
+            self._settings,
+            task_ids[begin:end],
+            stage="grpo",
+            step=step,
+            group_size=size,
+            first_group=first_group + begin,
+        )
+        what = "further episodes" if first_group else "episodes"
+        mine = self.play(requests, model, step=version, what=what) if requests else []
+        groups = cut_groups(mine, size=size)
+        is_asked = self._settings.grpo.resample > 0
+        told = [(group, not is_asked or has_signal(self.score(group))) for group in groups]
+        return cast(list[tuple[Group, bool]], gather_object(told))
 
     def play(
         self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
@@ -103,7 +158,7 @@ class StepRollouts:
     def score(self, group: Sequence[Episode]) -> list[Score]:
         """Score the episodes of one task, under the cap and the cost weight of this step."""
         reward = self._settings.reward
-        return score_group(
+        scores = score_group(
             group,
             method=self._advantage,
             outcome=reward.outcome,
@@ -111,6 +166,7 @@ class StepRollouts:
             cost_weight=self.controller.weight,
             sampled_cap=self.cap.tokens,
         )
+        return scores if self._settings.grpo.overlong == "keep" else mask_overlong(group, scores)
 
     def end_step(self, episodes: Sequence[Episode], metrics: dict[str, Any]) -> None:
         """Let cap, cost weight and counts see the episodes of a step, of all ranks."""

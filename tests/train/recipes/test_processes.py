@@ -38,6 +38,7 @@ LAUNCHERS = {
 }
 OVERRIDES = ("--grpo.kl_weight=0.1", "--grpo.group_size=2", "--context.max_turns=2")
 OVERRIDES += ("--grpo.updates_per_rollout=2", "--grpo.importance_weights=token_truncate")
+OVERRIDES += ("--grpo.resample=1", "--grpo.curriculum=true")
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +180,16 @@ def test_two_processes_play_and_train(job: tuple[str, Path, Settings], folder: P
     stage = stage_dir(settings, "grpo")
     rows = stage.read_metrics()
     assert [row["step"] for row in rows] == list(range(1, settings.grpo.max_steps + 1))
-    for step in range(1, settings.grpo.max_steps + 1):
+    size = settings.grpo.group_size
+    for step, row in enumerate(rows, start=1):
         episodes = stage.read_episodes(step)
-        assert len(episodes) == settings.grpo.groups_per_step * settings.grpo.group_size
+        assert len(episodes) == settings.grpo.groups_per_step * size
+        name = f"dropped_{step:05d}"
+        dropped = stage.read_episodes(name) if name in stage.list_episodes() else []
+        assert len(dropped) == row["resample/num_groups_replaced"] * size
+        assert row["num_episodes"] == len(episodes) + len(dropped)
+        drawn = [f"grpo/{step - 1}/{place}" for place in range(int(row["num_episodes"]) // size)]
+        assert sorted({each.group_id for each in (*episodes, *dropped)}) == drawn
     first = stage_dir(settings_in(folder), "grpo").path
     started = load_file(first / "adapter" / "adapter_model.safetensors")
     ended = load_file(stage.path / "adapter" / "adapter_model.safetensors")
