@@ -374,6 +374,7 @@ class Segment(Record):
     loss_mask_T: tuple[int, ...]  # noqa: N815
     sampling_logps_T: tuple[float, ...]  # noqa: N815
     advantage: float
+    staleness: int = 0  # versions between the policy that sampled it and the one in training
 
 
 class Policy(Protocol):

@@ -200,6 +200,9 @@ def _trl_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 def _loss_conflicts(settings: Settings) -> Iterator[Conflict]:
     grpo, trl = settings.grpo, with_defaults(settings.grpo.trl)
+    if settings.rollouts.max_staleness and grpo.importance_weights == "off":
+        reason = "what an older policy sampled is trained wrongly without weights; use 'auto'"
+        yield Conflict(("grpo.importance_weights", "rollouts.max_staleness"), reason)
     updates, groups = grpo.updates_per_rollout, grpo.groups_per_step
     if groups % updates:
         reason = f"{groups} groups do not divide among {updates} updates; use a divisor"

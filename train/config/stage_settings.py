@@ -39,6 +39,12 @@ class SftSettings(Section):
 class RolloutSettings(Section):
     """How episodes are played."""
 
+    max_staleness: Annotated[int, Field(ge=0, le=1)] = 0
+    """Versions that a step's episodes may be older than the policy trained on them.
+
+    1: those of the next step are played by the policy before this step's updates, as they would be
+    beside them; weights of tokens correct for it (docs/off_policy.md).
+    """
     prefill_tokens: Count = 4096
     """Most prompt tokens that generation reads in one forward pass; bounds its memory."""
     kept_kv_gb: Weight = 4.0

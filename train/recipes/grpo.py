@@ -125,6 +125,7 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         return stage.say_stopped(trainer.state.global_step)
+    rollouts.forget_ahead(before=trainer.state.global_step)
     facts: dict[str, Any] = {"steps": trainer.state.global_step}
     if evaluation:
         facts["best_step"] = evaluation.copy_best(stage.path / "adapter")

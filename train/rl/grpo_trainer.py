@@ -198,7 +198,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         rolled_out = time.perf_counter()
         model.train()
         chunks = [chunk for minibatch in minibatches for chunk in minibatch]
-        self._mismatch = no_mismatch(self.args.device)
+        self._mismatch = torch.stack([no_mismatch(self.args.device)] * 2)  # of this version, stale
         self._add_reference(model, chunks)
         self._add_proximal(model, [chunk for part in minibatches[1:] for chunk in part])
         total = torch.zeros((), device=self.args.device)
@@ -209,9 +209,11 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             total += self._accumulate(model, minibatch, is_first=not number)
         per_chunk, self._metrics["train"] = self._metrics["train"], outer
         self._log_weighted(per_chunk, chunks)
-        mismatch_S = self.accelerator.reduce(self._mismatch, reduction="sum")
-        for name, value in describe_mismatch(mismatch_S, form=self.importance).items():
-            self._log_train(name, value)
+        sums = self.accelerator.reduce(self._mismatch, reduction="sum")
+        for is_stale, sums_S in enumerate(sums):
+            found = describe_mismatch(sums_S, form=self.importance, is_stale=bool(is_stale))
+            for name, value in found.items():
+                self._log_train(name, value)
         self._step += 1
         self._log_train("seconds/rollout", rolled_out - started)
         self._log_train("seconds/learn", time.perf_counter() - rolled_out)
@@ -256,7 +258,10 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         """Compare with the sampler's log-probs, and fold the weights into the advantages."""
         sampled_BT = (chunk["completion_mask"] * chunk["tool_mask"]).bool()
         log_ratios_BT = (proximal_BT - chunk["sampling_logps"]).masked_fill(~sampled_BT, 0.0)
-        self._mismatch += sum_mismatch(log_ratios_BT[sampled_BT], form=self.importance)
+        is_stale_B = chunk["staleness"] > 0
+        for place, rows_B in enumerate((~is_stale_B, is_stale_B)):
+            log_ratios_N = log_ratios_BT[sampled_BT & rows_B[:, None]]
+            self._mismatch[place] += sum_mismatch(log_ratios_N, form=self.importance)
         if self.importance != "off":
             weights_BT = weigh(log_ratios_BT, form=self.importance)
             chunk["advantages"] = chunk["advantages"][:, None] * weights_BT
@@ -281,6 +286,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             "completion_mask": mask_BT[:, prompt_end:],
             "tool_mask": padded([row.loss_mask_T for row in rows], 0)[:, prompt_end:],
             "advantages": torch.tensor([row.advantage for row in rows], device=self.args.device),
+            "staleness": torch.tensor([row.staleness for row in rows], device=self.args.device),
             "sampling_logps": padded([row.sampling_logps_T for row in rows], 0.0)[:, prompt_end:],
             "num_items_in_batch": num_items,
         }

@@ -8,8 +8,9 @@ upper side of IcePop, arXiv 2510.18855). The weight multiplies the token's advan
 clips stays pi / pi_prox, the movement since (decoupled objective, arXiv 2110.00641). All of it is
 per token, so no cut into rows, micro-batches or processes changes it.
 
-Not covered: tokens of an older version of the policy. They need the same weights, but would have to
-stay out of the comparison, which looks for a fault in the sampler.
+Tokens of an older version of the policy (`rollouts.max_staleness`) get the same weights: for them
+the ratio also holds what the updates since have moved. They stay out of the comparison, which looks
+for a fault in the sampler, and have one of their own.
 
 Shapes: N sampled tokens; S sums over them, which add up over micro-batches and processes.
 """
@@ -33,13 +34,14 @@ _NUM_SUMS = 5  # before the histogram: tokens, KL, far ones, weights, bounded on
 def choose_form(settings: Settings) -> Form:
     """Return how to correct: by default only where sampler and trainer compute differently.
 
-    In float32 throughout they are the same function up to rounding (docs/off_policy.md).
+    In float32 throughout they are the same function up to rounding (docs/off_policy.md), unless
+    what samples is an older version.
     """
     model, chosen = settings.model, settings.grpo.importance_weights
     if chosen != "auto":
         return chosen
     is_lossy = model.precision == "bf16" or model.dtype == "bfloat16" or model.load_in_4bit
-    return "token_truncate" if is_lossy else "off"
+    return "token_truncate" if is_lossy or settings.rollouts.max_staleness else "off"
 
 
 def weigh(log_ratios: torch.Tensor, *, form: Form) -> torch.Tensor:
@@ -83,23 +85,28 @@ def no_mismatch(device: torch.device) -> torch.Tensor:
     return torch.zeros(size, dtype=torch.float64, device=device)
 
 
-def describe_mismatch(sums_S: torch.Tensor, *, form: Form) -> dict[str, float]:
+def describe_mismatch(
+    sums_S: torch.Tensor, *, form: Form, is_stale: bool = False
+) -> dict[str, float]:
     """Return a step's metrics, none without tokens.
 
     `mismatch_kl` estimates KL(mu, pi_prox) in nats per token, by the mean of r - 1 - log r over
     sampled tokens with r = pi_prox / mu (never negative; Schulman, "Approximating KL divergence",
     2020). Then quantiles of r and the share of tokens whose r is over 10 % from 1; where weights
-    are used, their mean and the share of tokens above the bound.
+    are used, their mean and the share of tokens above the bound. Those of stale tokens are called
+    `stale/...`.
     """
     num_tokens, kl, far, weights, bounded = sums_S[:_NUM_SUMS].tolist()
     if not num_tokens:
         return {}
     up_to = sums_S[_NUM_SUMS:].cumsum(0)
-    found = {"mismatch_kl": kl / num_tokens, "sampling/share_over_10_percent": far / num_tokens}
+    room = "stale" if is_stale else "sampling"
+    name_kl = "stale/kl" if is_stale else "mismatch_kl"
+    found = {name_kl: kl / num_tokens, f"{room}/share_over_10_percent": far / num_tokens}
     for name, share in _QUANTILES.items():
         place = int((up_to < share * num_tokens).sum())
-        found[f"sampling/ratio_{name}"] = float(torch.tensor((place - _MOST_BINS) * _BIN).exp())
+        found[f"{room}/ratio_{name}"] = float(torch.tensor((place - _MOST_BINS) * _BIN).exp())
     if form != "off":
-        found["sampling/importance_sampling_ratio/mean"] = weights / num_tokens
-        found["sampling/share_bounded"] = bounded / num_tokens
+        found[f"{room}/importance_sampling_ratio/mean"] = weights / num_tokens
+        found[f"{room}/share_bounded"] = bounded / num_tokens
     return found

@@ -13,7 +13,7 @@ from envs.records import Episode, Ids, Sampled, Score, Segment, Turn
 from rewards.outcome import is_scorable
 
 
-def make_rows(episode: Episode, *, advantage: float) -> list[Segment]:
+def make_rows(episode: Episode, *, advantage: float, staleness: int = 0) -> list[Segment]:
     """Return the rows of one episode, all with its one advantage, in the order of its segments.
 
     Segments in which nothing was sampled give no row, nor do episodes that the machine broke: they
@@ -23,6 +23,7 @@ def make_rows(episode: Episode, *, advantage: float) -> list[Segment]:
     Args:
         episode: The finished record.
         advantage: The advantage of the whole episode, without unit; each row carries all of it.
+        staleness: Steps between the policy that sampled it and the one that is trained on it.
     """
     if not is_scorable(episode):
         return []
@@ -32,7 +33,8 @@ def make_rows(episode: Episode, *, advantage: float) -> list[Segment]:
         turns = [(turn, sampled) for turn, sampled in pairs if turn.segment == index]
         turns = [(turn, sampled) for turn, sampled in turns if sampled.token_ids]
         if turns:
-            rows.append(_row(f"{episode.group_id}/{episode.sample_index}", ids, turns, advantage))
+            row = _row(f"{episode.group_id}/{episode.sample_index}", ids, turns, advantage)
+            rows.append(row.model_copy(update={"staleness": staleness}) if staleness else row)
     return rows
 
 
@@ -41,6 +43,7 @@ def make_minibatches(
     *,
     first_group: int,
     num_updates: int,
+    step: int = 0,
 ) -> list[list[Segment]]:
     """Return the rows of each update on a rollout: whole groups, every n-th in the same one.
 
@@ -51,12 +54,14 @@ def make_minibatches(
         first_group: The place of the first of them among those of all processes, which alone
             decides on the update. So processes have about equal shares of each.
         num_updates: Updates of the step.
+        step: Steps trained before: what a policy of this version sampled is not stale.
     """
     minibatches: list[list[Segment]] = [[] for _ in range(num_updates)]
     for place, (episodes, scores) in enumerate(groups, start=first_group):
         for episode, score in zip(episodes, scores, strict=True):
             if not score.masked:
-                rows = make_rows(episode, advantage=score.advantage)
+                staleness = max(0, step - episode.policy_version)
+                rows = make_rows(episode, advantage=score.advantage, staleness=staleness)
                 minibatches[place % num_updates] += rows
     return minibatches
 

@@ -1,8 +1,15 @@
-"""What the GRPO trainer calls in each step: groups played, scored, saved, and cut into rows."""
+"""What the GRPO trainer calls in each step: groups played, scored, saved, and cut into rows.
+
+With `rollouts.max_staleness: 1` a step trains on what was played one step before, and the policy
+that is about to be trained plays for the step after: as if both were done at a time. What was
+played ahead is saved before the update, as `ahead_STEP`, for a resume from the checkpoint after
+STEP steps, whose adapter has moved since.
+"""
 
 from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import chain
+from statistics import fmean
 from typing import Any, cast
 
 from accelerate import PartialState
@@ -15,6 +22,7 @@ from rewards.metrics import share_without_signal, step_metrics
 from rewards.solves import Solves, count_solves
 from train.config.settings import Settings
 from train.config.user_functions import is_function, load_function
+from train.rl.checkpoints import find_last_checkpoint, read_step
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
 from train.rl.resampling import (
     Group,
@@ -32,7 +40,7 @@ from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 
 # Files of episodes, by the number of steps that are done with them, or before them.
-_STEP, _DROPPED = "step_", "dropped_"
+_STEP, _DROPPED, _AHEAD = "step_", "dropped_", "ahead_"
 
 
 class StepRollouts:
@@ -61,6 +69,7 @@ class StepRollouts:
         self.controller = CostWeightController(kind=reward.pressure, weight=reward.cost_weight)
         self.cap = RunningCap()
         self._solves: dict[str, Solves] = {}
+        self._ahead: PlayedGroups | None = None
         named = reward.advantage
         self._advantage: Any = load_function(named) if is_function(named) else named
         self._settings, self._runner, self._stage = settings, runner, stage
@@ -76,7 +85,34 @@ class StepRollouts:
 
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
         """Play the groups of a step with the model in training; return the rows of one rank."""
-        return self._take(request, self._play_groups(request.step, model, version=request.step))
+        played = self._take_ahead(request.step)
+        played = played or self._play_groups(request.step, model, version=request.step)
+        batch = self._take(request, played)
+        following, settings = request.step + 1, self._settings
+        if settings.rollouts.max_staleness and following < settings.grpo.max_steps:
+            self._ahead = self._play_groups(following, model, version=request.step)
+            episodes = chain(*self._ahead.kept, *self._ahead.dropped)
+            self._stage.write_episodes(f"{_AHEAD}{following:05d}", episodes)
+            if checkpoint := find_last_checkpoint(self._stage):
+                self.forget_ahead(before=read_step(checkpoint))
+        return batch
+
+    def _take_ahead(self, step: int) -> PlayedGroups | None:
+        """Return what was played ahead for a step, by an interrupted run too; None if nothing."""
+        found, self._ahead = self._ahead, None
+        name, grpo = f"{_AHEAD}{step:05d}", self._settings.grpo
+        if found or not self._settings.rollouts.max_staleness:
+            return found
+        if name not in self._stage.list_episodes(_AHEAD):
+            return None
+        groups = cut_groups(self._stage.read_episodes(name), size=grpo.group_size)
+        return PlayedGroups(groups[: grpo.groups_per_step], groups[grpo.groups_per_step :])
+
+    def forget_ahead(self, *, before: int) -> None:
+        """Delete what was played ahead for steps that no resume comes back to."""
+        for name in self._stage.list_episodes(_AHEAD) if self._stage.is_main else ():
+            if int(name.removeprefix(_AHEAD)) < before:
+                self._stage.episode_file(name).unlink()
 
     def _take(self, request: StepRequest, played: PlayedGroups) -> RolloutBatch:
         """Score, save and count what was played for a step; return the rows of one rank."""
@@ -92,12 +128,16 @@ class StepRollouts:
         metrics["share_groups_without_signal"] = share_without_signal([s for _, s in kept])
         metrics["cost_weight"] = self.controller.weight
         metrics |= describe_replaced(played) if grpo.resample else {}
+        if self._settings.rollouts.max_staleness:
+            versions = [episode.policy_version for episode in chain(*played.kept)]
+            metrics["staleness"] = request.step - fmean(versions)
         self.end_step(list(chain(*played.kept, *played.dropped)), metrics)
         first, size = request.first_group, len(request.task_ids)
         minibatches = make_minibatches(
             kept[first : first + size],
             first_group=first,
             num_updates=grpo.updates_per_rollout,
+            step=request.step,
         )
         return RolloutBatch(minibatches, metrics)
 

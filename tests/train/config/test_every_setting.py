@@ -109,6 +109,7 @@ CHANGES = [
     Row("grpo.tokens_per_microbatch=420", observed.trained, QUICK),
     Row("grpo.tokens_per_microbatch=420", observed.sft_args),
     Row("grpo.generation_batch=1", observed.evaluated, SHORT),
+    Row("rollouts.max_staleness=1", observed.trained, QUICK),
     Row("rollouts.prefill_tokens=64", observed.served),
     Row("rollouts.kept_kv_gb=0.5", observed.served),
     Row("rollouts.tool_workers=1", observed.served),
@@ -173,6 +174,9 @@ REFUSALS = [
     ),
     Refused("sft.needs_rewrite_share=0.3", "use 0", beside=("--context.strategy=full_history",)),
     Refused("sft.needs_rewrite_share=0.1", "too few to learn", beside=("--tasks.dir=null",)),
+    Refused(
+        "rollouts.max_staleness=1", "without weights", beside=("--grpo.importance_weights=off",)
+    ),
     Refused("grpo.start_from={folder}/nowhere", "no adapter there", observed.start),
     Refused(
         "grpo.start_from={folder}/adapter",

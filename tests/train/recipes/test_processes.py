@@ -38,7 +38,7 @@ LAUNCHERS = {
 }
 OVERRIDES = ("--grpo.kl_weight=0.1", "--grpo.group_size=2", "--context.max_turns=2")
 OVERRIDES += ("--grpo.updates_per_rollout=2", "--grpo.importance_weights=token_truncate")
-OVERRIDES += ("--grpo.resample=1", "--grpo.curriculum=true")
+OVERRIDES += ("--grpo.resample=1", "--grpo.curriculum=true", "--rollouts.max_staleness=1")
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +184,7 @@ def test_two_processes_play_and_train(job: tuple[str, Path, Settings], folder: P
     for step, row in enumerate(rows, start=1):
         episodes = stage.read_episodes(step)
         assert len(episodes) == settings.grpo.groups_per_step * size
+        assert {each.policy_version for each in episodes} == {max(0, step - 2)}
         name = f"dropped_{step:05d}"
         dropped = stage.read_episodes(name) if name in stage.list_episodes() else []
         assert len(dropped) == row["resample/num_groups_replaced"] * size

@@ -181,6 +181,25 @@ def test_the_mismatch_is_measured_before_the_first_update(tmp_path: Path) -> Non
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
+def test_stale_tokens_are_weighed_like_others_and_told_apart(tmp_path: Path) -> None:
+    fresh = groups_of_rows(2)
+    stale = [row.model_copy(update={"staleness": 1}) for row in fresh]
+    trained, found = [], []
+    for rows in (fresh, stale, [*fresh[::2], *stale[1::2]]):
+        model = tiny_policy.policy()
+        options = {"importance": "token_truncate", "max_steps": 1, "warmup_steps": 0}
+        trainer = tiny_policy.trainer(model, tmp_path, always(rows), **options)
+        trainer.train()
+        trained.append(tiny_policy.trainable(model))
+        found.append(trainer.state.log_history[0])
+    assert max(tiny_policy.relative_difference(each, trained[0]) for each in trained) < 1e-6
+    of_fresh, of_stale, of_both = found
+    assert "stale/kl" not in of_fresh
+    assert "mismatch_kl" not in of_stale, "the alarm looks at it"
+    assert of_stale["stale/kl"] == pytest.approx(of_fresh["mismatch_kl"], rel=1e-6)
+    assert {"stale/kl", "mismatch_kl"} <= of_both.keys()
+
+
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_an_update_without_signal_is_skipped_and_the_others_are_made(
     bf16: bool, tmp_path: Path

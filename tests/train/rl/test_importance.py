@@ -73,6 +73,17 @@ def test_quantiles_shares_and_the_mean_weight_are_those_of_the_tokens() -> None:
     }
 
 
+def test_stale_tokens_have_names_of_their_own() -> None:
+    sums_S = sum_mismatch(torch.tensor([0.1, -0.4]), form="token_truncate")
+    fresh, stale = (
+        describe_mismatch(sums_S, form="token_truncate", is_stale=is_stale)
+        for is_stale in (False, True)
+    )
+    assert list(stale.values()) == list(fresh.values())
+    assert not set(stale) & set(fresh)
+    assert all(name.startswith("stale/") for name in stale)
+
+
 def test_the_kl_is_that_of_the_two_policies() -> None:
     """On as many samples of each token as the sampler's probabilities say."""
     sampler, trainer = [0.5, 0.3, 0.2], [0.4, 0.35, 0.25]
@@ -90,8 +101,9 @@ def test_the_kl_is_that_of_the_two_policies() -> None:
         (("--model.precision=bf16",), "token_truncate"),
         (("--model.precision=bf16", "--grpo.importance_weights=off"), "off"),
         (("--grpo.importance_weights=token_mask",), "token_mask"),
+        (("--rollouts.max_staleness=1",), "token_truncate"),
     ],
-    ids=["all float32", "bf16", "switched off", "chosen"],
+    ids=["all float32", "bf16", "switched off", "chosen", "older versions"],
 )
 def test_weights_are_used_where_sampler_and_trainer_differ(
     overrides: tuple[str, ...], form: str, tmp_path: Path

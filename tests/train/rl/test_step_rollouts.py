@@ -1,18 +1,29 @@
-"""What a resume rebuilds of the steps before it."""
+"""Steps of made-up episodes: what is drawn, kept and saved, and what a resume finds of it."""
 
+import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from envs.records import Episode, Segment, StopReason
 from rewards.advantages import score_group
 from rewards.metrics import step_metrics
-from tests.rewards.episodes import make_episode
+from tests.envs.world import TASK
+from tests.rewards.episodes import make_episode, sampled_event
 from tests.train.small_run import settings_in
+from train.config.settings import Settings
+from train.rl.checkpoints import rewind_to_checkpoint
+from train.rl.grpo_trainer import StepRequest
 from train.rl.solve_counts import read_solves
 from train.rl.step_rollouts import StepRollouts
+from train.rollouts.runner import EpisodeRequest
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
+from train.stages.run_dir import StageDir
 
 
 @pytest.mark.parametrize("num_steps", [0, 3, 40], ids=["nothing", "before the cap", "long"])
@@ -50,3 +61,150 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
     if num_steps == 40:
         assert resumed.cap.tokens is not None
         assert lived.controller.reference is not None, "the controller was at work"
+
+
+NUM_STEPS, EVERY = 6, 2
+SIGNAL = ("--grpo.resample=2", "--grpo.curriculum=true")
+FURTHER = ("--grpo.groups_per_step=4", "--grpo.group_size=2", "--reward.advantage=default")
+TRAIN = [TASK.model_copy(update={"id": f"t{number}"}) for number in range(9)]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class MadeUp(StepRollouts):
+    """Rollouts of episodes that depend on nothing but request and version; killed if asked."""
+
+    def __init__(self, settings: Settings, stage: StageDir, *, killed_at: int = -1) -> None:
+        store = SimpleNamespace(split=lambda name: TRAIN)
+        with Progress("test", total=1, unit="steps", enabled=False) as progress:
+            super().__init__(settings, SimpleNamespace(store=store), stage, progress)  # type: ignore[arg-type]
+        self.num_calls, self.killed_at = 0, killed_at
+
+    def play(
+        self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
+    ) -> list[Episode]:
+        self.num_calls += 1
+        if self.num_calls == self.killed_at:
+            raise Killed
+        return [_make(request, version=step) for request in requests]
+
+    def train(self, first: int = 0) -> list[list[list[Segment]]]:
+        """Go through the steps as the trainer does, with checkpoints; returns their rows."""
+        batches = []
+        for step in range(first, NUM_STEPS):
+            batch = self(StepRequest(step, 0, ("",) * 4), None)
+            batches.append([list(rows) for rows in batch.minibatches])
+            self._stage.append_metrics({"step": step + 1, **batch.metrics})
+            if (step + 1) % EVERY == 0:
+                path = self._stage.checkpoints / f"checkpoint-{step + 1}"
+                path.mkdir(parents=True)
+                (path / "trainer_state.json").write_text(json.dumps({"global_step": step + 1}))
+        return batches
+
+
+def _make(request: EpisodeRequest, *, version: int) -> Episode:
+    rng = random.Random(f"{request.seed} {version}")
+    solved = rng.random() < int(request.task_id[1:]) / 9  # the first never, others more and more
+    made = make_episode(
+        turns=((50, 20),),
+        solved=solved,
+        task_id=request.task_id,
+        stop_reason=StopReason.SUBMITTED if solved or rng.random() < 0.5 else StopReason.TURN_LIMIT,
+        sample_index=request.sample_index,
+        events=[sampled_event((0,) * 20)],
+    )
+    update = {"group_id": request.group_id, "seed": request.seed, "policy_version": version}
+    return made.model_copy(update=update)
+
+
+def _begin(folder: Path, *flags: str) -> tuple[Settings, StageDir]:
+    settings = settings_in(folder, *FURTHER, f"--grpo.max_steps={NUM_STEPS}", *flags)
+    return settings, open_stage(settings, "grpo")
+
+
+def _files(stage: StageDir) -> dict[str, bytes]:
+    found = {path.name: path.read_bytes() for path in stage.episodes.iterdir()}
+    for path in (stage.metrics, stage.path / "solves.json"):
+        found[path.name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_run_killed_at_any_moment_ends_like_the_undisturbed_one(
+    staleness: int, tmp_path: Path
+) -> None:
+    flags = (*SIGNAL, f"--rollouts.max_staleness={staleness}")
+    settings, stage = _begin(tmp_path / "whole", *flags)
+    undisturbed = MadeUp(settings, stage)
+    expected = undisturbed.train()
+    undisturbed.forget_ahead(before=NUM_STEPS)
+    assert undisturbed.num_calls > 1.3 * NUM_STEPS, "groups were replaced"
+    for moment in range(1, undisturbed.num_calls + 1):
+        settings, stage = _begin(tmp_path / str(moment), *flags)
+        with pytest.raises(Killed):
+            MadeUp(settings, stage, killed_at=moment).train()
+        rewind_to_checkpoint(stage, resume=True)
+        first = len(stage.read_metrics())
+        resumed = MadeUp(settings, stage)
+        assert resumed.train(first) == expected[first:]
+        resumed.forget_ahead(before=NUM_STEPS)
+        assert _files(stage) == _files(undisturbed._stage)
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_every_episode_is_saved_once_and_told_how_old_it_is(staleness: int, tmp_path: Path) -> None:
+    settings, stage = _begin(tmp_path, *SIGNAL, f"--rollouts.max_staleness={staleness}")
+    rollouts = MadeUp(settings, stage)
+    batches = rollouts.train()
+    rollouts.forget_ahead(before=NUM_STEPS)
+    assert not stage.list_episodes("ahead_")
+    num_played, rows = 0, stage.read_metrics()
+    for step, (row, (minibatch,)) in enumerate(zip(rows, batches, strict=True)):
+        kept = stage.read_episodes(step + 1)
+        name = f"dropped_{step + 1:05d}"
+        dropped = stage.read_episodes(name) if name in stage.list_episodes() else []
+        age = min(step, staleness)
+        assert {each.policy_version for each in (*kept, *dropped)} == {step - age}
+        assert {each.staleness for each in minibatch} == {age}
+        assert row.get("staleness", 0) == age
+        assert {each.episode_id for each in minibatch} == {
+            f"{each.group_id}/{each.sample_index}" for each in kept
+        }
+        assert len(kept) == 8 == len(minibatch)
+        assert row["num_episodes"] == len(kept) + len(dropped)
+        assert row["resample/num_groups_replaced"] == len(dropped) / 2
+        assert row["resample/billed_tokens_dropped"] == 70 * len(dropped)
+        played = {f"grpo/{step}/{place}" for place in range(4 + len(dropped) // 2)}
+        assert {each.group_id for each in (*kept, *dropped)} == played
+        num_played += len(kept) + len(dropped)
+    assert sum(each.samples for each in read_solves(stage).values()) == num_played
+    assert num_played > 8 * NUM_STEPS
+
+
+def test_shares_of_several_ranks_make_the_step_of_one(tmp_path: Path) -> None:
+    settings, stage = _begin(tmp_path, *SIGNAL)
+    whole = MadeUp(settings, stage)(StepRequest(0, 0, ("",) * 4), None).minibatches[0]
+    parts = []
+    for first in (0, 2):
+        batch = MadeUp(settings, StageDir(tmp_path / str(first), "grpo"))(
+            StepRequest(0, first, ("",) * 2), None
+        )
+        parts += batch.minibatches[0]
+    assert parts == list(whole)
+
+
+def test_masked_episodes_leave_the_loss_and_stay_in_the_baseline(tmp_path: Path) -> None:
+    found = {}
+    for overlong in ("keep", "mask"):
+        settings, stage = _begin(tmp_path / overlong, f"--grpo.overlong={overlong}")
+        batch = MadeUp(settings, stage)(StepRequest(0, 0, ("",) * 4), None)
+        found[overlong] = {each.episode_id: each for each in batch.minibatches[0]}
+        share = batch.metrics["share_masked"]
+    episodes = {f"{each.group_id}/{each.sample_index}": each for each in stage.read_episodes(1)}
+    done = {k for k, each in episodes.items() if each.stop_reason == StopReason.SUBMITTED}
+    assert 0 < len(done) < len(episodes) == 8
+    assert share == 1 - len(done) / 8
+    assert set(found["keep"]) == set(episodes)
+    assert found["mask"] == {name: found["keep"][name] for name in done}
