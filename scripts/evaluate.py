@@ -5,11 +5,12 @@
     tightrope evaluate --config configs/tiny.yaml --policies sft runs/demo/grpo/adapter:greedy
 
 A policy is `base`, `sft`, `grpo`, a script (`gold`, `careful`, `wasteful`, `noop`), the folder of
-an adapter, a checkpoint or a base model, or a model's hub id. `-greedy` behind a name and `:greedy`
-behind a folder take the likeliest token, once per task. Needed are the task set and the stages that
-the policies come from, no others; without --config a task set, scripts and models by path, on its
-test tasks or what it has instead. `--resume` adds policies to those that were played before.
-Several processes share the episodes:
+an adapter, a checkpoint or a base model, a model's hub id, or `endpoint:URL#MODEL`: a chat server
+that speaks OpenAI's protocol, with the key in $TIGHTROPE_ENDPOINT_KEY (docs/endpoints.md).
+`-greedy` behind a name and `:greedy` behind a folder or an endpoint take the likeliest token, once
+per task. Needed are the task set and the stages that the policies come from, no others; without
+--config a task set, scripts and models by path, on its test tasks or what it has instead.
+`--resume` adds policies to those that were played before. Several processes share the episodes:
 
     accelerate launch --num_processes 8 scripts/main.py evaluate --config configs/qwen3b.yaml
 """
@@ -34,6 +35,8 @@ from train.stages.open_stage import open_stage, require
 from train.stages.run_dir import Stage, StageDir, stage_dir
 from train.stages.stage_log import keep_log, say
 
+KEY_VARIABLE = "TIGHTROPE_ENDPOINT_KEY"
+
 
 def main(argv: list[str]) -> int:
     """Run the stage; returns the exit code."""
@@ -53,6 +56,7 @@ def run(command: Command, inputs: Sequence[StageDir]) -> int:
 
     from train.models.distributed import of_main
     from train.rollouts.evaluate import (
+        check_endpoints,
         check_unchanged,
         evaluate,
         is_summarised,
@@ -63,10 +67,13 @@ def run(command: Command, inputs: Sequence[StageDir]) -> int:
     settings, now, processes = command.settings, datetime.now(), PartialState()
     is_main = processes.is_main_process
     wanted = plan_evaluation(settings, now=now)
+    key = os.environ.get(KEY_VARIABLE)
     check_split(settings, open_tasks(settings)[0])  # refused before the first policy is loaded
     if command.config is None and is_main:
         say(describe_counting(settings))
     found = stage_dir(settings, "evaluate")
+    if not command.dry_run and (command.clean or not is_summarised(found, wanted)):
+        check_endpoints(wanted, key=key)
     if not command.clean:
         check_unchanged(settings, found, wanted)
     reopen = not is_summarised(found, wanted)
@@ -90,7 +97,7 @@ def run(command: Command, inputs: Sequence[StageDir]) -> int:
         return 0
     is_done = of_main(stage.is_done())  # which also waits until it is opened
     keep_log(stage.path, rank=processes.process_index)
-    summary = {} if is_done else evaluate(settings, stage, wanted, now=now)
+    summary = {} if is_done else evaluate(settings, stage, wanted, now=now, key=key)
     if is_main:
         if is_done:
             summary = stage.read_json("summary.json")
@@ -104,8 +111,9 @@ def run(command: Command, inputs: Sequence[StageDir]) -> int:
 def parse(argv: list[str]) -> Command:
     """Return the command; `--policies A B` is the setting `evaluate.policies`."""
     about = (
-        "names as in evaluate.policies, folders of adapters, checkpoints and models, hub ids; "
-        "NAME-greedy and FOLDER:greedy take the likeliest token"
+        "names as in evaluate.policies, folders of adapters, checkpoints and models, hub ids, "
+        f"endpoint:URL#MODEL (key: ${KEY_VARIABLE}); NAME-greedy and FOLDER:greedy take the "
+        "likeliest token"
     )
     parse_line = partial(
         parse_command,

@@ -10,7 +10,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 TOPS = "envs|rewards|train|scripts|configs|tests|benchmarks|docs"
 PATH = re.compile(rf"(?:{TOPS})/[\w./-]*[\w/]|(?<=`)[a-z]\w*\.(?:py|md|yaml|json|j2|html\.j2)(?=`)")
 NOT_HERE = re.compile(
-    r"[A-Z]{3}|^(solves|summary|manifest)\.json$|^(conftest.py|mine.yaml)$"
+    r"[A-Z]{3}|^(solves|summary|manifest|usage)\.json$|^(conftest.py|mine.yaml)$"
     r"|test_(slow|parallel).py$"
 )
 """Placeholders, files that a run makes, and examples."""

@@ -2,6 +2,7 @@
 
 base  sft  sft-greedy  grpo  gold              this run's policies, and scripts
 runs/x/grpo/checkpoints/checkpoint-40:greedy   an adapter or a model, best token each time
+endpoint:http://127.0.0.1:8000/v1#MODEL        a model of an OpenAI-compatible chat server
 """
 
 import re
@@ -16,6 +17,8 @@ SCRIPTS = ("gold", "careful", "wasteful", "noop")
 OF_THE_RUN = ("base", "sft", "grpo")
 SHIPPED = ("smollm2-135m",)  # names of fetched models, which need no slash
 GREEDY_NAME, GREEDY_FOLDER = "-greedy", ":greedy"
+ENDPOINT = "endpoint:"
+_ADDRESS = re.compile(r"(https?)://([^/\s@#]+)((?:/[^\s#]*)?)#(\S.*)")
 _NOT_IN_NAMES = {"/", ".", "..", "~", "checkpoints"}  # parts of a path that say nothing
 
 
@@ -26,12 +29,13 @@ class PolicyEntry:
     Attributes:
         policy: A name, a folder or a hub id, without the suffix for greedy sampling.
         is_greedy: Takes the likeliest token, once per task.
-        kind: A script, a policy `of_the_run`, or an adapter or a model from `elsewhere`.
+        kind: A script, a policy `of_the_run`, an adapter or a model from `elsewhere`, or one behind
+            an `endpoint`.
     """
 
     policy: str
     is_greedy: bool
-    kind: Literal["script", "of_the_run", "elsewhere"]
+    kind: Literal["script", "of_the_run", "elsewhere", "endpoint"]
 
 
 def parse_entry(text: str) -> PolicyEntry:
@@ -42,6 +46,10 @@ def parse_entry(text: str) -> PolicyEntry:
     """
     if text in SCRIPTS:
         return PolicyEntry(text, False, "script")
+    if text.startswith(ENDPOINT):
+        address = text.removesuffix(GREEDY_FOLDER)
+        split_address(address)
+        return PolicyEntry(address, address != text, "endpoint")
     name = text.removesuffix(GREEDY_FOLDER).removesuffix(GREEDY_NAME)
     if name in OF_THE_RUN:
         return PolicyEntry(name, name != text, "of_the_run")
@@ -55,6 +63,18 @@ def parse_entry(text: str) -> PolicyEntry:
     raise ValueError(f"no policy is called '{text}'; {remedy}")
 
 
+def split_address(text: str) -> tuple[str, str]:
+    """Return URL and model of `endpoint:URL#MODEL`.
+
+    Raises:
+        ValueError: It is not of that form.
+    """
+    found = _ADDRESS.fullmatch(text.removeprefix(ENDPOINT))
+    if not found:
+        raise ValueError(f"no address of a chat server: write {ENDPOINT}http://HOST:PORT/v1#MODEL")
+    return f"{found[1]}://{found[2]}{found[3]}".rstrip("/"), found[4]
+
+
 def check_policy(text: str) -> str:
     """Return `text` if it is an entry; for pydantic."""
     parse_entry(text)
@@ -62,10 +82,14 @@ def check_policy(text: str) -> str:
 
 
 def name_entries(entries: Sequence[PolicyEntry]) -> dict[str, str]:
-    """Return a name for each policy, for files and tables: of a folder its last, specific parts."""
+    """Return a name for each policy, for files and tables.
+
+    Of a folder its last, specific parts; of a model behind an endpoint those of its name there.
+    """
     taken = {*SCRIPTS, *OF_THE_RUN}
-    found = {entry.policy: entry.policy for entry in entries if entry.kind != "elsewhere"}
-    parts = {entry.policy: _parts(entry.policy) for entry in entries if entry.kind == "elsewhere"}
+    places = [entry for entry in entries if entry.kind in ("elsewhere", "endpoint")]
+    found = {entry.policy: entry.policy for entry in entries if entry not in places}
+    parts = {entry.policy: _parts(_path_of(entry)) for entry in places}
     for policy, mine in parts.items():
         others = [theirs for other, theirs in parts.items() if other != policy]
         for length in range(min(2, len(mine)), len(mine) + 1):
@@ -79,6 +103,14 @@ def name_entries(entries: Sequence[PolicyEntry]) -> dict[str, str]:
         taken.add(name)
         found[policy] = name
     return found
+
+
+def _path_of(entry: PolicyEntry) -> str:
+    """Return a path that names a policy from elsewhere: host and model of an endpoint's."""
+    if entry.kind != "endpoint":
+        return entry.policy
+    url, model = split_address(entry.policy)
+    return f"{url.partition('://')[2]}/{model}"
 
 
 def _parts(folder: str) -> list[str]:

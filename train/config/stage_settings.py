@@ -162,4 +162,8 @@ class EvaluateSettings(Section):
         "careful",
     ]
     """Policies to compare: names, folders of adapters and models, hub ids (FOLDER:greedy).
+
+    Or `endpoint:http://HOST:PORT/v1#MODEL`, a chat server; docs/endpoints.md.
+
+    `-greedy`: one episode per task; scripts such as `gold` are yardsticks.
     """

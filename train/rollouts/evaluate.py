@@ -9,13 +9,14 @@ with another vocabulary counts its own tokens.
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
@@ -23,16 +24,20 @@ from envs.files import write_whole
 from envs.policies import draw_options
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
-from train.config.policy_names import name_entries, parse_entry
+from train.config.policy_names import name_entries, parse_entry, split_address
 from train.config.settings import Settings
 from train.models.distributed import of_main, share, take_share
 from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
+from train.rollouts.endpoint import Endpoint, EndpointPolicy, Usage
 from train.rollouts.policy_sources import PolicySource, find_source
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
 from train.stages.open_stage import list_changes
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
+from train.stages.stage_log import say
+
+_USAGE = "usage.json"  # what endpoints counted, by policy
 
 Sampling = Literal["temperature 1", "greedy", "scripted"]
 
@@ -62,7 +67,12 @@ class EvalSpec:
 
 
 def evaluate(
-    settings: Settings, stage: StageDir, wanted: Sequence[EvalSpec], *, now: datetime
+    settings: Settings,
+    stage: StageDir,
+    wanted: Sequence[EvalSpec],
+    *,
+    now: datetime,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """Play what is missing, each process its share, then summarise all; returns the summary.
 
@@ -73,6 +83,7 @@ def evaluate(
         stage: Where episodes and summary go.
         wanted: What is to be in the summary.
         now: The date in chat templates that no stage has fixed yet.
+        key: Of endpoints.
     """
     processes = PartialState()
     there = of_main([spec.name for spec in wanted if stage.episode_file(spec.name).is_file()])
@@ -83,11 +94,20 @@ def evaluate(
             if stage.is_main:
                 _write_played(settings, stage, spec)
             tokenizer = _keep_tokenizer(stage, spec, now)
-        stage.write_episodes(spec.name, _play(settings, stage, spec, tokenizer))
+        if spec.source.kind == "endpoint":
+            endpoint = Endpoint(*split_address(spec.written), key=key)
+            episodes = _play(spec.source.settings, stage, spec, tokenizer, endpoint)
+            _write_usage(stage, spec, endpoint)
+        else:
+            episodes = _play(settings, stage, spec, tokenizer)
+        stage.write_episodes(spec.name, episodes)
     if not stage.is_main:
         return {}
-    episodes = {spec.name: stage.read_episodes(spec.name) for spec in wanted}
-    summary = _summarise(wanted, episodes, seed=settings.run.seed)
+    played = {spec.name: stage.read_episodes(spec.name) for spec in wanted}
+    summary = _summarise(wanted, played, seed=settings.run.seed)
+    for spec, row in zip(wanted, summary["policies"], strict=True):
+        if usage := stage.read_json(_USAGE).get(spec.name):
+            row["usage"] = usage
     write_whole(stage.path / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
@@ -109,6 +129,17 @@ def plan_evaluation(settings: Settings, *, now: datetime) -> list[EvalSpec]:
         source = find_source(settings, entry, now=now)
         specs.append(EvalSpec(names[entry.policy], entry.policy, source, sampling, num_samples))
     return specs
+
+
+def check_endpoints(wanted: Sequence[EvalSpec], *, key: str | None) -> None:
+    """Refuse servers that cannot be asked, before anything is played.
+
+    Raises:
+        UserError: One cannot be reached, refuses the key, or has no such model.
+    """
+    for spec in wanted:
+        if spec.source.kind == "endpoint":
+            Endpoint(*split_address(spec.written), key=key).check()
 
 
 def is_summarised(stage: StageDir, wanted: Sequence[EvalSpec]) -> bool:
@@ -164,7 +195,7 @@ def _write_played(settings: Settings, stage: StageDir, spec: EvalSpec) -> None:
 
 def _keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a policy's prompts, kept for a resume on another day."""
-    is_own = spec.source.kind == "model"
+    is_own = spec.source.kind in ("model", "endpoint")
     folder = stage.path / "tokenizers" / (spec.policy if is_own else "run")
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
@@ -174,8 +205,27 @@ def _keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTraine
     return tokenizer
 
 
+def _write_usage(stage: StageDir, spec: EvalSpec, endpoint: Endpoint) -> None:
+    """Keep and say what an endpoint has cost all processes; of interrupted plays only the last."""
+    rows = [asdict(usage).values() for usage in gather_object([endpoint.usage])]
+    if not stage.is_main:
+        return
+    usage = Usage(*(sum(column) for column in zip(*rows, strict=True)))
+    kept = {**stage.read_json(_USAGE), spec.name: asdict(usage)}
+    write_whole(stage.path / _USAGE, json.dumps(kept, indent=2) + "\n")
+    say(
+        f"{spec.name}: {usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion "
+        f"tokens in {usage.num_requests:,} requests, {usage.num_retries:,} sent again"
+        + (f"; {usage.num_uncounted:,} counted by our tokenizer" if usage.num_uncounted else "")
+    )
+
+
 def _play(
-    settings: Settings, stage: StageDir, spec: EvalSpec, tokenizer: PreTrainedTokenizerFast
+    settings: Settings,
+    stage: StageDir,
+    spec: EvalSpec,
+    tokenizer: PreTrainedTokenizerFast,
+    endpoint: Endpoint | None = None,
 ) -> list[Episode]:
     """Play one policy on the front of the held-out split."""
     asked = settings.evaluate
@@ -184,10 +234,11 @@ def _play(
         requests = draw_requests(settings, task_ids, stage="evaluate", group_size=spec.num_samples)
         what, mine = f"evaluate {spec.name}", take_share(requests)
         with Progress(what, total=len(mine), unit="episodes", enabled=stage.is_main) as progress:
-            if spec.source.kind == "script":
+            if endpoint or spec.source.kind == "script":
+                make_script = partial(_make_script, runner, spec.policy)
                 play = partial(
                     runner.play_all,
-                    make_policy=partial(_make_script, runner, spec.policy),
+                    make_policy=partial(_ask, endpoint, runner, spec) if endpoint else make_script,
                     concurrency=settings.grpo.generation_batch,
                 )
             else:
@@ -196,6 +247,18 @@ def _play(
                     model.to("cuda")
                 play = partial(runner.play_model, model=model, greedy=spec.sampling == "greedy")
             return share(requests, partial(play, policy=spec.policy, on_episode=progress.advance))
+
+
+def _ask(
+    endpoint: Endpoint, runner: RolloutRunner, spec: EvalSpec, request: EpisodeRequest
+) -> Policy:
+    return EndpointPolicy(
+        endpoint,
+        runner.chat,
+        max_new_tokens=runner.settings.context.max_new_tokens,
+        temperature=0.0 if spec.sampling == "greedy" else 1.0,
+        seed=request.seed,
+    )
 
 
 def _make_script(runner: RolloutRunner, name: str, request: EpisodeRequest) -> Policy:

@@ -2,7 +2,8 @@
 
 An adapter (a folder with adapter_config.json: `grpo/adapter`, a checkpoint, an export) acts on this
 run's base, on which it must have been trained. A model (a folder with config.json and weights, a
-fetched one, a hub id) acts alone; where its vocabulary is another one, with its own tokenizer.
+fetched one, a hub id) acts alone; where its vocabulary is another one, with its own tokenizer. Of a
+model behind an endpoint nothing is known: prompts are made and counted by the run's tokenizer.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from peft import get_peft_model, get_peft_model_state_dict
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
@@ -20,6 +22,7 @@ from envs.files import hash_files
 from train.config.policy_names import PolicyEntry
 from train.config.settings import Settings
 from train.models.adapters import WEIGHTS, read_adapter_config
+from train.models.chat_templates import template_text
 from train.models.model import base_source, empty_model, load_adapter, load_base, random_tiny
 from train.models.model_folder import naming_faults
 from train.models.vocabulary import new_tokenizer, saved_tokenizer
@@ -36,14 +39,16 @@ class PolicySource:
     """What acts for an entry.
 
     Attributes:
-        kind: A script, one of the run's policies, an adapter on the run's base, or a whole model.
-        settings: Those under which base and tokenizer are found: of a model other than the run's.
+        kind: A script, one of the run's policies, an adapter on the run's base, a whole model, or
+            one behind an endpoint.
+        settings: Those under which base and tokenizer are found, and it is played: of a model other
+            than the run's.
         digest: Of the weights; what is played anew where it changed.
         adapter: Its folder; None where the base acts alone.
         is_random: The base is the tiny model before its training.
     """
 
-    kind: Literal["script", "of_the_run", "adapter", "model"]
+    kind: Literal["script", "of_the_run", "adapter", "model", "endpoint"]
     settings: Settings
     digest: str = ""
     adapter: Path | None = None
@@ -56,7 +61,12 @@ class PolicySource:
         """
         if self.kind == "model":
             return _own_tokenizer(self.settings, base_source(self.settings), now=now)
-        return saved_tokenizer(self.settings) or new_tokenizer(self.settings, now=now)
+        found = saved_tokenizer(self.settings) or new_tokenizer(self.settings, now=now)
+        if self.kind == "endpoint":
+            marks = [AddedToken(mark, special=True) for mark in ("<|im_start|>", "<|im_end|>")]
+            found.add_tokens(marks, special_tokens=True)  # nothing new to most tokenizers
+            found.chat_template = template_text("chatml")
+        return found
 
     def load_model(self, tokenizer: PreTrainedTokenizerFast) -> Any:
         """Load the model, for acting."""
@@ -76,6 +86,8 @@ def find_source(settings: Settings, entry: PolicyEntry, *, now: datetime) -> Pol
         return PolicySource("script", settings)
     if entry.kind == "of_the_run":
         return _source_of_the_run(settings, entry.policy)
+    if entry.kind == "endpoint":
+        return PolicySource("endpoint", _with_tools(settings), digest=entry.policy)
     with naming_faults(entry.policy):
         return _source_elsewhere(settings, entry.policy, now=now)
 
@@ -109,6 +121,14 @@ def _source_elsewhere(settings: Settings, policy: str, *, now: datetime) -> Poli
     source = base_source(other)
     _check_vocabulary(other, source, now=now)
     return PolicySource("model", other, hash_model(source))
+
+
+def _with_tools(settings: Settings) -> Settings:
+    """Return the settings with tools in the prompt: no warm start has told an endpoint's model."""
+    if settings.prompt.tools != "none":
+        return settings
+    prompt = settings.prompt.model_copy(update={"tools": "brief"})
+    return settings.model_copy(update={"prompt": prompt})
 
 
 def check_adapter(settings: Settings, folder: Path) -> None:

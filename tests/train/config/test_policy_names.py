@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from train.config.policy_names import OF_THE_RUN, SCRIPTS, PolicyEntry, name_entries, parse_entry
 
 CHECKPOINT = "runs/x/grpo/checkpoints/checkpoint-40"
+SERVED = "endpoint:http://127.0.0.1:8000/v1#org/coder:7b"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ CHECKPOINT = "runs/x/grpo/checkpoints/checkpoint-40"
             "elsewhere",
         ),
         ("smollm2-135m", "smollm2-135m", False, "elsewhere"),
+        (SERVED, SERVED, False, "endpoint"),
+        (f"{SERVED}:greedy", SERVED, True, "endpoint"),
     ],
 )
 def test_entries_are_told_apart_by_their_text(text, policy, is_greedy, kind) -> None:
@@ -45,6 +48,9 @@ def test_entries_are_told_apart_by_their_text(text, policy, is_greedy, kind) -> 
         ("careful:greedy", "careful is a script and samples nothing"),
         ("adapter", "write a folder with a slash"),
         ("", "known: base"),
+        ("endpoint:127.0.0.1#m", "write endpoint:http://HOST:PORT/v1#MODEL"),
+        ("endpoint:http://127.0.0.1/v1", "write endpoint:http://HOST:PORT/v1#MODEL"),
+        ("endpoint:http://me:key@host/v1#m", "write endpoint:http://HOST:PORT/v1#MODEL"),
     ],
 )
 def test_what_cannot_be_played_is_refused_by_name(text: str, told: str) -> None:
@@ -64,6 +70,7 @@ def names(*places: str) -> list[str]:
         (["runs/x/grpo/adapter", "runs/y/grpo/adapter"], ["x-grpo-adapter", "y-grpo-adapter"]),
         (["./adapter", "org/name"], ["adapter", "org-name"]),
         (["./sft", "sft"], ["sft-2", "sft"]),
+        ([SERVED, "endpoint:http://b/v1#sft"], ["org-coder_7b", "v1-sft"]),
         (["./x", f"{CHECKPOINT}:greedy", CHECKPOINT], ["x", "grpo-checkpoint-40"]),
     ],
 )

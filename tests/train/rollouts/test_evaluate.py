@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from envs.errors import UserError
 from envs.records import Episode
 from envs.sources.build import build
+from tests.train.rollouts.chat_server import ChatServer, serve
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
 from tightrope_cli.evaluate import main, parse
 from train.config.settings import Settings
@@ -264,3 +265,28 @@ def test_the_flag_is_the_setting(line: str, expected: tuple[str, ...]) -> None:
     command = parse(["--config", "configs/smoke.yaml", *line.split()])
     assert tuple(command.settings.evaluate.policies) == expected
     assert "evaluate.policies" in command.experiment
+
+
+def test_a_model_behind_a_server_is_played_and_its_tokens_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("TIGHTROPE_ENDPOINT_KEY", "secret")
+    submit = '<tool_call>\n{"name": "submit", "arguments": {}}\n</tool_call>'
+    usage = {"prompt_tokens": 50, "completion_tokens": 4}
+    wide = ("--context.window_tokens=[2000, 2000]", "--context.max_new_tokens=64")
+    with serve(ChatServer(lambda _: {"content": submit}, usage=usage, key="secret")) as server:
+        name = f"endpoint:{server.url}#m/gold"
+        row, greedy = evaluate(folder, name, f"{name}:greedy", more=wide)["policies"]
+    assert (row["name"], row["sampling"]) == ("m-gold", "temperature 1")
+    assert row["stop_reasons"] == {"submitted": 4} and row["calls"]["hermes"] == 4
+    assert row["usage"]["prompt_tokens"] == 4 * 50 and row["usage"]["num_requests"] == 4
+    assert greedy["usage"]["completion_tokens"] == 2 * 4
+    assert {asked["temperature"] for asked in server.seen} == {0.0, 1.0}
+    assert "read_lines" in server.seen[0]["messages"][0]["content"], "it is told of the tools"
+    out = capsys.readouterr()
+    assert "200 prompt and 16 completion tokens in 4 requests" in out.out + out.err
+    files = stage_of(settings_in(folder)).path.rglob("*")
+    assert not any(b"secret" in path.read_bytes() for path in files if path.is_file())
+    with pytest.raises(UserError, match="cannot be reached"):
+        evaluate(folder, name, more=(*wide, "--clean"))
