@@ -303,8 +303,9 @@ class Turn(Record):
     observation_ids: tuple[str, ...]
 
 
-# What of the machine failed: a tool, a run of tests, a worker process, or it took too long.
-FailedPart = Literal["tool", "visible_tests", "grading", "worker", "timeout", "other"]
+# What of the machine failed: a tool, a run of tests, a worker process, a server that samples, or it
+# took too long.
+FailedPart = Literal["tool", "visible_tests", "grading", "worker", "server", "timeout", "other"]
 
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 

@@ -151,6 +151,7 @@ def test_unscorable_episodes_are_counted_by_what_failed():
         "unscorable/visible_tests": 0,
         "unscorable/grading": 2,
         "unscorable/worker": 1,
+        "unscorable/server": 0,
         "unscorable/timeout": 1,
         "unscorable/other": 1,
     }

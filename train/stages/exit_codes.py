@@ -94,6 +94,9 @@ def keep_note(kept: str) -> Iterator[None]:
 
 def _judged(error: Exception) -> tuple[int, str, bool]:
     """Return the exit code, what to say, and whether it is a bug."""
+    if isinstance(error, InfrastructureError) and error.part == "server":
+        remedy = "see its log, vllm_N.txt in the stage's folder if this run started it"
+        return 1, f"{error}. Remedy: {remedy}", False
     if isinstance(error, InfrastructureError):
         remedy = "look at the machine's load; `tightrope doctor` checks the sandbox"
         return 1, f"the sandbox failed: {error}. Remedy: {remedy}", False

@@ -1,0 +1,1 @@
+"""vLLM servers: started, watched, asked over HTTP, and the adapters that they load."""

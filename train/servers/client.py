@@ -1,0 +1,201 @@
+"""The routes of a vLLM server that a run needs; all that knows how they are spoken.
+
+Written against vLLM 0.32, whose newer forms of them are the same: token ids in and out of
+`/v1/completions`, adapters by name, sleep and wake (in its development mode). Every value of the
+sampling is stated in each request, lest a model's own generation_config fills it in.
+
+Requests of the trainer's main process (adapters, sleep) are synchronous; samples are awaited.
+
+Tests: tests/train/servers/test_client.py.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from envs.errors import InfrastructureError
+from envs.records import Ids, Sample
+
+ANSWER_LIMIT_S = 1800.0  # for one sample, its wait for others of a full server included
+_CONTROL_LIMIT_S = 120.0  # to load an adapter from slow storage, or move weights to the host
+_CONNECT_LIMIT_S = 5.0
+_LOOK_LIMIT_S = 5.0
+
+
+class ServerLost(InfrastructureError):
+    """A server does not answer any more: what it was sampling is lost."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, part="server")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a policy samples; 0 is greedy.
+
+    Attributes:
+        stop_ids: A sample ends with the first of them, and with no other token.
+        max_new_tokens: Most tokens of a sample.
+    """
+
+    stop_ids: Ids
+    max_new_tokens: int
+    temperature: float = 1.0
+
+
+def new_client(*, max_connections: int) -> httpx2.AsyncClient:
+    """Return a client for samples, for one event loop; proxies of the environment are not used."""
+    limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=None)
+    timeout = httpx2.Timeout(ANSWER_LIMIT_S, connect=_CONNECT_LIMIT_S, pool=None)
+    return httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
+
+
+async def complete(
+    client: httpx2.AsyncClient,
+    url: str,
+    prompt_ids: Ids,
+    *,
+    model: str,
+    sampling: Sampling,
+    seed: int,
+) -> Sample:
+    """Return one sample under exactly `prompt_ids`.
+
+    Args:
+        client: Of the running event loop.
+        url: The server's.
+        prompt_ids: The prompt.
+        model: Name of an adapter, or of the base.
+        sampling: How.
+        seed: Of this request alone; 63 bits.
+
+    Raises:
+        ServerLost: The server does not answer, or has not this adapter any more.
+        InfrastructureError: It refused, or gave up on the request.
+        RuntimeError: It answered otherwise than asked.
+    """
+    request = {
+        "model": model,
+        "prompt": list(prompt_ids),
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "stop_token_ids": list(sampling.stop_ids),
+        "ignore_eos": True,  # a model's own ends of text would end a sample beside ours
+        "seed": seed,
+        "n": 1,
+        "logprobs": 0,  # of the sampled token alone
+        "return_token_ids": True,
+        "add_special_tokens": False,
+    }
+    try:
+        response = await client.post(f"{url}/v1/completions", json=request)
+    except httpx2.TransportError as error:
+        raise ServerLost(f"{url} does not answer: {_say(error)}") from error
+    if response.is_server_error or response.status_code == httpx2.codes.NOT_FOUND:
+        raise ServerLost(f"{url} failed: {response.status_code} {response.text[:300]}")
+    if response.is_error:
+        text = f"{url} refused a request: {response.status_code} {response.text[:300]}"
+        raise InfrastructureError(text, part="server")
+    return read_sample(response.json()["choices"][0], prompt_ids)
+
+
+def read_sample(choice: dict[str, Any], prompt_ids: Ids) -> Sample:
+    """Return what a choice of `/v1/completions` says.
+
+    Raises:
+        InfrastructureError: The server gave up in the middle of the sample.
+        RuntimeError: It read another prompt, or says nothing of a token.
+    """
+    if tuple(choice["prompt_token_ids"]) != prompt_ids:
+        raise RuntimeError("a vLLM server read other tokens than it was sent")
+    ids, logps = choice["token_ids"], choice["logprobs"]["token_logprobs"]
+    finish = choice["finish_reason"]
+    if finish not in ("stop", "length"):
+        raise InfrastructureError(f"a vLLM server ended a sample: {finish}", part="server")
+    if len(ids) != len(logps) or None in logps:
+        raise RuntimeError(f"{len(ids)} tokens with {len(logps)} log-probs from a vLLM server")
+    return Sample(token_ids=tuple(ids), sampling_logps=tuple(map(float, logps)), finish=finish)
+
+
+async def has_adapter(client: httpx2.AsyncClient, url: str, name: str) -> bool | None:
+    """Tell whether a server serves an adapter; None if it does not answer."""
+    try:
+        response = await client.get(f"{url}/v1/models", timeout=_LOOK_LIMIT_S)
+    except httpx2.TransportError:
+        return None
+    return name in _names(response.json()) if response.is_success else None
+
+
+async def load_again(client: httpx2.AsyncClient, url: str, name: str, folder: Path) -> None:
+    """Ask a server that was started anew for an adapter; others may do so at the same time."""
+    body = {"lora_name": name, "lora_path": str(folder)}
+    with contextlib.suppress(httpx2.TransportError):  # whether it serves it is asked again
+        await client.post(f"{url}/v1/load_lora_adapter", json=body, timeout=_CONTROL_LIMIT_S)
+
+
+def is_ready(url: str) -> bool:
+    """Tell whether a server answers."""
+    try:
+        return httpx2.get(f"{url}/health", timeout=_LOOK_LIMIT_S, trust_env=False).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def describe_base(url: str) -> dict[str, Any]:
+    """Return the base's entry of `/v1/models`, such as its `id` and `max_model_len`."""
+    models = _ask("GET", f"{url}/v1/models").json()["data"]
+    return next(each for each in models if not each.get("parent"))
+
+
+def load_adapter(url: str, name: str, folder: Path) -> str:
+    """Load an adapter; returns why it was refused, '' if it was not."""
+    body = {"lora_name": name, "lora_path": str(folder)}
+    response = _ask("POST", f"{url}/v1/load_lora_adapter", json=body)
+    already = response.status_code == 400 and "already" in response.text
+    return "" if response.is_success or already else f"{response.status_code} {response.text[:500]}"
+
+
+def unload_adapter(url: str, name: str) -> None:
+    """Unload an adapter, if it is there."""
+    _ask("POST", f"{url}/v1/unload_lora_adapter", json={"lora_name": name})
+
+
+def sleep(url: str) -> None:
+    """Move the weights to host memory and drop the KV cache (level 1)."""
+    _ask("POST", f"{url}/sleep", params={"level": 1}).raise_for_status()
+
+
+def wake(url: str) -> None:
+    """Undo `sleep`."""
+    _ask("POST", f"{url}/wake_up").raise_for_status()
+
+
+def _ask(method: str, url: str, **options: Any) -> httpx2.Response:
+    """Send one request of the main process.
+
+    Raises:
+        ServerLost: The server does not answer.
+    """
+    timeout = httpx2.Timeout(_CONTROL_LIMIT_S, connect=_CONNECT_LIMIT_S)
+    try:
+        return httpx2.request(method, url, timeout=timeout, trust_env=False, **options)
+    except httpx2.TransportError as error:
+        raise ServerLost(f"{url} does not answer: {_say(error)}") from error
+
+
+def _names(models: dict[str, Any]) -> Sequence[str]:
+    return [each["id"] for each in models["data"]]
+
+
+def _say(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:200]
