@@ -28,6 +28,7 @@ from tightrope_cli.tasks import build as tasks
 from train import grpo as grpo_command
 from train.config.load import load_settings
 from train.config.settings import Settings
+from train.models.distributed import joined
 from train.models.model import (
     add_adapter,
     load_base,
@@ -41,6 +42,7 @@ from train.recipes.gate import measure_gate
 from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.step_rollouts import StepRollouts
 from train.rl.task_draws import draw_step
+from train.rollouts.backend import choose_backend, name_adapters, plan_servers
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.engine import make_engine
 from train.rollouts.evaluate import evaluate, plan_evaluation
@@ -240,6 +242,18 @@ def served(case: Case) -> Any:
     engine = make_engine(torch.nn.Identity(), CHAT, case.settings)
     bounds = engine.prefill_tokens, engine.kept.max_bytes
     return *bounds, count_tool_workers(case.settings)
+
+
+def sampled_by(case: Case) -> Any:
+    return choose_backend(case.settings)
+
+
+def planned(case: Case) -> Any:
+    """Return what servers would be started, and where their adapters would go."""
+    stage = StageDir(case.folder, "grpo")
+    with joined(world_size=1):
+        started, _ = plan_servers(case.settings, stage)
+        return started.plan, started.urls, name_adapters(case.settings, stage).folder
 
 
 class NotingBench:

@@ -61,6 +61,7 @@ def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     """Yield every combination of valid values that cannot work together."""
     yield from _base_conflicts(settings)
     yield from _precision_conflicts(settings)
+    yield from _server_conflicts(settings)
     yield from _reward_conflicts(settings)
     yield from _demonstration_conflicts(settings)
     yield from _task_conflicts(settings)
@@ -117,6 +118,32 @@ def _precision_conflicts(settings: Settings) -> Iterator[Conflict]:
         elif model.dtype == "float32":
             reason = f"{attention} takes no float32; use sdpa, or dtype bfloat16"
             yield Conflict(("model.attn_implementation", "model.dtype"), reason)
+
+
+def _server_conflicts(settings: Settings) -> Iterator[Conflict]:
+    rollouts = settings.rollouts
+    starting = ("start", "python", "gpus", "port", "gpu_memory_share", "server_args")
+    given = [name for name in starting if _is_given(rollouts, name)]
+    if rollouts.servers:
+        for name in given:
+            reason = "it shapes servers that are started, and these run already; leave one out"
+            yield Conflict((f"rollouts.{name}", "rollouts.servers"), reason)
+        given = ["servers"]
+    if rollouts.backend == "transformers":
+        for name in (*given, *(["adapter_dir"] if rollouts.adapter_dir else [])):
+            reason = "transformers asks no server; leave it out, or use 'vllm'"
+            yield Conflict((f"rollouts.{name}", "rollouts.backend"), reason)
+        return
+    wants = rollouts.backend == "vllm" or rollouts.start is not None or bool(rollouts.servers)
+    if wants and settings.run.deterministic:
+        reason = "a server's results depend on the batch; use rollouts.backend 'transformers'"
+        yield Conflict(("run.deterministic", "rollouts.backend"), reason)
+    if wants and settings.model.load_in_4bit:
+        reason = "a server holds the base whole, and would be another policy; use 'transformers'"
+        yield Conflict(("model.load_in_4bit", "rollouts.backend"), reason)
+    if rollouts.start and rollouts.gpus is not None and len(rollouts.gpus) != rollouts.start:
+        reason = f"{rollouts.start} servers on {len(rollouts.gpus)} GPUs; each takes one"
+        yield Conflict(("rollouts.start", "rollouts.gpus"), reason)
 
 
 def _reward_conflicts(settings: Settings) -> Iterator[Conflict]:

@@ -13,6 +13,7 @@ from train.config.policy_names import check_policy
 from train.config.section import Count, Natural, Positive, Section, Share, Weight
 from train.config.trl_arguments import TrlArguments
 
+ServerUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
 PolicyName = Annotated[str, AfterValidator(check_policy)]
 
 
@@ -39,6 +40,33 @@ class SftSettings(Section):
 class RolloutSettings(Section):
     """How episodes are played."""
 
+    backend: Literal["auto", "transformers", "vllm"] = "auto"
+    """What samples in GRPO: this process, or vLLM servers (docs/vllm.md).
+
+    `auto`: vllm if `servers` or `start` is given, or with a GPU where `python` has it.
+    """
+    servers: list[ServerUrl] = []
+    """vLLM servers that run already, such as http://node7:8100; started as docs/vllm.md says."""
+    start: Count | None = None
+    """vLLM servers to start on this machine, one GPU each; null: one per process or free GPU."""
+    python: str | None = None
+    """Interpreter of an environment that has vLLM (`make setup-vllm`); null: this one."""
+    gpus: list[Natural] | None = None
+    """GPUs of the servers to start; null: those behind the processes' own, or, if too few, theirs.
+
+    On shared ones a server sleeps while the policy trains: its weights in host memory, no KV cache.
+    """
+    port: Annotated[int, Field(ge=1024, le=65000)] = 8100
+    """Port of the first server to start, on 127.0.0.1; the others have the next ones."""
+    gpu_memory_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of its GPU's memory that a started server takes; null: 0.9, on a shared one 0.5."""
+    server_args: list[str] = []
+    """Further arguments of the servers to start, such as [--enforce-eager]."""
+    adapter_dir: str | None = None
+    """Folder for the adapters that servers load; null: in the stage's folder.
+
+    All servers must see it under this path: storage that their machines share.
+    """
     max_staleness: Annotated[int, Field(ge=0, le=1)] = 0
     """Versions that a step's episodes may be older than the policy trained on them.
 
@@ -102,7 +130,7 @@ class GrpoSettings(Section):
     """Weights of tokens: the trainer's over the sampler's probability; docs/off_policy.md.
 
     `token_truncate`: at most 2; `token_mask`: 0 above 2; `auto`: `token_truncate` where they
-    compute differently (bf16, 4 bits), else `off`.
+    compute differently (bf16, 4 bits, vLLM), else `off`.
     """
     learning_rate: Positive = 5e-5
     """Learning rate of AdamW (betas 0.9, 0.95); constant after the warm-up."""
@@ -114,7 +142,7 @@ class GrpoSettings(Section):
     GRPO's result does not depend on it; the warm start rounds its rows per step to such batches.
     """
     generation_batch: Count = 64
-    """Episodes decoded at once per device; bounds the memory of the KV cache.
+    """Episodes decoded at once per device or server; bounds the memory of the KV cache.
 
     More are played, so that others decode while the tools of some run.
     """

@@ -9,7 +9,7 @@ Tests: tests/train/recipes/test_processes.py.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,7 +162,20 @@ def whole_weights(trainer: Any) -> Iterator[Any]:
 
 
 def save_adapter(trainer: Any, folder: Path) -> None:
-    """Write the adapter in training; to be called in all processes."""
-    with whole_weights(trainer) as model:
+    """Write the adapter in training; to be called in all processes.
+
+    Of weights that ZeRO-3 has cut, the adapter's alone are gathered.
+    """
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    gathered: Any = nullcontext()
+    if plugin is not None and plugin.zero_stage == 3:
+        import deepspeed
+
+        adapter = [each for each in trainer.model.parameters() if each.requires_grad]
+        for parameter in adapter:
+            parameter.ds_active_sub_modules.clear()  # else it would not be cut up again
+        gathered = deepspeed.zero.GatheredParameters(adapter)
+    with gathered:
         if trainer.accelerator.is_main_process:
+            model = trainer.accelerator.unwrap_model(trainer.model)
             model.save_pretrained(str(folder), selected_adapters=["default"])

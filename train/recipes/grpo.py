@@ -14,7 +14,7 @@ from envs.records import Episode
 from train.config.load import Command
 from train.config.settings import Settings
 from train.models.adapters import adapted_layers, check_adapter
-from train.models.distributed import find_longest_wait, joined, save_adapter, whole_weights
+from train.models.distributed import find_longest_wait, joined, save_adapter
 from train.models.model import (
     add_adapter,
     count_parameters,
@@ -37,6 +37,7 @@ from train.rl.importance import choose_form
 from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
 from train.rl.trackers import Report, open_tracker
+from train.rollouts.backend import choose_backend, open_backend
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
 from train.stages.open_stage import require
 from train.stages.progress import Progress
@@ -68,10 +69,11 @@ def open_grpo(command: Command) -> StageDir:
     """Return this stage.
 
     Raises:
-        UserError: Something that it needs is missing, the warm start is outside the gate, or
-            something is in its way.
+        UserError: Something that it needs is missing, vLLM included where it is asked for, the warm
+            start is outside the gate, or something is in its way.
     """
     settings = command.settings
+    choose_backend(settings)
     inputs = [require(settings, "tasks", experiment=command.experiment)]
     require(settings, "demos", experiment=command.experiment)  # holds the run's tokenizer
     if settings.grpo.start_from == "sft":
@@ -84,11 +86,11 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
     """Build everything, train, save the adapter."""
     settings, grpo = command.settings, command.settings.grpo
     set_up_torch(settings)
-    model = make_starting_model(settings)
     checkpoint = rewind_to_checkpoint(stage, resume=command.resume)
     with (
+        open_backend(settings, stage) as acting,
         open_runner(settings) as runner,
-        show_start(command, stage, model, runner) as progress,
+        show_start(command, stage, model := make_starting_model(settings), runner) as progress,
     ):
         tasks = [task.id for task in runner.store.split("train")]
         rollouts = StepRollouts(
@@ -114,7 +116,8 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
             processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,
             tokens_per_microbatch=grpo.tokens_per_microbatch,
-            importance=choose_form(settings),
+            importance=choose_form(settings, backend=choose_backend(settings)),
+            acting=acting,
             callbacks=[recorder],
         )
         evaluation = (
@@ -154,7 +157,7 @@ def evaluate_dev(
     """Let the trainer evaluate its policy on dev tasks from time to time."""
 
     def play(requests: Sequence[EpisodeRequest], step: int) -> list[Episode]:
-        with whole_weights(trainer) as model:
+        with trainer.acting(trainer) as model:
             return rollouts.play(requests, model, step=step, what="dev episodes")
 
     settings, tasks = runner.settings, [task.id for task in runner.store.split("dev")]

@@ -49,6 +49,7 @@ from train.rl.grpo_arguments import REQUIRED_ARGS
 from train.rl.importance import Form, describe_mismatch, no_mismatch, sum_mismatch, weigh
 from train.rl.segments import size_microbatches
 from train.rl.task_draws import list_in_passes
+from train.rollouts.backend import Acting
 
 Chunk = dict[str, Any]  # a micro-batch in the form of TRL's loss
 
@@ -104,9 +105,10 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         args: From `train/rl/grpo_arguments.py`.
         train_dataset: From `make_step_dataset`.
         processing_class: The tokenizer (for its padding id).
-        rollouts: Called once per step on every rank, with the whole model in eval mode.
+        rollouts: Called once per step on every rank, with what `acting` yields.
         tokens_per_microbatch: Most tokens of one rank's micro-batch, padding included.
         importance: Weights of tokens, for a sampler that computes differently.
+        acting: Yields what `rollouts` plays with (`train/rollouts/backend.py`).
         callbacks: As for the stock trainer.
 
     Raises:
@@ -123,6 +125,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         rollouts: Callable[[StepRequest, Any], RolloutBatch],
         tokens_per_microbatch: int,
         importance: Form = "off",
+        acting: Acting = whole_weights,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         if args.loss_type not in EPSILON_HIGH:
@@ -147,6 +150,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.rollouts = rollouts
         self.tokens_per_microbatch = tokens_per_microbatch
         self.importance = importance
+        self.acting = acting
         self._unscored: Chunk | None = None  # its log-probs will be taken from the loss
         self.current_gradient_accumulation_steps = 1
 
@@ -156,7 +160,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         first_group = self.accelerator.process_index * len(task_ids)
         self.model.eval()
         request = StepRequest(self.state.global_step, first_group, task_ids)
-        with whole_weights(self) as model:
+        with self.acting(self) as model:
             batch = self.rollouts(request, model)
         self.model.train()
         cut = [self._cut(rows) for rows in batch.minibatches]

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 
 from train.config.settings import Settings
+from train.rollouts.backend import Backend
 
 Form = Literal["token_truncate", "token_mask", "off"]
 
@@ -31,17 +32,18 @@ _MOST_BINS = 5_000  # on each side of 0; a log-ratio beyond 5 counts as 5
 _NUM_SUMS = 5  # before the histogram: tokens, KL, far ones, weights, bounded ones
 
 
-def choose_form(settings: Settings) -> Form:
+def choose_form(settings: Settings, *, backend: Backend = "transformers") -> Form:
     """Return how to correct: by default only where sampler and trainer compute differently.
 
     In float32 throughout they are the same function up to rounding (docs/off_policy.md), unless
-    what samples is an older version.
+    what samples is an older version, or servers with kernels of their own.
     """
     model, chosen = settings.model, settings.grpo.importance_weights
     if chosen != "auto":
         return chosen
     is_lossy = model.precision == "bf16" or model.dtype == "bfloat16" or model.load_in_4bit
-    return "token_truncate" if is_lossy or settings.rollouts.max_staleness else "off"
+    differs = is_lossy or backend == "vllm" or settings.rollouts.max_staleness
+    return "token_truncate" if differs else "off"
 
 
 def weigh(log_ratios: torch.Tensor, *, form: Form) -> torch.Tensor:

@@ -5,12 +5,44 @@ Tests: tests/train/rollouts/test_runner.py.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from contextlib import nullcontext
+from typing import Any, Protocol, TypeVar
 
-from train.rollouts.engine import Engine
+from envs.records import Policy
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Sampler(Protocol):
+    """What the policies of many episodes share: an `Engine`, or a `VllmSampler`.
+
+    Attributes:
+        max_rows: Most episodes that are decoded at once.
+        in_waves: Whether all wait for all.
+    """
+
+    max_rows: int
+    in_waves: bool
+
+    async def __aenter__(self) -> Any:
+        """Begin to serve in this event loop."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """End it."""
+
+    def policy(self, *, seed: int, group: str) -> Policy:
+        """Return what plays one attempt at an episode."""
+        ...
+
+    def join(self, num_workers: int) -> None:
+        """Count workers that play one episode after another."""
+
+    def leave(self) -> None:
+        """Count one worker less."""
+
+    def forget(self, seed: int) -> None:
+        """Give up what is kept for an episode that has ended."""
 
 
 def run_bounded(
@@ -18,7 +50,7 @@ def run_bounded(
     items: Sequence[Item],
     *,
     concurrency: int,
-    engine: Engine | None = None,
+    sampler: Sampler | None = None,
 ) -> list[Result]:
     """Await `act` of each item, `concurrency` at a time; returns the results in order."""
     queue = iter(enumerate(items))
@@ -30,13 +62,14 @@ def run_bounded(
             for index, item in queue:
                 results[index] = await act(item)
         finally:
-            if engine:
-                engine.leave()
+            if sampler:
+                sampler.leave()
 
     async def run() -> None:
-        if engine:
-            engine.join(num_workers)
-        await asyncio.gather(*(work() for _ in range(num_workers)))
+        async with sampler or nullcontext():
+            if sampler:
+                sampler.join(num_workers)
+            await asyncio.gather(*(work() for _ in range(num_workers)))
 
     asyncio.run(run())
     return [results[index] for index in range(len(items))]

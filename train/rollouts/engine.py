@@ -15,7 +15,7 @@ Not here: CUDA graphs and `torch.compile`, which want shapes that stay.
 import asyncio
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import PeftModel
@@ -59,6 +59,17 @@ class Engine:
     _pending: list[TurnRequest] = field(default_factory=list)
     _batch: RunningBatch | None = None
     _serving: "asyncio.Task[None] | None" = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    def policy(self, *, seed: int, group: str) -> "ModelPolicy":
+        """Return what plays one attempt at an episode, with a generator of its own."""
+        del group  # what episodes share is found by their prompts
+        return ModelPolicy(self, torch.Generator().manual_seed(seed))
 
     def join(self, num_workers: int) -> None:
         """Count workers that play one episode after another; each wave waits for all of them."""

@@ -36,8 +36,8 @@ from envs.workers.workbench import Workbench, open_workbench
 from rewards.cost import billed_tokens, peak_context
 from train.config.settings import Settings
 from train.models.model import chat_format, load_tokenizer, run_tokenizer
-from train.rollouts.concurrency import run_bounded
-from train.rollouts.engine import Engine, ModelPolicy, make_engine
+from train.rollouts.backend import make_sampler
+from train.rollouts.concurrency import Sampler, run_bounded
 from train.stages.run_dir import cache_dir, tasks_dir
 
 _ATTEMPTS = 3
@@ -218,12 +218,12 @@ class RolloutRunner:
         policy: str,
         concurrency: int,
         policy_version: int = 0,
-        engine: Engine | None = None,
+        sampler: Sampler | None = None,
         on_episode: Callable[[], None] = lambda: None,
     ) -> list[Episode]:
         """Play all requests, `concurrency` at a time; returns their episodes in order.
 
-        `engine`, if the policies share one, keeps nothing for those that ended, and waits for all
+        `sampler`, if the policies share one, keeps nothing for those that ended, and waits for all
         of them if it decodes in waves.
         """
 
@@ -231,12 +231,12 @@ class RolloutRunner:
             episode = await self.play(
                 request, make_policy, policy=policy, policy_version=policy_version
             )
-            if engine:
-                engine.forget(request.seed)
+            if sampler:
+                sampler.forget(request.seed)
             on_episode()
             return episode
 
-        return run_bounded(play, requests, concurrency=concurrency, engine=engine)
+        return run_bounded(play, requests, concurrency=concurrency, sampler=sampler)
 
     def play_model(
         self,
@@ -250,17 +250,18 @@ class RolloutRunner:
     ) -> list[Episode]:
         """Play all requests with a model, each with a generator of its own; see `play_all`.
 
-        There are so many episodes that the batch is full while all tool workers are busy, too.
+        `model` may be one that servers hold (`train/rollouts/backend.py`). There are so many
+        episodes that the batch is full while all tool workers are busy, too.
         """
-        engine = make_engine(model, self.chat, self.settings, greedy=greedy)
-        waiting = 0 if engine.in_waves else count_tool_workers(self.settings)
+        sampler = make_sampler(model, self.chat, self.settings, greedy=greedy)
+        waiting = 0 if sampler.in_waves else count_tool_workers(self.settings)
         return self.play_all(
             requests,
-            lambda request: ModelPolicy(engine, torch.Generator().manual_seed(request.seed)),
+            lambda request: sampler.policy(seed=request.seed, group=request.group_id),
             policy=policy,
             policy_version=policy_version,
-            concurrency=self.settings.grpo.generation_batch + waiting,
-            engine=engine,
+            concurrency=sampler.max_rows + waiting,
+            sampler=sampler,
             on_episode=on_episode,
         )
 

@@ -17,6 +17,7 @@ from envs.grading.bwrap_runner import bubblewrap
 from envs.sources.build import build
 from tests.train import observed
 from tests.train.observed import Case
+from tests.train.servers.stand_in import stand_in_python
 from tests.train.small_run import add_base, add_demonstrations, on_one_core, settings_in
 from train.config.settings import list_fields
 from train.models.model import load_tokenizer, run_tokenizer
@@ -31,6 +32,7 @@ SHORT = (*SHORT_TURNS, "--evaluate.policies=[base]")
 BASE = ("--evaluate.policies=[base]",)
 NOOP = ("--evaluate.policies=[noop]", "--evaluate.num_tasks=2")
 OWN = "tests.train.config.own_functions"
+PYTHON = ("--rollouts.python={folder}/python",)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,13 @@ CHANGES = [
     Row("grpo.tokens_per_microbatch=420", observed.sft_args),
     Row("grpo.generation_batch=1", observed.evaluated, SHORT),
     Row("rollouts.max_staleness=1", observed.trained, QUICK),
+    Row("rollouts.backend=vllm", observed.sampled_by, PYTHON),
+    Row("rollouts.servers=[http://node7:8100]", observed.sampled_by),
+    Row("rollouts.start=2", observed.planned),
+    Row(PYTHON[0].removeprefix("--"), observed.planned),
+    Row("rollouts.port=9100", observed.planned),
+    Row("rollouts.server_args=[--enforce-eager]", observed.planned),
+    Row("rollouts.adapter_dir={own}/adapters", observed.planned),
     Row("rollouts.prefill_tokens=64", observed.served),
     Row("rollouts.kept_kv_gb=0.5", observed.served),
     Row("rollouts.tool_workers=1", observed.served),
@@ -144,6 +153,7 @@ class Refused:
 
 
 LARGE = ("--context.window_tokens=[1600, 1600]",)
+SERVED = ("--rollouts.servers=[http://node7:8100]",)
 FLASH = "model.attn_implementation=flash_attention_2"
 REFUSALS = [
     Refused("model.tiny=[64, 2]", "model.tiny and model.base: .* has a shape", beside=FOLDER[:1]),
@@ -168,6 +178,13 @@ REFUSALS = [
     Refused("tasks.python=python3", "no suite of these tasks needs a Python", observed.chosen),
     Refused("reward.second_runner_share=0.5", "no suite to run a second time", observed.chosen),
     Refused("reward.second_runner_share=0.5", "one runner", beside=("--tasks.dir=null",)),
+    Refused("rollouts.gpus=[1]", "asks no server", beside=("--rollouts.backend=transformers",)),
+    Refused("rollouts.gpus=[1]", "2 servers on 1 GPUs", beside=("--rollouts.start=2",)),
+    Refused("rollouts.gpu_memory_share=0.5", "these run already", beside=SERVED),
+    Refused("rollouts.start=1", "these run already", beside=SERVED),
+    Refused("rollouts.start=1", "depend on the batch", beside=("--run.deterministic=true",)),
+    Refused("model.load_in_4bit=true", "would be another policy", beside=(*FOLDER, *SERVED)),
+    Refused("rollouts.servers=[node7]", "match pattern"),
     Refused("reward.cost_weight=0.1", "cost be free", beside=("--reward.advantage=outcome_only",)),
     Refused(
         "reward.pressure=controlled", "cost be free", beside=("--reward.advantage=outcome_only",)
@@ -218,6 +235,7 @@ def whole_run(found: Path) -> Path:
             if "lora_B" in name:
                 parameter.fill_(0.5)
     model.save_pretrained(found / "adapter")
+    stand_in_python(found, (1,))
     return found
 
 
@@ -239,6 +257,8 @@ def test_every_field_has_a_row() -> None:
     changed = {row.path for row in CHANGES}
     assert list_fields().keys() - changed <= {
         "model.load_in_4bit",  # refused here, where there is no GPU
+        "rollouts.gpus",  # in tests/train/servers/test_start.py, for the same reason
+        "rollouts.gpu_memory_share",
         "reward.second_runner_share",  # has a test of its own below
         "tasks.recorded_calls",  # in tests/envs/grading/test_recorded_calls.py
         "run.report_to",  # in tests/train/rl/test_trackers.py
