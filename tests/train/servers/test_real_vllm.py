@@ -1,0 +1,119 @@
+"""GRPO through real vLLM servers on a CPU: `make test-vllm`. Not in the default suite.
+
+$TIGHTROPE_VLLM_PYTHON names the interpreter that has vLLM. The model is the tiny one with random
+weights, or with $TIGHTROPE_CACHE/models/smollm2-135m SmolLM2.
+"""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from envs.sources.build import build
+from rewards.outcome import is_scorable
+from tests.train.rollouts.test_backend import train_on
+from tests.train.servers.ports import free_port
+from tests.train.small_run import (
+    CONFIG,
+    add_base,
+    add_demonstrations,
+    arguments,
+    on_one_core,
+    settings_in,
+)
+from train import grpo as grpo_command
+from train.stages.exit_codes import run_main
+from train.stages.run_dir import StageDir, stage_dir
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3600)]
+
+STEPS = 3
+SHORT = (
+    "--context.max_turns=3",
+    "--context.max_new_tokens=24",
+    "--grpo.kl_weight=0.1",
+    f"--grpo.max_steps={STEPS}",
+    "--grpo.evaluate_every=null",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("vllm")
+    build("synthetic", out_dir=found / "tasks", counts={"train": 16, "dev": 2, "test": 4}, seed=4)
+    settings = settings_in(found)
+    add_demonstrations(settings)
+    add_base(settings)
+    return found
+
+
+def train(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple[StageDir, Any]:
+    """Run the stage with servers that it starts; returns it and its settings."""
+    python = os.environ.get("TIGHTROPE_VLLM_PYTHON")
+    assert python, "make test-vllm sets it"
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # all have the same cores here
+    alone = (
+        "[--enforce-eager, --distributed-executor-backend, uni]"  # fewer processes, no compiling
+    )
+    line = [
+        *arguments(folder),
+        *SHORT,
+        f"--rollouts.python={python}",
+        f"--rollouts.port={free_port(2)}",
+        f"--rollouts.server_args={alone}",
+        *overrides,
+    ]
+    with on_one_core():
+        assert run_main(grpo_command.main, [f"--config={CONFIG}", *line, "--clean"]) == 0
+    settings = settings_in(folder, *line[3:])
+    return stage_dir(settings, "grpo"), settings
+
+
+@pytest.mark.parametrize("num_servers", [1, 2])
+def test_three_steps_through_servers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_servers: int
+) -> None:
+    stage, settings = train(folder, monkeypatch, f"--rollouts.start={num_servers}")
+    rows = stage.read_metrics()
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert all(0 <= row["mismatch_kl"] < 1e-2 for row in rows)
+    assert all(row["num_unscorable"] == 0 for row in rows)
+    assert list((stage.path / "served").iterdir()) == []
+    for at in range(num_servers):
+        log = (stage.path / f"vllm_{at}.txt").read_text()
+        assert log.count("Loaded new LoRA adapter") == STEPS
+        assert log.count("Removed LoRA adapter") == STEPS
+    ours = train_on(settings, stage, tmp_path)
+    theirs = load_file(stage.path / "adapter" / "adapter_model.safetensors")
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+def test_a_server_killed_in_mid_step_costs_no_episode(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        """Wait for the first samples of the run, then kill the process that serves the port."""
+        log = stage_dir(settings_in(folder), "grpo").path / "vllm_0.txt"
+        while not (log.is_file() and "Loaded new LoRA adapter" in log.read_text()):
+            time.sleep(0.1)
+        for line in log.read_text().split("\n"):
+            if "APIServer pid=" in line:
+                killed.append(int(line.split("APIServer pid=")[1].split(")")[0]))
+                return os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one, daemon=True)
+    threading.Timer(1.0, thread.start).start()
+    stage, _ = train(folder, monkeypatch, "--rollouts.start=2")
+    assert killed
+    for step in range(STEPS):
+        assert all(map(is_scorable, stage.read_episodes(step + 1)))
