@@ -122,7 +122,7 @@ def _precision_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 def _server_conflicts(settings: Settings) -> Iterator[Conflict]:
     rollouts = settings.rollouts
-    starting = ("start", "python", "gpus", "port", "gpu_memory_share", "server_args")
+    starting = ("start", "python", "gpus", "port", "server_args")
     given = [name for name in starting if _is_given(rollouts, name)]
     if rollouts.servers:
         for name in given:

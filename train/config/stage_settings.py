@@ -58,10 +58,11 @@ class RolloutSettings(Section):
     """
     port: Annotated[int, Field(ge=1024, le=65000)] = 8100
     """Port of the first server to start, on 127.0.0.1; the others have the next ones."""
-    gpu_memory_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of its GPU's memory that a started server takes; null: 0.9, on a shared one 0.5."""
     server_args: list[str] = []
-    """Further arguments of the servers to start, such as [--enforce-eager]."""
+    """Further arguments of the servers to start, such as [--enforce-eager]; the last wins.
+
+    A server takes 0.9 of its GPU's memory, of a shared one 0.5: --gpu-memory-utilization.
+    """
     adapter_dir: str | None = None
     """Folder for the adapters that servers load; null: in the stage's folder.
 

@@ -11,6 +11,7 @@ from train.config.load import Command
 from train.config.settings import Settings
 from train.models.distributed import uses_deepspeed
 from train.models.model import ParameterCount
+from train.rollouts.backend import choose_backend
 from train.stages.run_dir import StageDir
 
 Rows = dict[str, str]
@@ -55,11 +56,18 @@ def describe_grpo(
         f" = {episodes} episodes{updates}",
         "window": f"{low:,} to {high:,} tokens; at most {context.max_turns} turns of "
         f"{context.max_new_tokens:,} sampled tokens",
-        "rollouts": f"transformers, in the training process; weights in {size}",
+        "rollouts": f"{_describe_backend(settings)}; weights in {size}",
         **_describe_machine(settings),
         **_describe_place(command, stage),
     }
     return format_panel("GRPO", rows)
+
+
+def _describe_backend(settings: Settings) -> str:
+    if choose_backend(settings) == "transformers":
+        return "transformers, in the training process"
+    urls = settings.rollouts.servers
+    return f"vllm at {', '.join(urls)}" if urls else "vllm, on servers that it starts"
 
 
 def _describe_model(settings: Settings, count: ParameterCount) -> Rows:

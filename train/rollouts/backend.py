@@ -150,7 +150,7 @@ def plan_servers(settings: Settings, stage: StageDir) -> tuple[StartedServers, b
         num_gpus=torch.cuda.device_count(),
         num_processes=num_processes,
     )
-    share = rollouts.gpu_memory_share or (_SHARED if is_shared else _ALONE)
+    share = _SHARED if is_shared else _ALONE
     plan = ServerPlan(
         python=find_python(rollouts.python),
         base=base_source(settings),

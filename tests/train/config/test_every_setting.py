@@ -180,7 +180,6 @@ REFUSALS = [
     Refused("reward.second_runner_share=0.5", "one runner", beside=("--tasks.dir=null",)),
     Refused("rollouts.gpus=[1]", "asks no server", beside=("--rollouts.backend=transformers",)),
     Refused("rollouts.gpus=[1]", "2 servers on 1 GPUs", beside=("--rollouts.start=2",)),
-    Refused("rollouts.gpu_memory_share=0.5", "these run already", beside=SERVED),
     Refused("rollouts.start=1", "these run already", beside=SERVED),
     Refused("rollouts.start=1", "depend on the batch", beside=("--run.deterministic=true",)),
     Refused("model.load_in_4bit=true", "would be another policy", beside=(*FOLDER, *SERVED)),
@@ -258,7 +257,6 @@ def test_every_field_has_a_row() -> None:
     assert list_fields().keys() - changed <= {
         "model.load_in_4bit",  # refused here, where there is no GPU
         "rollouts.gpus",  # in tests/train/servers/test_start.py, for the same reason
-        "rollouts.gpu_memory_share",
         "reward.second_runner_share",  # has a test of its own below
         "tasks.recorded_calls",  # in tests/envs/grading/test_recorded_calls.py
         "run.report_to",  # in tests/train/rl/test_trackers.py

@@ -1,7 +1,7 @@
 """GRPO through real vLLM servers on a CPU: `make test-vllm`. Not in the default suite.
 
-$TIGHTROPE_VLLM_PYTHON names the interpreter that has vLLM. The model is the tiny one with random
-weights, or with $TIGHTROPE_CACHE/models/smollm2-135m SmolLM2.
+$TIGHTROPE_VLLM_PYTHON names the interpreter that has vLLM. Base and adapter are random, of the tiny
+model's shape.
 """
 
 import os
@@ -28,6 +28,7 @@ from tests.train.small_run import (
     settings_in,
 )
 from train import grpo as grpo_command
+from train.models.model import add_adapter
 from train.stages.exit_codes import run_main
 from train.stages.run_dir import StageDir, stage_dir
 
@@ -49,7 +50,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build("synthetic", out_dir=found / "tasks", counts={"train": 16, "dev": 2, "test": 4}, seed=4)
     settings = settings_in(found)
     add_demonstrations(settings)
-    add_base(settings)
+    policy = add_adapter(add_base(settings), settings)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)  # one of zeros would show nothing
+    policy.save_pretrained(str(found / "adapter"))
     return found
 
 
@@ -65,6 +71,7 @@ def train(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tup
     line = [
         *arguments(folder),
         *SHORT,
+        f"--grpo.start_from={folder / 'adapter'}",
         f"--rollouts.python={python}",
         f"--rollouts.port={free_port(2)}",
         f"--rollouts.server_args={alone}",
