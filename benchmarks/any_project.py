@@ -188,6 +188,7 @@ def row(subject: Subject, place: Path) -> str:
         return f"| {subject.name} {subject.version} | {subject.variety} | not tried | | | | | |"
     suite, told = read(place / "suite.json"), read(place / "build.json")
     own = re.sub(r"\x1b\[[0-9;]*m", "", suite["out"]).strip().rpartition("\n")[2].strip("= ")
+    own = own if re.search("passed|failed|error", own) else f"stopped after {suite['s']:.0f} s"
     said = told["err"].strip().rpartition("\n")[2] if told["code"] else name(told["rejects"])
     for path in (place / "v" / "bin", source(place).parent, place):
         said = said.replace(f"{path}/", "")
