@@ -174,8 +174,6 @@ def save_adapter(trainer: Any, folder: Path) -> None:
         adapter = [each for each in trainer.model.parameters() if each.requires_grad]
         for parameter in adapter:
             parameter.ds_active_sub_modules.clear()  # else it would not be cut up again
-        for parameter in adapter:
-            parameter.ds_active_sub_modules.clear()  # else it would not be cut up again
         gathered = deepspeed.zero.GatheredParameters(adapter)
     with gathered:
         if trainer.accelerator.is_main_process:

@@ -158,7 +158,9 @@ def evaluate_dev(
 
     def play(requests: Sequence[EpisodeRequest], step: int) -> list[Episode]:
         with trainer.acting(trainer) as model:
-            return rollouts.play(requests, model, step=step, what="dev episodes")
+            episodes = rollouts.play(requests, model, step=step, what="dev episodes")
+        trainer.model.train()  # it may have acted itself, and in eval mode TRL logs no step
+        return episodes
 
     settings, tasks = runner.settings, [task.id for task in runner.store.split("dev")]
     evaluation = DevEvaluation(

@@ -129,7 +129,7 @@ class ScriptedRollouts(StepRollouts):
             policy="script",
             policy_version=step,
             concurrency=8,
-            engine=engine,
+            sampler=engine,
         )
 
 

@@ -150,6 +150,7 @@ def play_held_out(line: list[str], *, out: Path) -> None:
 
 def main(out: str, rows: str, *line: str) -> int:
     processes = join(world_size=int(os.environ["WORLD_SIZE"]))
+    play_held_out(list(line), out=Path(out))  # first: a trainer's ZeRO-3 shards all that is loaded
     steps = STEPS.validate_json(Path(rows).read_text())
     for shares in SPLITS:
         name = ":".join(map(str, shares))
@@ -158,7 +159,6 @@ def main(out: str, rows: str, *line: str) -> int:
         if KL_WEIGHTS[shares]:  # the reference must not be what was resumed
             result["resumed"] = train(Path(out) / name, steps, shares, **how, resume=True)["update"]
         torch.save(result, Path(out) / f"{name}-{processes.process_index}.pt")
-    play_held_out(list(line), out=Path(out))
     code = grpo.main(list(line))
     assert PartialState().num_processes == int(os.environ["WORLD_SIZE"])
     return code
