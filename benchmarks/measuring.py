@@ -4,6 +4,7 @@ A measurement is a list of specs, each a small dictionary. A row is made of each
 so that what was killed, or ran out of time, goes on with the next one.
 """
 
+import argparse
 import json
 import math
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any, Self
 
 import torch
 
-from benchmarks.any_project import commit
+from benchmarks.any_project import ROOT, commit
 from envs.files import append_row, read_rows, to_json
 from rewards.intervals import Estimate
 from rewards.seeds import t_interval
@@ -56,6 +57,19 @@ def collect(
         rows[to_json(spec)] = row
         print(to_json(row), flush=True)
     return [rows[to_json(spec)] for spec in specs if to_json(spec) in rows]
+
+
+def new_parser(about: str | None, *, rows: Path) -> argparse.ArgumentParser:
+    """Return the arguments that comparisons of two sides share; `rows` is where theirs are kept."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/tiny.yaml")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each side")
+    parser.add_argument("--rows", type=Path, default=rows)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser
 
 
 def measure_alone(script: str, spec: Spec, *arguments: str) -> Row:

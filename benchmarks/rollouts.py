@@ -34,6 +34,7 @@ from benchmarks.measuring import (
     estimate_ratio,
     list_commits,
     measure_alone,
+    new_parser,
     peak_bytes,
     reset_peak,
     show_ratio,
@@ -69,10 +70,6 @@ def main(argv: list[str]) -> int:
         print(json.dumps(measure(settings, json.loads(arguments.one))))
         return 0
     again = ["--config", str(arguments.config), *overrides]
-
-    def measure_spec(spec: Spec) -> Row:
-        return measure_alone(__file__, spec, *again)
-
     specs: list[Spec] = [
         {"run": settings.run.name, "what": side, "episodes": arguments.episodes, "round": number}
         for number in range(arguments.rounds)
@@ -83,7 +80,7 @@ def main(argv: list[str]) -> int:
         for size in STEP_SIZES
         if size <= arguments.largest
     ]
-    rows = collect(specs, measure_spec, kept=arguments.rows)
+    rows = collect(specs, lambda spec: measure_alone(__file__, spec, *again), kept=arguments.rows)
     text, is_fine = describe(settings, rows)
     out = arguments.out or ROOT / f"benchmarks/results/rollouts_{settings.run.name}.md"
     out.write_text(text, encoding="utf-8")
@@ -93,16 +90,9 @@ def main(argv: list[str]) -> int:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the arguments, and the settings that are given beside them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/tiny.yaml")
+    parser = new_parser(__doc__, rows=ROOT / "runs/benchmarks/rollouts.jsonl")
     parser.add_argument("--episodes", type=int, default=64, help="episodes a round")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each side")
     parser.add_argument("--largest", type=int, default=256, help="episodes of the largest step")
-    parser.add_argument("--rows", type=Path, default=ROOT / "runs/benchmarks/rollouts.jsonl")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_known_args(argv)
 
 
