@@ -20,6 +20,7 @@ import json
 import os
 import random
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -41,7 +42,7 @@ MAX_DRAINED = 1_000  # of an iterator
 MAX_RESULT_DEPTH = 4  # of objects within objects
 MAX_TEXT = 20_000  # characters of the text of an object of the standard library
 MAX_CHARS = 100_000  # of what a sequence gave
-UNFIT = [[None, "too large, or names the scratch folder"]]
+UNFIT = [[None, "too large, or names a folder of this machine"]]
 
 
 def run_replay(request: dict[str, Any], scratch: Path, writer: int) -> None:
@@ -56,7 +57,7 @@ def run_replay(request: dict[str, Any], scratch: Path, writer: int) -> None:
     work = scratch / "work"
     sys.path[:0] = [str(work / path) for path in request["paths"]]
     os.environ |= request["environment"]
-    limit_s = request["limit_s"]
+    limit_s, places = request["limit_s"], _list_places(scratch)
     for number, operations in request["sequences"]:
         random.seed(0)
         results: list[Node] = []
@@ -68,9 +69,15 @@ def run_replay(request: dict[str, Any], scratch: Path, writer: int) -> None:
         except BaseException as error:  # SystemExit and the like are the candidate's too
             results.append([["e", _name_type(type(error))], []])
         text = json.dumps(results)
-        # Where it runs is different elsewhere.
-        is_fit = len(text) < MAX_CHARS and str(scratch) not in text
+        is_fit = len(text) < MAX_CHARS and not any(place in text for place in places)
         write_line(writer, [number, results if is_fit else UNFIT])
+
+
+def _list_places(scratch: Path) -> list[str]:
+    """Return the folders that are others elsewhere, as JSON has them: stack traces name them."""
+    ours = Path(__file__).resolve().parents[1]
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return [json.dumps(str(place))[1:-1] for place in (scratch, ours, *libraries)]
 
 
 def _do_all(operations: list[list[Any]], results: list[Node]) -> None:

@@ -79,6 +79,44 @@ def test_what_is_not_the_same_twice_is_left_out(recording):
     assert "draw" in names  # its generator is seeded
 
 
+PLACES = """
+import json, os, traceback
+
+def stack():
+    return traceback.format_stack()
+
+def library():
+    return {"at": json.__file__}
+
+def here():
+    return os.path.abspath("data")
+
+def twice(number):
+    return 2 * number
+"""
+PLACES_TESTS = """
+import places
+
+def test_places():
+    assert places.stack() and places.library() and places.here()
+    assert places.twice(2) == 4
+"""
+
+
+def test_what_names_a_folder_of_this_machine_is_left_out(server, tmp_path):
+    files = {"places.py": PLACES, "test_places.py": PLACES_TESTS}
+    found = record_calls(
+        files,
+        tests=["test_places.py::test_places"],
+        suite=["test_places.py"],
+        limit_s=10,
+        server=server,
+        path=tmp_path / "calls.json",
+    )
+    done = {each.operations[0][2][1] for each in found.calls.sequences.values()}
+    assert done == {"places:twice"}
+
+
 def test_the_unchanged_project_agrees_with_itself_and_asks_no_test(server, recording):
     assert disagreement(server, recording, SHOP) == ""
     assert set(leave_out(FILES, recording.calls.suite)) == {"shop.py"}
