@@ -80,7 +80,7 @@ class World:
             "server": server.pid,
             "scratch": str(server.scratch),
             "places": places,
-            "python": sys.base_prefix,
+            "ways": [sys.base_prefix, sys.prefix],
             "sites": [site, "/usr/lib/python3/dist-packages"],
             "package": "pydantic",
             "copy": pydantic.__file__,

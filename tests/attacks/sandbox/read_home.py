@@ -7,7 +7,8 @@ import os
 def attack(facts):
     def look(place):
         names = os.listdir(place)
-        inside = [name for name in names if not facts["python"].startswith(f"{place}/{name}")]
+        inside = [name for name in names
+                  if not any(way.startswith(f"{place}/{name}") for way in facts["ways"])]
         if not inside or set(names) <= {"tmp", "work"}:
             raise PermissionError(13, "only the way to the interpreter, or its own")
         return inside
