@@ -59,7 +59,7 @@ smoke: setup
 	$(BIN)/python scripts/pipeline.py --config configs/smoke.yaml --clean --force
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-vllm: setup setup-vllm
 	TIGHTROPE_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python \

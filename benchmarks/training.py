@@ -4,8 +4,9 @@
     python benchmarks/training.py --config configs/smollm2.yaml --num_rows 16
 
 The rows are segments of the run's demonstrations, all with an advantage. Both split them into
-micro-batches of at most `grpo.tokens_per_microbatch` tokens, padding included: ours by length,
-stock TRL, which pads all rows to the longest, by number. Each side of each round has a process of
+micro-batches of the same most tokens, padding included: ours by length, stock TRL, which pads all
+rows to the longest, by a number that divides the rows, as large as `grpo.tokens_per_microbatch`
+allows; what its micro-batches then hold is what ours may hold. Each side of each round has a process of
 its own: one pass for the memory, then timed ones. Memory is RAM on a CPU, so in steps of what the
 allocator keeps. The loss is dapo without a KL term on both sides.
 """
@@ -143,12 +144,7 @@ def make_stock(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any
             "env_mask": [list(row.loss_mask_T[start:]) for row, start in pairs],
         }
 
-    starts = [row.loss_mask_T.index(1) for row in rows]
-    longest = max(starts) + max(
-        len(row.token_ids_T) - start for row, start in zip(rows, starts, strict=True)
-    )
-    most = max(1, settings.grpo.tokens_per_microbatch // longest)
-    size = max(each for each in range(1, most + 1) if len(rows) % each == 0)
+    size, _ = size_stock_microbatch(settings, rows)
     inputs = [{"prompt": ""}] * (len(rows) // GROUP_SIZE * NUM_STEPS)
     return GRPOTrainer(
         make_starting_model(settings),
@@ -160,6 +156,20 @@ def make_stock(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any
     )
 
 
+def size_stock_microbatch(settings: Settings, rows: Sequence[Segment]) -> tuple[int, int]:
+    """Return how many rows a micro-batch of stock TRL has, and how many tokens, padding included.
+
+    It pads prompts on the left and completions on the right, each to the longest.
+    """
+    starts = [row.loss_mask_T.index(1) for row in rows]
+    longest = max(starts) + max(
+        len(row.token_ids_T) - start for row, start in zip(rows, starts, strict=True)
+    )
+    most = max(1, settings.grpo.tokens_per_microbatch // longest)
+    size = max(each for each in range(1, most + 1) if len(rows) % each == 0)
+    return size, size * longest
+
+
 def make_ours(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any:
     """Return our trainer with the rows in each step."""
     groups = settings.grpo.groups_per_step
@@ -169,7 +179,7 @@ def make_ours(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any:
         train_dataset=make_step_dataset(["t"], num_steps=NUM_STEPS, groups_per_step=groups, seed=0),
         processing_class=load_tokenizer(run_tokenizer(settings)),
         rollouts=lambda request, model: RolloutBatch([rows]),
-        tokens_per_microbatch=settings.grpo.tokens_per_microbatch,
+        tokens_per_microbatch=size_stock_microbatch(settings, rows)[1],
     )
 
 
