@@ -110,10 +110,10 @@ class ChatTemplate:
         self.plain_results = self._shown(_AWKWARD) == _AWKWARD
         self.named_results = self.surround_results(_NAMES) != self.surround_results(_NAMES[::-1])
 
-    def prompt(self, *, system: str, user: str) -> str:
-        """Render the first prompt; a thought that the template opens is closed."""
+    def prompt(self, *, system: str, user: str, schemas: bool = True) -> str:
+        """Render the first prompt, with schemas or without; an opened thought is closed."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        return self._closed(self._render(messages, generate=True))
+        return self._closed(self._render(messages, generate=True, schemas=schemas))
 
     def turn(self, calls: Sequence[ToolCall]) -> str:
         """Render the calls of one turn, behind the generation prompt, end-of-turn included."""
@@ -172,17 +172,17 @@ class ChatTemplate:
             raise _unfit("renders a result differently by its content", got=repr(text[:40]))
         return whole[len(head) : len(whole) - len(tail)]
 
-    def _render(self, messages: list[Message], *, generate: bool) -> str:
+    def _render(self, messages: list[Message], *, generate: bool, schemas: bool = True) -> str:
         try:
-            return self._try(messages, generate=generate)
+            return self._try(messages, generate=generate, schemas=schemas)
         except RenderError as error:
             raise _unfit("raises in a conversation", got=str(error)) from error
 
-    def _try(self, messages: list[Message], *, generate: bool) -> str:
+    def _try(self, messages: list[Message], *, generate: bool, schemas: bool = True) -> str:
         """Render; raises RenderError where the template does."""
         given = {
             "messages": messages,
-            "tools": self._schemas or None,
+            "tools": (self._schemas if schemas else None) or None,
             "documents": None,
             "add_generation_prompt": generate,
         }

@@ -8,34 +8,37 @@ that the machine breaks off there is a record like any other.
 
 A view never holds more than the window less one sample. Observations are cut so that one more
 turn always fits; where that turn is all that fits, only a rewrite (`evict`, `compact`) or
-`submit` goes on, anything else ends the episode with context_overflow.
+`submit` goes on, anything else ends the episode with context_overflow, unless the strategy
+rewrites by itself (`envs/context/strategies.py`).
 Tests: tests/envs/test_episode.py.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from envs.calls.reader import parse_calls
-from envs.context import EventLog
+from envs.context.event_log import EventLog
+from envs.context.fitting import Fitted, Fitter
+from envs.context.prefix import PrefixWriter
+from envs.context.strategies import ASKING, plan_automatic, read_summary
 from envs.prompts import answer_no_call
 from envs.records import (
     Compacted,
     Episode,
     Event,
     Evicted,
-    Ids,
     Noted,
     Observation,
-    Observed,
     Opened,
     Outcome,
+    Prefix,
     RepairTask,
     Sample,
     Sampled,
     Span,
     StopReason,
     Strategy,
+    Thresholds,
     ToolCall,
     Turn,
     View,
@@ -56,7 +59,6 @@ from envs.tools import (
 )
 from envs.workspace import Workspace
 
-_MIN_OBSERVATION_TOKENS = 24  # header and a few words; with less only rewrite or submit
 _MIN_FREED_SHARE = 0.10  # of the window: a smaller evict costs more than it saves
 
 
@@ -94,7 +96,8 @@ class Environment:
         chat: Encodes and parses for the policy.
         system: The system prompt.
         limits: Window and other bounds.
-        strategy: `learned` offers note, evict and compact, `full_history` has none of them.
+        strategy: Decides which tools there are.
+        thresholds: When it rewrites by itself; without them it never does.
         run_visible: Runs visible tests on given files, for `step`.
     """
 
@@ -107,11 +110,12 @@ class Environment:
         system: str,
         limits: Limits,
         strategy: Strategy,
+        thresholds: Thresholds | None = None,
         run_visible: RunVisible = no_sandbox,
     ) -> None:
         self.task, self.limits = task, limits
         self.workspace = Workspace.of(files, task.editable)
-        self._chat, self._system, self._strategy = chat, system, strategy
+        self._chat, self._strategy, self._thresholds = chat, strategy, thresholds
         self._names = list_tools(strategy)
         self._run_visible = run_visible
         self._notes: list[tuple[Noted, int]] = []
@@ -119,12 +123,24 @@ class Environment:
         self._origins: dict[str, str] = {}
         self._silent_turns = 0
         self._calls: tuple[ToolCall, ...] = ()
+        self._requested: str | None = None  # the summary that was asked for, once it is sampled
         self._turns: list[Turn] = []
-        self._segment_ids: list[Ids] = []
         self.stop_reason: StopReason | None = None
-        self._log = EventLog([Opened(prefix_ids=self._prefix())])
-        if len(self.view().prompt_ids) > self._view_limit:
-            self.stop_reason = StopReason.CONTEXT_OVERFLOW
+        self._fitter = Fitter(
+            chat, view_limit=self._view_limit, observation_tokens=limits.observation_tokens
+        )
+        self._automatic = plan_automatic(
+            strategy,
+            thresholds,
+            view_limit=self._view_limit,
+            turn_tokens=self._fitter.measure_turn(
+                max_new_tokens=limits.max_new_tokens, asks=strategy in ASKING
+            ),
+        )
+        opening = f"{task.statement}\nwindow {limits.window_tokens}"
+        self._writer = PrefixWriter(chat, system=system, task=opening)
+        self._log = EventLog([Opened(**dict(self._prefix()))])
+        self._check_held()
 
     def view(self) -> View:
         """Return what the policy sees now."""
@@ -136,7 +152,10 @@ class Environment:
         return self._log.events
 
     def begin(self, sample: Sample) -> tuple[ToolCall, ...]:
-        """Log one sample with its turn and return the calls that are to be carried out."""
+        """Log one sample with its turn and return the calls that are to be carried out.
+
+        Of a summary that was asked for there are none: what it calls is not carried out.
+        """
         view = self.view()
         last, eot = sample.token_ids[-1:], self._chat.eot_id
         sampled = Sampled(
@@ -148,6 +167,9 @@ class Environment:
         stopped = bool(last) and last[0] in self._chat.stop_ids
         text = self._chat.decode(sample.token_ids[:-1] if stopped else sample.token_ids)
         self._calls = tuple(map(convert_call, parse_calls(text, PARAMETERS)))
+        if view.asks_summary:
+            self._requested = read_summary(text, self._calls)
+            self._calls = ()
         self._log.append(sampled)
         self._log_turn(view, sampled)
         return self._calls
@@ -155,7 +177,11 @@ class Environment:
     def finish(self, results: Sequence[ToolResult]) -> None:
         """Show what the calls of `begin` said, in their order, and maybe stop."""
         num_before = len(self._origins)
-        self._carry_out(self._calls, results)
+        if self._requested is not None:
+            self._compact(self._requested, automatic=True)
+            self._requested = None
+        else:
+            self._carry_out(self._calls, results)
         shown = tuple(f"o{n + 1}" for n in range(num_before, len(self._origins)))
         self._turns[-1] = self._turns[-1].model_copy(update={"observation_ids": shown})
         if self.stop_reason is None:
@@ -172,9 +198,11 @@ class Environment:
         return Episode(
             task_id=self.task.id,
             window_tokens=self.limits.window_tokens,
+            output_reserve=self.limits.max_new_tokens,
             strategy=self._strategy,
+            thresholds=self._thresholds,
             events=tuple(self.events),
-            segment_ids=tuple(self._segment_ids),
+            segment_ids=self._log.segment_ids(),
             turns=tuple(self._turns),
             outcome=outcome,
             stop_reason=self.stop_reason,
@@ -184,6 +212,10 @@ class Environment:
     @property
     def _view_limit(self) -> int:
         return self.limits.window_tokens - self.limits.max_new_tokens
+
+    @property
+    def _least_freed(self) -> int:
+        return int(_MIN_FREED_SHARE * self.limits.window_tokens)
 
     def _carry_out(self, calls: tuple[ToolCall, ...], answers: Sequence[ToolResult]) -> None:
         self._silent_turns = 0 if calls else self._silent_turns + 1
@@ -223,85 +255,48 @@ class Environment:
         self, results: list[ToolResult], calls: tuple[ToolCall, ...], evicted: list[str]
     ) -> None:
         """Append all results as one suffix, cut to what the window leaves, then any evict."""
-        eviction = self._evict(evicted) if evicted else None
         names = [call.name for call in calls[: len(results)]] or ["none"]
-        parts = self._chat.surround_results(names)
-        used = self._log.count_after(eviction) if eviction else len(self.view().prompt_ids)
-        used += parts.num_tokens
-        if self._view_limit - used < _MIN_OBSERVATION_TOKENS * len(results):
+        eviction = self._evict(evicted) if evicted else None
+        fitted = self._fit(results, names, eviction)
+        shown, num_new = self.view().observations, len(results)
+        held = fitted.num_held if fitted else None
+        masked = self._automatic.list_masked(shown, num_new=num_new, num_held=held)
+        if masked:
+            mask = self._evict(masked, automatic=True)
+            is_batch = len(masked) >= self._automatic.evict_batch or fitted is None
+            if self._log.count_freed(mask) >= (1 if is_batch else self._least_freed):
+                eviction, fitted = mask, self._fit(results, names, mask)
+        if self._automatic.asks(fitted.num_held if fitted else None):
+            request = self._fit(results, names, eviction, asks=True)
+            fitted = request or self._fit([], [], eviction, asks=True) or fitted
+        if fitted is None:
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
             return
-        observations, pieces = [], []
-        for index, result in enumerate(results):
-            left_for_others = _MIN_OBSERVATION_TOKENS * (len(results) - index - 1)
-            room = self._view_limit - used - left_for_others
-            observation, ids = self._fit(result, used=used, room=room)
-            used += len(ids)
-            name = names[index]
-            self._origins[observation.id] = name if name in (*NAMES, "none") else "error"
-            observations.append(observation)
-            pieces.append(ids)
-        self._log.append(
-            Observed(
-                observations=tuple(observations),
-                piece_ids=tuple(pieces),
-                head_ids=parts.head,
-                separator_ids=parts.separators,
-                tail_ids=parts.tail,
-            )
-        )
+        self._show(fitted)
         if eviction:
             self._log.append(eviction)
 
-    def _fit(self, result: ToolResult, *, used: int, room: int) -> tuple[Observation, Ids]:
-        """Encode a result with its header, cut to `room` tokens and to the cap."""
-        name = f"o{len(self._origins) + 1}"
-        encode = self._chat.encode_result
-        header_tokens = len(encode(f"[{name} {9999}/{9999}]\n", continues=True))
-        body, spans = self._cut(
-            result, min(self.limits.observation_tokens, max(0, room - header_tokens))
-        )
-        for span in spans:
-            self.workspace.show(span, version=result.version)
-        body_ids = encode(body)
-        remaining = self._view_limit - used - len(body_ids)
-        for _ in range(4):  # the number of digits may change the header's own length
-            header = f"[{name} {len(body_ids)}/{remaining}]\n"
-            header_ids = encode(header, continues=True)
-            exact = self._view_limit - used - len(body_ids) - len(header_ids)
-            if exact == remaining:
-                break
-            remaining = exact
-        observation = Observation(
-            id=name,
-            text=header + body,
-            spans=spans,
-            num_tokens=len(body_ids),
-            remaining_tokens=remaining,
-        )
-        return observation, header_ids + body_ids
+    def _fit(
+        self,
+        results: list[ToolResult],
+        names: list[str],
+        eviction: Evicted | None,
+        *,
+        asks: bool = False,
+    ) -> Fitted | None:
+        used = self._log.count_after(eviction) if eviction else self._log.num_tokens
+        return self._fitter.fit(results, names, used=used, num_before=len(self._origins), asks=asks)
 
-    def _cut(self, result: ToolResult, cap: int) -> tuple[str, tuple[Span, ...]]:
-        """Keep the whole lines that fit into `cap` tokens and say what was cut."""
-        if len(self._chat.encode_result(result.text)) <= cap:
-            return result.text, result.spans
-        lines = result.text.split("\n")
-
-        def shortened(keep: int) -> str:
-            note = f"\n[cut, {len(lines) - keep} more lines: use read_lines]"
-            return "\n".join(lines[:keep]) + note
-
-        # By halves, not line by line: a file of 1,100 lines took 11 s to cut (measured).
-        keeps = range(1, len(lines))
-        keep = bisect_right(keeps, cap, key=lambda n: len(self._chat.encode_result(shortened(n))))
-        if keep:
-            return shortened(keep), result.spans_within(keep)
-        note = "[cut]"
-        ids = self._chat.encode(lines[0])[: max(0, cap - len(self._chat.encode(note)) - 1)]
-        return self._chat.decode(ids) + note, ()
+    def _show(self, fitted: Fitted) -> None:
+        shown = zip(fitted.observed.observations, fitted.names, fitted.versions, strict=True)
+        for observation, name, version in shown:
+            for span in observation.spans:
+                self.workspace.show(span, version=version)
+            self._origins[observation.id] = name if name in (*NAMES, "none") else "error"
+        self._log.append(fitted.observed)
 
     def _check_rewrite(self, call: ToolCall, *, is_last: bool, evicted: list[str]) -> None:
-        if self.view().num_rewrites >= self.limits.max_rewrites:
+        if self._log.num_own_rewrites >= self.limits.max_rewrites:
             raise ToolError(f"at most {self.limits.max_rewrites} rewrites")
         if call.name == "compact":
             if not is_last:
@@ -312,26 +307,29 @@ class Environment:
         if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= live:
             raise ToolError("evict takes ids of results in view")
         freed = self._log.count_freed(self._evict([*evicted, *wanted]))
-        least = int(_MIN_FREED_SHARE * self.limits.window_tokens)
-        if freed < least:
-            raise ToolError(f"frees {freed} tokens, at least {least} needed")
+        if freed < self._least_freed:
+            raise ToolError(f"frees {freed} tokens, at least {self._least_freed} needed")
 
     def _stub(self, observation: Observation) -> str:
         where = " ".join(f"{s.path}:{s.start}-{s.end}" for s in observation.spans[:2])
         return f"[{observation.id} out {where or self._origins[observation.id]}]"
 
-    def _evict(self, ids: Sequence[str]) -> Evicted:
+    def _evict(self, ids: Sequence[str], *, automatic: bool = False) -> Evicted:
         """Make the event that leaves stubs of these observations in view."""
         chosen = [
             observation for observation, _ in self._log.list_results() if observation.id in ids
         ]
         stubs = {each.id: self._chat.encode_result(self._stub(each)) for each in chosen}
-        return Evicted(stub_ids=stubs, prefix_ids=self._prefix())
+        return Evicted(stub_ids=stubs, automatic=automatic, **dict(self._prefix()))
 
-    def _compact(self, summary: str) -> None:
+    def _compact(self, summary: str, *, automatic: bool = False) -> None:
         self._summary = summary
-        self._log.append(Compacted(summary=summary, prefix_ids=self._prefix()))
-        if len(self.view().prompt_ids) > self._view_limit:
+        prefix = dict(self._prefix())
+        self._log.append(Compacted(summary=summary, automatic=automatic, **prefix))
+        self._check_held()
+
+    def _check_held(self) -> None:
+        if self._log.num_tokens > self._view_limit:
             self.stop_reason = StopReason.CONTEXT_OVERFLOW
 
     def _note(self, call: ToolCall, *, version: int) -> None:
@@ -343,30 +341,22 @@ class Environment:
         self._notes.append((noted, version))
         self._log.append(noted)
 
-    def _prefix(self) -> Ids:
+    def _prefix(self) -> Prefix:
         """Render system prompt and task, with the notes (pointers moved along) and the summary."""
-        parts = [self.task.statement, f"window {self.limits.window_tokens}"]
+        notes = []
         for noted, version in self._notes:
             span = Span(path=noted.path, start=noted.start, end=noted.end)
             now = self.workspace.moved(span, since=version)
-            parts.append(f"note {now.path}:{now.start}-{now.end} {noted.facts}")
-        if self._summary:
-            parts.append(f"so far: {self._summary}")
-        return self._chat.prefix(system=self._system, user="\n".join(parts))
+            notes.append(f"note {now.path}:{now.start}-{now.end} {noted.facts}")
+        return self._writer.write(notes, self._summary)
 
     def _log_turn(self, view: View, sampled: Sampled) -> None:
-        prompt = view.prompt_ids
-        whole = prompt + sampled.token_ids + sampled.closing_ids
-        previous = self._segment_ids[-1] if self._segment_ids else None
-        if previous is not None and prompt[: len(previous)] == previous:
-            self._segment_ids[-1] = whole
-        else:
-            self._segment_ids.append(whole)
+        prompt_end = len(view.prompt_ids)
         self._turns.append(
             Turn(
-                segment=len(self._segment_ids) - 1,
-                prompt_end=len(prompt),
-                sample_end=len(prompt) + len(sampled.token_ids),
+                segment=self._log.segment,
+                prompt_end=prompt_end,
+                sample_end=prompt_end + len(sampled.token_ids),
                 num_cached=view.num_cached,
                 calls=self._calls,
                 observation_ids=(),

@@ -11,13 +11,14 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from envs.records import Edit, HiddenTask, Observation, RepairTask, Sample, ToolCall, View
+from envs.records import Edit, HiddenTask, Ids, Observation, RepairTask, Sample, ToolCall, View
 from envs.rendering import ChatFormat
 from envs.sites import Site, find_sites
 from envs.workspace import number_lines
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
+_MAX_LOOKS = 3  # for one site
 _HEADER = "[o9 99/99]\n"  # of a result where room is short
 
 Find = Literal["search", "outline", "file"]
@@ -91,6 +92,7 @@ class ScriptedPolicy:
     def __init__(self, script: Script, *, chat: ChatFormat, max_new_tokens: int) -> None:
         self._script, self._chat, self._max_new_tokens = script, chat, max_new_tokens
         self._waiting: list[ToolCall] = []  # of a turn with more calls than the template writes
+        self._edited: list[str] = []
         next(script)  # runs to the first bare yield, where the script receives its first view
 
     async def act(self, view: View) -> Sample:
@@ -98,14 +100,24 @@ class ScriptedPolicy:
         return self.next_sample(view)
 
     def next_sample(self, view: View) -> Sample:
-        """Encode the script's next calls; submit when the script is over."""
+        """Encode the script's next calls; submit when the script is over.
+
+        A request for a summary is answered here, and the script goes on with the view after it.
+        """
+        if view.asks_summary:
+            summary = "edited " + (", ".join(self._edited) or "nothing")
+            return self._cut((*self._chat.encode(summary), self._chat.eot_id))
         try:
             calls = self._waiting or self._script.send(view)
         except StopIteration:
             calls = [call("submit")]
         most = self._chat.max_calls or len(calls)
         calls, self._waiting = calls[:most], calls[most:]
-        ids = self._chat.call_ids(calls)
+        edits = (each.arguments for each in calls if each.name == "edit_lines")
+        self._edited += [f"{edit['path']}:{edit['start']}" for edit in edits]
+        return self._cut(self._chat.call_ids(calls))
+
+    def _cut(self, ids: Ids) -> Sample:
         cut = ids[: self._max_new_tokens]
         finish: Literal["stop", "length"] = "stop" if len(cut) == len(ids) else "length"
         return Sample(token_ids=cut, sampling_logps=(0.0,) * len(cut), finish=finish)
@@ -203,6 +215,14 @@ class ScriptRunner:
         self._view = yield [*pending, *calls]
 
     def _look(self, site: Site) -> Script:
+        """Look for a site, and again where the strategy dropped what was found."""
+        for _ in range(_MAX_LOOKS):
+            before = self._view.num_rewrites
+            yield from self._look_once(site)
+            if self._sees(site) or self._view.num_rewrites == before:
+                return
+
+    def _look_once(self, site: Site) -> Script:
         """Find and read a site until the lines of its edit are in view; results may come cut."""
         rewrites, find = self._options.rewrite != "none", self._way_to_find(site)
         yield from self._find(site, find)

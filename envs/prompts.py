@@ -1,4 +1,4 @@
-"""The system prompt for each `prompt.tools`, and what a turn without a call is answered.
+"""The system prompt for each `prompt.tools`, the request for a summary, the answer to no call.
 
 The example of a call is written as the model's own chat template writes calls.
 Tests: tests/envs/test_tools.py.
@@ -8,12 +8,25 @@ from envs.records import Strategy
 from envs.tools import describe_tools, list_tools
 
 SYSTEM_SHORT = "Repair the code."
+SUMMARIZE = "summarize now"  # short: it takes from what is left
 SYSTEM = """You repair Python code inside a small context window. Answer with tool calls only:
 {example}
 Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
 you need, not whole files; evict results that are used up; compact before the window is full; submit
 when it is repaired."""
 _ON_REWRITES = "evict results that are used up; compact before the window is full; "
+_ON_MASKS = "older results are dropped, read again what you still need; "
+_ON_SUMMARIES = """when a result says 'summarize now', answer with plain text, no call: what is
+done, what is left, and where, for it replaces all before it; """
+_INSTEAD: dict[Strategy, str] = {
+    "full_history": "",
+    "mask": _ON_MASKS,
+    "summarize": _ON_SUMMARIES,
+    "hybrid": _ON_MASKS + _ON_SUMMARIES,
+    "learned": _ON_REWRITES,
+    "learned_net": _ON_REWRITES + _ON_SUMMARIES,
+}
+_TOOLS = "\nTools:\n"
 
 
 def system_prompt(tools: str, strategy: Strategy = "learned", *, example: str) -> str:
@@ -26,9 +39,13 @@ def system_prompt(tools: str, strategy: Strategy = "learned", *, example: str) -
     """
     if tools == "none":
         return SYSTEM_SHORT
-    text = SYSTEM.replace(_ON_REWRITES, "") if strategy == "full_history" else SYSTEM
-    text, names = text.replace("{example}", example), list_tools(strategy)
-    return text + ("\nTools:\n" + describe_tools(names) if tools == "brief" else "")
+    text = SYSTEM.replace(_ON_REWRITES, _INSTEAD[strategy]).replace("{example}", example)
+    return text + (_TOOLS + describe_tools(list_tools(strategy)) if tools == "brief" else "")
+
+
+def without_tools(system: str) -> str:
+    """Return a system prompt up to its list of tools."""
+    return system.partition(_TOOLS)[0]
 
 
 def answer_no_call(example: str) -> str:

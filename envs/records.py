@@ -1,6 +1,7 @@
 """Frozen records of tasks, events, views, episodes and scores; all round-trip through JSON.
 
-Every other part of the house speaks in these types. Token ids are ints of the policy's own
+Every other part of the house speaks in these types; those of tasks stand in
+`envs/task_records.py` and are imported from here. Token ids are ints of the policy's own
 vocabulary, costs are in tokens, log-probs in nats. `Record.model_dump_json()` and
 `model_validate_json()` are the file format; `SCHEMA_VERSION` changes when the meaning of a field
 does. Tests: tests/envs/test_plain_text.py.
@@ -9,24 +10,46 @@ does. Tests: tests/envs/test_plain_text.py.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from envs.plain_text import plain_data, representable, version_or_unknown
+from envs.plain_text import plain_data
+from envs.task_records import (
+    SPLITS,
+    Difficulty,
+    Edit,
+    HiddenTask,
+    Ids,
+    IoCase,
+    JsonValue,
+    Provenance,
+    Record,
+    RepairTask,
+    Runtime,
+    Span,
+    Split,
+    Text,
+)
+
+__all__ = [  # also from here
+    "SPLITS",
+    "Difficulty",
+    "Edit",
+    "HiddenTask",
+    "Ids",
+    "IoCase",
+    "JsonValue",
+    "Provenance",
+    "Record",
+    "RepairTask",
+    "Runtime",
+    "Span",
+    "Split",
+    "Text",
+]
 
 SCHEMA_VERSION = 2
 
-Split = Literal["train", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-Strategy = Literal["full_history", "learned"]
-Ids = tuple[int, ...]
-JsonValue = Any  # plain data: None, bool, int, float, str, list, tuple, dict
-Text = Annotated[str, AfterValidator(representable)]  # of a model or a candidate
-
-
-class Record(BaseModel):
-    """Base of all records: immutable, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+Strategy = Literal["full_history", "mask", "summarize", "hybrid", "learned", "learned_net"]
 
 
 class StopReason(StrEnum):
@@ -39,116 +62,6 @@ class StopReason(StrEnum):
     NO_TOOL_CALL = "no_tool_call"
     TIMEOUT = "timeout"
     ENVIRONMENT_ERROR = "environment_error"
-
-
-class Span(Record):
-    """Lines `start` to `end` of `path`, 1-based, both included."""
-
-    path: str
-    start: int
-    end: int
-
-
-class Edit(Record):
-    """Replace lines `start` to `end` of `path` by `text`; `end = start - 1` inserts."""
-
-    path: str
-    start: int
-    end: int
-    text: str
-
-
-class IoCase(Record):
-    """One call, compared by exact type: `function` is `module:name`, `args` plain data.
-
-    `expected` is the canonical encoding of `envs.sandbox.encoding.encode_value`, so 1, 1.0 and True
-    differ.
-    """
-
-    id: str
-    function: str
-    args: tuple[JsonValue, ...]
-    expected: str
-
-
-class Difficulty(Record):
-    """What makes a task hard: mutated sites, files that hold them, lines in the workspace."""
-
-    sites: int
-    files: int
-    lines: int
-    failing_tests: int
-    call_distance: int | None = None
-    traceback_names_function: bool | None = None
-    trivial: bool | None = None  # as envs/tasks/trivial.py says
-
-
-class Provenance(Record):
-    """Where a task comes from, enough to build it again."""
-
-    source: Literal["synthetic", "projects", "path"]
-    origin: str
-    licence: str
-    sha256: str
-    generator: str
-    seed: int
-
-
-class RepairTask(Record):
-    """The public half of a task: all that an agent may learn."""
-
-    id: str
-    project: str
-    split: Split
-    statement: str
-    workspace_sha: str
-    editable: tuple[str, ...]
-    visible_tests: tuple[str, ...]
-    visible_cases: tuple[IoCase, ...] = ()
-    difficulty: Difficulty
-    provenance: Provenance
-
-
-class Runtime(Record):
-    """What a project's own tests need. Which interpreter that is, no task says.
-
-    Attributes:
-        python: Version of a user's, or 'unknown'; '' for the one that runs this project.
-        requirements: Pins of the wheels that it needs beside pytest (`envs/sandbox/wheels.py`).
-        environment: Names and values of variables that its tests see.
-        paths: Folders below the root from which its modules are imported, as from the root.
-        rewrites_asserts: pytest rewrites asserts, as for users; without, runs are faster.
-    """
-
-    python: Annotated[str, AfterValidator(version_or_unknown)] = ""
-    requirements: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-    paths: tuple[str, ...] = ("src",)
-    rewrites_asserts: bool = False
-
-
-class HiddenTask(Record):
-    """The private half: never written to a workspace, never sent to a candidate's process.
-
-    `limit_s` is how many seconds a grading may compute, and as many it may sleep. `calls` are the
-    sequences that grade it of the recorded calls named `calls_sha`.
-    """
-
-    task_id: str
-    grader: Literal["io", "pytest"]
-    fail_to_pass: tuple[str, ...]
-    pass_to_pass: tuple[str, ...]
-    unseen_tests: tuple[str, ...]
-    cases: tuple[IoCase, ...] = ()
-    tests_sha: str = ""
-    calls_sha: str = ""
-    calls: Ids = ()
-    operators: tuple[str, ...]
-    gold_edits: tuple[Edit, ...]
-    gold_patch: str
-    gold_spans: tuple[Span, ...]
-    limit_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    runtime: Runtime = Runtime()
 
 
 CallFormat = Literal["hermes", "xml", "native", "python", "fenced", "bare", "none"]
@@ -201,11 +114,20 @@ class Observation(Record):
     remaining_tokens: int
 
 
-class Opened(Record):
+PrefixKind = Literal["template", "system", "tools", "task", "notes", "summaries"]
+
+
+class Prefix(Record):
+    """What stands before the turns; `prefix_tokens` counts its ids by kind, {} in older records."""
+
+    prefix_ids: Ids
+    prefix_tokens: dict[PrefixKind, int] = Field(default_factory=dict)
+
+
+class Opened(Prefix):
     """First event: the frozen ids of system prompt, task and generation prompt."""
 
     kind: Literal["opened"] = "opened"
-    prefix_ids: Ids
 
 
 class Sampled(Record):
@@ -225,9 +147,11 @@ class Observed(Record):
     """All results of one turn: `head`, pieces with a separator before each but the first, `tail`.
 
     Some templates name the tool in what they write before its result, so separators differ.
+    Where it `asks_summary`, the last result is the request, and the next sample the summary.
     """
 
     kind: Literal["observed"] = "observed"
+    asks_summary: bool = False
     observations: tuple[Observation, ...]
     piece_ids: tuple[Ids, ...]
     head_ids: Ids
@@ -254,20 +178,26 @@ class Noted(Record):
     facts: Text
 
 
-class Evicted(Record):
-    """Observations that became one-line stubs; the prefix is rendered anew with all notes."""
+class Evicted(Prefix):
+    """Observations that became one-line stubs; the prefix is rendered anew with all notes.
+
+    `automatic` if the strategy chose them, not the model.
+    """
 
     kind: Literal["evicted"] = "evicted"
     stub_ids: dict[str, Ids]
-    prefix_ids: Ids
+    automatic: bool = False
 
 
-class Compacted(Record):
-    """The whole history replaced by a summary, inside a prefix rendered anew."""
+class Compacted(Prefix):
+    """The whole history replaced by a summary, inside a prefix rendered anew.
+
+    `automatic` if the summary was asked for.
+    """
 
     kind: Literal["compacted"] = "compacted"
     summary: Text
-    prefix_ids: Ids
+    automatic: bool = False
 
 
 Event = Annotated[
@@ -276,12 +206,17 @@ Event = Annotated[
 
 
 class View(Record):
-    """Exactly what the model sees at one turn. `num_cached` ids are shared with the view before."""
+    """Exactly what the model sees at one turn.
+
+    `num_cached` ids are shared with the prompt and sample of the turn before. Where it
+    `asks_summary`, what is sampled is the summary that replaces everything so far.
+    """
 
     prompt_ids: Ids
     observations: tuple[Observation, ...]
     num_cached: int
     num_rewrites: int
+    asks_summary: bool = False
 
 
 class Sample(Record):
@@ -328,10 +263,25 @@ class Outcome(Record):
     sandbox_level: str
 
 
+class Thresholds(Record):
+    """When a strategy rewrites the context by itself; drawn once per group.
+
+    Attributes:
+        fill: Share of what may be held (the window less the output reserve) at which it acts.
+        keep_last: Observations that masking leaves in view; None where nothing is masked.
+        evict_batch: It masks when so many more than those are in view.
+    """
+
+    fill: Annotated[float, Field(gt=0, le=1)]
+    keep_last: Annotated[int, Field(ge=1)] | None = None
+    evict_batch: Annotated[int, Field(ge=1)] = 1
+
+
 class Episode(Record):
     """The record of one rollout, enough to score, train and show it without anything else.
 
     `needs_rewrite`, once `forced`: no script gets by in this window without `evict` or `compact`.
+    `output_reserve` is the most tokens of a sample; 0 in older records, which do not say.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -343,7 +293,9 @@ class Episode(Record):
     policy_version: int
     window_tokens: int
     needs_rewrite: Annotated[bool, Field(validation_alias=AliasChoices("needs_rewrite", "forced"))]
+    output_reserve: int = 0
     strategy: Strategy
+    thresholds: Thresholds | None = None
     reference_cost: float
     events: tuple[Event, ...]
     segment_ids: tuple[Ids, ...]

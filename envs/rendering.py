@@ -87,6 +87,7 @@ class ChatFormat:
         self.stop_ids: Ids = (self.eot_id, *(ids[stop] for stop in self._template.other_stops))
         self.max_calls = self._template.max_calls
         self._parts: dict[tuple[str, ...], TemplateParts[Ids]] = {}
+        self._num_system: dict[tuple[str, bool], int] = {}
         self._eats_space = bool(added[self.eot_id].rstrip)
         self._check_calls()
         self.example: str = self.decode(self.call_ids([_EXAMPLE])[:-1]).strip()
@@ -104,13 +105,22 @@ class ChatFormat:
         """Decode for reading and for parsing calls; the result is never encoded again."""
         return str(self._markup.decode(list(ids), skip_special_tokens=False))
 
-    def prefix(self, *, system: str, user: str) -> Ids:
+    def prefix(self, *, system: str, user: str, schemas: bool = True) -> Ids:
         """Encode system prompt, the user's turn and the generation prompt.
 
-        The ids are those of `apply_chat_template` where no content holds a special token.
+        The ids are those of `apply_chat_template` where no content holds a special token; to count
+        those of tool schemas, they can be left out.
         """
         (system, user), masks = self._masked([system, user])
-        return self._encode_markup(self._template.prompt(system=system, user=user), masks)
+        text = self._template.prompt(system=system, user=user, schemas=schemas)
+        return self._encode_markup(text, masks)
+
+    def count_system(self, system: str, *, schemas: bool) -> int:
+        """Count the tokens of a prefix with this system prompt and no task; each once."""
+        key = (system, schemas)
+        if key not in self._num_system:
+            self._num_system[key] = len(self.prefix(system=system, user="", schemas=schemas))
+        return self._num_system[key]
 
     def call_ids(self, calls: Sequence[ToolCall]) -> Ids:
         """Encode calls as this template would render them, end-of-turn included."""

@@ -24,7 +24,7 @@ _READING = ("list_files", "search", "outline", "read_lines", "read_file")
 _OTHERS = ("edit_lines", "run_tests", "note", "evict", "compact", "submit")
 NAMES = (*_READING, *_OTHERS)
 REWRITES = ("evict", "compact")
-_OF_REWRITES = ("note", *REWRITES)  # where nothing is rewritten there is nothing to keep
+_OF_REWRITES = ("note", *REWRITES)  # where the model rewrites nothing there is nothing to keep
 RunVisible = Callable[[dict[str, str], str], TestReport]
 _MAX_HITS = 20
 # Of one turn: each may take minutes where it hangs, and a turn that takes too long counts as the
@@ -364,8 +364,8 @@ def parse_range(lines: str) -> tuple[int, int] | None:
 
 
 def list_tools(strategy: Strategy) -> tuple[str, ...]:
-    """Return the tools of a context strategy: `full_history` has none that rewrite the context."""
-    left_out = _OF_REWRITES if strategy == "full_history" else ()
+    """Return the tools of a context strategy: only under learned ones the model rewrites."""
+    left_out = () if strategy in ("learned", "learned_net") else _OF_REWRITES
     return tuple(name for name in NAMES if name not in left_out)
 
 

@@ -58,13 +58,19 @@ def num_segments(episode: Episode) -> int:
 
 
 def num_compactions(episode: Episode) -> int:
-    """How often the history was replaced by a summary."""
-    return sum(isinstance(event, Compacted) for event in episode.events)
+    """How often the model replaced the history by a summary, of its own accord."""
+    return sum(isinstance(each, Compacted) and not each.automatic for each in episode.events)
 
 
 def num_evictions(episode: Episode) -> int:
-    """How often observations were replaced by stubs (one `evict` call may name several)."""
-    return sum(isinstance(event, Evicted) for event in episode.events)
+    """How often the model replaced observations by stubs (one `evict` call may name several)."""
+    return sum(isinstance(each, Evicted) and not each.automatic for each in episode.events)
+
+
+def num_automatic_rewrites(episode: Episode) -> int:
+    """How often `context.strategy` rewrote the context: masked results, or asked for a summary."""
+    rewrites = (each for each in episode.events if isinstance(each, Evicted | Compacted))
+    return sum(each.automatic for each in rewrites)
 
 
 def _turn_cost(turn: Turn, weights: CostWeights) -> float:

@@ -207,6 +207,7 @@ def _mean_counts(scored: Sequence[Episode]) -> dict[str, float | None]:
         "segments": _mean([meter.num_segments(episode) for episode in scored]),
         "compactions": _mean([meter.num_compactions(episode) for episode in scored]),
         "evictions": _mean([meter.num_evictions(episode) for episode in scored]),
+        "automatic_rewrites": _mean([meter.num_automatic_rewrites(item) for item in scored]),
     }
 
 

@@ -22,6 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "tightrope", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("laws", settings.get_profile("tightrope"), max_examples=2000)
 settings.load_profile("tightrope")
 
 

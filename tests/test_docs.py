@@ -53,6 +53,6 @@ def test_names_of_the_architecture_are_names_of_the_code() -> None:
 
 
 def test_the_check_sees_what_it_looks_for() -> None:
-    text = "`envs/tools.py`, `context.py` and `tools/x.py`; `nowhere.py`\nenvs/not_there.py"
+    text = "`envs/tools.py`, `records.py` and `tools/x.py`; `nowhere.py`\nenvs/not_there.py"
     missing = [path for path, folder in named_paths(text) if not exists(path, folder)]
     assert missing == ["nowhere.py", "envs/not_there.py"]

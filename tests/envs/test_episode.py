@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from envs.context import render_view
+from envs.context.event_log import render_view
 from envs.environment import EpisodeMetadata, Limits
 from envs.errors import InfrastructureError
 from envs.policies import ScriptOptions, call

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from envs.context import render_view
+from envs.context.event_log import render_view
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.errors import UserError
 from envs.policies import ScriptedPolicy, ScriptOptions, call, make_script

@@ -7,7 +7,7 @@ from pathlib import Path
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import run_episode
 from envs.policies import ScriptedPolicy, ScriptOptions, make_script
-from envs.prompts import SYSTEM_SHORT
+from envs.prompts import system_prompt
 from envs.records import (
     Difficulty,
     Edit,
@@ -18,6 +18,7 @@ from envs.records import (
     RepairTask,
     Sample,
     TestReport,
+    Thresholds,
     ToolCall,
 )
 from envs.rendering import ChatFormat
@@ -112,17 +113,21 @@ def new_environment(
     *,
     limits: Limits = LIMITS,
     strategy: str = "learned",
+    thresholds: Thresholds | None = None,
     files: dict[str, str] = FILES,
     run_visible: RunVisible = no_tests,
+    chat: ChatFormat = CHAT,
+    tools: str = "none",
 ) -> Environment:
     """Return a fresh environment of the task."""
     return Environment(
         TASK,
         files,
-        chat=CHAT,
-        system=SYSTEM_SHORT,
+        chat=chat,
+        system=system_prompt(tools, strategy, example=chat.example),  # type: ignore[arg-type]
         limits=limits,
         strategy=strategy,  # type: ignore[arg-type]
+        thresholds=thresholds,
         run_visible=run_visible,
     )
 

@@ -143,6 +143,15 @@ def sft_args(case: Case) -> Any:
     return sft.derive_sft_config(case.settings, Path("x"), LENGTHS).to_dict()
 
 
+def thresholds(case: Case) -> Any:
+    with open_runner(case.settings) as runner:
+        task_ids = [task.id for task in runner.store.split("train")]
+        requests = draw_requests(case.settings, task_ids, stage="grpo", group_size=2)
+        drawn = [runner.draw_thresholds_of(request) for request in requests]
+    assert drawn[::2] == drawn[1::2], "equal in a group"
+    return drawn
+
+
 def prompt(case: Case) -> Any:
     with open_runner(case.settings) as runner:
         task = runner.store.split("train")[0]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from tests.envs.test_context import WIDE
+from tests.envs.context.test_event_log import WIDE
 from tests.envs.world import TOKENIZER, play
 from train.config.load import load_settings
 from train.config.settings import Settings

@@ -11,6 +11,7 @@ Tests: tests/train/config/test_load.py.
 from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
+from envs.context.strategies import MASKING
 from envs.errors import UserError, suggest
 from envs.records import Difficulty
 from envs.tools import NAMES, list_tools
@@ -64,6 +65,7 @@ def find_conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _server_conflicts(settings)
     yield from _reward_conflicts(settings)
     yield from _demonstration_conflicts(settings)
+    yield from _strategy_conflicts(settings)
     yield from _task_conflicts(settings)
     yield from _trl_conflicts(settings)
     yield from _loss_conflicts(settings)
@@ -171,12 +173,30 @@ def _demonstration_conflicts(settings: Settings) -> Iterator[Conflict]:
             reason = "full_history cannot rewrite, so no window can force it to; use 0"
             yield Conflict(("sft.needs_rewrite_share", "context.strategy"), reason)
     elif (
-        settings.tasks.source == "synthetic"
+        "compact" in list_tools(settings.context.strategy)
+        and settings.tasks.source == "synthetic"
         and settings.tasks.dir is None
         and share < MIN_FORCED_SHARE
     ):
         reason = f"{share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
         yield Conflict(("sft.needs_rewrite_share", "tasks.source"), reason)
+
+
+def _strategy_conflicts(settings: Settings) -> Iterator[Conflict]:
+    context, strategy = settings.context, settings.context.strategy
+    readers = {
+        "fill_threshold": ("mask", "summarize", "hybrid"),
+        "keep_last": MASKING,
+        "evict_batch": MASKING,
+    }
+    for name, strategies in readers.items():
+        if strategy not in strategies and _is_given(context, name):
+            reason = f"{strategy} does not read it; leave it out, or use {' or '.join(strategies)}"
+            yield Conflict((f"context.{name}", "context.strategy"), reason)
+    for name in ("fill_threshold", "keep_last"):
+        low, high = getattr(context, name)
+        if low > high:
+            yield Conflict((f"context.{name}",), f"the least, {low}, is above the most, {high}")
 
 
 def _task_conflicts(settings: Settings) -> Iterator[Conflict]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 from pydantic.fields import FieldInfo
 
+from envs.records import Strategy
 from rewards.advantages import Method
 from rewards.cost_weight import CostWeightKind
 from train.config.section import Count, Natural, Positive, Section, Share, Weight
@@ -32,6 +33,7 @@ AttentionName = Literal[
 ]
 
 
+Fill = Annotated[float, Field(gt=0, le=1)]
 TrackerName = Literal["none", "trackio", "tensorboard", "wandb"]
 
 
@@ -159,8 +161,12 @@ class TaskSettings(Section):
 class ContextSettings(Section):
     """How much may be held, and for how long."""
 
-    strategy: Literal["learned", "full_history"] = "learned"
-    """`learned`: the model may note, evict and compact; `full_history`: it has none of these."""
+    strategy: Strategy = "learned"
+    """What rewrites the context: the model by its tools (`learned`), or the environment.
+
+    `full_history`: nothing; `mask`: drops all results but the last; `summarize`: asks for a summary
+    and drops the rest; `hybrid`: both; `learned_net`: tools, and asks at 95 %. docs/strategies.md.
+    """
     window_tokens: tuple[Count, Count] = (1024, 2048)
     """Least and most tokens a view may hold, output reserve included; drawn once per group."""
     max_turns: Count = 12
@@ -171,6 +177,15 @@ class ContextSettings(Section):
     """Largest observation in tokens; a longer one is cut with a pointer to `read_lines`."""
     max_sampled_tokens: Count = 2048
     """Tokens sampled per episode, all segments together; the stop reason is token_limit."""
+    fill_threshold: tuple[Fill, Fill] = (0.6, 0.9)
+    """Where `mask`, `summarize` and `hybrid` act: share of the window less the output reserve.
+
+    Least and most, drawn once per group.
+    """
+    keep_last: tuple[Count, Count] = (2, 4)
+    """Results that `mask` and `hybrid` leave in view: least and most, drawn once per group."""
+    evict_batch: Count = 3
+    """They drop when so many more are in view: views between begin alike, which a cache serves."""
 
 
 class RewardSettings(Section):

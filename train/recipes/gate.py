@@ -10,6 +10,7 @@ from typing import Any
 
 from envs.errors import InfrastructureError, UserError
 from envs.records import Episode
+from envs.tools import list_tools
 from rewards.cost import num_compactions, num_evictions
 from rewards.outcome import is_scorable, is_solved
 from train.config.settings import Settings
@@ -38,7 +39,7 @@ def measure_gate(settings: Settings, model: Any, *, is_main: bool = True) -> dic
     with open_runner(settings) as runner:
         task_ids = [task.id for task in runner.store.split("dev")[:_NUM_TASKS]]
         drawn = draw_requests(settings, task_ids, stage="gate")
-        rewrites = settings.context.strategy == "learned"
+        rewrites = "compact" in list_tools(settings.context.strategy)
         tight = runner.draw_rewrite_requests(task_ids, stage="gate") if rewrites else []
         requests = [*drawn, *tight]
         with Progress(

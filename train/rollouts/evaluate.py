@@ -25,7 +25,7 @@ from envs.policies import draw_options
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
 from train.config.policy_names import name_entries, parse_entry, split_address
-from train.config.settings import Settings
+from train.config.settings import ContextSettings, Settings
 from train.models.distributed import of_main, share, take_share
 from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
@@ -163,7 +163,11 @@ def check_unchanged(settings: Settings, stage: StageDir, wanted: Sequence[EvalSp
     for spec in wanted:
         path = stage.episode_file(spec.name)
         before, now = played.get(spec.name), _describe(settings, spec)
-        if before is None or before == now or not path.is_file():
+        if before is None or not path.is_file():
+            continue
+        new = ContextSettings().model_dump(mode="json")  # what has no value there was not yet there
+        before = {**before, "context": {**new, **before["context"]}}
+        if before == now:
             continue
         raise UserError(
             f"{spec.name} has changed since its episodes were played",

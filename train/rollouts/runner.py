@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from envs.context.strategies import draw_thresholds
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import InfrastructureError, UserError
@@ -26,10 +27,11 @@ from envs.files import hash_text
 from envs.grading.graders import Equipment
 from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.prompts import system_prompt
-from envs.records import Episode, FailedPart, Outcome, Policy, RepairTask, StopReason
+from envs.records import Episode, FailedPart, Outcome, Policy, RepairTask, StopReason, Thresholds
 from envs.rendering import ChatFormat
 from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
+from envs.tools import list_tools
 from envs.workers.limits import LimitedBench
 from envs.workers.pool import WorkerPool
 from envs.workers.workbench import Workbench, open_workbench
@@ -88,8 +90,10 @@ class RolloutRunner:
     bench: Bench
     _references: dict[str, Reference] = field(default_factory=dict)
 
-    def make_environment(self, task: RepairTask, *, window_tokens: int) -> Environment:
-        """Return a fresh environment of `task`."""
+    def make_environment(
+        self, task: RepairTask, *, window_tokens: int, thresholds: Thresholds | None = None
+    ) -> Environment:
+        """Return a fresh environment of `task`; without thresholds, one that rewrites nothing."""
         context = self.settings.context
         return Environment(
             task,
@@ -106,13 +110,14 @@ class RolloutRunner:
                 max_sampled_tokens=context.max_sampled_tokens,
             ),
             strategy=context.strategy,
+            thresholds=thresholds,
         )
 
     def make_script(
         self, task_id: str, name: str, *, options: ScriptOptions | None = None
     ) -> ScriptedPolicy:
         """Return a scripted policy for one episode of a task, that uses the tools there are."""
-        if self.settings.context.strategy == "full_history":
+        if "compact" not in list_tools(self.settings.context.strategy):
             options = replace(options or ScriptOptions(), rewrite="none", note=False)
         task = self.store.public[task_id]
         script = make_script(
@@ -179,10 +184,13 @@ class RolloutRunner:
             needs_rewrite=request.window_tokens < reference.least_window,
         )
         task, limits = self.store.public[request.task_id], self.settings.rollouts
+        thresholds = self.draw_thresholds_of(request)
         num_attempts = num_late = 0
         while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
             num_attempts += 1
-            environment = self.make_environment(task, window_tokens=request.window_tokens)
+            environment = self.make_environment(
+                task, window_tokens=request.window_tokens, thresholds=thresholds
+            )
             part: FailedPart
             try:
                 return await run_episode(
@@ -209,6 +217,17 @@ class RolloutRunner:
             sandbox_level="unknown",
         )
         return environment.record(metadata, outcome=failed)
+
+    def draw_thresholds_of(self, request: EpisodeRequest) -> Thresholds | None:
+        """Draw the thresholds of a request's group: equal for all that have its group and task."""
+        context, seed = self.settings.context, self.settings.run.seed
+        return draw_thresholds(
+            context.strategy,
+            fill=context.fill_threshold,
+            keep_last=context.keep_last,
+            evict_batch=context.evict_batch,
+            rng=random.Random(draw_seed(seed, "thresholds", request.group_id, request.task_id)),
+        )
 
     def play_all(
         self,

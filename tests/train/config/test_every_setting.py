@@ -24,6 +24,8 @@ from train.models.model import load_tokenizer, run_tokenizer
 
 FOLDER = ("--model.base={folder}/base", "--model.tiny=[256, 4]")  # a pretrained base
 BRIEF = ("--prompt.tools=brief", "--context.window_tokens=[1200, 1600]")
+SUMMARIZE = ("--context.strategy=summarize",)
+HYBRID = ("--context.strategy=hybrid",)
 WIDE = ("--context.window_tokens=[336, 800]", "--sft.num_demonstrations=6")
 THINKING = "--model.chat_template={folder}/thinking.jinja"
 SHORT_TURNS = ("--context.max_turns=2", "--context.max_new_tokens=16")
@@ -86,6 +88,10 @@ CHANGES = [
     Row("context.max_new_tokens=32", observed.prompt),
     Row("context.observation_tokens=99", observed.prompt),
     Row("context.max_sampled_tokens=99", observed.prompt),
+    Row("context.fill_threshold=[0.5, 0.5]", observed.thresholds, HYBRID),
+    Row("context.keep_last=[7, 7]", observed.thresholds, HYBRID),
+    Row("context.evict_batch=7", observed.thresholds, HYBRID),
+    Row("context.strategy=learned_net", observed.thresholds),
     Row("reward.outcome=graded", observed.scores),
     Row("reward.cost=price", observed.scores),
     Row("reward.cost_weight=0.1", observed.scores),
@@ -189,6 +195,10 @@ REFUSALS = [
         "reward.pressure=controlled", "cost be free", beside=("--reward.advantage=outcome_only",)
     ),
     Refused("sft.needs_rewrite_share=0.3", "use 0", beside=("--context.strategy=full_history",)),
+    Refused("context.fill_threshold=[0.9, 0.5]", "above the most", beside=HYBRID),
+    Refused("context.fill_threshold=[0.5, 0.6]", "use mask or summarize or hybrid"),
+    Refused("context.keep_last=[1, 2]", "use mask or hybrid", beside=SUMMARIZE),
+    Refused("context.evict_batch=9", "use mask or hybrid", beside=SUMMARIZE),
     Refused("sft.needs_rewrite_share=0.1", "too few to learn", beside=("--tasks.dir=null",)),
     Refused(
         "rollouts.max_staleness=1", "without weights", beside=("--grpo.importance_weights=off",)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from envs.errors import UserError
 from envs.policies import ScriptOptions
 from envs.records import Sampled
-from tests.envs.test_context import WIDE
+from tests.envs.context.test_event_log import WIDE
 from tests.envs.world import play
 from train.config.load import load_settings
 from train.recipes.sft import derive_sft_config, divide_rows, draw_order, read_rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from envs.context import render_view
+from envs.context.event_log import render_view
 from envs.records import Episode, Sampled, Segment
 
 

@@ -125,6 +125,12 @@ def test_resuming_plays_what_is_missing_and_nothing_that_changed(folder: Path) -
     summary = evaluate(folder, str(adapter), "noop", more=("--resume",))
     assert [row["name"] for row in summary["policies"]] == ["grpo-checkpoint-40", "noop"]
     assert path.stat().st_mtime_ns == before
+    kept = path.parents[1] / "played.json"
+    older = json.loads(kept.read_text())  # of a version that had no thresholds
+    assert older["grpo-checkpoint-40"]["context"].pop("fill_threshold")
+    kept.write_text(json.dumps(older))
+    evaluate(folder, str(adapter), "noop", more=("--resume",))
+    assert path.stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"has changed since.*num_samples: 2 -> 1") as caught:
         evaluate(folder, str(adapter), more=("--resume", "--evaluate.num_samples=1"))
     assert str(path) in caught.value.remedy

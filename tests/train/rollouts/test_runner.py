@@ -4,18 +4,21 @@ A broken sandbox is retried and never becomes a reward (invariant 7).
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from envs.errors import InfrastructureError
-from envs.records import HiddenTask, Outcome, RepairTask, StopReason, TestReport
+from envs.policies import ScriptOptions
+from envs.records import HiddenTask, Outcome, RepairTask, StopReason, Strategy, TestReport
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, write_built
 from envs.workers.workbench import Workbench
 from rewards.advantages import score_group
+from rewards.cost import num_automatic_rewrites, num_compactions, num_evictions
 from rewards.outcome import failed_part, is_scorable, is_solved
 from tests.envs.world import CHAT, TASK, InProcess, OneTask
 from tests.train.small_run import add_tokenizer, settings_in
@@ -75,6 +78,25 @@ def play(runner: RolloutRunner, name: str, request: EpisodeRequest = REQUEST):  
     return asyncio.run(
         runner.play(request, lambda r: runner.make_script(TASK.id, name), policy=name)
     )
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_every_strategy_is_played_and_recorded_with_what_was_drawn(strategy: str) -> None:
+    context = SETTINGS.context.model_copy(update={"strategy": strategy, "keep_last": (1, 1)})
+    runner = runner_with(Flaky())
+    runner.settings = SETTINGS.model_copy(update={"context": context})
+    request = replace(REQUEST, window_tokens=350)
+    options = ScriptOptions(rewrite="evict")
+    make = lambda _: runner.make_script(TASK.id, "careful", options=options)  # noqa: E731
+    episode = asyncio.run(runner.play(request, make, policy="careful"))
+    assert episode.strategy == strategy and episode.needs_rewrite
+    assert episode.thresholds == runner.draw_thresholds_of(request)
+    assert episode.output_reserve == context.max_new_tokens
+    assert is_solved(episode) == (strategy != "full_history")
+    own = num_evictions(episode) + num_compactions(episode)
+    assert (own > 0) == (strategy == "learned"), "of learned_net the net is quicker"
+    assert (num_automatic_rewrites(episode) > 0) == (strategy not in ("full_history", "learned"))
+    assert runner.play_ungraded(TASK.id, "careful").thresholds is None, "what is measured is plain"
 
 
 def test_gold_solves_and_noop_scores_nothing() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.context import EventLog, common_prefix, join_observed, render_view
+from envs.context.event_log import EventLog, common_prefix, join_observed, render_view
 from envs.environment import Limits
 from envs.policies import ScriptOptions, call
 from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
