@@ -34,6 +34,7 @@ VERBS = {
     "model fetch": ("model", "fetch real pretrained weights without a model hub"),
     "demos": ("demos", "execute scripted policies and keep what they solved, for the warm start"),
     "evaluate": ("evaluate", "measure policies on held-out tasks"),
+    "budget": ("budget", "show what the tokens of an episode are spent on, turn by turn"),
     "report": ("report", "write one HTML page about a run"),
     "export": ("export", "write a servable adapter"),
     "launch": ("launch", "start a training stage as `accelerate launch` does"),
