@@ -4,9 +4,9 @@
     python benchmarks/training.py --config configs/smollm2.yaml --num_rows 16
 
 The rows are segments of the run's demonstrations, all with an advantage. Both split them into
-micro-batches of the same most tokens, padding included: ours by length, stock TRL, which pads all
-rows to the longest, by a number that divides the rows, as large as `grpo.tokens_per_microbatch`
-allows; what its micro-batches then hold is what ours may hold. Each side of each round has a process of
+micro-batches of at most as many tokens, padding included: stock TRL, which pads all rows to the
+longest, by a number that divides the rows, as large as `grpo.tokens_per_microbatch` allows; what
+these then hold is what ours, by length, may hold. Each side of each round has a process of
 its own: one pass for the memory, then timed ones. Memory is RAM on a CPU, so in steps of what the
 allocator keeps. The loss is dapo without a KL term on both sides.
 """
