@@ -3,16 +3,18 @@
     canaries = draw_canaries(tree, ids, count=3, like=fail_to_pass, patterns=("test",))
 
 Where the suite has a test that compares what it gets with values that are written there, a canary
-is that test once more, in the same place of the same file: one of the two has one value off by a
-unit, a letter or a sign, both have new names, and chance decides which stands first. So in the run
-nothing tells which one is the suite's, to whoever does not know what is right. Other canaries are
-files of their own whose one test compares two numbers; those can be told by that.
+is that test once more, in the same place of the same file: in one of the two one value is another
+that looks alike (`envs/grading/lookalikes.py`), both have new names, and chance decides which
+stands first. Who does not know what is right can guess which is the suite's, and is wrong in three
+pairs of ten (benchmarks/canaries.py). Other canaries are files of their own whose one test
+compares two numbers; those can be told by that.
 
-A canary proves something only if the test that it is like passed: with a bug, what is one off may
-well hold. Tests: tests/envs/grading/test_canaries.py.
+A canary proves something only if the test that it is like passed: with a bug, what is another may
+well hold, and of tests that pass with the bug, whoever runs them sees which one fails.
+Tests: tests/envs/grading/test_canaries.py.
 
 Not covered: tests with fixtures, parameters or decorators, or that do more than call, assign and
-assert, have no like; projects whose values equal those beside them (asked of the original files,
+assert, have no like; projects whose values equal others (asked of the original files,
 `envs/grading/graded_suite.py`).
 """
 
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from envs.grading.lookalikes import Known, draw_lookalike
 from envs.grading.pytest_config import name_canary
 from envs.syntax import parse_python
 
@@ -65,12 +68,11 @@ NO_CANARIES = Canaries()
 
 @dataclass(frozen=True)
 class _Value:
-    """A value that is written on one line: where (from 1, and bytes from 0), and what it is."""
+    """Where a value is written: its line from 1, and the bytes of it from 0."""
 
     line: int
     start: int
     end: int
-    value: object
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def draw_canaries(
     """Return so many tests that must fail, other ones each time.
 
     Args:
-        tree: All files of the project, path to text.
+        tree: Files of the project that no candidate has written, path to text.
         ids: All tests of the suite.
         count: How many.
         like: Tests after which they are made, where that can be: first come, the same each time.
@@ -116,10 +118,13 @@ def draw_canaries(
         if simple is None or names.count(name) != 1 or len(re.findall(rf"\b{name}\b", text)) != 1:
             continue
         pair = _name_pair(name, text, names, patterns)
-        if pair is None:
+        other_lines = _change_one(tree, path, simple)
+        if pair is None or other_lines is None:
             continue
         own, other = (f"{test_id.removesuffix(name)}{new}" for new in pair)
-        edits.setdefault(path, []).append((simple, _write_pair(text, simple, name, pair, order)))
+        lines = text.split("\n")[simple.first - 1 : simple.last]
+        both = _write_pair((lines, other_lines), name, pair, order)
+        edits.setdefault(path, []).append((simple, both))
         found.like[other], found.renamed[test_id] = test_id, own
     for path, made in edits.items():
         found.files[path] = _put_in(tree[path], made)
@@ -177,20 +182,35 @@ def _matches(name: str, pattern: str) -> bool:
     return name.startswith(pattern) or fnmatchcase(name, pattern)
 
 
+def _change_one(tree: Mapping[str, str], path: str, simple: _Simple) -> list[str] | None:
+    """Return the lines of a test with another value in one place, None if there is no such."""
+    text = tree[path]
+    lines = text.split("\n")
+    others = [tree[other] for other in sorted(tree) if other != path]
+    for strictly in (True, False):
+        for each in _DRAW.sample(simple.values, len(simple.values)):
+            line = lines[each.line - 1].encode("utf-8")
+            before, after = (
+                part.decode("utf-8") for part in (line[: each.start], line[each.end :])
+            )
+            written = line[each.start : each.end].decode("utf-8")
+            test = lines[simple.first - 1 : simple.last]
+            test[each.line - simple.first] = f"{before} {after}"
+            known = Known("\n".join(test), text, others)
+            new = draw_lookalike(written, known, strictly=strictly)
+            if new is not None:
+                test[each.line - simple.first] = f"{before}{new}{after}"
+                return test
+    return None
+
+
 def _write_pair(
-    text: str, simple: _Simple, name: str, pair: tuple[str, str], order: random.Random
+    halves: tuple[list[str], list[str]], name: str, pair: tuple[str, str], order: random.Random
 ) -> list[str]:
-    """Return the lines of a test and of one like it, of which one value is another."""
-    own = text.split("\n")[simple.first - 1 : simple.last]
-    other = list(own)
-    changed = _DRAW.choice(simple.values)
-    line = other[changed.line - simple.first].encode("utf-8")
-    written = repr(_change(changed.value)).encode("utf-8")
-    line = line[: changed.start] + written + line[changed.end :]
-    other[changed.line - simple.first] = line.decode("utf-8")
+    """Return the lines of a test and of the one like it, under their new names."""
     made = [
         re.sub(rf"\b{name}\b", new, "\n".join(lines), count=1)
-        for new, lines in zip(pair, (own, other), strict=True)
+        for new, lines in zip(pair, halves, strict=True)
     ]
     order.shuffle(made)
     return [*made[0].split("\n"), "", *made[1].split("\n")]
@@ -251,17 +271,5 @@ def _list_values(statement: ast.stmt) -> Iterator[_Value]:
     for each in ast.walk(sides[written.index(True)]):
         if not isinstance(each, ast.Constant) or type(each.value) not in (int, float, str, bool):
             continue
-        if each.lineno == each.end_lineno and _change(each.value) != each.value:
-            yield _Value(each.lineno, each.col_offset, each.end_col_offset or 0, each.value)
-
-
-def _change(value: object) -> object:
-    """Return a value that differs by a unit, or in one letter."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int | float):
-        return value + 1
-    assert isinstance(value, str)
-    at = _DRAW.randrange(len(value)) if value else 0
-    letters = [each for each in "aeinorst" if value[at : at + 1].lower() != each]
-    return f"{value[:at]}{_DRAW.choice(letters)}{value[at + 1 :]}"
+        if each.lineno == each.end_lineno:
+            yield _Value(each.lineno, each.col_offset, each.end_col_offset or 0)

@@ -62,7 +62,8 @@ def run_graded(
 
     key = (hidden.task_id, hidden.pass_to_pass)
     fit = fits.of_tasks.get(key)
-    canaries = draw_for(tree, hidden, alike=fit is not False, seed=fits.seed)
+    known = {path: text for path, text in tree.items() if gold.get(path) == text}
+    canaries = draw_for(known, hidden, alike=fit is not False, seed=fits.seed)
     suite = run(tree, canaries)
     if not canaries.renamed or suite.ending == "forged":
         return suite
@@ -74,11 +75,14 @@ def run_graded(
     fits.of_tasks[key] = fit = is_clean(run(gold, canaries), ids)
     if fit:
         return suite
-    return run(tree, draw_for(tree, hidden, alike=False, seed=fits.seed))
+    return run(tree, draw_for(known, hidden, alike=False, seed=fits.seed))
 
 
 def draw_for(tree: Mapping[str, str], hidden: HiddenTask, *, alike: bool, seed: str) -> Canaries:
-    """Return canaries for a task, those like its tests if it may have such."""
+    """Return canaries for a task, those like its tests if it may have such.
+
+    `tree` is without the files that were submitted: what a canary is made of is not a candidate's.
+    """
     return draw_canaries(
         tree,
         [*hidden.fail_to_pass, *hidden.pass_to_pass],

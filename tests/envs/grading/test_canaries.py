@@ -8,6 +8,7 @@ import unittest
 import pytest
 
 from envs.grading.canaries import draw_canaries, order_like
+from tests.attacks.snippets import GUESS
 
 SUITE = '''\
 """About sums."""
@@ -113,7 +114,7 @@ def test_in_a_pair_one_value_differs_and_names_are_built_alike():
 
 def test_chance_says_which_stands_first_and_has_which_name():
     orders, names = set(), set()
-    for _ in range(60):
+    for _ in range(240):
         found = draw(like=FIT[:1], count=1)
         text, (canary,), (own,) = found.files[PATH], found.like, found.renamed.values()
         orders.add(text.index(canary[len(PATH) + 2 :]) < text.index(own[len(PATH) + 2 :]))
@@ -156,3 +157,84 @@ def test_those_come_first_that_only_a_repair_makes_pass():
     assert made[0] == "b::x" and sorted(made[1:]) == ["a::x", "a::y"]
     assert made == order_like(["b::x", "b::y[1]"], ["a::y", "a::x"])
     assert unittest.TestCase  # in the suite above
+
+
+WRITTEN = """\
+from calc import first, total
+
+def test_few():
+    assert total([]) == 0
+
+def test_two():
+    assert total([2, 0]) == 2
+
+def test_three():
+    assert total([1, 2]) == 3
+
+def test_four():
+    assert total([2, 2]) == 4
+
+def test_five():
+    assert total([5]) == 5
+    assert total([3, 3]) == 6
+
+def test_larger():
+    assert total([4, 4]) == 8
+    assert total([9, -2]) == 7
+
+def test_forms():
+    assert total([8, 8]) == 0x10
+    assert total([600, 400]) == 1_000
+    assert total([1500, 500]) == 2e3
+    assert total([0.5, 0.75]) == 1.25
+    assert total([300, -330]) == -30
+
+def test_round_numbers():
+    assert total([40, 40]) == 80
+    assert total([90, 210]) == 300
+    assert total([13, 16]) == 29
+
+def test_red():
+    assert first(["red", "tan"]) == "red"
+
+def test_tan():
+    assert first(["tan", "red"]) == "tan"
+
+def test_small():
+    assert first(["small boxes", "other boxes"]) == "small boxes"
+
+def test_other():
+    assert first(["other boxes", "small boxes"]) == "other boxes"
+
+def test_gate():
+    assert first("west gate") == "w"
+    assert total(["east", " ", "gate"]) == "east gate"
+    assert first(['"']) == '"'
+"""
+
+
+def halves(found):
+    """Return the lines of the suite's own test and of its canary, without their names."""
+    text = found.files[PATH]
+    tests = {each.name: ast.get_source_segment(text, each).split("\n")[1:]
+             for each in ast.parse(text).body if isinstance(each, ast.FunctionDef)}  # fmt: skip
+    ((canary, own),) = found.like.items()
+    return [tests[name.rpartition(":")[2]] for name in (found.renamed[own], canary)]
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    ids = [f"{PATH}::{each.name}" for each in ast.parse(WRITTEN).body[1:]]
+    return [halves(draw(WRITTEN, ids, like=[test_id], count=1)) for test_id in ids * 40]
+
+
+SPACE = {}
+exec(GUESS, SPACE)
+
+
+@pytest.mark.parametrize("name", SPACE["RULES"])
+def test_no_rule_says_which_of_a_pair_is_the_suites(pairs, name):
+    rules = {name: SPACE["RULES"][name]}
+    told = [SPACE["guess"](own, canary, rules) == 0 for own, canary in pairs
+            if SPACE["guess"](own, canary, rules) is not None]  # fmt: skip
+    assert len(told) < 20 or 0.25 < sum(told) / len(told) < 0.75
