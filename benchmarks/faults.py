@@ -6,9 +6,10 @@ About 12 minutes on 2 idle CPU cores. First 50 steps of GRPO at the size of conf
 the real engine, workers and sandbox: of the tool calls 10 % fail, 5 % hang until the deadline and
 2 % kill their worker. Scripts play, so that there is something to learn from; the engine decodes a
 turn of the model for each of theirs. The gradient of every step is compared with that of its
-scorable episodes alone, with a KL term and without. Then the same run without faults: its time for
-each attempt at an episode and the time in which calls hung should explain how long the first took.
-Then, without faults, what a call costs through the workers beside one in the process itself, and
+scorable episodes alone, with a KL term and without. Then the same run without faults. The seconds
+in which a call hung, and the turns of all others at the pace of the run without faults, should
+explain how long the first took to play: what the others did while a call hung counts as done. Then,
+without faults, what a call costs through the workers beside one in the process itself, and
 what that costs a run of scripts: its time beside one with threads, as it was before there were
 workers. The exit code is 1 if a gradient differs, anything is left, the time is not explained, or
 a run takes more than 1.5 times as long with workers.
@@ -173,18 +174,18 @@ def described(run: FaultyRun, files: Sequence[str], *, num_steps: int) -> tuple[
 
 
 def time_lines(faulty: FaultyRun, fine: FaultyRun) -> tuple[list[str], bool]:
-    """Return what to say of the time, and whether attempts and deadlines explain it."""
-    attempts = [run.rollouts.num_attempts for run in (faulty, fine)]
-    played = fine.seconds * attempts[0] / attempts[1]
-    late = faulty.bench.late_s()
-    share = faulty.seconds / (played + late)
+    """Return what to say of the time, and whether turns and deadlines explain it."""
+    calls = [len(run.bench.ended) for run in (faulty, fine)]
+    pace, meanwhile = fine.rollouts.play_s / calls[1], faulty.bench.count_meanwhile()
+    late, rest = faulty.bench.late_s(), (calls[0] - meanwhile) * pace
+    share = faulty.rollouts.play_s / (late + rest)
     lines = [
         "",
-        f"Time: {faulty.seconds:.0f} s with faults for {attempts[0]} attempts at episodes, "
-        f"{fine.seconds:.0f} s without for {attempts[1]}. At the pace without, the attempts take "
-        f"{played:.0f} s; in {late:.0f} s at least one of {len(faulty.bench.late)} calls hung, "
-        f"until its deadline. Together that is {played + late:.0f} s: the run took {share:.2f} "
-        "times that.",
+        f"Time of playing: {faulty.rollouts.play_s:.0f} s with faults for {calls[0]} turns with "
+        f"calls, {fine.rollouts.play_s:.0f} s without for {calls[1]}. In {late:.0f} s at least one "
+        f"of {len(faulty.bench.late)} calls hung until its deadline; {meanwhile} others ended "
+        f"meanwhile. The rest takes {rest:.0f} s at the pace without faults. Together that is "
+        f"{late + rest:.0f} s: playing took {share:.2f} times that.",
     ]
     return lines, share <= MOST_UNEXPLAINED
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from benchmarks.flops import count_flops, count_keys, share_of_peak
 from benchmarks.made_up import GROUP_SIZE, make_prompts, make_row, play_all, sample_all
 from benchmarks.measuring import Row, Spec, peak_bytes, reset_peak, watch_engine
 from envs.errors import UserError
@@ -34,17 +35,6 @@ from train.rollouts.engine import Engine, copy_for_acting
 from train.rollouts.kv_cache import PrefixStore
 
 ROOT = Path(__file__).resolve().parents[1]
-PEAK_FLOPS = {  # dense bf16 of a card whose name holds the word
-    "H100 NVL": 835e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "B200": 2250e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "4090": 165e12,
-}
 UPDATES = ("--grpo.kl_weight=0", "--grpo.max_steps=4")  # the first warms up
 _KV_SHARE = 0.3  # of free memory for the running batch; as much is kept for waiting episodes
 
@@ -164,13 +154,22 @@ class GpuBench:
             seconds = time.perf_counter() - began
         sampled = len(prompts) * self.size.new_tokens
         read = sum(len(ids) for ids in set(prompts))
-        flops = count_flops(model.config, count_parameters(model).total, read + sampled)
+        num_prompt, num_new = spec["window"] - self.size.new_tokens, self.size.new_tokens
+        keys_read = len(set(prompts)) * count_keys(num_prompt)
+        keys_sampled = len(prompts) * count_keys(num_new, num_before=num_prompt)
+        flops = count_flops(
+            model.config,
+            count_parameters(model).total,
+            num_tokens=read + sampled,
+            num_scored=len(set(prompts)) + sampled,
+            num_keys=keys_read + keys_sampled,
+        )
         return {
             "rows": min(len(prompts), engine.max_rows),
             "prompt_tokens_per_s": read / watch.seconds["prompts"],
             "tokens_per_s": sampled / watch.seconds["tokens"],
             "seconds": seconds,
-            "share_of_peak": share_of_peak(flops, seconds),
+            "share_of_peak": share_of_peak(flops, seconds, DEVICE_NAME),
             "held_gb": held / 1e9,
             "peak_gb": peak_bytes() / 1e9,
         }
@@ -233,14 +232,15 @@ class GpuBench:
         flops = count_flops(
             model.config,
             count_parameters(model).total,
-            tokens,
+            num_tokens=tokens,
+            num_scored=sum(sum(row.loss_mask_T) for row in rows),
+            num_keys=num_rows * count_keys(self.size.row_tokens),
             passes=passes,
-            row_tokens=self.size.row_tokens,
         )
         return {
             "tokens_per_s": tokens / seconds,
             "seconds": seconds,
-            "share_of_peak": share_of_peak(flops, seconds),
+            "share_of_peak": share_of_peak(flops, seconds, DEVICE_NAME),
             "held_gb": held / 1e9,
             "peak_gb": peak_bytes() / 1e9,
         }
@@ -255,7 +255,7 @@ class GpuBench:
         def roll_out(request: StepRequest, acting: Any) -> RolloutBatch:
             engine = self.make_engine(acting, settings, window=window)
             acting.eval()
-            num_episodes = len(request.task_ids) * GROUP_SIZE
+            num_episodes = request.num_groups * GROUP_SIZE
             first = make_prompts(num_episodes, num_tokens=window // 8, model=acting)
             episodes = asyncio.run(play_all(engine, first, num_turns=self.size.num_turns))
             return RolloutBatch([episodes])
@@ -292,9 +292,7 @@ class GpuBench:
             trainer = MultiSegmentGRPOTrainer(
                 model,
                 args=derive_grpo_config(settings, Path(folder)),
-                train_dataset=make_step_dataset(
-                    ["t"], num_steps=num_steps, groups_per_step=num_groups, seed=0
-                ),
+                train_dataset=make_step_dataset(num_steps=num_steps, groups_per_step=num_groups),
                 processing_class=tokenizer(),
                 rollouts=rollouts,
                 tokens_per_microbatch=settings.grpo.tokens_per_microbatch,
@@ -312,22 +310,3 @@ def read_shape(shape: Path | str | Mapping[str, Any]) -> Any:
         values = dict(shape)
         return AutoConfig.for_model(values.pop("model_type"), **values)
     return AutoConfig.from_pretrained(ROOT / shape, trust_remote_code=False)
-
-
-def count_flops(
-    shape: Any, num_parameters: int, num_tokens: int, *, passes: int = 1, row_tokens: int = 0
-) -> float:
-    """Return the operations of matrix products, and of causal attention in rows of `row_tokens`.
-
-    A pass is a forward one, or what costs as much: of the backward the gradients of activations
-    (twice as much in attention), a recomputation. Frozen weights get no gradient.
-    """
-    products = 2.0 * num_parameters * num_tokens * passes
-    attention = 2.0 * shape.num_hidden_layers * shape.hidden_size * row_tokens * num_tokens
-    return float(products + attention * (passes + 1 if passes > 1 else 1))
-
-
-def share_of_peak(flops: float, seconds: float) -> float | None:
-    """Return the share of the card's peak, None of a device that is not listed."""
-    peaks = [peak for word, peak in PEAK_FLOPS.items() if word in DEVICE_NAME]
-    return flops / seconds / peaks[0] if peaks else None

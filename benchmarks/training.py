@@ -176,7 +176,7 @@ def make_ours(settings: Settings, rows: Sequence[Segment], folder: Path) -> Any:
     return MultiSegmentGRPOTrainer(
         make_starting_model(settings),
         args=derive_grpo_config(settings, folder),
-        train_dataset=make_step_dataset(["t"], num_steps=NUM_STEPS, groups_per_step=groups, seed=0),
+        train_dataset=make_step_dataset(num_steps=NUM_STEPS, groups_per_step=groups),
         processing_class=load_tokenizer(run_tokenizer(settings)),
         rollouts=lambda request, model: RolloutBatch([rows]),
         tokens_per_microbatch=size_stock_microbatch(settings, rows)[1],

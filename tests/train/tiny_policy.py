@@ -140,13 +140,10 @@ def trainer(
     **overrides: Any,
 ) -> MultiSegmentGRPOTrainer:
     args = config(folder, num_groups=num_groups, **overrides)
-    tasks = [f"task{i}" for i in range(5)]
     return MultiSegmentGRPOTrainer(
         model,
         args=args,
-        train_dataset=make_step_dataset(
-            tasks, num_steps=args.max_steps, groups_per_step=num_groups, seed=0
-        ),
+        train_dataset=make_step_dataset(num_steps=args.max_steps, groups_per_step=num_groups),
         processing_class=tokenizer(),
         rollouts=rollouts,
         tokens_per_microbatch=tokens_per_microbatch,
@@ -154,10 +151,8 @@ def trainer(
     )
 
 
-def step_inputs(num_groups: int) -> list[dict[str, str]]:
-    return [
-        {"prompt": "", "task_id": f"task{i // GROUP_SIZE}"} for i in range(num_groups * GROUP_SIZE)
-    ]
+def step_inputs(num_groups: int) -> list[dict[str, int]]:
+    return [{"group": i // GROUP_SIZE} for i in range(num_groups * GROUP_SIZE)]
 
 
 def gradients(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -7,13 +7,12 @@ Tests: tests/train/recipes/test_gpu_time.py.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from train.config.settings import Settings
 from train.models.model import ParameterCount
 from train.recipes.estimate import count_kv_bytes, episodes_per_step, weight_bytes
-
-Backend = Literal["transformers", "vllm"]
+from train.rollouts.backend import Backend
 
 GPU = "H100 of 80 GB"
 _FLOPS = 989e12  # dense bf16, and bytes per second of its memory: NVIDIA's data sheet (SXM)

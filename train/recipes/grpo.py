@@ -92,7 +92,6 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
         open_runner(settings) as runner,
         show_start(command, stage, model := make_starting_model(settings), runner) as progress,
     ):
-        tasks = [task.id for task in runner.store.split("train")]
         rollouts = StepRollouts(
             settings, runner, stage, progress, dropped_after=find_flagged_steps(stage)
         )
@@ -108,10 +107,7 @@ def train(command: Command, stage: StageDir, report: Report) -> None:
             model,
             args=derive_grpo_config(settings, stage.checkpoints),
             train_dataset=make_step_dataset(
-                tasks,
-                num_steps=grpo.max_steps,
-                groups_per_step=grpo.groups_per_step,
-                seed=settings.run.seed,
+                num_steps=grpo.max_steps, groups_per_step=grpo.groups_per_step
             ),
             processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,

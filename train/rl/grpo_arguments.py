@@ -31,7 +31,7 @@ REQUIRED_ARGS: dict[str, Any] = {
 
 _FIXED_ARGS: dict[str, Any] = {
     "scale_rewards": "none",
-    "shuffle_dataset": False,  # `make_step_dataset` is the order
+    "shuffle_dataset": False,  # rows are the places of groups
     "lr_scheduler_type": "constant_with_warmup",
     "logging_steps": 1,
     "logging_nan_inf_filter": False,  # a NaN loss must show

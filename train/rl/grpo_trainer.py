@@ -48,7 +48,6 @@ from train.rl.checkpoints import WholeCheckpoints
 from train.rl.grpo_arguments import REQUIRED_ARGS
 from train.rl.importance import Form, describe_mismatch, no_mismatch, sum_mismatch, weigh
 from train.rl.segments import size_microbatches
-from train.rl.task_draws import list_in_passes
 from train.rollouts.backend import Acting
 
 Chunk = dict[str, Any]  # a micro-batch in the form of TRL's loss
@@ -56,17 +55,16 @@ Chunk = dict[str, Any]  # a micro-batch in the form of TRL's loss
 
 @dataclass(frozen=True)
 class StepRequest:
-    """What one rank rolls out in one step: a whole group of episodes per task id.
+    """What one rank trains on in one step: so many whole groups of episodes.
 
     `step` counts the rollouts trained on, so it is also the policy version. `first_group` is the
-    place of `task_ids[0]` among the groups of all ranks in this step: with `step` it names a group
-    uniquely, even where a task occurs twice. The tasks are those of the passes: a curriculum plays
-    as many others.
+    place of the first one among the groups of all ranks in this step: with `step` it names a group
+    uniquely, even where a task occurs twice. Which tasks these are: `train/rl/task_draws.py`.
     """
 
     step: int
     first_group: int
-    task_ids: tuple[str, ...]
+    num_groups: int
 
 
 @dataclass(frozen=True)
@@ -83,17 +81,12 @@ class RolloutBatch:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def make_step_dataset(
-    task_ids: Sequence[str], *, num_steps: int, groups_per_step: int, seed: int
-) -> Dataset:
-    """Return the tasks of all steps in order, one row per group, as passes in an order drawn anew.
+def make_step_dataset(*, num_steps: int, groups_per_step: int) -> Dataset:
+    """Return what TRL goes through: a row for each group of the run, which holds its place only.
 
-    The whole run is one epoch of this, so a resumed run goes on with the very next group (after a
-    resume TRL's sampler would draw the first epoch again), and a step's tasks do not depend on the
-    number of ranks.
+    The whole run is one epoch of this, so a resumed run goes on with the very next step.
     """
-    num = num_steps * groups_per_step
-    return Dataset.from_dict({"task_id": list_in_passes(task_ids, start=0, num=num, seed=seed)})
+    return Dataset.from_dict({"group": range(num_steps * groups_per_step)})
 
 
 class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
@@ -154,12 +147,12 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self._unscored: Chunk | None = None  # its log-probs will be taken from the loss
         self.current_gradient_accumulation_steps = 1
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, str]]) -> list[list[Chunk]]:
+    def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> list[list[Chunk]]:
         """Roll out this rank's groups and return the micro-batches of each update."""
-        task_ids = tuple(row["task_id"] for row in generation_batch[:: self.num_generations])
-        first_group = self.accelerator.process_index * len(task_ids)
+        num_groups = len(generation_batch) // self.num_generations
+        first_group = self.accelerator.process_index * num_groups
         self.model.eval()
-        request = StepRequest(self.state.global_step, first_group, task_ids)
+        request = StepRequest(self.state.global_step, first_group, num_groups)
         with self.acting(self) as model:
             batch = self.rollouts(request, model)
         self.model.train()
@@ -190,7 +183,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     def training_step(
         self,
         model: torch.nn.Module,
-        inputs: list[dict[str, str]],
+        inputs: list[dict[str, int]],
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Roll out, and accumulate the gradient of the last update, which the caller makes.

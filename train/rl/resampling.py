@@ -11,7 +11,7 @@ What has a signal is decided from what all processes have gathered, so all decid
 Tests: tests/train/rl/test_resampling.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from envs.records import Episode, Score
@@ -36,6 +36,36 @@ class PlayedGroups:
 def cut_groups(episodes: Sequence[Episode], *, size: int) -> list[Group]:
     """Cut the episodes of groups of this size, one behind the other, into groups."""
     return [episodes[start : start + size] for start in range(0, len(episodes), size)]
+
+
+def group_episodes(episodes: Iterable[Episode]) -> list[Group]:
+    """Return the groups that episodes of any file belong to, each as far as it is there."""
+    groups: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault(episode.group_id, []).append(episode)
+    return list(groups.values())
+
+
+def split_played(episodes: Iterable[Episode], *, num_groups: int, size: int) -> PlayedGroups | None:
+    """Tell the groups of a step that was saved, kept ones first, from those that they replaced.
+
+    Args:
+        episodes: Of the step, the groups of `PlayedGroups` in order.
+        num_groups: Of a step.
+        size: Of a group.
+
+    Returns:
+        None if it was played as a step of other groups than these.
+    """
+    groups = group_episodes(episodes)
+    places = [int(group[0].group_id.rpartition("/")[2]) for group in groups]
+    moved = [at for at, place in enumerate(places[:num_groups]) if place != at]
+    is_such = len(groups) >= num_groups and {len(group) for group in groups} == {size}
+    # Others came after all groups of the step, and the first to go was the first without signal.
+    is_such = is_such and all(places[at] >= num_groups for at in moved)
+    if not is_such or places[num_groups : num_groups + 1] != moved[:1]:
+        return None
+    return PlayedGroups(groups[:num_groups], groups[num_groups:])
 
 
 def has_signal(scores: Sequence[Score]) -> bool:

@@ -3,7 +3,8 @@
 With `rollouts.max_staleness: 1` a step trains on what was played one step before, and the policy
 that is about to be trained plays for the step after: as if both were done at a time. What was
 played ahead is saved before the update, as `ahead_STEP`, for a resume from the checkpoint after
-STEP steps, whose adapter has moved since.
+STEP steps, whose adapter has moved since. It is played anew if the resumed run wants groups of
+another size or number.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,6 +32,7 @@ from train.rl.resampling import (
     describe_replaced,
     has_signal,
     replace_silent,
+    split_played,
 )
 from train.rl.segments import make_minibatches
 from train.rl.solve_counts import write_solves
@@ -38,6 +40,7 @@ from train.rl.task_draws import draw_further, draw_step
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
+from train.stages.stage_log import say
 
 # Files of episodes, by the number of steps that are done with them, or before them.
 _STEP, _DROPPED, _AHEAD = "step_", "dropped_", "ahead_"
@@ -105,8 +108,11 @@ class StepRollouts:
             return found
         if name not in self._stage.list_episodes(_AHEAD):
             return None
-        groups = cut_groups(self._stage.read_episodes(name), size=grpo.group_size)
-        return PlayedGroups(groups[: grpo.groups_per_step], groups[grpo.groups_per_step :])
+        episodes = self._stage.stream_episodes(name)
+        found = split_played(episodes, num_groups=grpo.groups_per_step, size=grpo.group_size)
+        if found is None and self._stage.is_main:
+            say(f"step {step + 1}: what was played ahead has other groups, so it is played anew")
+        return found
 
     def forget_ahead(self, *, before: int) -> None:
         """Delete what was played ahead for steps that no resume comes back to."""
@@ -132,7 +138,7 @@ class StepRollouts:
             versions = [episode.policy_version for episode in chain(*played.kept)]
             metrics["staleness"] = request.step - fmean(versions)
         self.end_step(list(chain(*played.kept, *played.dropped)), metrics)
-        first, size = request.first_group, len(request.task_ids)
+        first, size = request.first_group, request.num_groups
         minibatches = make_minibatches(
             kept[first : first + size],
             first_group=first,

@@ -17,7 +17,7 @@ parted along rows, after their prompts were read one by one.
 
 Shapes: R rows, B rows of one forward pass, H heads, P columns, T tokens, D features of a head.
 
-Tests: tests/train/rollouts/test_engine.py.
+Tests: tests/train/rollouts/test_running_batch.py, tests/train/rollouts/test_engine.py.
 """
 
 from dataclasses import dataclass

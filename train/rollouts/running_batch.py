@@ -4,7 +4,7 @@ Synchronous and without a clock; who joins when is the engine's to say (`train/r
 
 Shapes: B rows, T tokens, V vocabulary.
 
-Tests: tests/train/rollouts/test_engine.py.
+Tests: tests/train/rollouts/test_running_batch.py, tests/train/rollouts/test_engine.py.
 """
 
 import asyncio

@@ -54,9 +54,10 @@ KL_WEIGHT = 0.05
 
 @dataclass
 class WatchedBench:
-    """A bench that remembers when calls began that took too long, and when they ended."""
+    """A bench that remembers when calls ended, and from when to when some took too long."""
 
     bench: Bench
+    ended: list[float] = field(default_factory=list)
     late: list[tuple[float, float]] = field(default_factory=list)
 
     async def use_tools(
@@ -68,6 +69,8 @@ class WatchedBench:
         except TimeoutError:
             self.late.append((began, time.monotonic()))
             raise
+        finally:
+            self.ended.append(time.monotonic())
 
     async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
         return await self.bench.grade(task_id, files, deadline_s=deadline_s)
@@ -79,6 +82,10 @@ class WatchedBench:
             total += max(0.0, ended - max(began, end))
             end = max(end, ended)
         return total
+
+    def count_meanwhile(self) -> int:
+        """Return how many calls ended in those seconds."""
+        return sum(any(began <= each < ended for began, ended in self.late) for each in self.ended)
 
 
 @dataclass
@@ -99,7 +106,7 @@ class ScriptedRollouts(StepRollouts):
     def __init__(self, *args: Any, decodes: bool) -> None:
         super().__init__(*args)
         self.batches: list[tuple[RolloutBatch, dict[str, Any]]] = []
-        self.num_attempts = 0
+        self.play_s = 0.0
         self._decodes = decodes
 
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
@@ -116,14 +123,14 @@ class ScriptedRollouts(StepRollouts):
         engine = make_engine(model, runner.chat, self._settings) if self._decodes else None
 
         def make_policy(request: EpisodeRequest) -> Policy:
-            self.num_attempts += 1
             script = _make_script(runner, request)
             if not engine:
                 return script
             generator = torch.Generator().manual_seed(request.seed)
             return DecodingPolicy(script, ModelPolicy(engine, generator))
 
-        return runner.play_all(
+        began = time.monotonic()
+        episodes = runner.play_all(
             requests,
             make_policy,
             policy="script",
@@ -131,6 +138,8 @@ class ScriptedRollouts(StepRollouts):
             concurrency=8,
             sampler=engine,
         )
+        self.play_s += time.monotonic() - began
+        return episodes
 
 
 @dataclass(frozen=True)
@@ -178,7 +187,7 @@ class FaultyRun:
         trainer = self.trainer
         trainer.rollouts = lambda request, model: batch
         trainer.model.zero_grad(set_to_none=True)
-        inputs = [{"prompt": "", "task_id": "t"}] * trainer.num_generations
+        inputs = [{"group": 0}] * trainer.num_generations
         trainer.training_step(trainer.model, inputs)
         weights = [each for each in trainer.model.parameters() if each.requires_grad]
         grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
@@ -221,10 +230,7 @@ def faulty_run(
             make_starting_model(settings),
             args=derive_grpo_config(settings, stage.checkpoints),
             train_dataset=make_step_dataset(
-                [task.public.id for task in tasks],
-                num_steps=num_steps,
-                groups_per_step=settings.grpo.groups_per_step,
-                seed=0,
+                num_steps=num_steps, groups_per_step=settings.grpo.groups_per_step
             ),
             processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,

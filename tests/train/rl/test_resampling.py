@@ -7,10 +7,18 @@ from hypothesis import strategies as st
 
 from rewards.advantages import score_group
 from tests.rewards.episodes import make_episode
-from train.rl.resampling import Group, describe_replaced, has_signal, replace_silent
+from train.rl.resampling import (
+    Group,
+    describe_replaced,
+    has_signal,
+    replace_silent,
+    split_played,
+)
+
+SPEAKS = st.lists(st.booleans(), min_size=40, max_size=40)
 
 
-@given(st.lists(st.booleans(), min_size=40, max_size=40), st.integers(1, 8), st.integers(0, 12))
+@given(SPEAKS, st.integers(1, 8), st.integers(0, 12))
 def test_silent_groups_are_replaced_up_to_the_limit(
     speaks: list[bool], num_groups: int, most: int
 ) -> None:
@@ -37,6 +45,24 @@ def test_silent_groups_are_replaced_up_to_the_limit(
     assert all(kept[int(each)] == each for each in played[:num_groups] if speaks[int(each)])
     if len(dropped) < min(most, 9):
         assert all(speaks[int(each)] for each in kept)
+
+
+@given(SPEAKS, st.integers(1, 6), st.integers(0, 9), st.integers(1, 9), st.integers(1, 3))
+def test_a_saved_step_is_told_from_one_of_other_sizes(
+    speaks: list[bool], num_groups: int, most: int, num_asked: int, size: int
+) -> None:
+    def play(task_ids: Sequence[str], first_group: int) -> list[tuple[Group, bool]]:
+        def make(place: int) -> Group:
+            names = {"task_id": "t", "group_id": f"grpo/3/{place}"}  # one task may come twice
+            return [make_episode().model_copy(update=names) for _ in range(2)]
+
+        places = range(first_group, first_group + len(task_ids))
+        return [(make(place), speaks[place]) for place in places]
+
+    found = replace_silent([""] * num_groups, play=play, draw=lambda num: [""] * num, most=most)
+    saved = [episode for group in (*found.kept, *found.dropped) for episode in group]
+    read = split_played(saved, num_groups=num_asked, size=size)
+    assert read == (found if (num_asked, size) == (num_groups, 2) else None)
 
 
 def test_what_counts_as_signal() -> None:

@@ -18,6 +18,7 @@ from tests.train.small_run import settings_in
 from train.config.settings import Settings
 from train.rl.checkpoints import rewind_to_checkpoint
 from train.rl.grpo_trainer import StepRequest
+from train.rl.resampling import group_episodes
 from train.rl.solve_counts import read_solves
 from train.rl.step_rollouts import StepRollouts
 from train.rollouts.runner import EpisodeRequest
@@ -94,7 +95,7 @@ class MadeUp(StepRollouts):
         """Go through the steps as the trainer does, with checkpoints; returns their rows."""
         batches = []
         for step in range(first, NUM_STEPS):
-            batch = self(StepRequest(step, 0, ("",) * 4), None)
+            batch = self(StepRequest(step, 0, 4), None)
             batches.append([list(rows) for rows in batch.minibatches])
             self._stage.append_metrics({"step": step + 1, **batch.metrics})
             if (step + 1) % EVERY == 0:
@@ -153,6 +154,29 @@ def test_a_run_killed_at_any_moment_ends_like_the_undisturbed_one(
         assert _files(stage) == _files(undisturbed._stage)
 
 
+@pytest.mark.parametrize(
+    ("size", "num"), [(4, 4), (3, 4), (2, 2), (2, 3), (2, 8), (4, 2), (8, 1)]
+)  # fmt: skip
+def test_a_resume_that_wants_other_groups_plays_them_anew(
+    size: int, num: int, tmp_path: Path
+) -> None:
+    stale = (*SIGNAL, "--rollouts.max_staleness=1")
+    settings, stage = _begin(tmp_path, *stale)
+    with pytest.raises(Killed):
+        MadeUp(settings, stage, killed_at=8).train()
+    rewind_to_checkpoint(stage, resume=True)
+    step = len(stage.read_metrics())
+    assert f"ahead_{step:05d}" in stage.list_episodes()
+    flags = (*stale, f"--grpo.group_size={size}", f"--grpo.groups_per_step={num}")
+    settings = settings_in(tmp_path, *FURTHER, f"--grpo.max_steps={NUM_STEPS}", *flags)
+    batch = MadeUp(settings, stage)(StepRequest(step, 0, num), None)
+    groups = group_episodes(stage.read_episodes(step + 1))
+    assert [len(group) for group in groups] == [size] * num
+    assert all(len({each.task_id for each in group}) == 1 for group in groups)
+    assert sum(map(len, batch.minibatches)) == size * num
+    assert batch.metrics["staleness"] == 0
+
+
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_every_episode_is_saved_once_and_told_how_old_it_is(staleness: int, tmp_path: Path) -> None:
     settings, stage = _begin(tmp_path, *SIGNAL, f"--rollouts.max_staleness={staleness}")
@@ -185,11 +209,11 @@ def test_every_episode_is_saved_once_and_told_how_old_it_is(staleness: int, tmp_
 
 def test_shares_of_several_ranks_make_the_step_of_one(tmp_path: Path) -> None:
     settings, stage = _begin(tmp_path, *SIGNAL)
-    whole = MadeUp(settings, stage)(StepRequest(0, 0, ("",) * 4), None).minibatches[0]
+    whole = MadeUp(settings, stage)(StepRequest(0, 0, 4), None).minibatches[0]
     parts = []
     for first in (0, 2):
         batch = MadeUp(settings, StageDir(tmp_path / str(first), "grpo"))(
-            StepRequest(0, first, ("",) * 2), None
+            StepRequest(0, first, 2), None
         )
         parts += batch.minibatches[0]
     assert parts == list(whole)
@@ -199,7 +223,7 @@ def test_masked_episodes_leave_the_loss_and_stay_in_the_baseline(tmp_path: Path)
     found = {}
     for overlong in ("keep", "mask"):
         settings, stage = _begin(tmp_path / overlong, f"--grpo.overlong={overlong}")
-        batch = MadeUp(settings, stage)(StepRequest(0, 0, ("",) * 4), None)
+        batch = MadeUp(settings, stage)(StepRequest(0, 0, 4), None)
         found[overlong] = {each.episode_id: each for each in batch.minibatches[0]}
         share = batch.metrics["share_masked"]
     episodes = {f"{each.group_id}/{each.sample_index}": each for each in stage.read_episodes(1)}

@@ -21,6 +21,15 @@ def test_passes_are_cut_anywhere(size: int, start: int, num: int, seed: int) -> 
     assert list_in_passes(tasks, start=start, num=num, seed=seed) == whole[start:]
 
 
+@given(st.integers(1, 9), st.integers(1, 24), st.integers(0, 99))
+def test_each_pass_holds_every_task_once(size: int, num: int, seed: int) -> None:
+    order = list_in_passes(TASKS[:size], start=0, num=num, seed=seed)
+    assert len(order) == num
+    for start in range(0, num, size):
+        part = order[start : start + size]
+        assert len(set(part)) == len(part)
+
+
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_a_task_weighs_what_its_outcome_may_vary(solved: int, failed: int) -> None:
     weight = weigh_task(Solves(solved + failed, solved))

@@ -89,10 +89,7 @@ def train_on(settings: Settings, recorded: StageDir, own: Path) -> dict[str, tor
             model,
             args=derive_grpo_config(settings, own / "checkpoints"),
             train_dataset=make_step_dataset(
-                [task.id for task in runner.store.split("train")],
-                num_steps=grpo.max_steps,
-                groups_per_step=grpo.groups_per_step,
-                seed=settings.run.seed,
+                num_steps=grpo.max_steps, groups_per_step=grpo.groups_per_step
             ),
             processing_class=load_tokenizer(run_tokenizer(settings)),
             rollouts=rollouts,
