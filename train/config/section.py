@@ -3,15 +3,25 @@
 Tests: tests/train/config/test_every_setting.py.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+
+
+def _check_different(given: list[Any]) -> list[Any]:
+    if twice := [item for at, item in enumerate(given) if item in given[:at]]:
+        raise ValueError(f"{twice[0]} is named twice")
+    return given
+
+
+Different = AfterValidator(_check_different)
+"""Of a list, each item of which may stand there once."""
 
 
 class Section(BaseModel):

@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from train.config.policy_names import check_policy
-from train.config.section import Count, Natural, Positive, Section, Share, Weight
+from train.config.section import Count, Different, Natural, Positive, Section, Share, Weight
 from train.config.trl_arguments import TrlArguments
 
 ServerUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
+Gpus = Annotated[list[Natural], Field(min_length=1), Different]
 PolicyName = Annotated[str, AfterValidator(check_policy)]
 
 
@@ -45,13 +46,13 @@ class RolloutSettings(Section):
 
     `auto`: vllm if `servers` or `start` is given, or with a GPU where `python` has it.
     """
-    servers: list[ServerUrl] = []
+    servers: Annotated[list[ServerUrl], Different] = []
     """vLLM servers that run already, such as http://node7:8100; started as docs/vllm.md says."""
     start: Count | None = None
     """vLLM servers to start on this machine, one GPU each; null: one per process or free GPU."""
     python: str | None = None
     """Interpreter of an environment that has vLLM (`make setup-vllm`); null: this one."""
-    gpus: list[Natural] | None = None
+    gpus: Gpus | None = None
     """GPUs of the servers to start; null: those behind the processes' own, or, if too few, theirs.
 
     On shared ones a server sleeps while the policy trains: its weights in host memory, no KV cache.
