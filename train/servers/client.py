@@ -10,7 +10,6 @@ Tests: tests/train/servers/test_client.py.
 """
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ async def complete(
     if response.is_error:
         text = f"{url} refused a request: {response.status_code} {response.text[:300]}"
         raise InfrastructureError(text, part="server")
-    return read_sample(response.json()["choices"][0], prompt_ids)
+    return read_sample(_read(response)["choices"][0], prompt_ids)
 
 
 def read_sample(choice: dict[str, Any], prompt_ids: Ids) -> Sample:
@@ -127,13 +126,20 @@ def read_sample(choice: dict[str, Any], prompt_ids: Ids) -> Sample:
     return Sample(token_ids=tuple(ids), sampling_logps=tuple(map(float, logps)), finish=finish)
 
 
-async def has_adapter(client: httpx2.AsyncClient, url: str, name: str) -> bool | None:
-    """Tell whether a server serves an adapter; None if it does not answer."""
+async def has_adapter(
+    client: httpx2.AsyncClient, url: str, name: str, *, base: str | None = None
+) -> bool | None:
+    """Tell whether a server serves an adapter.
+
+    Returns:
+        None if it does not answer as vLLM does, or serves another base than `base`.
+    """
     try:
         response = await client.get(f"{url}/v1/models", timeout=_LOOK_LIMIT_S)
-    except httpx2.TransportError:
+        models = _list_models(response) if response.is_success else {}
+    except (httpx2.TransportError, ServerLost):
         return None
-    return name in _names(response.json()) if response.is_success else None
+    return name in models if models and base in (None, *models) else None
 
 
 async def load_again(client: httpx2.AsyncClient, url: str, name: str, folder: Path) -> None:
@@ -152,9 +158,36 @@ def is_ready(url: str) -> bool:
 
 
 def describe_base(url: str) -> dict[str, Any]:
-    """Return the base's entry of `/v1/models`, such as its `id` and `max_model_len`."""
-    models = _ask("GET", f"{url}/v1/models").json()["data"]
-    return next(each for each in models if not each.get("parent"))
+    """Return the base's entry of `/v1/models`, such as its `id` and `max_model_len`.
+
+    Raises:
+        ServerLost: The server does not answer, or not as vLLM does.
+    """
+    models = _list_models(_ask("GET", f"{url}/v1/models")).values()
+    found = next((each for each in models if not each.get("parent")), None)
+    if found is None:
+        raise ServerLost(f"{url} serves no base")
+    return found
+
+
+def check_base(url: str, name: str) -> None:
+    """Make sure that the server of a base answers, and not another one that has its port.
+
+    Raises:
+        ServerLost: It does not.
+    """
+    if (found := describe_base(url)["id"]) != name:
+        raise ServerLost(f"{url} is a server of {found} that this run has not started")
+
+
+def list_adapters(url: str) -> list[str]:
+    """Return the names of the adapters that a server has loaded.
+
+    Raises:
+        ServerLost: The server does not answer, or not as vLLM does.
+    """
+    models = _list_models(_ask("GET", f"{url}/v1/models"))
+    return [name for name, each in models.items() if each.get("parent")]
 
 
 def load_adapter(url: str, name: str, folder: Path) -> str:
@@ -184,17 +217,37 @@ def _ask(method: str, url: str, **options: Any) -> httpx2.Response:
     """Send one request of the main process.
 
     Raises:
-        ServerLost: The server does not answer.
+        ServerLost: The server does not answer, or fails, as one does that is about to end.
     """
     timeout = httpx2.Timeout(_CONTROL_LIMIT_S, connect=_CONNECT_LIMIT_S)
     try:
-        return httpx2.request(method, url, timeout=timeout, trust_env=False, **options)
+        response = httpx2.request(method, url, timeout=timeout, trust_env=False, **options)
     except httpx2.TransportError as error:
         raise ServerLost(f"{url} does not answer: {_say(error)}") from error
+    if response.is_server_error:
+        raise ServerLost(f"{url} failed: {response.status_code} {response.text[:500]}")
+    return response
 
 
-def _names(models: dict[str, Any]) -> Sequence[str]:
-    return [each["id"] for each in models["data"]]
+def _list_models(response: httpx2.Response) -> dict[str, dict[str, Any]]:
+    """Return the entries of `/v1/models` by their ids, an adapter's with its `parent`."""
+    found = _read(response)
+    try:
+        return {str(each["id"]): dict(each) for each in found["data"]}
+    except (LookupError, TypeError, ValueError) as error:
+        raise ServerLost(f"{response.url} lists no models") from error
+
+
+def _read(response: httpx2.Response) -> Any:
+    """Return what an answer holds.
+
+    Raises:
+        ServerLost: It is no JSON: something else answers in the server's place.
+    """
+    try:
+        return response.json()
+    except ValueError as error:
+        raise ServerLost(f"{response.url} does not answer as vLLM does") from error
 
 
 def _say(error: Exception) -> str:

@@ -26,6 +26,7 @@ class StandIn(ThreadingHTTPServer):
         adapters: Folders of what is loaded now, by name.
         events: Loads, unloads, sleeps and awakenings, in order.
         requests: Bodies of `/v1/completions`.
+        fails: Beginnings of routes that answer 500; set from other processes by `/fail`.
     """
 
     daemon_threads = True
@@ -38,14 +39,17 @@ class StandIn(ThreadingHTTPServer):
         port: int = 0,
         load: Callable[[str, str], None] = lambda name, folder: None,
         max_model_len: int = 4096,
+        base: str = "base",
     ) -> None:
         super().__init__(("127.0.0.1", port), _Routes)
         self.complete, self.load, self.max_model_len = complete, load, max_model_len
+        self.base = base
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.adapters: dict[str, str] = {}
         self.events: list[tuple[str, str]] = []
         self.requests: list[dict[str, Any]] = []
         self.sleeps = False
+        self.fails: list[str] = []
 
     @contextlib.contextmanager
     def running(self) -> Iterator["StandIn"]:
@@ -61,11 +65,16 @@ class StandIn(ThreadingHTTPServer):
         """Return status and content, as vLLM 0.32 does."""
         name = body.get("lora_name", "")
         match path:
+            case "/fail":
+                self.fails = body["routes"]
+                return 200, {}
+            case _ if any(path.startswith(each) for each in self.fails):
+                return 500, "EngineDeadError"
             case "/health":
                 return 200, {"pid": os.getpid()}
             case "/v1/models":
-                adapters = [{"id": each, "parent": "base"} for each in self.adapters]
-                base = {"id": "base", "parent": None, "max_model_len": self.max_model_len}
+                adapters = [{"id": each, "parent": self.base} for each in self.adapters]
+                base = {"id": self.base, "parent": None, "max_model_len": self.max_model_len}
                 return 200, {"data": [base, *adapters]}
             case "/v1/load_lora_adapter" if name in self.adapters:
                 return 400, f"The lora adapter '{name}' has already been loaded."
@@ -179,6 +188,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--answer")
     parser.add_argument("--delay", type=float)
     parser.add_argument("--port", type=int)
+    parser.add_argument("--served-model-name", dest="base", default="base")
     parser.add_argument("-m", dest="module")
     given, _ = parser.parse_known_args(argv)
     if given.module is None:  # asked whether it has vLLM
@@ -191,7 +201,7 @@ def main(argv: list[str]) -> None:
         time.sleep(given.delay)
         return ids, [-0.5] * len(ids), "stop"
 
-    StandIn(complete, port=given.port).serve_forever()
+    StandIn(complete, port=given.port, base=given.base).serve_forever()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Token ids in and out of a server, exactly, and nothing left to its own defaults."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,50 @@ def test_a_server_says_what_it_takes_and_sleeps_when_it_is_told() -> None:
         client.wake(server.url)
         assert ask(server.url, (1, 2, 3)).token_ids == (5, 6)
     assert not client.is_ready(server.url)
+
+
+def test_a_server_that_is_about_to_end_fails_whatever_it_is_asked(tmp_path: Path) -> None:
+    with answering().running() as server:
+        server.fails = ["/"]
+        asked: list[Callable[[], Any]] = [
+            partial(client.sleep, server.url),
+            partial(client.wake, server.url),
+            partial(client.load_adapter, server.url, "run-v1", tmp_path),
+            partial(client.unload_adapter, server.url, NAME),
+            partial(client.describe_base, server.url),
+            partial(client.list_adapters, server.url),
+            partial(ask, server.url, (1, 2)),
+        ]
+        for act in asked:
+            with pytest.raises(ServerLost, match=r"500.*EngineDead"):
+                act()
+        assert not client.is_ready(server.url) and looked(server.url) is None
+
+
+def looked(url: str, *, base: str | None = None) -> bool | None:
+    async def run() -> bool | None:
+        async with client.new_client(max_connections=2) as connection:
+            return await client.has_adapter(connection, url, NAME, base=base)
+
+    return asyncio.run(run())
+
+
+def test_adapters_are_asked_of_the_server_of_a_base() -> None:
+    with answering().running() as server:
+        assert looked(server.url) and looked(server.url, base="base")
+        assert looked(server.url, base="other-base") is None
+        assert client.list_adapters(server.url) == [NAME]
+        client.check_base(server.url, "base")
+        with pytest.raises(ServerLost, match="a server of base that this run has not started"):
+            client.check_base(server.url, "other-base")
+
+
+@pytest.mark.parametrize("said", [[], None, "text", {}, {"data": [1]}, {"data": [{"name": "x"}]}])
+def test_what_answers_otherwise_than_vllm_is_no_server(said: Any) -> None:
+    server = answering()
+    server.answer = lambda path, body: (200, said)  # type: ignore[method-assign]
+    with server.running():
+        assert looked(server.url) is None
+        for act in (client.describe_base, client.list_adapters):
+            with pytest.raises(ServerLost):
+                act(server.url)
