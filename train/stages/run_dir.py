@@ -92,6 +92,14 @@ class StageDir:
         return self.path / "checkpoints"
 
     @property
+    def served(self) -> Path:
+        """What servers were given, for a run that was killed; beside the stage: --clean spares it.
+
+        It is there while a run is at work, and after one that was killed.
+        """
+        return self.path.with_name(f"{self.stage}_served.json")
+
+    @property
     def done(self) -> Path:
         """Marker that the stage is whole."""
         return self.path / ("manifest.json" if self.stage == "tasks" else "done")
