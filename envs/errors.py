@@ -6,7 +6,8 @@ A bad rollout is data and raises nothing. Tests: tests/train/stages/test_exit_co
 import difflib
 import errno
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 
 from envs.plain_text import representable
@@ -27,6 +28,10 @@ class UserError(Exception):
         found = f" (got: {got})" if got else ""
         stop = "" if not found and what.endswith(("?", ".")) else "."
         super().__init__(f"{what}{found}{stop} Remedy: {remedy}")
+
+    def __reduce__(self) -> tuple[Callable[..., "UserError"], tuple[str]]:
+        """Let it be sent to other processes."""
+        return partial(UserError, got=self.got, remedy=self.remedy), (self.what,)
 
 
 class InfrastructureError(Exception):

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, parse_flag_from_env
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
-from envs.errors import UserError
+from envs.errors import InfrastructureError, UserError
 from train.config.stage_settings import RolloutSettings
 
 _LEAST_WAIT_S = 7200.0  # also without tools; NCCL's own limit is 10 minutes
@@ -115,6 +115,25 @@ def of_main(value: Result) -> Result:
     """Return the main process's value in all: what others see of shared folders may be older."""
     found: list[Result] = gather_object([value])
     return found[0]
+
+
+def on_main(act: Callable[[], Result]) -> Result:
+    """Let the main process do something, and return its result in all; called in all.
+
+    Raises:
+        UserError: The main process's, in all: else the others would wait for it.
+        InfrastructureError: Likewise.
+    """
+    told: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            told[0] = act()
+        except (UserError, InfrastructureError) as error:
+            told[1] = error
+    broadcast_object_list(told)
+    if told[1] is not None:
+        raise told[1]
+    return cast(Result, told[0])
 
 
 def take_share(items: Sequence[Item]) -> Sequence[Item]:

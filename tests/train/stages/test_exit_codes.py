@@ -1,6 +1,7 @@
 """However a command ends: the right exit code, and one line that says how to go on."""
 
 import os
+import pickle
 import shlex
 import signal
 import subprocess
@@ -59,6 +60,16 @@ def test_the_users_error_has_its_own_remedy(tmp_path: Path, capsys) -> None:
 
     assert run_main(main, LINE, command=COMMAND, has_log=True) == 2
     assert capsys.readouterr().err == "error: no. Remedy: do\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UserError("no", got="x", remedy="do"), InfrastructureError("gone", part="server")],
+    ids=["user", "machine"],
+)
+def test_an_error_is_the_same_in_another_process(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
 @pytest.mark.parametrize("in_the_way", ["runs", "runs/x", "runs/x/demos"])
