@@ -5,9 +5,10 @@ model's shape.
 """
 
 import os
+import re
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from train.stages.run_dir import StageDir, stage_dir
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3600)]
 
 STEPS = 3
+LOADED, API_SERVER = "Loaded new LoRA adapter", re.compile(r"APIServer pid=(\d+)")
+KILL_LIMIT_S = 1800.0
 SHORT = (
     "--context.max_turns=3",
     "--context.max_new_tokens=24",
@@ -95,7 +98,7 @@ def test_three_steps_through_servers(
     assert list((stage.path / "served").iterdir()) == []
     for at in range(num_servers):
         log = (stage.path / f"vllm_{at}.txt").read_text()
-        assert log.count("Loaded new LoRA adapter") == STEPS
+        assert log.count(LOADED) == STEPS
         assert log.count("Removed LoRA adapter") == STEPS
     ours = train_on(settings, stage, tmp_path)
     theirs = load_file(stage.path / "adapter" / "adapter_model.safetensors")
@@ -106,21 +109,32 @@ def test_three_steps_through_servers(
 def test_a_server_killed_in_mid_step_costs_no_episode(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed: list[int] = []
+    name = "--run.name=killed"  # a run of its own, so that no log of another test is read
+    for stage in ("demos", "sft"):
+        own = stage_dir(settings_in(folder, name), stage).path
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.symlink_to(stage_dir(settings_in(folder), stage).path)
+    log = stage_dir(settings_in(folder, name), "grpo").path / "vllm_0.txt"
 
-    def kill_one() -> None:
+    def kill_one() -> str:
         """Wait for the first samples of the run, then kill the process that serves the port."""
-        log = stage_dir(settings_in(folder), "grpo").path / "vllm_0.txt"
-        while not (log.is_file() and "Loaded new LoRA adapter" in log.read_text()):
+        until = time.monotonic() + KILL_LIMIT_S
+        while not (log.is_file() and LOADED in log.read_text()):
+            assert time.monotonic() < until, "no server has loaded an adapter"
             time.sleep(0.1)
-        for line in log.read_text().split("\n"):
-            if "APIServer pid=" in line:
-                killed.append(int(line.split("APIServer pid=")[1].split(")")[0]))
-                return os.kill(killed[0], signal.SIGKILL)
+        (pid,) = set(API_SERVER.findall(log.read_text()))
+        os.kill(int(pid), signal.SIGKILL)
+        return str(pid)
 
-    thread = threading.Thread(target=kill_one, daemon=True)
-    threading.Timer(1.0, thread.start).start()
-    stage, _ = train(folder, monkeypatch, "--rollouts.start=2")
-    assert killed
+    with ThreadPoolExecutor(1) as killer:
+        killing = killer.submit(kill_one)
+        stage, _ = train(folder, monkeypatch, name, "--rollouts.start=2")
+        killed = killing.result(timeout=0)
+    text = log.read_text()
+    (again,) = set(API_SERVER.findall(text)) - {killed}
+    assert text.rindex(LOADED) > text.index(f"APIServer pid={again}"), "it was replaced, and used"
+    rows = stage.read_metrics()
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert all(0 <= row["mismatch_kl"] < 1e-2 for row in rows)
     for step in range(STEPS):
         assert all(map(is_scorable, stage.read_episodes(step + 1)))
