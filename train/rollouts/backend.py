@@ -9,7 +9,8 @@ What `acting` yields is a model with all its weights, or a `ServedAdapter`.
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from accelerate.utils import broadcast_object_list, get_int_from_env
 from envs.errors import UserError
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
-from train.models.distributed import whole_weights
+from train.models.distributed import on_main, whole_weights
 from train.models.model import base_source, run_tokenizer
 from train.rollouts.concurrency import Sampler
 from train.rollouts.engine import make_engine
@@ -81,29 +82,28 @@ def open_backend(settings: Settings, stage: StageDir) -> Iterator[Acting]:
     if choose_backend(settings) == "transformers":
         yield whole_weights
         return
-    processes, rollouts = PartialState(), settings.rollouts
-    adapters = name_adapters(settings, stage)
+    rollouts, adapters = settings.rollouts, name_adapters(settings, stage)
     if rollouts.servers:
-        if processes.is_main_process:
-            _check_servers(settings)
+        on_main(partial(_check_servers, settings))
+        adapters.begin(rollouts.servers)
         with _closed(VllmServers(rollouts.servers, adapters=adapters)) as servers:
             yield servers.acting
         return
-    started, sleeps = plan_servers(settings, stage)
-    is_mine = processes.is_main_process
-    with started.running() if is_mine else _nothing():
-        if is_mine:
-            started.wait_ready()
-        processes.wait_for_everyone()
+    started, sleeps = plan_servers(settings, stage, name=f"{adapters.prefix}-base")
+    with ExitStack() as ending:
+        on_main(partial(_start, started, ending))
+        adapters.begin([])
         servers = VllmServers(
-            started.urls,
-            adapters=adapters,
-            started=started if is_mine else None,
-            patience_s=START_LIMIT_S,
-            sleep=sleeps,
+            started.urls, adapters=adapters, started=started, patience_s=START_LIMIT_S, sleep=sleeps
         )
         with _closed(servers):
             yield servers.acting
+
+
+def _start(started: StartedServers, ending: ExitStack) -> None:
+    """Start servers that end with `ending`, and wait until they answer."""
+    ending.enter_context(started.running())
+    started.wait_ready()
 
 
 def name_adapters(settings: Settings, stage: StageDir) -> AdapterFolder:
@@ -113,7 +113,8 @@ def name_adapters(settings: Settings, stage: StageDir) -> AdapterFolder:
     word = [secrets.token_hex(3)]
     broadcast_object_list(word)
     prefix = f"{settings.run.name}-{word[0]}"
-    return AdapterFolder(folder.absolute(), prefix, is_main=PartialState().is_main_process)
+    is_main = PartialState().is_main_process
+    return AdapterFolder(folder.absolute(), prefix, is_main=is_main, record=stage.served)
 
 
 def make_sampler(
@@ -131,8 +132,15 @@ def make_sampler(
     return VllmSampler(model, sampling, max_rows=settings.grpo.generation_batch * per_process)
 
 
-def plan_servers(settings: Settings, stage: StageDir) -> tuple[StartedServers, bool]:
+def plan_servers(
+    settings: Settings, stage: StageDir, *, name: str = "base"
+) -> tuple[StartedServers, bool]:
     """Return the servers to start, and whether they sleep while the policy trains.
+
+    Args:
+        settings: The experiment.
+        stage: Its folder takes their logs.
+        name: Of the base on them.
 
     Raises:
         UserError: The run has other machines too, or there are not so many GPUs.
@@ -154,6 +162,7 @@ def plan_servers(settings: Settings, stage: StageDir) -> tuple[StartedServers, b
     plan = ServerPlan(
         python=find_python(rollouts.python),
         base=base_source(settings),
+        name=name,
         tokenizer=str(run_tokenizer(settings).absolute()),
         dtype=settings.model.dtype,
         window_tokens=settings.context.window_tokens[1],
@@ -172,11 +181,6 @@ def _closed(servers: VllmServers) -> Iterator[VllmServers]:
         yield servers
     finally:
         servers.close()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def _check_servers(settings: Settings) -> None:

@@ -26,11 +26,12 @@ from typing import Any, Self
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from envs.errors import UserError
 from envs.files import hash_text
 from envs.records import Sample, View
-from train.models.distributed import save_adapter
+from train.models.distributed import on_main, save_adapter
 from train.servers import client
 from train.servers.adapters import AdapterFolder
 from train.servers.client import Sampling, ServerLost
@@ -39,6 +40,7 @@ from train.stages.stage_log import say
 
 RETURN_LIMIT_S = 60.0  # for a server that somebody else started to be there again
 _LOOK_EVERY_S = 1.0
+_MOST_FAILURES = 3  # to load an adapter, of a server that lives
 _BUSIER = 8  # episodes that a group's server may have above the least busy one
 
 
@@ -50,17 +52,19 @@ class ServedAdapter:
         name: By which servers know it.
         folder: Its files.
         urls: The servers'.
+        base: Name of the base on servers that the run has started; None asks for none.
         patience_s: How long a lost server is waited for.
         lost: Servers that did not come back; grows.
-        given_up: Servers that will not come back.
+        given_up: Returns the servers that will not come back.
     """
 
     name: str
     folder: Path
     urls: tuple[str, ...]
+    base: str | None = None
     patience_s: float = RETURN_LIMIT_S
     lost: set[str] = field(default_factory=set)
-    given_up: Collection[str] = ()
+    given_up: Callable[[], Collection[str]] = tuple
 
 
 class VllmServers:
@@ -69,7 +73,7 @@ class VllmServers:
     Args:
         urls: Where they are.
         adapters: Where the versions of the adapter go.
-        started: Those of them that this process has started, if any.
+        started: Those of them that the run has started, if any; the main process has.
         patience_s: How long one that is lost may take to be back.
         sleep: Whether they sleep while the policy trains.
     """
@@ -84,9 +88,9 @@ class VllmServers:
         sleep: bool = False,
     ) -> None:
         self._urls, self._adapters, self._started = tuple(urls), adapters, started
+        self._base = started.plan.name if started else None
         self._patience_s, self._sleep = patience_s, sleep
         self._version: int | None = None
-        self._lost: set[str] = set()
 
     @contextmanager
     def acting(self, trainer: Any) -> Iterator[ServedAdapter]:
@@ -94,7 +98,7 @@ class VllmServers:
 
         Raises:
             UserError: A server does not load the first version, e.g. since it does not see it.
-            InfrastructureError: No server is left, now or at the end.
+            InfrastructureError: No server is left, now or, to one of the processes, at the end.
         """
         processes, version = PartialState(), int(trainer.state.global_step)
         is_new = version != self._version
@@ -103,22 +107,12 @@ class VllmServers:
         if self._sleep:
             torch.cuda.empty_cache()  # of training passes: the servers wake in that memory
             processes.wait_for_everyone()
-        if processes.is_main_process:
-            self._publish(version, first=self._version is None)
+        on_main(partial(self._publish, version, first=self._version is None))
         if is_new:
             before, self._version = self._version, version
             self._adapters.keep(version, *([] if before is None else [before]))
-        processes.wait_for_everyone()
-        self._lost.clear()
-        yield ServedAdapter(
-            self._adapters.name(version),
-            self._adapters.path(version),
-            self._urls,
-            self._patience_s,
-            self._lost,
-            self._started.given_up if self._started else (),
-        )
-        if self._lost.issuperset(self._urls):
+        yield (served := self._serve(version))
+        if any(gather_object([served.lost.issuperset(self._urls)])):
             raise ServerLost("no vLLM server is left")
         if self._sleep:
             processes.wait_for_everyone()  # others may still play
@@ -130,7 +124,18 @@ class VllmServers:
         """Unload what is served, and delete the files."""
         if self._version is not None and PartialState().is_main_process:
             self._each(self._unload, self._version)
-        self._adapters.keep()
+        self._adapters.end()
+
+    def _serve(self, version: int) -> ServedAdapter:
+        started, adapters = self._started, self._adapters
+        return ServedAdapter(
+            adapters.name(version),
+            adapters.path(version),
+            self._urls,
+            base=self._base,
+            patience_s=self._patience_s,
+            given_up=(lambda: started.given_up) if started else tuple,
+        )
 
     def _publish(self, version: int, *, first: bool) -> None:
         """Wake all servers and have them load a version; forget the one before."""
@@ -154,16 +159,19 @@ class VllmServers:
 
     def _load(self, version: int, url: str) -> str:
         """Return why a server does not load a version; waits for one that is started anew."""
-        until = time.monotonic() + self._patience_s
+        until, num_failures = time.monotonic() + self._patience_s, 0
         while True:
             try:
+                if self._base is not None:
+                    client.check_base(url, self._base)
                 if self._sleep:
                     client.wake(url)
                 name, folder = self._adapters.name(version), self._adapters.path(version)
                 return client.load_adapter(url, name, folder)
             except ServerLost as lost:
                 returns = self._started is not None and url not in self._started.given_up
-                if not returns or time.monotonic() > until:
+                num_failures = num_failures + 1 if client.is_ready(url) else 0
+                if not returns or num_failures == _MOST_FAILURES or time.monotonic() > until:
                     return str(lost)
             time.sleep(_LOOK_EVERY_S)
 
@@ -210,7 +218,8 @@ class VllmSampler:
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._client = client.new_client(max_connections=self.max_rows + 2 * len(self._served.urls))
+        self._client = client.new_client(max_connections=self.max_rows)
+        self._looks = client.new_client(max_connections=2 * len(self._served.urls))
         await asyncio.gather(*(self._look(url) for url in self._served.urls))
         return self
 
@@ -219,6 +228,7 @@ class VllmSampler:
             task.cancel()
         await asyncio.gather(*self._returning.values(), return_exceptions=True)
         await self._client.aclose()
+        await self._looks.aclose()
 
     def join(self, num_workers: int) -> None:
         """See `Sampler`: nobody is waited for."""
@@ -275,8 +285,12 @@ class VllmSampler:
             self._lose(url)
             raise
 
+    async def _has_adapter(self, url: str) -> bool | None:
+        """Ask beside the samples, behind all of which a question would wait."""
+        return await client.has_adapter(self._looks, url, self._served.name, base=self._served.base)
+
     async def _look(self, url: str) -> None:
-        if not await client.has_adapter(self._client, url, self._served.name):
+        if not await self._has_adapter(url):
             self._lose(url)
 
     def _lose(self, url: str) -> None:
@@ -285,23 +299,26 @@ class VllmSampler:
             self._returning[url] = asyncio.get_running_loop().create_task(self._wait_for(url))
 
     async def _wait_for(self, url: str) -> None:
-        """Ask a lost server from time to time, and give it the adapter when it is back."""
+        """Wait until a lost server is back, or has had its time; whoever waits hears of both."""
+        try:
+            found = self._live if await self._comes_back(url) else self._served.lost
+            found.add(url)
+        finally:
+            del self._returning[url]
+            self._changed.set()
+
+    async def _comes_back(self, url: str) -> bool:
+        """Ask a server from time to time, and give it the adapter when it is back."""
         served, until = self._served, time.monotonic() + self._served.patience_s
-        is_back = False
-        while not is_back and url not in served.given_up and time.monotonic() < until:
-            there = await client.has_adapter(self._client, url, served.name)
+        while url not in served.given_up() and time.monotonic() < until:
+            there = await self._has_adapter(url)
             if there is False:
-                await client.load_again(self._client, url, served.name, served.folder)
-                there = await client.has_adapter(self._client, url, served.name)
-            is_back = bool(there)
-            if not is_back:
-                await asyncio.sleep(_LOOK_EVERY_S)
-        if is_back:
-            self._live.add(url)
-        else:
-            served.lost.add(url)
-        del self._returning[url]
-        self._changed.set()
+                await client.load_again(self._looks, url, served.name, served.folder)
+                there = await self._has_adapter(url)
+            if there:
+                return True
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return False
 
 
 class VllmPolicy:

@@ -3,7 +3,7 @@
 Each has a keeper (`train/servers/keeper.py`), which ends it once the trainer is gone, `kill -9`
 included. A server that dies is started anew once, on the same port; where the GPU is shared not
 while the policy trains, since it would take the trainer's memory. Only the main process of a run
-starts any.
+starts any; the others know from files beside their logs which ones are given up.
 
 Not covered: a server that lives and does not answer is not replaced.
 """
@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import IO
 
 from envs.errors import UserError
-from train.servers.client import is_ready
+from train.servers.client import ServerLost, describe_base, is_ready
+from train.servers.port import RELEASE_LIMIT_S, check_free, claimed
 from train.stages.progress import Progress
 from train.stages.stage_log import say
 
 START_LIMIT_S = 1200.0  # to read weights from a slow disk and capture CUDA graphs
 _END_LIMIT_S = 15.0  # for keepers; they themselves give a server 10 s
+_RELEASE_LIMIT_S = 5.0  # for the rest of a server that has died to let go of its port
 _LOOK_EVERY_S = 0.5
 _SHOWN_LINES = 3  # of a log
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for; it takes 1 too
@@ -43,6 +45,7 @@ class ServerPlan:
     Attributes:
         python: Interpreter of an environment that has vLLM.
         base: Folder or hub id of the base.
+        name: Of the base on the servers: no other run's servers have it.
         tokenizer: Folder of the run's.
         dtype: In which the base is held.
         window_tokens: Longest prompt with its sample.
@@ -55,6 +58,7 @@ class ServerPlan:
 
     python: str
     base: str
+    name: str
     tokenizer: str
     dtype: str
     window_tokens: int
@@ -68,7 +72,7 @@ class ServerPlan:
         """Return the command line of a server."""
         options = {
             "--model": self.base,
-            "--served-model-name": "base",
+            "--served-model-name": self.name,
             "--tokenizer": self.tokenizer,
             "--host": "127.0.0.1",
             "--port": port,
@@ -110,7 +114,6 @@ class StartedServers:
     Attributes:
         plan: What each of them is.
         urls: In the order of `gpus`.
-        given_up: Those that died, and so did their replacement.
     """
 
     def __init__(
@@ -121,30 +124,42 @@ class StartedServers:
             _Server(plan, port + at, gpu, folder / f"vllm_{at}.txt") for at, gpu in enumerate(gpus)
         ]
         self.urls = [server.url for server in self._servers]
-        self.given_up: set[str] = set()
         self._may_start = threading.Event()
         self._may_start.set()
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._replace_dead, daemon=True)
 
+    @property
+    def given_up(self) -> set[str]:
+        """Those that died, and so did their replacement; known in all processes of the run."""
+        return {server.url for server in self._servers if server.end.exists()}
+
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Start them; end them at the end. `wait_ready` waits until they answer."""
-        try:
+    def running(self, *, release_limit_s: float = RELEASE_LIMIT_S) -> Iterator[None]:
+        """Start them; end them at the end. `wait_ready` waits until they answer.
+
+        Raises:
+            UserError: The port of one is in use.
+        """
+        with contextlib.ExitStack() as claims:
             for server in self._servers:
-                server.start()
-            yield
-        finally:
-            self._closing.set()
-            if self._watch.is_alive():
-                self._watch.join()
-            _end(self._servers)
+                claims.enter_context(claimed(server.port, limit_s=release_limit_s))
+            try:
+                for server in self._servers:
+                    server.end.unlink(missing_ok=True)
+                    server.start()
+                yield
+            finally:
+                self._closing.set()
+                if self._watch.is_alive():
+                    self._watch.join()
+                _end(self._servers)
 
     def wait_ready(self, *, limit_s: float = START_LIMIT_S) -> None:
         """Wait until all answer, and say how far that is; from then on dead ones are replaced.
 
         Raises:
-            UserError: One ended, or does not answer in time.
+            UserError: One ended, or does not answer in time, or another one does in its place.
         """
         waiting = list(self._servers)
         until = time.monotonic() + limit_s
@@ -163,7 +178,7 @@ class StartedServers:
                         remedy=f"see {waiting[0].log}",
                     )
                 time.sleep(_LOOK_EVERY_S)
-                waiting = [server for server in waiting if not is_ready(server.url)]
+                waiting = [server for server in waiting if not server.answers()]
                 progress.update(len(self._servers) - len(waiting))
         self._watch.start()
 
@@ -185,11 +200,20 @@ class StartedServers:
                 if server.lives() or server.url in self.given_up:
                     continue
                 if server.num_starts > 1:
-                    self.given_up.add(server.url)
+                    server.end.touch()
                     say(f"{server.url} ended again and is not replaced; see {server.log}")
                 elif self._may_start.is_set():
-                    say(f"{server.url} ended ({server.ending()}); another is started")
-                    server.start()
+                    self._replace(server)
+
+    def _replace(self, server: "_Server") -> None:
+        try:
+            check_free(server.port, limit_s=_RELEASE_LIMIT_S)
+        except UserError as error:
+            server.end.touch()
+            say(f"{server.url} ended ({server.ending()}) and is not replaced: {error}")
+        else:
+            say(f"{server.url} ended ({server.ending()}); another is started")
+            server.start()
 
 
 class _Server:
@@ -197,7 +221,8 @@ class _Server:
 
     def __init__(self, plan: ServerPlan, port: int, gpu: int | None, log: Path) -> None:
         self.url, self.log, self.num_starts = f"http://127.0.0.1:{port}", log, 0
-        self._plan, self._port, self._gpu = plan, port, gpu
+        self.port, self.end = port, log.with_suffix(".given_up")
+        self._plan, self._gpu = plan, gpu
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -210,13 +235,31 @@ class _Server:
         command = [sys.executable, "-s", str(_KEEPER), *options, "--"]
         with self.log.open("ab") as log:
             self._keeper = subprocess.Popen(
-                [*command, *self._plan.command(self._port)],
+                [*command, *self._plan.command(self.port)],
                 stdin=subprocess.PIPE,  # closed when this process ends, however it does
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C at the terminal is the trainer's to handle
             )
         self.num_starts += 1
+
+    def answers(self) -> bool:
+        """Tell whether it answers.
+
+        Raises:
+            UserError: Another one does.
+        """
+        try:
+            found = describe_base(self.url)["id"] if is_ready(self.url) else None
+        except ServerLost:
+            return False
+        if found not in (None, self._plan.name):
+            raise UserError(
+                "another server answers on the port of a vLLM server",
+                got=f"{self.url} serves {found}",
+                remedy="end it, or set rollouts.port to the first of a row of free ones",
+            )
+        return found is not None
 
     def lives(self) -> bool:
         """Tell whether it runs."""
@@ -282,7 +325,7 @@ def choose_gpus(
 
     Args:
         wanted: Servers to start; None: as many as suit.
-        given: The GPUs to use; None: as described.
+        given: The GPUs to use, at least one, each once; None: as described.
         num_gpus: Those of this machine.
         num_processes: Those of this machine that train.
 

@@ -5,6 +5,7 @@ torchrun --nproc_per_node 2 tests/train/recipes/process_job.py OUT ROWS [grpo.py
 
 import json
 import os
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -19,15 +20,21 @@ from accelerate import PartialState
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from envs.errors import InfrastructureError, UserError
 from envs.records import Segment
 from tests.train import tiny_policy
+from tests.train.servers.test_start import pid_of, until
 from tightrope_cli.evaluate import parse
 from train import grpo
-from train.models.distributed import join, whole_weights
+from train.models.distributed import join, uses_deepspeed, whole_weights
 from train.models.model import load_base
+from train.recipes import grpo as recipe
 from train.recipes.gate import measure_gate
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
+from train.rl.trackers import open_tracker
+from train.rollouts.backend import open_backend
 from train.rollouts.evaluate import evaluate, plan_evaluation
+from train.servers.client import is_ready
 from train.stages.run_dir import StageDir, stage_dir
 
 NUM_STEPS = 5
@@ -148,6 +155,42 @@ def play_held_out(line: list[str], *, out: Path) -> None:
     (out / f"gate-{processes.process_index}.json").write_text(json.dumps(facts))
 
 
+def train_on_servers(line: list[str], *, out: Path) -> None:
+    """Train on what a server of the test has sampled; then write down how two other runs end."""
+    (url,) = json.loads((out / "servers.json").read_text())
+    short = ("--context.max_new_tokens=16", "--rollouts.max_staleness=0")
+    command = parse([*line, f"--run.name={out.name}-served", *short, f"--rollouts.servers=[{url}]"])
+    stage = recipe.open_grpo(command)
+    with open_tracker(command.settings, stage, step=0) as report:
+        recipe.train(command, stage, report)
+    told = [how_it_ends(line, "--rollouts.servers=[http://127.0.0.1:9]", out=out)]
+    python, port = out / "python", (out / "port").read_text()
+    own = ("--rollouts.start=1", f"--rollouts.python={python}", f"--rollouts.port={port}")
+    told += [] if uses_deepspeed() else [how_it_ends(line, *own, out=out)]
+    rank = PartialState().process_index
+    (out / f"served-{rank}.json").write_text(json.dumps(told))
+
+
+def how_it_ends(line: list[str], *overrides: str, out: Path) -> str:
+    """Let the second process lose the server of a run; return with what error this one ends."""
+    settings = parse([*line, *overrides]).settings
+    rank = PartialState().process_index
+    stage = StageDir(out / "ends" / "grpo", "grpo", is_main=rank == 0)
+    trainer = tiny_policy.trainer(tiny_policy.policy(), out / "ends", tiny_policy.always([]))
+    try:
+        with open_backend(settings, stage) as acting, acting(trainer) as served:
+            (url,) = served.urls
+            for _ in range(2) if rank == 0 else ():  # the second is its replacement
+                until(lambda: is_ready(url))
+                os.kill(pid_of(url), signal.SIGKILL)
+                until(lambda: not is_ready(url))
+            until(lambda: url in served.given_up())
+            served.lost.update(served.urls if rank else ())
+    except (UserError, InfrastructureError) as error:
+        return str(error)
+    return "fine"
+
+
 def main(out: str, rows: str, *line: str) -> int:
     processes = join(world_size=int(os.environ["WORLD_SIZE"]))
     play_held_out(list(line), out=Path(out))  # first: a trainer's ZeRO-3 shards all that is loaded
@@ -159,6 +202,7 @@ def main(out: str, rows: str, *line: str) -> int:
         if KL_WEIGHTS[shares]:  # the reference must not be what was resumed
             result["resumed"] = train(Path(out) / name, steps, shares, **how, resume=True)["update"]
         torch.save(result, Path(out) / f"{name}-{processes.process_index}.pt")
+    train_on_servers(list(line), out=Path(out))
     code = grpo.main(list(line))
     assert PartialState().num_processes == int(os.environ["WORLD_SIZE"])
     return code

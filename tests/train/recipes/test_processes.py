@@ -20,14 +20,18 @@ from envs.errors import UserError
 from envs.sources.build import build
 from tests.train import tiny_policy
 from tests.train.recipes.process_job import CLIP_NORMS, KL_WEIGHTS, SPLITS, STEPS, UPDATES, train
+from tests.train.servers.ports import free_port
+from tests.train.servers.stand_in import StandIn, serve_model, stand_in_python
 from tests.train.small_run import CONFIG, ROOT, add_policy, add_tokenizer, arguments, settings_in
 from tests.train.tiny_policy import relative_difference
 from train import grpo
 from train.config.settings import Settings
 from train.config.stage_settings import RolloutSettings
 from train.models.distributed import find_longest_wait, join
+from train.models.model import load_base
 from train.stages.run_dir import stage_dir
 
+Job = tuple[str, Path, Settings, StandIn]
 BOUND = 1e-4  # of the norm
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--config_file")
@@ -59,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=LAUNCHERS)
-def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settings]:
+def job(request: pytest.FixtureRequest, folder: Path) -> Job:
     """Run one job of two processes."""
     name = request.param
     out = folder / name
@@ -70,10 +74,21 @@ def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settin
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {"DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"}
     made = settings_in(folder, f"--run.name={name}", *OVERRIDES)
-    base = stage_dir(made, "sft").path
-    base.parent.mkdir(parents=True)
-    for stage in ("demos", "sft"):  # the tokenizer and the base are those of the first run
-        (base.parent / stage).symlink_to(stage_dir(settings_in(folder), stage).path)
+    first = stage_dir(made, "sft").path.parent
+    for run in (first, first.with_name(f"{name}-served")):
+        run.mkdir(parents=True)
+        for stage in ("demos", "sft"):  # the tokenizer and the base are those of the first run
+            (run / stage).symlink_to(stage_dir(settings_in(folder), stage).path)
+    stand_in_python(out, (1,))
+    (out / "port").write_text(str(free_port(1)))
+    with serve_model(load_base(made)).running() as server:
+        (out / "servers.json").write_text(json.dumps([server.url]))
+        launch(name, out, job, environment)
+    return name, out, made, server
+
+
+def launch(name: str, out: Path, job: list[str], environment: dict[str, str]) -> None:
+    """Run the job in two processes."""
     launchers = [
         subprocess.Popen(
             [sys.executable, "-m", *launcher, *job],
@@ -91,7 +106,6 @@ def job(request: pytest.FixtureRequest, folder: Path) -> tuple[str, Path, Settin
     said = "".join(path.read_text() for path in sorted(out.glob("stderr*")))
     errors = [line for line in said.splitlines() if "rror" in line or "ignal" in line]
     assert not any(codes), "\n".join([*errors[:20], said[-3000:]])
-    return name, out, made
 
 
 def on_two_nodes() -> list[tuple[str, ...]]:
@@ -107,10 +121,8 @@ def on_two_nodes() -> list[tuple[str, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shares", SPLITS, ids=lambda shares: ":".join(map(str, shares)))
-def test_two_processes_train_like_one(
-    job: tuple[str, Path, Settings], folder: Path, shares: tuple[int, int]
-) -> None:
-    name, out, _ = job
+def test_two_processes_train_like_one(job: Job, folder: Path, shares: tuple[int, int]) -> None:
+    name, out, _, _ = job
     one = torch.load(folder / f"one-{shares[0]}.pt")
     ranks = [torch.load(out / f"{shares[0]}:{shares[1]}-{rank}.pt") for rank in (0, 1)]
     clip_norm = CLIP_NORMS[UPDATES[shares]]
@@ -136,10 +148,35 @@ def test_two_processes_train_like_one(
 
 
 @pytest.mark.slow
+def test_two_processes_train_on_what_a_server_samples(job: Job) -> None:
+    name, out, made, server = job
+    stage = stage_dir(settings_in(out.parent, f"--run.name={name}-served"), "grpo")
+    rows = stage.read_metrics()
+    assert [row["step"] for row in rows] == list(range(1, made.grpo.max_steps + 1))
+    assert all(0 <= row["mismatch_kl"] < 1e-6 for row in rows), "each step with its own version"
+    assert all(row["num_unscorable"] == 0 for row in rows)
+    kinds = [kind for kind, _ in server.events]
+    assert kinds == ["load", "load", "unload", "load", "unload", "unload"], "by the main process"
+    assert list((stage.path / "served").iterdir()) == [] and not stage.served.exists()
+    groups = {each.group_id for each in stage.read_episodes(1)}
+    assert len(groups) == made.grpo.groups_per_step, "of both processes"
+
+
+@pytest.mark.slow
+def test_two_processes_end_alike_where_one_has_no_server_left(job: Job) -> None:
+    name, out, _, _ = job
+    told = [json.loads((out / f"served-{rank}.json").read_text()) for rank in (0, 1)]
+    assert told[0] == told[1]
+    refused, *lost = told[0]
+    assert "does not answer as vLLM does" in refused
+    assert lost == (["no vLLM server is left"] if name == "ddp" else [])
+
+
+@pytest.mark.slow
 def test_two_processes_share_the_episodes_of_an_evaluation_and_of_the_gate(
-    job: tuple[str, Path, Settings],
+    job: Job,
 ) -> None:
-    _, out, settings = job
+    _, out, settings, _ = job
     facts = [json.loads((out / f"gate-{rank}.json").read_text()) for rank in (0, 1)]
     assert facts[0] == facts[1] and facts[0]["dev_tasks"] == 1
     stage = stage_dir(settings, "evaluate")
@@ -175,8 +212,8 @@ def test_a_process_waits_as_long_as_the_slowest_episode_may_take(
 
 
 @pytest.mark.slow
-def test_two_processes_play_and_train(job: tuple[str, Path, Settings], folder: Path) -> None:
-    _, _, settings = job
+def test_two_processes_play_and_train(job: Job, folder: Path) -> None:
+    _, _, settings, _ = job
     stage = stage_dir(settings, "grpo")
     rows = stage.read_metrics()
     assert [row["step"] for row in rows] == list(range(1, settings.grpo.max_steps + 1))

@@ -1,5 +1,6 @@
 """What samples is chosen in one place, and GRPO learns the same from what servers have sampled."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def check_served_run(stage: StageDir, servers: Sequence[StandIn]) -> None:
         kinds = [kind for kind, _ in server.events]
         assert kinds == ["load", "load", "unload", "load", "unload", "unload"]
         assert len({name for _, name in server.events}) == 3 and not server.adapters
-    assert list((stage.path / "served").iterdir()) == []
+    assert list((stage.path / "served").iterdir()) == [] and not stage.served.exists()
 
 
 def test_grpo_through_two_servers_is_grpo_on_the_same_episodes(
@@ -144,7 +145,7 @@ def test_grpo_starts_its_servers_and_ends_them(folder: Path, tmp_path: Path) -> 
         "--grpo.max_steps=1",
     )
     log = (stage.path / "vllm_1.txt").read_text()
-    assert f"--model {folder}/runs/smoke/sft/model --served-model-name base" in log
+    assert f"--model {folder}/runs/smoke/sft/model --served-model-name smoke-" in log
     assert f"--port {port + 1}" in log and log.rstrip().endswith("--enforce-eager")
     with pytest.raises(UserError, match="does not answer as vLLM does"):
         list(open_servers(folder, f"http://127.0.0.1:{port}"))
@@ -152,8 +153,23 @@ def test_grpo_starts_its_servers_and_ends_them(folder: Path, tmp_path: Path) -> 
 
 def open_servers(folder: Path, url: str, *overrides: str) -> Any:
     settings = settings_in(folder, f"--rollouts.servers=[{url}]", *overrides)
-    with open_backend(settings, stage_dir(settings, "grpo")) as acting:
+    stage = stage_dir(settings, "grpo")
+    with open_backend(settings, stage) as acting:
+        assert stage.served.is_file(), "for the next start, should this one be killed"
         yield acting
+    assert not stage.served.exists()
+
+
+def test_what_a_killed_run_has_left_on_servers_goes_at_the_start(folder: Path) -> None:
+    server = StandIn(lambda name, body: ([], [], "stop"))
+    with server.running():
+        record = stage_dir(settings_in(folder), "grpo").served
+        for _ in open_servers(folder, server.url):
+            kept = record.read_text()
+        server.adapters |= {f"{json.loads(kept)['prefix']}-v7": "", "other-v7": ""}
+        record.write_text(kept)  # as a kill leaves it
+        list(open_servers(folder, server.url))
+    assert list(server.adapters) == ["other-v7"]
 
 
 def test_a_server_that_takes_shorter_prompts_is_refused(folder: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_server_killed_in_mid_step_takes_no_episode_with_it(tmp_path: Path) ->
         servers.wait_ready(limit_s=30)
         for url in servers.urls:
             assert vllm.client.load_adapter(url, "run-v0", tmp_path) == ""
-        policy = served(tmp_path, *servers.urls, patience_s=30, given_up=servers.given_up)
+        policy = served(tmp_path, *servers.urls, patience_s=30, given_up=lambda: servers.given_up)
         first, second = servers.urls
         killer = threading.Timer(0.3, lambda: os.kill(pid_of(first), signal.SIGKILL))
         killer.start()
@@ -146,6 +146,51 @@ def test_a_server_killed_in_mid_step_takes_no_episode_with_it(tmp_path: Path) ->
         episodes = play(policy, 2)
     assert {failed_part(each) for each in episodes} == {"server"}
     assert policy.lost == {first, second}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("said", [[], {"data": [1]}, "text"])
+def test_one_that_answers_otherwise_than_vllm_holds_nobody_up(tmp_path: Path, said: Any) -> None:
+    server = canned()
+    server.answer = lambda path, body: (200, said)  # type: ignore[method-assign]
+    with server.running():
+        policy = served(tmp_path, server.url, patience_s=0.5)
+        episodes = play(policy, 2)
+    assert {failed_part(each) for each in episodes} == {"server"} and policy.lost == {server.url}
+
+
+@pytest.mark.timeout(60)
+def test_a_fault_while_a_server_is_waited_for_holds_nobody_up(tmp_path: Path) -> None:
+    def broken() -> set[str]:
+        raise RuntimeError("a bug")
+
+    policy = served(tmp_path, "http://127.0.0.1:9", given_up=broken)
+    assert {failed_part(each) for each in play(policy, 2)} == {"server"}
+
+
+def test_a_server_is_asked_beside_all_samples(tmp_path: Path) -> None:
+    may_answer = threading.Event()
+
+    def complete(name: str, body: dict[str, Any]) -> tuple[list[int], list[float], str]:
+        may_answer.wait(30)
+        return [5], [-0.5], "stop"
+
+    server = StandIn(complete)
+    server.adapters["run-v0"] = "there"
+
+    async def run() -> bool | None:
+        async with VllmSampler(served(tmp_path, server.url), SAMPLING, max_rows=2) as sampler:
+            view = View(prompt_ids=(1, 2), observations=(), num_cached=0, num_rewrites=0)
+            policies = [sampler.policy(seed=each, group="g") for each in range(12)]
+            samples = [asyncio.create_task(policy.act(view)) for policy in policies]
+            await asyncio.sleep(0.2)
+            there = await sampler._has_adapter(server.url)
+            may_answer.set()
+            await asyncio.gather(*samples)
+            return there
+
+    with server.running():
+        assert asyncio.run(run())
 
 
 def test_a_server_that_somebody_started_again_gets_the_adapter(tmp_path: Path) -> None:
@@ -246,6 +291,36 @@ def test_servers_that_share_the_gpu_sleep_while_the_policy_trains(
                 assert not sleeps()
                 assert all(map(is_scorable, play(policy, 1)))
             assert sleeps()
+
+
+def test_one_that_fails_while_it_dies_is_replaced_between_steps(
+    tmp_path: Path, trainer: Any
+) -> None:
+    python = str(stand_in_python(tmp_path, ANSWER))
+    started = StartedServers(
+        plan(tmp_path, python=python), port=free_port(1), gpus=[None], folder=tmp_path
+    )
+    (url,) = started.urls
+    with started.running():
+        started.wait_ready(limit_s=30)
+        servers = VllmServers(
+            [url],
+            adapters=AdapterFolder(tmp_path / "served", "run"),
+            started=started,
+            patience_s=30,
+        )
+        with servers.acting(at_step(trainer, 0)):
+            pass
+        pid = pid_of(url)
+        httpx2.post(f"{url}/fail", json={"routes": ["/"]})
+        dies = threading.Timer(1.0, os.kill, (pid, signal.SIGKILL))
+        dies.start()
+        with servers.acting(at_step(trainer, 1)) as policy:
+            assert all(map(is_scorable, play(policy, 1)))
+        httpx2.post(f"{url}/fail", json={"routes": ["/v1/load"]})
+        with pytest.raises(ServerLost, match=r"no vLLM server is left.*500"):
+            servers.acting(at_step(trainer, 2)).__enter__()
+        assert url not in started.given_up, "it lives, and will not load it"
 
 
 def test_each_turn_samples_with_a_seed_of_its_own(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from envs.errors import UserError
 from tests.train.servers.ports import free_port
-from tests.train.servers.stand_in import stand_in_python
+from tests.train.servers.stand_in import StandIn, stand_in_python
 from train.servers.client import is_ready
 from train.servers.keeper import pick_gpu
 from train.servers.start import ServerPlan, StartedServers, choose_gpus, find_python, has_vllm
@@ -27,6 +27,7 @@ def plan(folder: Path, *, python: str = "", sleeps: bool = False) -> ServerPlan:
     return ServerPlan(
         python=python or str(stand_in_python(folder, (5, 6))),
         base="folder/of the base",
+        name="run-base",
         tokenizer="tokenizer",
         dtype="bfloat16",
         window_tokens=420,
@@ -58,6 +59,7 @@ def test_a_server_is_replaced_once_and_all_end_with_the_run(tmp_path: Path) -> N
     port = free_port(2)
     servers = StartedServers(plan(tmp_path), port=port, gpus=[None, None], folder=tmp_path / "logs")
     assert servers.urls == [f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"]
+    elsewhere = StartedServers(servers.plan, port=port, gpus=[None, None], folder=tmp_path / "logs")
     with servers.running():
         servers.wait_ready(limit_s=LIMIT_S)
         first, second = map(pid_of, servers.urls)
@@ -72,6 +74,7 @@ def test_a_server_is_replaced_once_and_all_end_with_the_run(tmp_path: Path) -> N
         assert again != first and not servers.given_up
         os.kill(again, signal.SIGKILL)
         until(lambda: servers.given_up == {servers.urls[0]})
+        assert elsewhere.given_up == servers.given_up, "as in other processes of the run"
         assert is_ready(servers.urls[1]), "the other one goes on"
     assert is_gone(second)
     log = (tmp_path / "logs" / "vllm_0.txt").read_text()
@@ -100,6 +103,42 @@ with StartedServers(plan(folder), port={port}, gpus=[None], folder=folder).runni
     finally:
         trainer.kill()
         trainer.wait()
+
+
+def canned(port: int) -> StandIn:
+    return StandIn(lambda name, body: ([5], [-0.5], "stop"), port=port)
+
+
+def test_the_port_of_another_server_is_refused(tmp_path: Path) -> None:
+    with canned(0).running() as other:
+        port = other.server_address[1]
+        servers = StartedServers(plan(tmp_path), port=port, gpus=[None], folder=tmp_path)
+        with pytest.raises(UserError, match=r"in use.*rollouts\.port"):
+            servers.running(release_limit_s=0).__enter__()
+
+
+def test_another_server_is_not_taken_for_one_that_still_starts(tmp_path: Path) -> None:
+    slow, port = tmp_path / "slow", free_port(1)
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    started = plan(tmp_path, python=str(slow))
+    servers = StartedServers(started, port=port, gpus=[None], folder=tmp_path)
+    refused = pytest.raises(UserError, match=r"serves base.*rollouts\.port")
+    with servers.running(), canned(port).running(), refused:
+        servers.wait_ready(limit_s=LIMIT_S)
+
+
+def test_a_server_whose_port_somebody_takes_is_not_replaced(tmp_path: Path) -> None:
+    port = free_port(1)
+    servers = StartedServers(plan(tmp_path), port=port, gpus=[None], folder=tmp_path)
+    with servers.running():
+        servers.wait_ready(limit_s=LIMIT_S)
+        servers.hold()
+        os.kill(pid_of(servers.urls[0]), signal.SIGKILL)
+        until(lambda: not servers.runs(servers.urls[0]))
+        with canned(port).running():
+            servers.go_on()
+            until(lambda: servers.given_up == {*servers.urls})
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
