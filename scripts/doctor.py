@@ -304,8 +304,8 @@ def check_folder(name: str, folder: Path, *, why: str) -> Check:
 def check_hub(failure: str | None) -> Check:
     """Judge the model hub, which only models of the hub need."""
     remedy = (
-        "only hub models need it: configs/tiny.yaml runs without, smollm2.yaml after `tightrope "
-        "model fetch smollm2-135m`, others with model.base: ./FOLDER"
+        "only hub models need it: configs/tiny.yaml runs without, qwen05b.yaml after `tightrope "
+        "model fetch qwen2.5-coder-0.5b`, others with model.base: ./FOLDER"
     )
     return Check("model hub", failure or "reached", remedy if failure else "")
 

@@ -7,12 +7,14 @@ The folder is written once, whole or not at all, and then only read; pip checks 
 Nothing of a wheel is executed by its installation.
 """
 
+import contextlib
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
@@ -22,6 +24,7 @@ from envs.files import hash_file, hash_text
 
 _MAX_CHARS = 200  # of what pip says
 _MAX_PINS = 100
+_WATCH_S = 1.0
 # A URL, a path or an option of pip in its place would have pip build or fetch whatever it likes.
 _PIN = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9._-]{0,99}[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]{0,63}"
@@ -79,14 +82,35 @@ def install_wheels(pins: Sequence[str], *, cache_dir: Path) -> Path:
     return folder
 
 
-def run_pip(arguments: Sequence[str]) -> str:
-    """Return '' after pip did what `arguments` say, else the last thing that it said."""
+def run_pip(
+    arguments: Sequence[str],
+    *,
+    temp_dir: Path | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> str:
+    """Return '' after pip did what `arguments` say, else the last thing that it said.
+
+    Args:
+        arguments: A command of pip and what goes with it.
+        temp_dir: Where pip keeps what it has not yet; None: where all programs do.
+        watch: Called every second meanwhile.
+    """
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    environ = os.environ | ({} if temp_dir is None else {"TMPDIR": str(temp_dir)})
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environ) as pip:
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    out, err = pip.communicate(timeout=_WATCH_S)
+                    break
+                watch()
+        except BaseException:
+            pip.kill()
+            raise
+    if pip.returncode == 0:
         return ""
-    last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
-    return (last or "pip failed")[:_MAX_CHARS]
+    return ((err or out).strip().rpartition("\n")[2] or "pip failed")[:_MAX_CHARS]
 
 
 def download_sdist(requirement: str, *, name: str, folder: Path) -> str:

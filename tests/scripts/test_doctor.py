@@ -127,7 +127,7 @@ def test_needs_are_read_from_the_checkout_or_the_installed_package(tmp_path: Pat
         (check_folder("disk", Path("/proc/runs"), why="x"), "missing", "writable"),
         (check_folder("cache", Path(__file__) / "cache", why="x"), "missing", "another folder"),
         (check_hub(None), "ok", ""),
-        (check_hub("ConnectError"), "optional", "tightrope model fetch smollm2-135m"),
+        (check_hub("ConnectError"), "optional", "tightrope model fetch qwen2.5-coder-0.5b"),
     ],
     ids=str,
 )

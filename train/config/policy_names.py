@@ -15,7 +15,7 @@ from envs.errors import suggest
 
 SCRIPTS = ("gold", "careful", "wasteful", "noop")
 OF_THE_RUN = ("base", "sft", "grpo")
-SHIPPED = ("smollm2-135m",)  # names of fetched models, which need no slash
+SHIPPED = ("smollm2-135m", "qwen2.5-coder-0.5b")  # of `tightrope model fetch`; need no slash
 GREEDY_NAME, GREEDY_FOLDER = "-greedy", ":greedy"
 ENDPOINT = "endpoint:"
 _ADDRESS = re.compile(r"(https?)://([^/\s@#]+)((?:/[^\s#]*)?)#(\S.*)")

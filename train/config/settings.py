@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from envs.records import Strategy
 from rewards.advantages import Method
 from rewards.cost_weight import CostWeightKind
+from train.config.policy_names import SHIPPED
 from train.config.section import Count, Natural, Positive, Section, Share, Weight
 from train.config.stage_settings import (
     CheckpointSettings,
@@ -67,7 +68,7 @@ class ModelSettings(Section):
     """The base model and its adapter."""
 
     base: Annotated[str, Field(min_length=1)]
-    """`tiny` (from scratch), `smollm2-135m` (`tightrope model fetch`), a folder (./x), a hub id."""
+    """`tiny` (from scratch), a name of `tightrope model fetch`, a folder (./x), a hub id."""
     tiny: tuple[Annotated[int, Field(ge=32, multiple_of=32)], Count] = (256, 4)
     """Width (features; an attention head for each 32) and decoder layers of `base: tiny` alone."""
     chat_template: str | None = None
@@ -101,7 +102,7 @@ class ModelSettings(Section):
         """What `base` names, by its text alone."""
         if self.base == "tiny":
             return "tiny"
-        if self.base == "smollm2-135m":
+        if self.base in SHIPPED:
             return "shipped"
         return "folder" if self.base.startswith(("/", "./", "../", "~")) else "hub"
 

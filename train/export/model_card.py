@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from rewards.metrics import format_row
 from train.config.settings import Settings
 from train.models.chat_templates import is_fixed, own_template
-from train.models.fetch import WHEELS
+from train.models.fetch import PINNED_MODELS
 from train.models.hub import licence_on_hub, save_card
 from train.models.model import base_source, chat_format, load_tokenizer, run_tokenizer
 from train.stages.run_dir import cache_dir, model_dir, stage_dir
@@ -150,7 +150,7 @@ def _hub_id(settings: Settings) -> str | None:
     """Return the hub's name of the base, which a card may link; None for a model of one's own."""
     model = settings.model
     if model.kind == "shipped":
-        return WHEELS[model.base].hub_id
+        return PINNED_MODELS[model.base].hub_id
     return model.base if model.kind == "hub" else None
 
 
@@ -159,11 +159,11 @@ def _base_text(settings: Settings) -> str:
     if model.kind == "tiny":
         return "`../base`: trained from random weights in the same run; it exists nowhere else."
     if model.kind == "shipped":
-        wheel = WHEELS[model.base]
+        hub_id = PINNED_MODELS[model.base].hub_id
         return (
             f"`{model.base}`: the folder that `tightrope model fetch {model.base}` makes, which is "
-            f"[{wheel.hub_id}](https://huggingface.co/{wheel.hub_id}) expanded from 4 bits. On the "
-            "hub's own weights the adapter was not tried."
+            f"[{hub_id}](https://huggingface.co/{hub_id}) as a quantised file holds it, expanded. "
+            "On the hub's own weights the adapter was not tried."
         )
     return f"`{model.base}`"
 

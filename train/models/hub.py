@@ -45,8 +45,8 @@ def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:
         got=failure,
         remedy=(
             "check the name, the network, and for a gated model `hf auth login`; or download it "
-            "elsewhere and set model.base to its folder (./FOLDER); or use model.base: "
-            "smollm2-135m after `tightrope model fetch smollm2-135m`, which needs no hub"
+            "elsewhere and set model.base to its folder (./FOLDER); or use model.base: qwen2.5-"
+            "coder-0.5b after `tightrope model fetch qwen2.5-coder-0.5b`, which needs no hub"
         ),
     )
 

@@ -91,7 +91,7 @@ def test_a_hub_that_never_answers_ends_in_one_line_in_time(tmp_path: Path) -> No
     assert said.startswith("cannot get some/model from the model hub (got: ")
     assert said.count("\n") == 1
     assert "./FOLDER" in said
-    assert "tightrope model fetch smollm2-135m" in said
+    assert "tightrope model fetch qwen2.5-coder-0.5b" in said
 
 
 def test_a_cached_model_needs_no_hub_and_half_of_it_does(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_unreachable_hub(folder: Path, tmp_path: Path) -> None:
     )
     assert shown.returncode == 2, shown.stderr
     assert "error: cannot get some/model from the model hub" in shown.stderr
-    assert "tightrope model fetch smollm2-135m" in shown.stderr
+    assert "tightrope model fetch qwen2.5-coder-0.5b" in shown.stderr
 
 
 @pytest.mark.parametrize(
