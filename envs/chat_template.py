@@ -36,6 +36,7 @@ _OPEN_THINK = re.compile(r"<think>\s*\Z")
 _ANY_THINK = re.compile(r"<think>\s*(</think>\s*)?\Z")
 _EMPTY_THINK = re.compile(r"<think>\s*</think>\s*")
 _CLOSE_THINK = re.compile(r"\s*</think>\s*")
+_MAX_RENDERED = 1000  # conversations whose text is kept: the prompt of a group, the frame of a turn
 _DEFAULT_CLOSE = "\n</think>\n\n"  # as Qwen3 and DeepSeek-R1 write an empty thought
 
 
@@ -96,6 +97,7 @@ class ChatTemplate:
         tools: Sequence[Callable[..., object]] = (),
     ) -> None:
         self._text, self._variables = text, dict(special_tokens)
+        self._rendered: dict[tuple[str, bool], str] = {}
         self._schemas = [get_json_schema(tool) for tool in tools]
         longest_first = sorted(markers, key=len, reverse=True)
         self._markers = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
@@ -173,10 +175,16 @@ class ChatTemplate:
         return whole[len(head) : len(whole) - len(tail)]
 
     def _render(self, messages: list[Message], *, generate: bool, schemas: bool = True) -> str:
-        try:
-            return self._try(messages, generate=generate, schemas=schemas)
-        except RenderError as error:
-            raise _unfit("raises in a conversation", got=str(error)) from error
+        key = (json.dumps(messages, default=str), generate, schemas)
+        if key not in self._rendered:
+            try:
+                text = self._try(messages, generate=generate, schemas=schemas)
+            except RenderError as error:
+                raise _unfit("raises in a conversation", got=str(error)) from error
+            if len(self._rendered) >= _MAX_RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = text
+        return self._rendered[key]
 
     def _try(self, messages: list[Message], *, generate: bool, schemas: bool = True) -> str:
         """Render; raises RenderError where the template does."""

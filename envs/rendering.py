@@ -5,6 +5,7 @@ once and ids are concatenated: nothing that a model sampled is ever decoded and 
 Needs `tokenizers` and a Jinja template, not torch.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer
 from envs.calls.reader import parse_calls
 from envs.chat_template import REMEDY, ChatTemplate, TemplateParts
 from envs.errors import UserError
+from envs.files import hash_text
 from envs.plain_text import representable
 from envs.records import Ids, ToolCall
 from envs.tools import NAMES, PARAMETERS, convert_call
@@ -52,6 +54,7 @@ class ChatFormat:
     Attributes:
         eot_id: Ends a turn with calls; a sample cut at its limit gets it unsampled.
         stop_ids: Where sampling stops: `eot_id` first, then what ends a turn without calls.
+        digest: Hash of tokenizer, template and tools: the same counts tokens alike.
         example: A call as the template writes it.
         max_calls: Most calls that the template writes in one turn, None without a limit.
 
@@ -68,8 +71,10 @@ class ChatFormat:
         special_tokens: Mapping[str, str] | None = None,
         tools: Sequence[Callable[..., object]] = (),
     ) -> None:
-        self._markup = Tokenizer.from_str(tokenizer.to_str())
-        self._plain = Tokenizer.from_str(tokenizer.to_str())
+        text = tokenizer.to_str()
+        self._markup, self._plain = Tokenizer.from_str(text), Tokenizer.from_str(text)
+        named = [template, dict(special_tokens or {}), [tool.__name__ for tool in tools]]
+        self.digest: str = hash_text(text + json.dumps(named, sort_keys=True, default=str))
         for each in (self._markup, self._plain):
             each.no_truncation()
             each.no_padding()
