@@ -28,7 +28,7 @@ from train.config.load import default_cache, load_settings
 from train.models.chat_templates import set_run_template
 from train.models.model import load_tokenizer
 from train.models.vocabulary import new_tokenizer
-from train.rollouts.runner import draw_requests, open_runner
+from train.rollouts.runner import open_runner
 
 
 def play(folder: Path, *, config: Path, tokenizer_folder: Path | None, most: int) -> list[object]:
@@ -46,7 +46,7 @@ def play(folder: Path, *, config: Path, tokenizer_folder: Path | None, most: int
         set_run_template(tokenizer, settings, now=now)
     with open_runner(settings, tokenizer=tokenizer) as runner:
         ids = list(runner.store.public)[:most]
-        requests = draw_requests(settings, ids, stage="gold")
+        requests = runner.draw_requests(ids, stage="gold")
         episodes = runner.play_all(
             requests,
             lambda request: runner.make_script(request.task_id, "gold"),

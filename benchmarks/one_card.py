@@ -250,7 +250,7 @@ class GpuBench:
         del spec
         settings = self.settings("--grpo.max_steps=1")
         model = self.make_model(settings)
-        window = settings.context.window_tokens[1]
+        window = settings.largest_window
 
         def roll_out(request: StepRequest, acting: Any) -> RolloutBatch:
             engine = self.make_engine(acting, settings, window=window)

@@ -52,7 +52,7 @@ from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, make_step_dataset
 from train.rl.importance import choose_form
 from train.rl.step_rollouts import StepRollouts
-from train.rollouts.runner import RolloutRunner, draw_requests, open_runner
+from train.rollouts.runner import RolloutRunner, open_runner
 from train.stages.exit_codes import run_main
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
@@ -119,7 +119,7 @@ def draw(runner: RolloutRunner, num_episodes: int, number: int) -> list[Any]:
     num_groups = num_episodes // GROUP_SIZE
     start = number * num_groups
     chosen = [tasks[(start + place) % len(tasks)] for place in range(num_groups)]
-    return draw_requests(runner.settings, chosen, stage="grpo", step=number, group_size=GROUP_SIZE)
+    return runner.draw_requests(chosen, stage="grpo", step=number, group_size=GROUP_SIZE)
 
 
 def play_stock(runner: RolloutRunner, folder: Path, *, num_episodes: int, number: int) -> Row:

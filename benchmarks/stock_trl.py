@@ -130,7 +130,7 @@ def stock_config(
         per_device_train_batch_size=num_rows // num_microbatches,
         gradient_accumulation_steps=num_microbatches,
         num_generations=grpo.group_size,
-        max_completion_length=context.window_tokens[1],
+        max_completion_length=settings.largest_window,
         max_tool_calling_iterations=context.max_turns,
         generation_kwargs={"max_new_tokens": context.max_new_tokens},
         temperature=1.0,

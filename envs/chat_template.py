@@ -97,7 +97,7 @@ class ChatTemplate:
         tools: Sequence[Callable[..., object]] = (),
     ) -> None:
         self._text, self._variables = text, dict(special_tokens)
-        self._rendered: dict[tuple[str, bool], str] = {}
+        self._rendered: dict[tuple[str, bool, bool], str] = {}
         self._schemas = [get_json_schema(tool) for tool in tools]
         longest_first = sorted(markers, key=len, reverse=True)
         self._markers = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

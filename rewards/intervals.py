@@ -12,6 +12,7 @@ bound that falls there is None. Shape suffixes: R resamples, K tasks.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -165,6 +166,17 @@ def share_of_the_way(
         return _quotient(gained, possible)
 
     return bootstrap(share, num_tasks=len(shared), seed=seed)
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share (Wilson, 1927, eq. 1); (0, 1) without trials."""
+    if not trials:
+        return 0.0, 1.0
+    z, share = NormalDist().inv_cdf(LEVELS[1] / 100), successes / trials
+    centre = share + z**2 / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    scale = 1 + z**2 / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

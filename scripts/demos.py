@@ -92,6 +92,11 @@ def run(settings: Settings, stage: StageDir, *, split: Split) -> dict[str, Any]:
         progress.update(0)
         result = make_demonstrations(runner, split=split, on_solved=progress.advance)
     episodes = result.episodes
+    if result.num_unmet:
+        say(
+            f"{result.num_unmet:,} of them ask for a window that needs a rewrite, and no task has "
+            "one: they were made in others (docs/windows.md)"
+        )
     say(
         f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "
         "refused: they edit lines that no view had shown"

@@ -5,6 +5,7 @@ Each function takes a `Case` and returns something that two cases can be compare
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +51,6 @@ from train.rollouts.runner import (
     EpisodeRequest,
     RolloutRunner,
     count_tool_workers,
-    draw_requests,
     open_runner,
 )
 from train.stages.exit_codes import run_main
@@ -165,7 +165,14 @@ def chosen(case: Case) -> Any:
 
 
 def drawn(case: Case) -> Any:
-    return draw_requests(case.settings, ["a", "b"], stage="grpo", step=0, group_size=2)
+    with open_runner(case.settings) as runner:
+        names = [task.id for task in runner.store.split("train")][:2]
+        return runner.draw_requests(names, stage="grpo", group_size=2)
+
+
+def mixed(case: Case) -> Any:
+    with open_runner(case.settings) as runner:
+        return runner.windows.draw("long_train", random.Random(1))
 
 
 def next_tasks(case: Case) -> Any:

@@ -17,7 +17,7 @@ from envs.records import Difficulty
 from envs.tools import NAMES, list_tools
 from rewards.advantages import Method
 from train.config.section import Section
-from train.config.settings import Settings
+from train.config.settings import OfLeastPeak, Settings
 from train.config.trl_arguments import EPSILON_HIGH, with_defaults
 from train.config.user_functions import find_fault
 
@@ -281,7 +281,28 @@ def _loss_conflicts(settings: Settings) -> Iterator[Conflict]:
 
 def _window_conflicts(settings: Settings) -> Iterator[Conflict]:
     context = settings.context
-    low, high = context.window_tokens
+    asked = context.window_tokens
+    if isinstance(asked, OfLeastPeak):
+        yield from _ratio_conflicts(asked.of_least_peak, context.needs_rewrite_share)
+    else:
+        yield from _size_conflicts(settings, *asked)
+    if context.max_sampled_tokens < context.max_new_tokens:
+        reason = f"an episode of {context.max_sampled_tokens} cannot hold one turn"
+        yield Conflict(("context.max_sampled_tokens", "context.max_new_tokens"), reason)
+    for field, budget in (
+        ("grpo.tokens_per_microbatch", settings.grpo.tokens_per_microbatch),
+        ("sft.tokens_per_batch", settings.sft.tokens_per_batch),
+    ):
+        if budget < settings.largest_window:
+            reason = (
+                f"a row may be as long as the largest window {settings.largest_window}, more than "
+                f"{budget}"
+            )
+            yield Conflict((field, "context.window_tokens"), reason)
+
+
+def _size_conflicts(settings: Settings, low: int, high: int) -> Iterator[Conflict]:
+    context = settings.context
     if low > high:
         reason = f"the least window {low} is larger than the largest {high}"
         yield Conflict(("context.window_tokens",), reason)
@@ -295,13 +316,16 @@ def _window_conflicts(settings: Settings) -> Iterator[Conflict]:
         )
         fields = ("context.window_tokens", "context.max_new_tokens", "prompt.tools")
         yield Conflict(fields, reason)
-    if context.max_sampled_tokens < context.max_new_tokens:
-        reason = f"an episode of {context.max_sampled_tokens} cannot hold one turn"
-        yield Conflict(("context.max_sampled_tokens", "context.max_new_tokens"), reason)
-    for field, budget in (
-        ("grpo.tokens_per_microbatch", settings.grpo.tokens_per_microbatch),
-        ("sft.tokens_per_batch", settings.sft.tokens_per_batch),
-    ):
-        if budget < high:
-            reason = f"a row may be as long as the largest window {high}, more than {budget}"
-            yield Conflict((field, "context.window_tokens"), reason)
+
+
+def _ratio_conflicts(ratios: tuple[float, float], share: float | None) -> Iterator[Conflict]:
+    low, high = ratios
+    if low > high:
+        reason = f"the least ratio {low:g} is larger than the largest {high:g}"
+        yield Conflict(("context.window_tokens",), reason)
+    elif share and low >= 1:
+        reason = "windows of the least peak and more need no rewrite; begin below 1, or use 0"
+        yield Conflict(("context.needs_rewrite_share", "context.window_tokens"), reason)
+    elif share is not None and share < 1 and high < 1:
+        reason = "windows below the least peak all need a rewrite; end at 1 or more, or use 1"
+        yield Conflict(("context.needs_rewrite_share", "context.window_tokens"), reason)

@@ -69,5 +69,4 @@ def describe_counting(settings: Settings) -> str:
     whose = f"the tokenizer of {settings.model.base}"
     if settings.model.kind == "tiny":
         whose = "a tokenizer made of the set's own texts (--model.base NAME: that of a model)"
-    low, high = settings.context.window_tokens
-    return f"{settings.tasks.dir}: windows of {low} to {high} tokens\ntokens: of {whose}"
+    return f"{settings.tasks.dir}: windows of {settings.context.window_range}\ntokens: of {whose}"

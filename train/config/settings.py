@@ -13,7 +13,7 @@ Tests: tests/train/config/test_every_setting.py.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic.fields import FieldInfo
 
 from envs.records import Strategy
@@ -159,6 +159,23 @@ class TaskSettings(Section):
     """
 
 
+class OfLeastPeak(Section):
+    """Windows as multiples of what a task needs."""
+
+    of_least_peak: tuple[Positive, Positive]
+    """Least and most of the ratio of window and least peak; below 1 a rewrite is needed."""
+
+
+def _kind_of_window(value: Any) -> str:
+    return "of_least_peak" if isinstance(value, dict | OfLeastPeak) else "absolute"
+
+
+WindowTokens = Annotated[
+    Annotated[tuple[Count, Count], Tag("absolute")] | Annotated[OfLeastPeak, Tag("of_least_peak")],
+    Discriminator(_kind_of_window),
+]
+
+
 class ContextSettings(Section):
     """How much may be held, and for how long."""
 
@@ -168,8 +185,17 @@ class ContextSettings(Section):
     `full_history`: nothing; `mask`: drops all results but the last; `summarize`: asks for a summary
     and drops the rest; `hybrid`: both; `learned_net`: tools, and asks at 95 %. docs/strategies.md.
     """
-    window_tokens: tuple[Count, Count] = (1024, 2048)
-    """Least and most tokens a view may hold, output reserve included; drawn once per group."""
+    window_tokens: WindowTokens = (1024, 2048)
+    """Least and most tokens a view may hold, output reserve included; drawn once per group.
+
+    Or `{of_least_peak: [0.7, 1.5]}`: multiples of a task's least peak (docs/windows.md), at most
+    what a micro-batch holds.
+    """
+    needs_rewrite_share: Share | None = None
+    """Share of groups whose window needs a rewrite, as far as tasks have such; null: as they fall.
+
+    No scripted reader solves the task in such a window without `evict` or `compact`.
+    """
     max_turns: Count = 12
     """Model calls per episode."""
     max_new_tokens: Annotated[int, Field(ge=16)] = 160
@@ -187,6 +213,15 @@ class ContextSettings(Section):
     """Results that `mask` and `hybrid` leave in view: least and most, drawn once per group."""
     evict_batch: Count = 3
     """They drop when so many more are in view: views between begin alike, which a cache serves."""
+
+    @property
+    def window_range(self) -> str:
+        """What `window_tokens` says, in words."""
+        asked = self.window_tokens
+        if isinstance(asked, OfLeastPeak):
+            low, high = asked.of_least_peak
+            return f"{low:g} to {high:g} of a task's least peak"
+        return f"{asked[0]:,} to {asked[1]:,} tokens"
 
 
 class RewardSettings(Section):
@@ -237,6 +272,17 @@ class Settings(Section):
     """What can be resumed."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
+
+    @property
+    def largest_window(self) -> int:
+        """Most tokens that any view may hold.
+
+        Where windows are multiples, what a micro-batch takes: a row may be as long as a window.
+        """
+        asked = self.context.window_tokens
+        if isinstance(asked, OfLeastPeak):
+            return min(self.grpo.tokens_per_microbatch, self.sft.tokens_per_batch)
+        return asked[1]
 
     @model_validator(mode="before")
     @classmethod

@@ -136,7 +136,7 @@ def tiny_config(settings: Settings, tokenizer: PreTrainedTokenizerFast) -> Qwen2
         num_attention_heads=width // HEAD_FEATURES,
         num_key_value_heads=width // HEAD_FEATURES,
         tie_word_embeddings=True,
-        max_position_embeddings=max(1024, settings.context.window_tokens[1]),
+        max_position_embeddings=max(1024, settings.largest_window),
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -45,7 +45,7 @@ from train.recipes.estimate import (
 )
 from train.recipes.gpu_time import describe_gpu_time
 from train.rl.segments import make_rows
-from train.rollouts.runner import RolloutRunner, draw_requests, open_runner
+from train.rollouts.runner import RolloutRunner, open_runner
 from train.stages.progress import Progress, duration
 from train.stages.run_dir import dump_settings
 
@@ -202,7 +202,7 @@ def _play(runner: RolloutRunner, stage: Stage, name: str) -> Episode:
     task_id = runner.store.split("train")[0].id
     options = _THRIFTY if name == "careful" else None
     episode = runner.play_all(
-        draw_requests(runner.settings, [task_id], stage=stage),
+        runner.draw_requests([task_id], stage=stage),
         lambda request: runner.make_script(task_id, name, options=options),
         policy=name,
         concurrency=1,

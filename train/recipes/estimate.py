@@ -141,7 +141,7 @@ def estimate_memory(
     episodes = min(grpo.generation_batch, -(-episodes_per_step(settings) // world_size))
     weights = weight_bytes(settings, shape=shape, count=count)
     copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
-    running = count_kv_bytes(settings, shape=shape) * settings.context.window_tokens[1] * episodes
+    running = count_kv_bytes(settings, shape=shape) * settings.largest_window * episodes
     tile = min(tokens, _TILE_TOKENS) * min(shape.vocab_size, _TILE_WORDS)
     held_by = world_size if zero == 3 else 1  # devices that share weights and adapter
     stepped_by = world_size if zero else 1  # and gradient and optimizer
@@ -188,7 +188,7 @@ def _count_features(shape: Any) -> tuple[int, int]:
 
 def _forward_bytes(settings: Settings, *, shape: Any, episodes: int) -> int:
     """Return what a forward pass of generation takes besides weights and cache."""
-    size, window = _bytes_per_value(settings), settings.context.window_tokens[1]
+    size, window = _bytes_per_value(settings), settings.largest_window
     queries, keys = _count_features(shape)
     block = 4 * shape.intermediate_size + 5 * shape.hidden_size
     repeated = 2 * size * queries * window * episodes if queries > keys else 0

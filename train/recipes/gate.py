@@ -1,9 +1,11 @@
 """The gate between warm start and GRPO: can RL improve what the policy does on dev tasks?
 
 `train/recipes/sft.py` measures at its end and writes the facts into `done`; `train/recipes/grpo.py`
-refuses a warm start that leaves no signal or that hardly rewrites its context.
+refuses a warm start that leaves no signal or that hardly rewrites its context. Where few dev tasks
+have a window that needs a rewrite, that says little, and the gate warns instead.
 """
 
+import random
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,10 +14,12 @@ from envs.errors import InfrastructureError, UserError
 from envs.records import Episode
 from envs.tools import list_tools
 from rewards.cost import num_compactions, num_evictions
+from rewards.intervals import wilson_interval
 from rewards.outcome import is_scorable, is_solved
 from train.config.settings import Settings
 from train.models.distributed import share, take_share
-from train.rollouts.runner import draw_requests, open_runner
+from train.rollouts.requests import EpisodeRequest
+from train.rollouts.runner import RolloutRunner, open_runner
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
@@ -28,19 +32,22 @@ _OLD_NAMES = {  # of facts, in runs made before 2026-12
     "evict_share": "forced_evict_share",
 }
 _NUM_TASKS = 48  # dev episodes; a pass rate of 50 % is then known to 14 points (95 %)
+_NUM_TIGHT = 60  # episodes that need a rewrite: of a policy where 5 % do it, 95 % of gates see some
+_MOST_TIGHT = 4  # of them on one task
+LEAST_TO_JUDGE = 30  # with fewer, a share of 5 % is 0 of them in one gate of five
 
 
 def measure_gate(settings: Settings, model: Any, *, is_main: bool = True) -> dict[str, Any]:
     """Play dev tasks with the warm-started policy, each process its share; all get the facts.
 
-    Once each in the window that is drawn for it, and, where it would need a rewrite in some window
-    of the run, again in such a window: too few do by chance to tell whether the policy rewrites.
+    Once each in the window that is drawn for it, and, where some window of the run would need a
+    rewrite, again in such windows: too few do by chance to tell whether the policy rewrites.
     """
     with open_runner(settings) as runner:
         task_ids = [task.id for task in runner.store.split("dev")[:_NUM_TASKS]]
-        drawn = draw_requests(settings, task_ids, stage="gate")
+        drawn = runner.draw_requests(task_ids, stage="gate")
         rewrites = "compact" in list_tools(settings.context.strategy)
-        tight = runner.draw_rewrite_requests(task_ids, stage="gate") if rewrites else []
+        tight = draw_tight_requests(runner, task_ids) if rewrites else []
         requests = [*drawn, *tight]
         with Progress(
             "dev tasks", total=len(take_share(requests)), unit="episodes", enabled=is_main
@@ -50,6 +57,24 @@ def measure_gate(settings: Settings, model: Any, *, is_main: bool = True) -> dic
             )
             episodes = share(requests, play)
     return gather_facts(episodes[: len(drawn)], episodes[len(drawn) :], rewrites=rewrites)
+
+
+def draw_tight_requests(runner: RolloutRunner, task_ids: Sequence[str]) -> list[EpisodeRequest]:
+    """Return requests in windows that need a rewrite, task after task until there are enough."""
+
+    def window_of(task_id: str, rng: random.Random) -> int:
+        window = runner.windows.draw_kind(task_id, rng, needs_rewrite=True)
+        assert window is not None, "only tasks that have one are asked"
+        return window
+
+    able = [
+        task_id
+        for task_id in task_ids
+        if runner.windows.draw_kind(task_id, random.Random(0), needs_rewrite=True) is not None
+    ]
+    return runner.draw_requests(
+        (able * _MOST_TIGHT)[:_NUM_TIGHT], stage="gate/needs_rewrite", window_of=window_of
+    )
 
 
 def gather_facts(
@@ -89,11 +114,17 @@ def check_gate(sft: StageDir, *, force: bool) -> None:
     problems = []
     if not low <= facts["dev_pass_rate"] <= high:
         problems.append(f"dev pass rate {facts['dev_pass_rate']:.0%}, not {low:.0%} to {high:.0%}")
+    number = facts["dev_needs_rewrite"]
     for name in ("compact", "evict"):
         share = facts[f"{name}_share"]
-        if facts["dev_needs_rewrite"] and share < REWRITE_SHARE:
-            number = facts["dev_needs_rewrite"]
-            problems.append(f"{share:.0%} of {number} episodes that need a rewrite {name}")
+        if number and share < REWRITE_SHARE:
+            low, high = wilson_interval(round(share * number), number)
+            text = f"{share:.0%} of {number} episodes that need a rewrite {name}"
+            text += f" (95 %: {low:.0%} to {high:.0%})"
+            if number < LEAST_TO_JUDGE:
+                say(f"warning: {text}; too few to judge the warm start by")
+            else:
+                problems.append(text)
     if not problems:
         return
     text = "; ".join(problems)

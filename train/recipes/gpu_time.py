@@ -61,7 +61,8 @@ def estimate_step(
     before the first of several updates.
     """
     grpo, context = settings.grpo, settings.context
-    window = sum(context.window_tokens) / 2
+    asked = context.window_tokens
+    window = sum(asked) / 2 if isinstance(asked, tuple) else settings.largest_window / 2
     num_episodes = -(-episodes_per_step(settings) // num_gpus)
     most = grpo.generation_batch if backend == "transformers" else _VLLM_ROWS
     num_rows = _FILLED * min(most, num_episodes)

@@ -38,7 +38,7 @@ from train.rl.metrics_callback import StepRecorder
 from train.rl.step_rollouts import StepRollouts
 from train.rl.trackers import Report, open_tracker
 from train.rollouts.backend import choose_backend, open_backend
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_runner
 from train.stages.open_stage import require
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
@@ -161,7 +161,7 @@ def evaluate_dev(
     settings, tasks = runner.settings, [task.id for task in runner.store.split("dev")]
     evaluation = DevEvaluation(
         stage,
-        requests=draw_requests(settings, tasks, stage="dev", group_size=DEV_SAMPLES),
+        requests=runner.draw_requests(tasks, stage="dev", group_size=DEV_SAMPLES),
         every=settings.grpo.evaluate_every or settings.grpo.max_steps,
         play=play,
         save=partial(save_adapter, trainer),

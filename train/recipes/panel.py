@@ -44,7 +44,6 @@ def describe_grpo(
 ) -> str:
     """Return the panel of GRPO."""
     settings, grpo, context = command.settings, command.settings.grpo, command.settings.context
-    low, high = context.window_tokens
     episodes = grpo.groups_per_step * grpo.group_size
     updates = f", {grpo.updates_per_rollout} updates" if grpo.updates_per_rollout > 1 else ""
     size = "bfloat16" if settings.model.dtype == "bfloat16" else "float32"
@@ -54,7 +53,7 @@ def describe_grpo(
         "tasks": f"{num_tasks:,} to train on",
         "steps": f"{grpo.max_steps:,} of {grpo.groups_per_step} groups x {grpo.group_size}"
         f" = {episodes} episodes{updates}",
-        "window": f"{low:,} to {high:,} tokens; at most {context.max_turns} turns of "
+        "window": f"{context.window_range}; at most {context.max_turns} turns of "
         f"{context.max_new_tokens:,} sampled tokens",
         "rollouts": f"{_describe_backend(settings)}; weights in {size}",
         **_describe_machine(settings),

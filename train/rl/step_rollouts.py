@@ -37,7 +37,7 @@ from train.rl.resampling import (
 from train.rl.segments import make_minibatches
 from train.rl.solve_counts import write_solves
 from train.rl.task_draws import draw_further, draw_step
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests
+from train.rollouts.runner import EpisodeRequest, RolloutRunner
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
@@ -170,8 +170,7 @@ class StepRollouts:
         begin, end = (
             len(task_ids) * (rank.process_index + n) // rank.num_processes for n in (0, 1)
         )
-        requests = draw_requests(
-            self._settings,
+        requests = self._runner.draw_requests(
             task_ids[begin:end],
             stage="grpo",
             step=step,

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from rewards.solves import Solves
 from train.config.settings import Settings
-from train.rollouts.runner import draw_seed
+from train.rollouts.requests import draw_seed
 
 
 def list_in_passes(task_ids: Sequence[str], *, start: int, num: int, seed: int) -> list[str]:

@@ -165,7 +165,7 @@ def plan_servers(
         name=name,
         tokenizer=str(run_tokenizer(settings).absolute()),
         dtype=settings.model.dtype,
-        window_tokens=settings.context.window_tokens[1],
+        window_tokens=settings.largest_window,
         lora_rank=settings.model.lora_rank,
         max_rows=settings.grpo.generation_batch,
         memory_share=None if gpus[0] is None else share,
@@ -189,7 +189,7 @@ def _check_servers(settings: Settings) -> None:
     Raises:
         UserError: See above.
     """
-    window = settings.context.window_tokens[1]
+    window = settings.largest_window
     for url in settings.rollouts.servers:
         try:
             most = describe_base(url).get("max_model_len") or window

@@ -19,12 +19,14 @@ from envs.unseen import find_unseen_edits
 from rewards.cost import billed_tokens, num_compactions
 from rewards.outcome import is_scorable, is_solved
 from train.rollouts.concurrency import run_bounded
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_seed
+from train.rollouts.requests import EpisodeRequest, draw_seed
+from train.rollouts.runner import RolloutRunner
 
 _CONCURRENCY = 4
 _MAX_DRAWS = 400  # of task and window, per try: one in twenty tasks may need a rewrite
 _MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
 _MAX_TRIES = 100  # per slot: wasteful scripts and `evict` rarely fit such a window, but some do
+_TRIES_TO_EVICT = 25  # before the script compacts instead
 _EVICT_SHARE = 0.5  # of careful demonstrations evict where they rewrite; the others compact
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
 
@@ -34,11 +36,13 @@ class Demonstrations:
     """Kept episodes in slot order, and how many were played to get them.
 
     `num_unseen` counts those that were refused though solved: they edit lines never shown to them.
+    `num_unmet` counts slots that ask for a window that needs a rewrite where no task has one.
     """
 
     episodes: list[Episode] = field(default_factory=list)
     num_played: int = 0
     num_unseen: int = 0
+    num_unmet: int = 0
 
     def measure_waste_ratio(self) -> float | None:
         """Median billed tokens of wasteful demonstrations over careful ones'; None without both."""
@@ -118,8 +122,13 @@ def _draw_slot(runner: RolloutRunner, index: int, split: Split) -> _Slot:
 async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -> Episode:
     """Draw and play until an episode is a demonstration."""
     tries = 0
+    if slot.needs_rewrite and not _draw_request(runner, slot):
+        slot = replace(slot, needs_rewrite=False)
+        made.num_unmet += 1
     while tries < _MAX_TRIES and (drawn := _draw_request(runner, slot)):
         tries += 1
+        if tries == _TRIES_TO_EVICT:  # stubs and calls stay: it may not do in any such window
+            slot = replace(slot, rewrite="compact")
         episode = await _play(runner, slot, *drawn)
         made.num_played += 1
         fault = _find_fault(runner, slot, episode)
@@ -139,14 +148,14 @@ def _draw_request(
     runner: RolloutRunner, slot: _Slot
 ) -> tuple[EpisodeRequest, ScriptOptions] | None:
     """Draw task, window and options until the demand is met; None if it is too seldom."""
-    tasks, (low, high) = runner.store.split(slot.split), runner.settings.context.window_tokens
+    tasks, needs_rewrite = runner.store.split(slot.split), slot.needs_rewrite
     for _ in range(_MAX_DRAWS):
         task = slot.rng.choice(tasks)
-        window = slot.rng.randint(low, high)
+        window = runner.windows.draw_kind(task.id, slot.rng, needs_rewrite=needs_rewrite)
         options = draw_options(slot.kind, rng=slot.rng)
         if slot.kind == "careful":  # kept over all tries: evicting fits fewer windows
             options = replace(options, rewrite=slot.rewrite)
-        if (window < runner.measure_reference(task.id).least_window) == slot.needs_rewrite:
+        if window is not None:
             group_id = f"demonstration/{slot.index}"
             return EpisodeRequest(task.id, group_id, 0, window, seed=slot.index), options
     return None

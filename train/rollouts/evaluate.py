@@ -2,8 +2,8 @@
 
 Each policy's episodes are one file, written whole; a policy whose file exists is not played
 again, so an interrupted evaluation goes on where it stopped, unless what was played has changed
-since (`played.json` has what it was). All policies meet the same tasks, windows and seeds; a model
-with another vocabulary counts its own tokens.
+since (`played.json` has what it was). All policies meet the same tasks, windows and seeds
+(`windows.json`); a model with another vocabulary counts its own tokens, in windows as large.
 """
 
 import json
@@ -20,7 +20,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
-from envs.files import write_whole
+from envs.files import to_json, write_whole
 from envs.policies import draw_options
 from envs.records import Episode, Policy
 from rewards.metrics import compare, summarize
@@ -31,13 +31,14 @@ from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
 from train.rollouts.endpoint import Endpoint, EndpointPolicy, Usage
 from train.rollouts.policy_sources import PolicySource, find_source
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests, open_runner
+from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_runner
 from train.stages.open_stage import list_changes
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
 from train.stages.stage_log import say
 
 _USAGE = "usage.json"  # what endpoints counted, by policy
+_WINDOWS = "windows.json"  # by task, with what they are made of: least peaks and floors (tokens)
 
 Sampling = Literal["temperature 1", "greedy", "scripted"]
 
@@ -235,7 +236,8 @@ def _play(
     asked = settings.evaluate
     with open_runner(settings, tokenizer=tokenizer) as runner:
         task_ids = [task.id for task in runner.store.split(asked.split)][: asked.num_tasks]
-        requests = draw_requests(settings, task_ids, stage="evaluate", group_size=spec.num_samples)
+        requests = runner.draw_requests(task_ids, stage="evaluate", group_size=spec.num_samples)
+        keep_windows(runner, stage, requests)
         what, mine = f"evaluate {spec.name}", take_share(requests)
         with Progress(what, total=len(mine), unit="episodes", enabled=stage.is_main) as progress:
             if endpoint or spec.source.kind == "script":
@@ -251,6 +253,30 @@ def _play(
                     model.to("cuda")
                 play = partial(runner.play_model, model=model, greedy=spec.sampling == "greedy")
             return share(requests, partial(play, policy=spec.policy, on_episode=progress.advance))
+
+
+def keep_windows(
+    runner: RolloutRunner, stage: StageDir, requests: Sequence[EpisodeRequest]
+) -> None:
+    """Write what the windows of an evaluation are, or compare them with those of the first policy.
+
+    Raises:
+        UserError: They are multiples of least peaks, which another tokenizer counts otherwise.
+    """
+    peaks, path = runner.windows.peaks, stage.path / _WINDOWS
+    drawn = {request.task_id: request.window_tokens for request in requests}
+    kept = stage.read_json(_WINDOWS)
+    is_other = bool(kept) and kept["windows"] != drawn
+    if is_other and kept["counted_by"] != peaks.key:
+        raise UserError(
+            "windows that are multiples of least peaks differ between tokenizers",
+            got=f"{stage.path.name}: another tokenizer, template or prompt than {path} was made by",
+            remedy="give absolute windows, --context.window_tokens '[LOW, HIGH]'",
+        )
+    if (is_other or not kept) and stage.is_main:
+        tasks = {name: asdict(peaks.of(name)) for name in drawn}
+        found = {"counted_by": peaks.key, "windows": drawn, "tasks": tasks}
+        write_whole(path, to_json(found, indent=2) + "\n")
 
 
 def _ask(

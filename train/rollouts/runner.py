@@ -1,7 +1,7 @@
 """Plays episodes: windows, references, concurrency, deadlines and retries.
 
     with open_runner(settings) as runner:
-        requests = draw_requests(settings, task_ids, stage="grpo", step=0, group_size=8)
+        requests = runner.draw_requests(task_ids, stage="grpo", step=0, group_size=8)
         episodes = runner.play_model(requests, model, policy="grpo")
 
 A group's episodes share task, window and every random draw but the sampling. An infrastructure
@@ -11,10 +11,11 @@ reward.
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +24,19 @@ from envs.context.strategies import draw_thresholds
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import InfrastructureError, UserError
-from envs.files import hash_text
 from envs.grading.graders import Equipment
 from envs.policies import ScriptedPolicy, ScriptOptions, make_script
 from envs.prompts import system_prompt
-from envs.records import Episode, FailedPart, Outcome, Policy, RepairTask, StopReason, Thresholds
+from envs.records import (
+    Episode,
+    FailedPart,
+    Outcome,
+    Policy,
+    RepairTask,
+    StopReason,
+    Strategy,
+    Thresholds,
+)
 from envs.rendering import ChatFormat
 from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
@@ -35,38 +44,34 @@ from envs.tools import list_tools
 from envs.workers.limits import LimitedBench
 from envs.workers.pool import WorkerPool
 from envs.workers.workbench import Workbench, open_workbench
-from rewards.cost import billed_tokens, peak_context
+from rewards.cost import billed_tokens
 from train.config.settings import Settings
 from train.models.model import chat_format, load_tokenizer, run_tokenizer
 from train.rollouts.backend import make_sampler
 from train.rollouts.concurrency import Sampler, run_bounded
+from train.rollouts.least_peaks import LeastPeaks
+from train.rollouts.requests import DrawWindow, EpisodeRequest, draw_requests, draw_seed
+from train.rollouts.windows import Windows
 from train.stages.run_dir import cache_dir, tasks_dir
 
 _ATTEMPTS = 3
 _ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
 _WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # some only wait; each takes memory
+_PROMPTS: tuple[Strategy, ...] = (
+    "learned",
+    "full_history",
+)  # what offers all tools, and the shortest
 
-MakePolicy = Callable[["EpisodeRequest"], Policy]
+MakePolicy = Callable[[EpisodeRequest], Policy]
 """Makes a fresh policy for an episode; called once per attempt."""
-
-
-@dataclass(frozen=True)
-class EpisodeRequest:
-    """One episode to play."""
-
-    task_id: str
-    group_id: str
-    sample_index: int
-    window_tokens: int
-    seed: int
 
 
 @dataclass(frozen=True)
 class Reference:
     """What a task costs `gold` in billed tokens, and the least window that needs no rewrite.
 
-    A smaller window needs `evict` or `compact`: the views of the thriftiest reader do not fit
-    into it.
+    In a smaller window no scripted reader of `envs/readers/` solves without `evict` or `compact`,
+    whatever the strategy's prompt.
     """
 
     cost: float
@@ -82,13 +87,45 @@ class RolloutRunner:
         chat: Encodes and parses for the policy's vocabulary.
         settings: The experiment.
         bench: Carries out tool calls and grades submissions.
+        chats: What encodes for other strategies, where their tools are in the template.
+        peaks_dir: Where least peaks are kept; None: nowhere.
     """
 
     store: TaskStore
     chat: ChatFormat
     settings: Settings
     bench: Bench
+    chats: Mapping[Strategy, ChatFormat] = field(default_factory=dict)
+    peaks_dir: Path | None = None
     _references: dict[str, Reference] = field(default_factory=dict)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Draws the windows of groups."""
+        chats = {name: self.chats.get(name, self.chat) for name in _PROMPTS}
+        tools = self.settings.prompt.tools
+        peaks = LeastPeaks(
+            self.store,
+            chats=chats,
+            systems={n: system_prompt(tools, n, example=chats[n].example) for n in _PROMPTS},
+            limits=self._limits(window_tokens=0),
+            folder=self.peaks_dir,
+        )
+        return Windows(self.settings, peaks, list_split=self._list_split)
+
+    def _list_split(self, task_id: str) -> list[str]:
+        """Return all tasks of the split to which a task belongs."""
+        return [task.id for task in self.store.split(self.store.public[task_id].split)]
+
+    def _limits(self, *, window_tokens: int) -> Limits:
+        context = self.settings.context
+        return Limits(
+            window_tokens=window_tokens,
+            max_turns=context.max_turns,
+            max_new_tokens=context.max_new_tokens,
+            observation_tokens=context.observation_tokens,
+            max_sampled_tokens=context.max_sampled_tokens,
+        )
 
     def make_environment(
         self, task: RepairTask, *, window_tokens: int, thresholds: Thresholds | None = None
@@ -102,13 +139,7 @@ class RolloutRunner:
             system=system_prompt(
                 self.settings.prompt.tools, context.strategy, example=self.chat.example
             ),
-            limits=Limits(
-                window_tokens=window_tokens,
-                max_turns=context.max_turns,
-                max_new_tokens=context.max_new_tokens,
-                observation_tokens=context.observation_tokens,
-                max_sampled_tokens=context.max_sampled_tokens,
-            ),
+            limits=self._limits(window_tokens=window_tokens),
             strategy=context.strategy,
             thresholds=thresholds,
         )
@@ -132,13 +163,11 @@ class RolloutRunner:
         return ScriptedPolicy(script, chat=self.chat, max_new_tokens=limit)
 
     def measure_reference(self, task_id: str) -> Reference:
-        """Play `gold` and the thriftiest reader, ungraded; each task once."""
+        """Play `gold` and the readers, ungraded; each task once."""
         if task_id not in self._references:
-            thrifty = ScriptOptions(find="search", submit_with_edit=True, rewrite="none")
-            reader = self.play_ungraded(task_id, "careful", options=thrifty)
             self._references[task_id] = Reference(
                 cost=float(billed_tokens(self.play_ungraded(task_id, "gold"))),
-                least_window=peak_context(reader) + self.settings.context.max_new_tokens,
+                least_window=self.windows.peaks.of(task_id).unaided,
             )
         return self._references[task_id]
 
@@ -149,7 +178,7 @@ class RolloutRunner:
 
         Not in an endless one: results state the tokens left, and their digits are tokens too.
         """
-        window_tokens = 2 * self.settings.context.window_tokens[1]
+        window_tokens = 2 * self.settings.largest_window
         environment = self.make_environment(self.store.public[task_id], window_tokens=window_tokens)
         policy = self.make_script(task_id, name, options=options)
         while environment.stop_reason is None:
@@ -284,19 +313,29 @@ class RolloutRunner:
             on_episode=on_episode,
         )
 
-    def draw_rewrite_requests(self, task_ids: Sequence[str], *, stage: str) -> list[EpisodeRequest]:
-        """Return a request for each task that needs a rewrite in some window, in such a window."""
-        low, high = self.settings.context.window_tokens
-        requests = []
-        for place, task_id in enumerate(task_ids):
-            least = self.measure_reference(task_id).least_window
-            if least > low:
-                # "forced" is part of the draw: another word would draw other windows
-                seed = draw_seed(self.settings.run.seed, stage, "forced", place, task_id)
-                window = random.Random(seed).randint(low, min(high, least - 1))
-                group_id = f"{stage}/needs_rewrite/{place}"
-                requests.append(EpisodeRequest(task_id, group_id, 0, window, seed))
-        return requests
+    def draw_requests(
+        self,
+        task_ids: Sequence[str],
+        *,
+        stage: str,
+        step: int = 0,
+        group_size: int = 1,
+        first_group: int = 0,
+        window_of: DrawWindow | None = None,
+    ) -> list[EpisodeRequest]:
+        """Return the requests of one step, as `train/rollouts/requests.py` draws them.
+
+        Windows come as the settings say, if not from `window_of`.
+        """
+        return draw_requests(
+            task_ids,
+            seed=self.settings.run.seed,
+            window_of=window_of or self.windows.draw,
+            stage=stage,
+            step=step,
+            group_size=group_size,
+            first_group=first_group,
+        )
 
 
 @contextmanager
@@ -317,7 +356,12 @@ def open_runner(
         UserError: As `open_tasks`; or the chat template does not serve.
     """
     store, equipment = open_tasks(settings)
-    chat = chat_format(tokenizer or load_tokenizer(run_tokenizer(settings)), settings)
+    tokenizer = tokenizer or load_tokenizer(run_tokenizer(settings))
+    chat, chats = chat_format(tokenizer, settings), dict[Strategy, ChatFormat]()
+    if settings.prompt.tools == "full":
+        for name in _PROMPTS:
+            context = settings.context.model_copy(update={"strategy": name})
+            chats[name] = chat_format(tokenizer, settings.model_copy(update={"context": context}))
     opener = partial(
         open_bench,
         store,
@@ -330,7 +374,8 @@ def open_runner(
         num_workers=count_tool_workers(settings),
         near=lambda task_id: store.hidden[task_id].runtime,
     ) as pool:
-        yield RolloutRunner(store, chat, settings, pool)
+        folder = cache_dir(settings) / "least_peaks"
+        yield RolloutRunner(store, chat, settings, pool, chats=chats, peaks_dir=folder)
 
 
 def count_tool_workers(settings: Settings) -> int:
@@ -359,40 +404,3 @@ def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:
         )
     python = choose_python(store, settings.tasks.python, cache_dir=cache)
     return store, Equipment.find(store, second_runner_share=share, cache_dir=cache, python=python)
-
-
-def draw_seed(*parts: object) -> int:
-    """Return a 63-bit seed that depends on all parts, such as (run seed, step, task, sample)."""
-    return int(hash_text("/".join(map(str, parts)))[:16], 16) >> 1
-
-
-def draw_requests(
-    settings: Settings,
-    task_ids: Sequence[str],
-    *,
-    stage: str,
-    step: int = 0,
-    group_size: int = 1,
-    first_group: int = 0,
-) -> list[EpisodeRequest]:
-    """Return the requests of one step, group after group.
-
-    Windows (tokens, uniform between the two ends of the setting) and seeds depend on run seed,
-    stage, step, place of the group and sample, not on the rank that plays it.
-    """
-    seed, (low, high) = settings.run.seed, settings.context.window_tokens
-    requests = []
-    for place, task_id in enumerate(task_ids, start=first_group):
-        drawn = random.Random(draw_seed(seed, "window", stage, step, place, task_id))
-        window = drawn.randint(low, high)
-        requests += [
-            EpisodeRequest(
-                task_id=task_id,
-                group_id=f"{stage}/{step}/{place}",
-                sample_index=index,
-                window_tokens=window,
-                seed=draw_seed(seed, stage, step, place, task_id, index),
-            )
-            for index in range(group_size)
-        ]
-    return requests

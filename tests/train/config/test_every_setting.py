@@ -15,6 +15,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from envs.errors import UserError
 from envs.grading.bwrap_runner import bubblewrap
 from envs.sources.build import build
+from envs.tasks.store import TaskStore, write_built
+from tests.envs.readers.long_task import build_long
 from tests.train import observed
 from tests.train.observed import Case
 from tests.train.servers.stand_in import stand_in_python
@@ -27,6 +29,9 @@ BRIEF = ("--prompt.tools=brief", "--context.window_tokens=[1200, 1600]")
 SUMMARIZE = ("--context.strategy=summarize",)
 HYBRID = ("--context.strategy=hybrid",)
 WIDE = ("--context.window_tokens=[336, 800]", "--sft.num_demonstrations=6")
+LONG = ("--context.max_turns=40", "--context.max_sampled_tokens=2000", *WIDE)
+CAREFUL = (*LONG, "--sft.wasteful_share=0")
+MULTIPLES = "--context.window_tokens={of_least_peak: [0.5, 2]}"
 THINKING = "--model.chat_template={folder}/thinking.jinja"
 SHORT_TURNS = ("--context.max_turns=2", "--context.max_new_tokens=16")
 QUICK = (*SHORT_TURNS, "--grpo.groups_per_step=1", "--grpo.kl_weight=0.1")
@@ -81,9 +86,11 @@ CHANGES = [
     Row("tasks.max_size=[1, 1]", observed.built),
     Row("tasks.difficulty={sites: [1, 1]}", observed.chosen),
     Row("context.strategy=full_history", observed.prompt, BRIEF),
-    Row("context.strategy=full_history", observed.demonstrations, WIDE),
-    Row("context.strategy=full_history", observed.gate),
+    Row("context.strategy=full_history", observed.demonstrations, CAREFUL),
+    Row("context.strategy=full_history", observed.gate, LONG[:3]),
     Row("context.window_tokens=[400, 401]", observed.drawn),
+    Row("context.window_tokens={of_least_peak: [1, 1]}", observed.drawn),
+    Row("context.needs_rewrite_share=1", observed.mixed, (*LONG[:2], MULTIPLES)),
     Row("context.max_turns=3", observed.prompt),
     Row("context.max_new_tokens=32", observed.prompt),
     Row("context.observation_tokens=99", observed.prompt),
@@ -100,7 +107,7 @@ CHANGES = [
     Row("reward.pressure=controlled", observed.pressure),
     Row("sft.num_demonstrations=2", observed.demonstrations, WIDE[:1]),
     Row("sft.wasteful_share=0", observed.demonstrations, WIDE),
-    Row("sft.needs_rewrite_share=1", observed.demonstrations, (*WIDE, "--sft.wasteful_share=0")),
+    Row("sft.needs_rewrite_share=1", observed.demonstrations, CAREFUL),
     Row("sft.learning_rate=1e-4", observed.sft_args),
     Row("sft.epochs=1", observed.sft_args),
     Row("sft.tokens_per_batch=4096", observed.sft_args),
@@ -231,6 +238,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def whole_run(found: Path) -> Path:
     build("synthetic", out_dir=found / "tasks", counts={"train": 16, "dev": 2, "test": 4}, seed=4)
+    store = TaskStore.open(found / "tasks")
+    assert store.manifest is not None
+    tasks = [*store.built(), *map(build_long, ("train", "dev"))]
+    write_built(found / "tasks", tasks=tasks, manifest=store.manifest)
     settings = settings_in(found)
     add_demonstrations(settings)
     add_base(settings)

@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 
 from envs.errors import InfrastructureError, UserError
+from tests.envs.readers.long_task import LONG
+from tests.envs.world import CHAT, TASK
 from tests.rewards.episodes import make_episode
-from train.recipes.gate import check_gate, gather_facts
+from tests.train.rollouts.test_windows import TwoTasks
+from train.config.settings import Settings
+from train.recipes.gate import check_gate, draw_tight_requests, gather_facts
+from train.rollouts.runner import RolloutRunner
 from train.stages.run_dir import StageDir
 
 GOOD = {
     "dev_tasks": 48,
     "dev_pass_rate": 0.5,
-    "dev_needs_rewrite": 20,
+    "dev_needs_rewrite": 40,
     "compact_share": 0.4,
     "evict_share": 0.1,
 }
@@ -30,8 +35,11 @@ def stage_with(folder: Path, facts: dict[str, float]) -> StageDir:
     [
         ({"dev_pass_rate": 0.1}, "dev pass rate 10%"),
         ({"dev_pass_rate": 0.9}, "dev pass rate 90%"),
-        ({"compact_share": 0.0}, "0% of 20 episodes that need a rewrite compact"),
-        ({"evict_share": 0.04}, "4% of 20 episodes that need a rewrite evict"),
+        (
+            {"compact_share": 0.0},
+            "0% of 40 episodes that need a rewrite compact",
+        ),
+        ({"evict_share": 0.04}, "4% of 40 episodes that need a rewrite evict"),
     ],
     ids=["too weak", "nothing left to learn", "never compacts", "hardly evicts"],
 )
@@ -44,6 +52,38 @@ def test_the_gate_refuses_a_warm_start_without_signal(
     assert "--force" in error.value.remedy
     check_gate(stage, force=True)
     assert told in capsys.readouterr().err
+
+
+def test_the_gate_warns_where_too_few_episodes_need_a_rewrite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"dev_needs_rewrite": 29, "evict_share": 0.0}
+    check_gate(stage_with(tmp_path, {**GOOD, **few}), force=False)
+    assert (
+        "0% of 29 episodes that need a rewrite evict (95 %: 0% to 12%)" in capsys.readouterr().err
+    )
+    with pytest.raises(UserError):
+        check_gate(stage_with(tmp_path, {**GOOD, **few, "dev_needs_rewrite": 30}), force=False)
+
+
+def test_the_gate_plays_enough_tight_windows_and_few_on_one_task() -> None:
+    settings = Settings.model_validate(
+        {
+            "run": {"name": "x"},
+            "model": {"base": "tiny"},
+            "prompt": {"tools": "none"},
+            "context": {
+                "window_tokens": {"of_least_peak": [0.5, 2]},
+                "max_turns": 40,
+                "max_new_tokens": 48,
+            },
+        }
+    )
+    runner = RolloutRunner(TwoTasks(), CHAT, settings, bench=None)  # type: ignore[arg-type]
+    requests = draw_tight_requests(runner, [LONG.id, TASK.id])
+    assert [request.task_id for request in requests] == [LONG.id] * 4, "the short task has none"
+    assert len({request.seed for request in requests}) == 4
+    assert all(runner.windows.needs_rewrite(r.task_id, r.window_tokens) for r in requests)
 
 
 def test_the_gate_lets_a_good_warm_start_pass_without_a_word(

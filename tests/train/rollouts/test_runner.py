@@ -1,4 +1,4 @@
-"""Groups share windows but not draws.
+"""A window needs a rewrite, or does not.
 
 A broken sandbox is retried and never becomes a reward (invariant 7).
 """
@@ -27,7 +27,6 @@ from train.rollouts.demonstrations import Demonstrations, make_demonstrations
 from train.rollouts.runner import (
     EpisodeRequest,
     RolloutRunner,
-    draw_requests,
     open_runner,
 )
 
@@ -145,16 +144,6 @@ def test_a_small_window_needs_a_rewrite_and_a_large_one_does_not() -> None:
     assert play(runner, "gold").reference_cost > 0
 
 
-def test_a_group_shares_its_window_and_no_seed() -> None:
-    requests = draw_requests(SETTINGS, ["a", "b", "a"], stage="grpo", step=3, group_size=4)
-    groups = [requests[i : i + 4] for i in range(0, 12, 4)]
-    assert all(len({r.window_tokens for r in group}) == 1 for group in groups)
-    assert len({r.seed for r in requests}) == 12
-    assert len({r.group_id for r in requests}) == 3
-    split = draw_requests(SETTINGS, ["b", "a"], stage="grpo", step=3, group_size=4, first_group=1)
-    assert split == requests[4:], "a second rank draws what one rank would"
-
-
 def test_a_wave_waits_for_no_finished_episode() -> None:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -171,7 +160,7 @@ def test_a_wave_waits_for_no_finished_episode() -> None:
     ).eval()
     runner = runner_with(Flaky())
     settings = SETTINGS.model_copy(update={"context": SHORT})
-    requests = draw_requests(SETTINGS, [TASK.id] * 3, stage="x", step=0, group_size=3)
+    requests = runner.draw_requests([TASK.id] * 3, stage="x", group_size=3)
     found = []
     for batch in (4, 9):
         grpo = SETTINGS.grpo.model_copy(update={"generation_batch": batch})

@@ -1,0 +1,108 @@
+"""The window of a group: drawn between two sizes, or between two multiples of a task's least peak.
+
+Below its least peak no scripted reader solves a task without a rewrite (`envs/readers/`), so such a
+window needs `evict` or `compact`. No window is drawn in which a script that rewrites would not
+solve either, unless absolute sizes leave nothing else.
+
+With `context.needs_rewrite_share` that share of groups gets a window that needs a rewrite, as far
+as the tasks of the split allow: a task has such windows only if rewriting saves something on it.
+
+Tests: tests/train/rollouts/test_windows.py.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from train.config.settings import OfLeastPeak, Settings
+from train.rollouts.least_peaks import LeastPeaks
+
+Bounds = tuple[int, int]
+"""Least and most tokens of a window; none lies between where the first is larger."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often windows need a rewrite.
+
+    Attributes:
+        chance: That a task with both kinds of windows gets one that needs a rewrite.
+        share: What is then to be expected of all tasks.
+        num_able: Tasks with windows that need a rewrite.
+        num_tasks: All of them.
+    """
+
+    chance: float
+    share: float
+    num_able: int
+    num_tasks: int
+
+
+@dataclass
+class Windows:
+    """Draws windows as `context` asks.
+
+    Attributes:
+        settings: The experiment.
+        peaks: What windows mean for a task.
+        list_split: Returns the tasks of the split to which a task belongs.
+    """
+
+    settings: Settings
+    peaks: LeastPeaks
+    list_split: Callable[[str], Sequence[str]]
+    _mixtures: dict[str, Mixture] = field(default_factory=dict)
+
+    def draw(self, task_id: str, rng: random.Random) -> int:
+        """Return a window (tokens) for a group of this task."""
+        share, bounds = self.settings.context.needs_rewrite_share, self._bounds(task_id)
+        if share is None:
+            return rng.randint(*bounds)
+        below, above = self.split(task_id)
+        is_below = rng.random() < self.mixture(task_id).chance
+        if not _holds(below) or not _holds(above):
+            is_below = _holds(below)
+        chosen = below if is_below else above
+        return rng.randint(*(chosen if _holds(chosen) else bounds))
+
+    def draw_kind(self, task_id: str, rng: random.Random, *, needs_rewrite: bool) -> int | None:
+        """Return a window that needs a rewrite, or one that does not; None if there is none."""
+        bounds = self.split(task_id)[0 if needs_rewrite else 1]
+        return rng.randint(*bounds) if _holds(bounds) else None
+
+    def needs_rewrite(self, task_id: str, window_tokens: int) -> bool:
+        """Tell whether no scripted reader solves a task in such a window without a rewrite."""
+        return window_tokens < self.peaks.of(task_id).unaided
+
+    def split(self, task_id: str) -> tuple[Bounds, Bounds]:
+        """Return the windows of a task that need a rewrite, and those that do not."""
+        (low, high), task = self._bounds(task_id), self.peaks.of(task_id)
+        least = max(low, task.floor) if task.floor else task.unaided
+        return (least, min(high, task.unaided - 1)), (max(low, task.unaided), high)
+
+    def mixture(self, task_id: str) -> Mixture:
+        """Return how the windows of a task's split are mixed; measures all of its tasks."""
+        names = self.list_split(task_id)
+        if names[0] not in self._mixtures:
+            kinds = [tuple(map(_holds, self.split(name))) for name in names]
+            num_only, num_both = kinds.count((True, False)), kinds.count((True, True))
+            wanted = (self.settings.context.needs_rewrite_share or 0.0) * len(names)
+            chance = min(1.0, max(0.0, (wanted - num_only) / max(1, num_both)))
+            share = (num_only + chance * num_both) / len(names)
+            self._mixtures[names[0]] = Mixture(chance, share, num_only + num_both, len(names))
+        return self._mixtures[names[0]]
+
+    def _bounds(self, task_id: str) -> Bounds:
+        """Return the least and the largest window that the settings allow for a task."""
+        asked, most = self.settings.context.window_tokens, self.settings.largest_window
+        if not isinstance(asked, OfLeastPeak):
+            return asked
+        task = self.peaks.of(task_id)
+        peak = task.least_peak or task.floor or most
+        floor = min(task.floor or peak, peak)
+        low, high = (round(share * peak) for share in asked.of_least_peak)
+        return min(most, max(floor, low)), min(most, max(floor, high))
+
+
+def _holds(bounds: Bounds) -> bool:
+    return bounds[0] <= bounds[1]
