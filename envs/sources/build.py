@@ -21,6 +21,7 @@ from envs.projects.lock_file import Project, load_lock
 from envs.projects.repair_task import GENERATOR
 from envs.records import SPLITS, JsonValue, Split
 from envs.sources import synthetic
+from envs.sources.long_tasks import LONG_GRAMMAR
 from envs.sources.reject_advice import explain_no_task
 from envs.tasks.build_report import BuildReport, ShowProgress
 from envs.tasks.set_python import write_for
@@ -68,8 +69,7 @@ def build(
     """
     _refuse_none(counts)
     report = BuildReport()
-    if source == "synthetic":
-        make_tasks = partial(synthetic.generate, settings=settings)
+    make_tasks = _choose_maker(source, make_tasks, settings=settings)
     if make_tasks is not None:
         made = _generate(counts, make_tasks=make_tasks, seed=seed, on_progress=on_progress)
         kept = _validate(made, python, cache_dir, workers, report=report, on_progress=on_progress)
@@ -103,6 +103,13 @@ def _list_parts(local: tuple[Project, Files] | None) -> list[tuple[Project, File
     return [(part, local[1]) for part in local[0].list_parts()] if local else []
 
 
+def _choose_maker(
+    source: str, given: MakeTasks | None, *, settings: synthetic.SyntheticSettings
+) -> MakeTasks | None:
+    """Return what makes the tasks of a source; None of `projects` and `path`."""
+    return partial(synthetic.generate, settings=settings) if source == "synthetic" else given
+
+
 def _refuse_none(counts: Mapping[Split, int]) -> None:
     if not any(counts.values()):
         remedy = "ask for at least one in tasks.train, tasks.dev or tasks.test"
@@ -120,13 +127,21 @@ def describe_set(
     """Return what a set's manifest says of its making: a set that says otherwise is another one."""
     wanted: dict[str, JsonValue] = {"asked": dict(counts)}
     if source == "synthetic":
-        return wanted | asdict(settings)
+        return wanted | _describe_generated(settings)
     if source not in ("projects", "path"):
         return wanted
     wanted |= {"generator": GENERATOR, "shares": SHARES}
     if local:
         return wanted | {local[0].name: _describe_local(local[0])}
     return wanted | {each.name: each.model_dump(mode="json") for each in load_lock(lock)}
+
+
+def _describe_generated(settings: synthetic.SyntheticSettings) -> dict[str, JsonValue]:
+    """Return the sizes of generated tasks; of sets without long ones as before there were any."""
+    sizes: dict[str, JsonValue] = asdict(settings)
+    if settings.length:
+        return sizes | {"generator": LONG_GRAMMAR}
+    return {name: size for name, size in sizes.items() if name not in ("length", "distractors")}
 
 
 def _describe_local(project: Project) -> dict[str, JsonValue]:

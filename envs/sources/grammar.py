@@ -121,6 +121,25 @@ def list_split_combinations(split: Split) -> tuple[Combination, ...]:
     return tuple(c for c in list_combinations() if c.meaning in chosen)
 
 
+def list_names(count: int) -> list[str]:
+    """Return at least `count` names: the words, then the words with a number."""
+    rounds = range(-(-count // len(NAMES)))
+    return [f"{word}{turn or ''}" for turn in rounds for word in NAMES]
+
+
+def draw_combinations(rng: random.Random, count: int, *, split: Split) -> list[Combination]:
+    """Draw different combinations as long as there are any; a held-out split also shows train's."""
+    own, train = list_split_combinations(split), list_split_combinations("train")
+    drawn = dict.fromkeys(rng.sample(own, min(2, count)))
+    limit = min(count, len(own))
+    while len(drawn) < limit:
+        pool = own if split == "train" or rng.random() < 0.5 else train
+        drawn[rng.choice(pool)] = None
+    chosen = list(drawn) + rng.choices(own, k=count - limit)
+    rng.shuffle(chosen)
+    return chosen
+
+
 def phrase(combination: Combination) -> str:
     """Return the docstring that fixes the meaning of a combination."""
     x, y = OPERANDS[combination.operands]

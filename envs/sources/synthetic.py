@@ -14,22 +14,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from envs.files import hash_text
-from envs.records import IoCase, Provenance, Span, Split
-from envs.sandbox.encoding import encode_value
+from envs.records import Span, Split
 from envs.source_text import source_lines
+from envs.sources.cases import DrawnCase, assemble_cases
 from envs.sources.grammar import (
     GRAMMAR,
-    NAMES,
     Body,
     Combination,
+    draw_combinations,
+    list_names,
     list_split_combinations,
     write_function,
 )
-from envs.sources.variants import Inputs, Raised, Variant, compute_gold_values, list_variants
-from envs.tasks.assemble import TaskFacts, assemble
-from envs.tasks.store import BuiltTask, Files, hash_tree
-
-LICENCE = "Apache-2.0"
+from envs.sources.long_tasks import LONG_GRAMMAR, generate_long
+from envs.sources.variants import (
+    Inputs,
+    Variant,
+    compute_gold_values,
+    list_variants,
+)
+from envs.tasks.store import BuiltTask, Files
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class SyntheticSettings:
         share_two_lines: Share of functions whose body has two lines.
         num_hidden: Unseen cases for each broken function.
         min_changed: Least share of all inputs on which a bug must show.
+        length: Modules that hold a bug and a needed fact, one of these drawn for each task; of 1
+            it is an ordinary one, as all are if this is empty (`long_tasks.py`).
+        distractors: Of a long task, modules without a bug for each of those.
     """
 
     num_modules: tuple[int, int] = (1, 3)
@@ -51,6 +58,8 @@ class SyntheticSettings:
     share_two_lines: float = 0.0
     num_hidden: int = 4
     min_changed: float = 0.15
+    length: tuple[int, ...] = ()
+    distractors: int = 1
 
 
 DEFAULTS = SyntheticSettings()
@@ -71,17 +80,6 @@ class _Function:
         return f"{self.path.removesuffix('.py')}:{self.name}"
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """A case before it has an id."""
-
-    function: _Function
-    args: Inputs
-    expected: object
-    fails: bool
-    is_visible: bool
-
-
 def generate(
     num_tasks: int,
     *,
@@ -98,18 +96,40 @@ def generate_one(
     index: int, *, split: Split, seed: int, settings: SyntheticSettings = DEFAULTS
 ) -> BuiltTask:
     """Return one task; it depends on its arguments only."""
+    if settings.length:
+        name = f"{LONG_GRAMMAR}:{seed}:{split}:{index}"
+        length = random.Random(f"{name}:length").choice(settings.length)
+        if length > 1:
+            return generate_long(
+                name,
+                length=length,
+                distractors=settings.distractors,
+                num_functions=settings.num_functions,
+                num_hidden=settings.num_hidden,
+                min_changed=settings.min_changed,
+                split=split,
+                seed=seed,
+            )
     name = f"{GRAMMAR}:{seed}:{split}:{index}"
     rng = random.Random(name)
     functions = _draw_functions(rng, split=split, settings=settings)
     num_sites = 2 if len(functions) > 1 and rng.random() < settings.share_two_sites else 1
     broken = _draw_broken(rng, functions, num_sites, split=split, settings=settings)
-    return _assemble(
-        functions,
-        broken,
+    return assemble_cases(
         _draw_cases(rng, functions, broken, num_hidden=settings.num_hidden),
         task_id="t_" + hash_text(name)[:12],
         split=split,
         seed=seed,
+        generator=GRAMMAR,
+        gold=_render(functions, {}),
+        workspace=_render(functions, broken),
+        operators=tuple(variant.operator for variant in broken.values()),
+        num_sites=len(broken),
+        gold_spans=tuple(
+            Span(path=f.path, start=f.line, end=f.line + len(broken[f.id].lines) - 1)
+            for f in functions
+            if f.id in broken
+        ),
     )
 
 
@@ -120,8 +140,8 @@ def _draw_functions(
     sizes = [
         rng.randint(*settings.num_functions) for _ in range(rng.randint(*settings.num_modules))
     ]
-    drawn = _draw_combinations(rng, sum(sizes), split=split)
-    names = rng.sample(_names(sum(sizes)), sum(sizes))
+    drawn = draw_combinations(rng, sum(sizes), split=split)
+    names = rng.sample(list_names(sum(sizes)), sum(sizes))
     functions: list[_Function] = []
     for module, size in enumerate(sizes):
         line = 1
@@ -133,25 +153,6 @@ def _draw_functions(
             functions.append(_Function(f"m{module}.py", names[at], line, drawn[at], body))
             line += (3 if body == "one" else 4) + 1
     return functions
-
-
-def _names(count: int) -> list[str]:
-    """Return at least `count` names: the words, then the words with a number."""
-    rounds = range(-(-count // len(NAMES)))
-    return [f"{word}{turn or ''}" for turn in rounds for word in NAMES]
-
-
-def _draw_combinations(rng: random.Random, count: int, *, split: Split) -> list[Combination]:
-    """Draw different combinations as long as there are any; a held-out split also shows train's."""
-    own, train = list_split_combinations(split), list_split_combinations("train")
-    drawn = dict.fromkeys(rng.sample(own, min(2, count)))
-    limit = min(count, len(own))
-    while len(drawn) < limit:
-        pool = own if split == "train" or rng.random() < 0.5 else train
-        drawn[rng.choice(pool)] = None
-    chosen = list(drawn) + rng.choices(own, k=count - limit)
-    rng.shuffle(chosen)
-    return chosen
 
 
 def _draw_broken(
@@ -196,7 +197,7 @@ def _draw_cases(
     broken: dict[str, Variant],
     *,
     num_hidden: int,
-) -> list[_Drawn]:
+) -> list[DrawnCase]:
     """Draw one visible and several hidden cases for each bug, and one for each distractor."""
     drawn = []
     for function in functions:
@@ -204,12 +205,14 @@ def _draw_cases(
         variant = broken.get(function.id)
         if variant is None:
             args = rng.choice(tuple(gold))
-            drawn.append(_Drawn(function, args, gold[args], fails=False, is_visible=False))
+            drawn.append(DrawnCase(function.path, function.name, args, gold[args], gold[args]))
             continue
         shown = rng.choice(variant.changed)
         for args in (shown, *_draw_hidden(rng, function, variant, shown, num_hidden=num_hidden)):
-            fails = args in variant.changed
-            drawn.append(_Drawn(function, args, gold[args], fails, is_visible=args == shown))
+            found, is_visible = variant.values[args], args == shown
+            drawn.append(
+                DrawnCase(function.path, function.name, args, gold[args], found, is_visible)
+            )
     rng.shuffle(drawn)
     return drawn
 
@@ -237,50 +240,6 @@ def _draw_hidden(
     return chosen[1:]
 
 
-def _assemble(
-    functions: list[_Function],
-    broken: dict[str, Variant],
-    drawn: list[_Drawn],
-    *,
-    task_id: str,
-    split: Split,
-    seed: int,
-) -> BuiltTask:
-    gold, workspace = _render(functions, {}), _render(functions, broken)
-    cases = {f"c{number:02}": case for number, case in enumerate(drawn)}  # order tells nothing
-    visible = tuple(name for name, case in cases.items() if case.is_visible)
-    return assemble(
-        TaskFacts(
-            task_id=task_id,
-            project="synthetic",
-            split=split,
-            provenance=Provenance(
-                source="synthetic",
-                origin=GRAMMAR,
-                licence=LICENCE,
-                sha256=hash_tree(gold),
-                generator=GRAMMAR,
-                seed=seed,
-            ),
-            statement="\n".join(_symptom(cases[name], broken) for name in visible),
-            workspace=workspace,
-            repaired=gold,
-            tests=tuple(cases),
-            visible_tests=visible,
-            failing={name for name, case in cases.items() if case.fails},
-            operators=tuple(variant.operator for variant in broken.values()),
-            limit_s=5.0,
-            num_sites=len(broken),
-            cases=tuple(_io_case(name, case) for name, case in cases.items()),
-            gold_spans=tuple(
-                Span(path=f.path, start=f.line, end=f.line + len(broken[f.id].lines) - 1)
-                for f in functions
-                if f.id in broken
-            ),
-        )
-    )
-
-
 def _render(functions: list[_Function], broken: dict[str, Variant]) -> Files:
     """Return the modules, with mutated bodies for the functions in `broken`."""
     modules: dict[str, list[str]] = {}
@@ -291,17 +250,3 @@ def _render(functions: list[_Function], broken: dict[str, Variant]) -> Files:
             source = "\n".join((head, *broken[function.id].lines[1:])) + "\n"
         modules.setdefault(function.path, []).append(source)
     return {path: "\n".join(sources) for path, sources in modules.items()}
-
-
-def _io_case(name: str, case: _Drawn) -> IoCase:
-    return IoCase(
-        id=name, function=case.function.id, args=case.args, expected=encode_value(case.expected)
-    )
-
-
-def _symptom(case: _Drawn, broken: dict[str, Variant]) -> str:
-    """Say what a failing call did, never why: "m0.py: tobu(3, 5) returned -2, expected 2"."""
-    found = broken[case.function.id].values[case.args]
-    did = f"raised {found.error}" if isinstance(found, Raised) else f"returned {found!r}"
-    called = f"{case.function.path}: {case.function.name}{case.args}"
-    return f"{called} {did}, expected {case.expected!r}"

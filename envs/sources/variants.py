@@ -43,7 +43,7 @@ class Variant:
 @cache
 def compute_gold_values(combination: Combination, body: Body) -> dict[Inputs, object]:
     """Return the right value for each input that has one (a division by zero has none)."""
-    values = _values(write_function("f", combination, body=body))
+    values = compute_values(write_function("f", combination, body=body))
     return {args: value for args, value in values.items() if not isinstance(value, Raised)}
 
 
@@ -54,18 +54,20 @@ def list_variants(combination: Combination, body: Body) -> tuple[Variant, ...]:
     gold, found = compute_gold_values(combination, body), []
     for mutation in list_mutations(source, operators=SYNTHETIC_OPERATORS):
         mutated = apply(source, mutation)
-        values = _values(mutated)
-        changed = tuple(
-            args
-            for args, value in gold.items()
-            if type(value) is not type(values[args]) or value != values[args]
-        )
+        values = compute_values(mutated)
+        changed = tuple(args for args, value in gold.items() if is_wrong(values[args], value))
         lines = tuple(source_lines(mutated))
         found.append(Variant(mutation.operator, lines, values, changed))
     return tuple(found)
 
 
-def _values(source: str) -> dict[Inputs, object]:
+def is_wrong(found: object, expected: object) -> bool:
+    """Tell whether two results differ, by type or value."""
+    return type(found) is not type(expected) or found != expected
+
+
+def compute_values(source: str) -> dict[Inputs, object]:
+    """Return what a function does on every input; never for text that a model wrote."""
     function = load_function(source)
     values: dict[Inputs, object] = {}
     for a in INPUTS:

@@ -79,6 +79,8 @@ def _synthetic_settings(tasks: TaskSettings) -> SyntheticSettings:
         num_modules=(1, modules),
         num_functions=(min(2, functions), functions),
         share_two_sites=tasks.two_site_share,
+        length=tuple(tasks.length),
+        distractors=tasks.distractors,
     )
 
 

@@ -17,7 +17,7 @@ from envs.records import Difficulty
 from envs.tools import NAMES, list_tools
 from rewards.advantages import Method
 from train.config.section import Section
-from train.config.settings import OfLeastPeak, Settings
+from train.config.settings import OfLeastPeak, Settings, TaskSettings
 from train.config.trl_arguments import EPSILON_HIGH, with_defaults
 from train.config.user_functions import find_fault
 
@@ -199,14 +199,25 @@ def _strategy_conflicts(settings: Settings) -> Iterator[Conflict]:
             yield Conflict((f"context.{name}",), f"the least, {low}, is above the most, {high}")
 
 
+def _length_conflicts(tasks: TaskSettings) -> Iterator[Conflict]:
+    if tasks.source == "synthetic":
+        if _is_given(tasks, "distractors") and not tasks.length:
+            reason = "they stand beside long tasks; name those in tasks.length"
+            yield Conflict(("tasks.distractors", "tasks.length"), reason)
+    elif tasks.length:
+        reason = f"long tasks are generated, not those of {tasks.source}; leave it out"
+        yield Conflict(("tasks.length", "tasks.source"), reason)
+
+
 def _task_conflicts(settings: Settings) -> Iterator[Conflict]:
     evaluate, tasks = settings.evaluate, settings.tasks
     if fault := find_fault(tasks.source, names=SOURCES, keywords=("split", "seed")):
         yield Conflict(("tasks.source",), fault)
-    for name in ("two_site_share", "max_size"):
+    for name in ("two_site_share", "max_size", "distractors"):
         if tasks.source != "synthetic" and _is_given(tasks, name):
             reason = f"it shapes generated projects, not those of {tasks.source}; leave it out"
             yield Conflict((f"tasks.{name}", "tasks.source"), reason)
+    yield from _length_conflicts(tasks)
     for name, (low, high) in tasks.difficulty.items():
         if name not in Difficulty.model_fields:
             reason = f"tasks have no such measure; {suggest(name, Difficulty.model_fields)}"

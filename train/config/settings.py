@@ -142,6 +142,14 @@ class TaskSettings(Section):
     """Share of synthetic tasks with two mutated sites; the others have one."""
     max_size: tuple[Annotated[int, Field(ge=1, le=4)], Count] = (4, 6)
     """Most modules of a synthetic project, and most functions in one, distractors included."""
+    length: list[Annotated[int, Field(ge=1, le=8)]] = []
+    """Modules with a bug and a fact that another needs, drawn for each task of e.g. `[1, 2, 4]`.
+
+    1 is an ordinary task, as are all if this is empty; for others `max_size` bounds functions only.
+    See docs/tasks.md.
+    """
+    distractors: Annotated[int, Field(ge=0, le=100)] = 1
+    """Modules without a bug for each of `length`: 1, 10, 100 to see what search is worth."""
     difficulty: dict[str, tuple[Natural, Natural]] = {}
     """Take only tasks with e.g. `{sites: [1, 2]}`: least and most of fields of `Difficulty`.
 

@@ -110,6 +110,7 @@ def list_unused(settings: Settings) -> list[str]:
         known["two_site_share"] = [shape.get("share_two_sites")]
         ends = [shape.get("num_modules"), shape.get("num_functions")]
         known["max_size"] = [[end[1] for end in ends if isinstance(end, list)]]
+        known |= {name: [shape.get(name)] for name in ("length", "distractors")}
     return [
         f"tasks.{name} {value} (it has {known[name][0] if name in known else 'none'})"
         for name, value in given.items()

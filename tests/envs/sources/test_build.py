@@ -13,7 +13,9 @@ from envs.errors import UserError
 from envs.projects.local_folder import open_local
 from envs.projects.lock_file import Project
 from envs.sources.build import build, describe_set
+from envs.sources.long_tasks import LONG_GRAMMAR
 from envs.sources.reject_advice import ADVICE, explain_no_task
+from envs.sources.synthetic import SyntheticSettings
 from envs.tasks.build_report import DIFFERS, MOST_REJECTS, ONE_REACHES, TOO_LONG, BuildReport
 from tests.envs.projects.small_project import pack
 from tests.envs.projects.test_build_projects import MUTATED, TWO_FILES
@@ -150,3 +152,21 @@ def test_what_is_said_of_a_project_of_ones_own_does_not_depend_on_time_or_folder
     told = [describe_set("path", counts=COUNTS, local=(each, {})) for each in (one, two)]
     said = list(map(json.dumps, told))
     assert said[0] == said[1] and '"t::a": "slow"' in said[0]
+
+
+def test_only_a_set_with_long_tasks_says_so():
+    counts = {"train": 1, "dev": 0, "test": 0}
+    before = describe_set("synthetic", counts=counts)
+    assert set(before) == {
+        "asked",
+        "num_modules",
+        "num_functions",
+        "share_two_sites",
+        "share_two_lines",
+        "num_hidden",
+        "min_changed",
+    }
+    long = describe_set("synthetic", counts=counts, settings=SyntheticSettings(length=(2, 4)))
+    said = {"length": (2, 4), "distractors": 1, "generator": LONG_GRAMMAR}
+    assert long == before | said
+    assert "length" not in describe_set("projects", counts=counts)
