@@ -1,5 +1,7 @@
 """Combined bugs: two or three mutations that are planted together, in one file or across two.
 
+For long tasks there is one in each of several files (`combine_files`).
+
 Made from single mutations that are tasks of their own, so that little is left to chance: the test
 function that shows one must pass with each of the others, and no two are in one function. The suite
 has yet to be run on the result, since one bug may hide another.
@@ -87,7 +89,7 @@ def combine(
         for other in sorted(others, key=uses.__getitem__):
             if len(chosen) == wanted:
                 break
-            if _fits(chosen, other, singles, across_files=across_files):
+            if _fits(chosen, other, singles, num_files=2 if across_files else 1):
                 chosen.append(other)
         bug = Bug(tuple(chosen))
         if len(chosen) > 1 and bug not in bugs:
@@ -96,16 +98,45 @@ def combine(
     return list(bugs)
 
 
+def combine_files(
+    singles: Mapping[Mutation, Symptoms], *, sizes: Mapping[Mutation, int], num_files: int
+) -> list[Bug]:
+    """Combine a mutation in each of several files, so that those of the largest sum come first.
+
+    Each single mutation leads at most one, as in `combine`, and those used less often go first.
+
+    Args:
+        singles: As in `combine`.
+        sizes: What each mutation takes to be seen and mended.
+        num_files: Files of a bug, and mutations.
+    """
+    leads = sorted(singles, key=lambda mutation: (-sizes[mutation], _place(mutation)))
+    uses: Counter[Mutation] = Counter()
+    bugs: dict[Bug, int] = {}
+    for lead in leads:
+        chosen = [lead]
+        for other in sorted(leads, key=uses.__getitem__):
+            if len(chosen) == num_files:
+                break
+            if _fits(chosen, other, singles, num_files=len(chosen) + 1):
+                chosen.append(other)
+        bug = Bug(tuple(chosen))
+        if len(chosen) == num_files and bug not in bugs:
+            bugs[bug] = sum(sizes[each] for each in chosen)
+            uses.update(chosen)
+    return sorted(bugs, key=lambda bug: -bugs[bug])
+
+
 def _fits(
     chosen: list[Mutation],
     other: Mutation,
     singles: Mapping[Mutation, Symptoms],
     *,
-    across_files: bool,
+    num_files: int,
 ) -> bool:
     """Tell whether `other` goes with those chosen: see the top of the file."""
     together = [*chosen, other]
-    if len({mutation.path for mutation in together}) != (2 if across_files else 1):
+    if len({mutation.path for mutation in together}) != num_files:
         return False
     if any((one.path, one.function) == (other.path, other.function) for one in chosen):
         return False

@@ -12,11 +12,13 @@ import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from envs.grading.test_suite import list_suite
-from envs.mutation.bug import Bug, Symptoms, combine
+from envs.mutation.bug import Bug, Symptoms, combine, combine_files
+from envs.mutation.operators import Mutation
 from envs.projects.baseline import SUITE_LIMIT_S, Baseline
 from envs.projects.check_mutant import MutantCheck, MutantResult
 from envs.projects.lock_file import Project, fetch, read_sdist
@@ -27,6 +29,7 @@ from envs.projects.verdict_cache import Verdicts
 from envs.records import SPLITS, Split
 from envs.sandbox.server_pool import ServerPool
 from envs.tasks.build_report import REPEATED, BuildReport, ShowProgress
+from envs.tasks.gold_episode import measure_room
 from envs.tasks.store import BuiltTask, Files
 from envs.tasks.visible_tests import parse_test_id
 
@@ -37,6 +40,7 @@ Measure = Callable[[Sequence[Source]], None]
 # Bugs begun for each worker, as one may take long: fewer when few tasks are left to make, since
 # what is begun when a share is full is tried for nothing.
 LEAST_AHEAD, MOST_AHEAD = 2, 8
+SINGLES_PER_LONG = 3  # [reasoned] single bugs to choose from, for each long task
 
 
 def make_project_tasks(
@@ -48,6 +52,7 @@ def make_project_tasks(
     workers: int,
     report: BuildReport,
     on_progress: ShowProgress,
+    lengths: Sequence[int] = (),
 ) -> list[BuiltTask]:
     """Return validated tasks of all projects, at most `counts` of each split.
 
@@ -60,19 +65,17 @@ def make_project_tasks(
         workers: Sandboxed runs under way at once.
         report: Counts what was dropped.
         on_progress: Takes progress.
+        lengths: Of long tasks, files with a bug, in turn for each task; none are made without.
 
     Raises:
         UserError: An sdist cannot be had, or no suite is green.
         InfrastructureError: The sandbox failed several times in a row.
     """
-    repeats = find_repeats(trees)
-    if repeats:
-        report.rejects[REPEATED] += len(repeats)
     made: list[BuiltTask] = []
-    sources = [
-        Source(project, files, list_candidates(project, files=files, seed=seed, repeats=repeats))
-        for project, files in trees
-    ]
+    check_bugs = partial(_check_bugs, seed=seed, workers=workers)
+    if lengths:
+        check_bugs = partial(_check_long, lengths=lengths)
+    sources = _list_sources(trees, seed=seed, report=report)
     python = next((project.python for project, _ in trees if project.python), "")
     with ServerPool(cache_dir, python=python) as servers, ThreadPoolExecutor(workers) as pool:
         measure = partial(
@@ -87,7 +90,7 @@ def make_project_tasks(
             project = source.project
             check = _open_check(source, suite, seed=seed, servers=servers, cache_dir=cache_dir)
             run = partial(check.run_all, pool=pool)
-            for result in _check_bugs(source, run=run, count=count, seed=seed, workers=workers):
+            for result in check_bugs(source, run=run, count=count):
                 note = f"{project.name}: {report.describe()}"
                 on_progress("tasks", len(made), len(made) + others + count, note)
                 _count(result, project, report)
@@ -99,6 +102,19 @@ def make_project_tasks(
     if made:
         on_progress("tasks", len(made), len(made), report.describe())
     return made
+
+
+def _list_sources(
+    trees: Sequence[tuple[Project, Files]], *, seed: int, report: BuildReport
+) -> list[Source]:
+    """Return the projects with the bugs to try, and count the functions that are left alone."""
+    repeats = find_repeats(trees)
+    if repeats:
+        report.rejects[REPEATED] += len(repeats)
+    return [
+        Source(project, files, list_candidates(project, files=files, seed=seed, repeats=repeats))
+        for project, files in trees
+    ]
 
 
 def _open_check(
@@ -240,9 +256,7 @@ def _check_bugs(
         begun = [begin(source.bugs)]
         yield from take(begun[0], count - sum(share.values()))
         singles = {
-            result.bug.mutations[0]: Symptoms(
-                result.verdict.shown[0], frozenset(map(parse_test_id, result.verdict.failing))
-            )
+            result.bug.mutations[0]: _find_symptoms(result)
             for result in seen
             if result.task is not None and result.verdict.case is None
         }
@@ -253,6 +267,45 @@ def _check_bugs(
         for results in begun:
             made = sum(result.task is not None for result in seen)
             yield from take(results, count - made)
+
+
+def _check_long(
+    source: Source,
+    *,
+    run: Callable[..., Generator[MutantResult, None, None]],
+    count: int,
+    lengths: Sequence[int],
+) -> Generator[MutantResult, None, None]:
+    """Yield what becomes of single bugs, which are no tasks here, then of those made of them.
+
+    In several files at once, those first of which the single bugs have the largest least peaks.
+    """
+    singles: dict[Mutation, Symptoms] = {}
+    sizes: dict[Mutation, int] = {}
+    with closing(run(source.bugs, ahead=lambda: LEAST_AHEAD)) as results:
+        for result in results:
+            if result.task is not None and result.verdict.case is None:
+                mutation = result.bug.mutations[0]
+                singles[mutation] = _find_symptoms(result)
+                sizes[mutation] = measure_room(result.task)
+            yield replace(result, task=None)
+            if len(singles) >= max(lengths) + SINGLES_PER_LONG * count:
+                break
+    for at, length in enumerate(lengths):
+        bugs = combine_files(singles, sizes=sizes, num_files=length)
+        wanted = (count + at) // len(lengths)
+        with closing(run(bugs, ahead=lambda: LEAST_AHEAD)) as results:
+            for result in results:
+                if wanted == 0:
+                    break
+                wanted -= result.task is not None
+                yield result
+
+
+def _find_symptoms(result: MutantResult) -> Symptoms:
+    """Return what a single bug does, of a task that was made of it."""
+    verdict = result.verdict
+    return Symptoms(verdict.shown[0], frozenset(map(parse_test_id, verdict.failing)))
 
 
 def _count(result: MutantResult, project: Project, report: BuildReport) -> None:

@@ -82,6 +82,7 @@ def build(
             workers=workers,
             report=report,
             on_progress=on_progress,
+            lengths=settings.length,
         )
     if not kept:
         raise explain_no_task(report, source=source)
@@ -131,6 +132,8 @@ def describe_set(
     if source not in ("projects", "path"):
         return wanted
     wanted |= {"generator": GENERATOR, "shares": SHARES}
+    if settings.length:
+        wanted |= {"length": settings.length}
     if local:
         return wanted | {local[0].name: _describe_local(local[0])}
     return wanted | {each.name: each.model_dump(mode="json") for each in load_lock(lock)}

@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from envs.environment import Environment, Limits
 from envs.policies import ScriptedPolicy, make_script
 from envs.prompts import system_prompt
+from envs.readers.least_peak import measure_least_peak
 from envs.records import StopReason
 from envs.rendering import ChatFormat
 from envs.tasks.store import BuiltTask, Files
@@ -63,6 +64,19 @@ def play_gold(task: BuiltTask) -> Files | None:
         environment.step(policy.next_sample(environment.view()))
     is_done = environment.stop_reason is StopReason.SUBMITTED
     return environment.workspace.files if is_done else None
+
+
+def measure_room(task: BuiltTask) -> int:
+    """Return the bytes that a task's least peak holds beside the system prompt.
+
+    The statement counts too: those of bugs that are combined stand in one task.
+    """
+    chat = _count_bytes()
+    peak = measure_least_peak(
+        task.public, task.hidden, task.workspace, chat=chat, system="", limits=LIMITS
+    )
+    room = 0 if peak.room is None else peak.room
+    return room + len(task.public.statement.encode())
 
 
 @cache

@@ -25,6 +25,7 @@ from train.config.user_functions import find_fault
 MIN_VIEW_TOKENS = 128
 FULL_SCHEMA_TOKENS = 900  # eleven full tool schemas in Qwen's vocabulary (measured)
 SOURCES = ("synthetic", "projects")
+FILES_OF_PROJECTS = range(2, 5)  # each few of n bugs is run alone: 14 times for 4, 254 for 8
 MIN_FORCED_SHARE = 0.3  # of demonstrations whose window needs a rewrite
 _UNSERVED = ("lm_head", "embed_tokens", "wte", "embed_out")  # vLLM: no adapter on head, embedding
 _UNREAD = {  # arguments of `grpo.trl` that an optimizer does not read
@@ -204,8 +205,12 @@ def _length_conflicts(tasks: TaskSettings) -> Iterator[Conflict]:
         if _is_given(tasks, "distractors") and not tasks.length:
             reason = "they stand beside long tasks; name those in tasks.length"
             yield Conflict(("tasks.distractors", "tasks.length"), reason)
-    elif tasks.length:
-        reason = f"long tasks are generated, not those of {tasks.source}; leave it out"
+    elif tasks.length and tasks.source != "projects":
+        reason = f"long tasks are of synthetic and of projects, not of {tasks.source}; leave it out"
+        yield Conflict(("tasks.length", "tasks.source"), reason)
+    elif set(tasks.length) - set(FILES_OF_PROJECTS):
+        most = max(FILES_OF_PROJECTS)
+        reason = f"of projects bugs are combined in 2 to {most} files; more takes too many runs"
         yield Conflict(("tasks.length", "tasks.source"), reason)
 
 

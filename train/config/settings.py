@@ -146,7 +146,7 @@ class TaskSettings(Section):
     """Modules with a bug and a fact that another needs, drawn for each task of e.g. `[1, 2, 4]`.
 
     1 is an ordinary task, as are all if this is empty; for others `max_size` bounds functions only.
-    See docs/tasks.md.
+    Of `projects`: files with a bug. See docs/tasks.md.
     """
     distractors: Annotated[int, Field(ge=0, le=100)] = 1
     """Modules without a bug for each of `length`: 1, 10, 100 to see what search is worth."""

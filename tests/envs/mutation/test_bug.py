@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.mutation.bug import NUM_SITES, Bug, Symptoms, combine
+from envs.mutation.bug import NUM_SITES, Bug, Symptoms, combine, combine_files
 from envs.mutation.operators import list_mutations
 from envs.mutation.patches import apply_edits, make_edits
 from envs.syntax import parse_python
@@ -125,3 +125,19 @@ def test_a_mutation_whose_shown_test_another_fails_too_is_not_combined_with_it()
     assert combine(singles, rng=random.Random(0), across_files=False) == []
     singles[weak] = fails(3, 1)
     assert combine(singles, rng=random.Random(0), across_files=False) == [Bug((weak, strong))]
+
+
+@given(singles=SINGLES, num_files=st.sampled_from((2, 3)), seed=st.integers(0, 9))
+def test_bugs_in_several_files_are_of_one_mutation_each_the_largest_first(singles, num_files, seed):
+    rng = random.Random(seed)
+    sizes = {mutation: rng.randint(1, 50) for mutation in singles}
+    bugs = combine_files(singles, sizes=sizes, num_files=num_files)
+    assert len(set(bugs)) == len(bugs) <= len(singles)
+    for bug in bugs:
+        assert len(bug.paths) == len(bug.mutations) == num_files
+        shown = {one: singles[one].shown for one in bug.mutations}
+        assert all(shown[a] not in singles[b].failing for a in shown for b in shown if a is not b)
+    sums = [sum(sizes[one] for one in bug.mutations) for bug in bugs]
+    assert sums == sorted(sums, reverse=True)
+    again = combine_files(dict(reversed(singles.items())), sizes=sizes, num_files=num_files)
+    assert again == bugs

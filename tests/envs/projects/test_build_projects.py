@@ -9,6 +9,7 @@ from envs.errors import UserError
 from envs.projects import build_projects, suites
 from envs.projects.build_projects import ACROSS, IN_FILE, SINGLE
 from envs.sources.build import build
+from envs.sources.synthetic import SyntheticSettings
 from envs.tasks.build_report import RED, BuildReport
 from envs.tasks.store import TaskStore
 from tests.envs.projects.small_project import (
@@ -52,6 +53,26 @@ def test_bugs_are_single_combined_in_a_file_and_across_files(two_files):
     for task in store.public.values():
         assert len(task.editable) == task.difficulty.files
         assert len(store.hidden[task.id].operators) == task.difficulty.sites
+
+
+def test_long_tasks_have_a_bug_in_each_of_several_files_and_no_others_are_kept(tmp_path):
+    lock, cache = pack(tmp_path, TWO_FILES, mutated=MUTATED)
+    manifest = build(
+        "projects",
+        out_dir=tmp_path / "set",
+        counts={"train": 2, "dev": 0, "test": 0},
+        seed=0,
+        lock=lock,
+        cache_dir=cache,
+        settings=SyntheticSettings(length=(2,)),
+    )
+    store = TaskStore.open(tmp_path / "set")
+    difficulties = [task.difficulty for task in store.public.values()]
+    assert [(task.sites, task.files) for task in difficulties] == [(2, 2)] * 2
+    assert manifest.settings["length"] == (2,)
+    assert sum(found["useful"] for found in manifest.yields.values()) == 2
+    for task in store.public.values():
+        assert task.statement.startswith("2 separate bugs")
 
 
 def test_yields_are_counted_by_operator_and_kind(two_files):

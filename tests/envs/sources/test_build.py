@@ -170,3 +170,5 @@ def test_only_a_set_with_long_tasks_says_so():
     said = {"length": (2, 4), "distractors": 1, "generator": LONG_GRAMMAR}
     assert long == before | said
     assert "length" not in describe_set("projects", counts=counts)
+    of_projects = describe_set("projects", counts=counts, settings=SyntheticSettings(length=(2,)))
+    assert of_projects["length"] == (2,)
