@@ -14,7 +14,7 @@ Tests: tests/envs/test_episode.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from envs.calls.reader import parse_calls
 from envs.context.event_log import EventLog
@@ -85,6 +85,7 @@ class EpisodeMetadata:
     policy_version: int
     reference_cost: float
     needs_rewrite: bool
+    gold_spans: tuple[Span, ...] = ()
 
 
 class Environment:
@@ -206,7 +207,7 @@ class Environment:
             turns=tuple(self._turns),
             outcome=outcome,
             stop_reason=self.stop_reason,
-            **asdict(metadata),
+            **vars(metadata),
         )
 
     @property

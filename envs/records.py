@@ -282,6 +282,7 @@ class Episode(Record):
 
     `needs_rewrite`, once `forced`: no script gets by in this window without `evict` or `compact`.
     `output_reserve` is the most tokens of a sample; 0 in older records, which do not say.
+    `gold_spans` are the task's, in the broken files; an older record has none.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -297,6 +298,7 @@ class Episode(Record):
     strategy: Strategy
     thresholds: Thresholds | None = None
     reference_cost: float
+    gold_spans: tuple[Span, ...] = ()
     events: tuple[Event, ...]
     segment_ids: tuple[Ids, ...]
     turns: tuple[Turn, ...]
@@ -319,7 +321,7 @@ class Score(Record):
 class Segment(Record):
     """One training row. All per-token tuples have length T.
 
-    `loss_mask_T` is 1 on sampled tokens only.
+    `loss_mask_T` is 1 on sampled tokens only. `weights_T` multiply the advantage, () by 1 all over.
     """
 
     episode_id: str
@@ -327,6 +329,7 @@ class Segment(Record):
     loss_mask_T: tuple[int, ...]  # noqa: N815
     sampling_logps_T: tuple[float, ...]  # noqa: N815
     advantage: float
+    weights_T: tuple[float, ...] = ()  # noqa: N815
     staleness: int = 0  # versions between the policy that sampled it and the one in training
 
 

@@ -5,12 +5,12 @@ cost channel compares solved episodes with each other only, so being cheap never
 solving. Groups, baselines and shares count episodes, never rows: cutting an episode into more
 segments changes nothing here (invariant 4). No division by a standard deviation: in a group where
 all solve it would blow up any cost difference to the same size (Dr. GRPO, arXiv 2503.20783; DDCA,
-arXiv 2602.02099). Symbols: o outcome, C cost in tokens, G' scorable episodes, S the solved among
-them, rho = |S|/G'.
+arXiv 2602.02099). The advantages of a group sum to 0, and no episode gains by adding tokens; what
+that rules out stands in docs/reward.md. Symbols: o outcome, C cost in tokens, G' scorable episodes,
+S the solved among them, rho = |S|/G'.
 """
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -21,6 +21,7 @@ from rewards import cost as meter
 from rewards import outcome as grades
 from rewards.cost import PRESETS, CostPreset
 from rewards.outcome import OutcomeKind
+from rewards.reading import count_offences
 
 Method = Literal["default", "additive", "multiplicative", "outcome_only", "zscore"]
 
@@ -31,7 +32,7 @@ class Advantage(Protocol):
     def __call__(
         self, episodes: Sequence[Episode], *, scores: Sequence[Score], cost_weight: float
     ) -> Sequence[float]:
-        """Return one advantage per episode, before the cap on long failures.
+        """Return one advantage per episode, which is taken as it is.
 
         Args:
             episodes: The scorable episodes of one group, at least two.
@@ -44,6 +45,8 @@ class Advantage(Protocol):
 
 MIN_SHARE_OF_OUTCOME: Final = 0.25
 """A solver in a mixed group keeps at least this share of its outcome advantage."""
+MOST_PROCESS: Final = 0.2
+"""Most that wasteful calls take from a solver (bound of the shaping term in SWE-AGILE's reward)."""
 MIN_LOG_SPREAD: Final = math.log(1.1)
 """Floor of the standard deviation in `zscore`: costs within 10 % of each other are noise."""
 STD_EPSILON: Final = 1e-4
@@ -57,14 +60,12 @@ def score_group(
     outcome: OutcomeKind = "binary",
     cost: CostPreset = "tokens",
     cost_weight: float = 0.5,
-    sampled_cap: float | None = None,
+    process_weight: float = 0.0,
 ) -> list[Score]:
     """Score the G episodes of one group, in their order.
 
-    `default`: `A = A_out + cost_weight*A_cost`; in a group with an unsolved episode a solver with
-    `A_out > 0` keeps `A >= 0.25*A_out`; then for negative A: `A <- A*min(1, sampled_cap/T_i)`, with
-    T_i the tokens sampled over all segments (per-token losses are summed, so a long failure would
-    weigh more).
+    `default`: `A = A_out + cost_weight*A_cost + A_process`; in a group with an unsolved episode all
+    solvers keep `A >= 0.25*A_out`, and those above pay for those that would fall below.
 
     Args:
         episodes: All episodes of one task in one step.
@@ -72,42 +73,33 @@ def score_group(
         outcome: `binary` (solved or not) or `graded` (rates of hidden tests).
         cost: Name of the weights of new, cached and sampled tokens.
         cost_weight: Weight of the cost channel; one unit of that channel is one doubling of cost.
-        sampled_cap: L_cap in tokens, see `RunningCap`; None leaves long failures as they are.
+        process_weight: What each wasteful call of a solver takes from it, `MOST_PROCESS` at most.
 
     Returns:
         One score per episode. Unscorable episodes have advantage 0 and are not part of the
-        baseline; with fewer than two scorable ones all advantages are 0. `components` holds `A_out`
-        and `A_cost` (before the weight), `rho`, `clamped` (1 where the floor acted) and `damping`
-        (the factor of the cap).
+        baseline; with fewer than two scorable ones all advantages are 0. `components` holds
+        `A_out`, `A_cost` (before the weight), `A_process`, `rho` and `clamped` (1 where the floor
+        acted).
     """
     scores = [_unweighed(episode, outcome, cost) for episode in episodes]
     kept = [index for index, score in enumerate(scores) if score.scorable]
     if len(kept) < 2:
         return scores
+    members = [episodes[index] for index in kept]
     group = [scores[index] for index in kept]
-    if callable(method):
-        members = [episodes[index] for index in kept]
-        own = method(members, scores=group, cost_weight=cost_weight)
-        channels = _whole(group, _checked(own, num_episodes=len(group)))
-    else:
-        channels = _METHODS[method](group, cost_weight)
+    channels = _make_channels(method, members, group, cost_weight)
+    process = _process_channel(members, group, process_weight)
+    combined = [a + b for a, b in zip(channels.combined, process, strict=True)]
+    final, clamped = _keep_floor(combined, group, channels)
     for place, index in enumerate(kept):
-        advantage = channels.combined[place]
-        floor = MIN_SHARE_OF_OUTCOME * channels.a_out[place]
-        # where all solve, A_out is 0 and there is no floor: the cost channel acts alone
-        clamped = channels.keeps_floor and group[place].solved and floor > 0 and advantage < floor
-        advantage = floor if clamped else advantage
-        damping = 1.0
-        if sampled_cap is not None and advantage < 0:
-            damping = min(1.0, sampled_cap / max(meter.sampled_tokens(episodes[index]), 1))
         components = {
             "A_out": channels.a_out[place],
             "A_cost": channels.a_cost[place],
+            "A_process": process[place],
             "rho": _rho(group),
-            "clamped": float(clamped),
-            "damping": damping,
+            "clamped": float(clamped[place]),
         }
-        update = {"advantage": advantage * damping, "components": components}
+        update = {"advantage": final[place], "components": components}
         scores[index] = scores[index].model_copy(update=update)
     return scores
 
@@ -126,48 +118,78 @@ def mask_overlong(episodes: Sequence[Episode], scores: Sequence[Score]) -> list[
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunningCap:
-    """L_cap = 3 x the running median of tokens sampled by solved episodes, as a frozen value.
-
-    `cap.tokens` before a step, `cap = cap.updated(episodes)` after it. Plain fields, so that a
-    checkpoint can hold it (`dataclasses.asdict`).
-    """
-
-    recent: tuple[int, ...] = ()
-    """Tokens sampled by the last `CAP_MEMORY` solved episodes, oldest first."""
-
-    @property
-    def tokens(self) -> float | None:
-        """L_cap in tokens; None until `CAP_WARM_UP` episodes were solved."""
-        if len(self.recent) < CAP_WARM_UP:
-            return None
-        return CAP_FACTOR * statistics.median(self.recent)
-
-    def updated(self, episodes: Sequence[Episode]) -> "RunningCap":
-        """Return the cap that has also seen `episodes`, of which only the solved count."""
-        new = tuple(meter.sampled_tokens(item) for item in episodes if grades.is_solved(item))
-        return RunningCap(recent=(*self.recent, *new)[-CAP_MEMORY:])
-
-
-CAP_FACTOR: Final = 3.0
-CAP_WARM_UP: Final = 64
-CAP_MEMORY: Final = 512
-"""Solved episodes the median looks back on, so that it follows a policy that gets shorter."""
-
-
 _Group = Sequence[Score]
 """The scores of the scorable episodes of a group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Channels:
-    """What a method returns: `combined` before clamp and cap, and its two parts."""
+    """What a method returns: `combined` before the floor, and its two parts."""
 
     combined: list[float]
     a_out: list[float]
     a_cost: list[float]
     keeps_floor: bool = False
+
+
+def _make_channels(
+    method: Method | Advantage, members: Sequence[Episode], group: _Group, weight: float
+) -> _Channels:
+    if callable(method):
+        own = method(members, scores=group, cost_weight=weight)
+        return _whole(group, _checked(own, num_episodes=len(group)))
+    if method == "additive":
+        return _additive(group, weight, reference=max(item.reference_cost for item in members))
+    return _METHODS[method](group, weight)
+
+
+def _process_channel(members: Sequence[Episode], group: _Group, weight: float) -> list[float]:
+    """A_process = -rho*(q_i - mean_S q), q_i = min(0.2, weight * wasteful calls), over S only.
+
+    Gated on solving: what failures are charged beside failing teaches to give up early.
+    """
+    process = [0.0] * len(group)
+    solvers = [index for index, score in enumerate(group) if score.solved]
+    if weight and len(solvers) >= 2:
+        taken = [min(MOST_PROCESS, weight * count_offences(members[i]).total) for i in solvers]
+        for index, value in zip(solvers, _centred(taken), strict=True):
+            process[index] = -_rho(group) * value
+    return process
+
+
+def _keep_floor(
+    combined: list[float], group: _Group, channels: _Channels
+) -> tuple[list[float], list[bool]]:
+    """Lift solvers of a mixed group to their floor; returns the advantages, and who was lifted.
+
+    Where all solve, A_out is 0 and there is no floor: the cost channel acts alone. All solvers of a
+    group have one A_out, as all have outcome 1, and their other channels sum to 0.
+    """
+    solvers = [index for index, score in enumerate(group) if score.solved]
+    floor = MIN_SHARE_OF_OUTCOME * max((channels.a_out[index] for index in solvers), default=0.0)
+    if not channels.keeps_floor or floor <= 0:
+        return combined, [False] * len(combined)
+    final = list(combined)
+    lifted = _lift([combined[index] for index in solvers], floor=floor)
+    for index, value in zip(solvers, lifted, strict=True):
+        final[index] = value
+    below = {index for index in solvers if combined[index] < floor}
+    return final, [index in below for index in range(len(final))]
+
+
+def _lift(values: list[float], *, floor: float) -> list[float]:
+    """Return the closest values with the same sum, none of them below `floor`.
+
+    Their mean must not be below it. The projection onto a simplex (Duchi et al., ICML 2008, figure
+    1): what the low ones lack, the high ones give in equal shares, as far as they can.
+    """
+    falling = sorted(values, reverse=True)
+    for num_above in range(len(falling), 0, -1):
+        lack = math.fsum(floor - value for value in falling[num_above:])
+        share = lack / num_above
+        if falling[num_above - 1] - share >= floor:
+            break
+    return [max(floor, value - share) for value in values]
 
 
 def _default(group: _Group, weight: float) -> _Channels:
@@ -188,12 +210,13 @@ def _outcome_only(group: _Group, weight: float) -> _Channels:
     return _whole(group, _outcome_channel(group))
 
 
-def _additive(group: _Group, weight: float) -> _Channels:
+def _additive(group: _Group, weight: float, *, reference: float) -> _Channels:
     """Ablation: r_i = o_i - lambda*C_i for all episodes, A = (r_i - mean r)/(std r + 1e-4).
 
-    lambda = cost_weight / mean C, so that the weight has no unit.
+    lambda = cost_weight / reference cost, so that the weight has no unit. Not over the mean cost: a
+    dear episode would make all tokens cheaper, and with them those that it adds.
     """
-    penalty = weight / max(_mean([score.cost for score in group]), 1.0)
+    penalty = weight / max(reference, 1.0)
     rewards = [score.outcome - penalty * score.cost for score in group]
     centred = _centred(rewards)
     spread = math.sqrt(_mean([value * value for value in centred]))
@@ -212,7 +235,6 @@ def _multiplicative(group: _Group, weight: float) -> _Channels:
 
 _METHODS: Final[dict[Method, Callable[[_Group, float], _Channels]]] = {
     "default": _default,
-    "additive": _additive,
     "multiplicative": _multiplicative,
     "outcome_only": _outcome_only,
     "zscore": _zscore,
@@ -276,7 +298,7 @@ def _unweighed(episode: Episode, outcome: OutcomeKind, cost: CostPreset) -> Scor
         scorable=grades.is_scorable(episode),
         cost=meter.cost(episode, weights=PRESETS[cost]),
         advantage=0.0,
-        components=dict.fromkeys(("A_out", "A_cost", "rho", "clamped"), 0.0) | {"damping": 1.0},
+        components=dict.fromkeys(("A_out", "A_cost", "A_process", "rho", "clamped"), 0.0),
     )
 
 

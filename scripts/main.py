@@ -36,6 +36,7 @@ VERBS = {
     "evaluate": ("evaluate", "measure policies on held-out tasks"),
     "budget": ("budget", "show what the tokens of an episode are spent on, turn by turn"),
     "report": ("report", "write one HTML page about a run"),
+    "rescore": ("rescore", "score saved training episodes again, under another reward"),
     "export": ("export", "write a servable adapter"),
     "launch": ("launch", "start a training stage as `accelerate launch` does"),
 }

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import UserError
-from envs.records import StopReason
-from rewards.advantages import CAP_WARM_UP, RunningCap, mask_overlong, score_group
-from tests.rewards.episodes import episodes, groups, make_episode
+from envs.records import Episode, Score, StopReason
+from rewards.advantages import mask_overlong, score_group
+from tests.rewards.episodes import BAD_CALL, episodes, groups, make_episode
 from tests.train.config.own_functions import by_rank, too_few
 
 METHODS = ["default", "additive", "multiplicative", "outcome_only", "zscore"]
@@ -18,7 +18,7 @@ settings = {
     "outcome": st.sampled_from(["binary", "graded"]),
     "cost": st.sampled_from(["tokens", "price"]),
     "cost_weight": st.floats(0, 1),
-    "sampled_cap": st.none() | st.floats(1, 2000),
+    "process_weight": st.sampled_from([0.0, 0.05]),
 }
 any_settings = st.fixed_dictionaries(settings)
 
@@ -40,8 +40,8 @@ def test_default_by_hand():
     # rho = 3/4; doublings from the geometric mean 200 of the solved: -1, 1, 0
     assert [score.components["A_out"] for score in scores] == [0.25, 0.25, 0.25, -0.75]
     assert [score.components["A_cost"] for score in scores] == pytest.approx([0.75, -0.75, 0, 0])
-    # the dearest solver would get 0.25 - 0.375 and keeps a quarter of 0.25
-    expected = [0.625, 0.0625, 0.25, -0.75]
+    # the dearest solver would get 0.25 - 0.375 and keeps a quarter of 0.25; the others pay for it
+    expected = [0.625 - 0.09375, 0.0625, 0.25 - 0.09375, -0.75]
     assert [score.advantage for score in scores] == pytest.approx(expected)
     assert [score.components["clamped"] for score in scores] == [0, 1, 0, 0]
 
@@ -70,8 +70,6 @@ def test_a_function_of_the_users_own_gets_the_scorable_episodes():
     group[3] = make_episode(unscorable="oom")
     scores = score_group(group, method=by_rank, cost_weight=0.5)
     assert [score.advantage for score in scores] == [0.5, 0.0, -0.5, 0.0]
-    capped = score_group(group, method=by_rank, cost_weight=0.5, sampled_cap=5)
-    assert [score.advantage for score in capped] == [0.5, 0.0, -0.25, 0.0]
     with pytest.raises(UserError, match="a finite number per episode"):
         score_group(group, method=too_few)
 
@@ -98,10 +96,61 @@ def test_advantages_are_finite_and_bounded(group, kwargs):
 
 
 @given(groups(), any_settings)
-def test_channels_sum_to_zero_over_the_scorable(group, kwargs):
+def test_advantages_and_their_channels_sum_to_zero(group, kwargs):
     scores = score_group(group, **kwargs)
-    assert sum(score.components["A_out"] for score in scores) == pytest.approx(0, abs=1e-9)
-    assert sum(score.components["A_cost"] for score in scores) == pytest.approx(0, abs=1e-9)
+    assert sum(score.advantage for score in scores) == pytest.approx(0, abs=1e-9)
+    for channel in ("A_out", "A_cost", "A_process"):
+        assert sum(score.components[channel] for score in scores) == pytest.approx(0, abs=1e-9)
+
+
+def longer(episode, *, extra, is_sampled):
+    """Add tokens to the first turn: read there, or sampled there."""
+    turn = episode.turns[0]
+    update = {"sample_end": turn.sample_end + extra}
+    update |= {} if is_sampled else {"prompt_end": turn.prompt_end + extra}
+    turns = (turn.model_copy(update=update), *episode.turns[1:])
+    return episode.model_copy(update={"turns": turns})
+
+
+def with_a_turn_more(episode, *, extra):
+    turn = episode.turns[-1]
+    update = {"prompt_end": turn.sample_end, "sample_end": turn.sample_end + extra}
+    return episode.model_copy(update={"turns": (*episode.turns, turn.model_copy(update=update))})
+
+
+@given(groups(), any_settings, st.data(), st.integers(1, 5000))
+def test_adding_tokens_never_raises_an_advantage(group, kwargs, data, extra):
+    """Read, sampled, or in a further turn; of a solver or a failure; under every form."""
+    index = data.draw(st.integers(0, len(group) - 1))
+    before = score_group(group, **kwargs)[index]
+    for more in (
+        longer(group[index], extra=extra, is_sampled=False),
+        longer(group[index], extra=extra, is_sampled=True),
+        with_a_turn_more(group[index], extra=extra),
+    ):
+        after = score_group([*group[:index], more, *group[index + 1 :]], **kwargs)[index]
+        assert after.advantage <= before.advantage + 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_failure_that_goes_on_for_600_tokens_is_paid_like_one_of_60(method):
+    short = make_episode(turns=((100, 60),), solved=False)
+    long = make_episode(turns=((100, 600),), solved=False)
+    found = advantages([make_episode(), make_episode(), short, long], method=method)
+    assert found[3] <= found[2]
+    if method != "additive":  # it pays a cheap failure more than a dear solver: that is its point
+        assert found[3] == found[2] < 0
+
+
+@given(groups(), any_settings)
+def test_saved_episodes_give_the_same_scores_byte_for_byte(group, kwargs):
+    saved = [Episode.model_validate_json(episode.model_dump_json()) for episode in group]
+    before, after = (
+        [score.model_dump_json() for score in score_group(each, **kwargs)]
+        for each in (group, saved)
+    )
+    assert after == before
+    assert [Score.model_validate_json(text).model_dump_json() for text in before] == before
 
 
 @given(groups(), any_settings, st.randoms())
@@ -149,9 +198,9 @@ def test_more_context_never_pays_among_the_solved(others, solver, data, weight, 
                 assert after[cheap].advantage >= after[dear].advantage - 1e-12
 
 
-@given(groups(scorable=True), st.floats(0, 1))
-def test_a_solver_never_falls_below_a_failure(group, weight):
-    scores = score_group(group, cost_weight=weight)
+@given(groups(scorable=True), st.floats(0, 1), st.sampled_from(["default", "zscore"]))
+def test_a_solver_never_falls_below_a_failure(group, weight, method):
+    scores = score_group(group, method=method, cost_weight=weight)
     mixed = [score for score in scores if score.components["A_out"] > 0 and score.solved]
     for score in mixed:
         assert score.advantage >= 0.25 * score.components["A_out"] > 0
@@ -225,29 +274,27 @@ def test_failures_that_are_not_of_the_infrastructure_stay_in_the_baseline():
     assert advantages(group) == [0.5, -0.5]
 
 
-@given(groups(), st.floats(1, 2000), st.sampled_from(METHODS))
-def test_the_cap_shrinks_long_failures_only(group, cap, method):
-    free = score_group(group, method=method)
-    capped = score_group(group, method=method, sampled_cap=cap)
-    for episode, before, after in zip(group, free, capped, strict=True):
-        sampled = sum(turn.sample_end - turn.prompt_end for turn in episode.turns)
-        if before.advantage >= 0 or sampled <= cap:
-            assert after.advantage == before.advantage
-        else:
-            # the loss sums over tokens: the whole episode weighs what one of `cap` tokens would
-            assert after.advantage * sampled == pytest.approx(before.advantage * cap)
+def test_who_lifts_the_dear_solvers():
+    group = with_costs(100, 100, 400, 400, 50, solved=[True, True, True, True, False])
+    scores = score_group(group, cost_weight=1)
+    # A_out 0.2, floor 0.05; A_cost +-0.8: the cheap ones pay 0.65 each to lift the dear ones
+    assert [score.components["clamped"] for score in scores] == [0, 0, 1, 1, 0]
+    expected = [0.35, 0.35, 0.05, 0.05, -0.8]
+    assert [score.advantage for score in scores] == pytest.approx(expected)
 
 
-def test_running_cap_is_off_until_enough_was_solved_then_three_times_the_median():
-    solved = [make_episode(turns=((50, 10 + i % 3),)) for i in range(CAP_WARM_UP - 1)]
-    failed = [make_episode(turns=((50, 4000),), solved=False)] * 100
-    cap = RunningCap().updated(solved).updated(failed)
-    assert cap.tokens is None
-    assert cap.updated([make_episode(turns=((50, 11),))]).tokens == 33
-    assert cap.tokens is None  # a value: updating made a new one
+def wasteful(num_malformed, *, solved=True):
+    return make_episode(calls=(BAD_CALL,) * num_malformed, solved=solved)
 
 
-def test_running_cap_follows_a_policy_that_gets_shorter():
-    cap = RunningCap().updated([make_episode(turns=((50, 100),))] * 600)
-    assert cap.tokens == 300
-    assert cap.updated([make_episode(turns=((50, 10),))] * 600).tokens == 30
+def test_wasteful_calls_cost_solvers_alone_and_so_much_at_most():
+    group = [wasteful(0), wasteful(1), wasteful(9, solved=False)]
+    scores = score_group(group, process_weight=0.05)
+    # rho = 2/3, and 0.05 apart
+    assert [score.components["A_process"] for score in scores] == pytest.approx(
+        [1 / 60, -1 / 60, 0]
+    )
+    most = score_group([wasteful(0), wasteful(50)], process_weight=0.05)
+    assert [score.advantage for score in most] == pytest.approx([0.1, -0.1])
+    assert score_group(group) == score_group(group, process_weight=0.0)
+    assert not any(score.components["A_process"] for score in score_group(group))

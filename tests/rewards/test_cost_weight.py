@@ -46,9 +46,20 @@ def test_the_rule_by_hand() -> None:
     assert worse.weight == pytest.approx(0.3 * math.exp(0.5 * (0.47 - 0.48)))
 
 
-def test_the_reference_does_not_follow_the_policy() -> None:
-    better = controlled(*[0.5] * 10, *[0.9] * 20)
-    assert better.reference == 0.5 and better.weight > 0.3
+def test_a_rise_is_followed_slowly_and_gives_no_credit() -> None:
+    risen = controlled(*[0.2] * 10, *[0.47] * 60)
+    assert risen.reference == pytest.approx(0.47)
+    assert risen.weight <= 0.3 * math.exp(60 * 0.5 * 0.02)
+    for _ in range(10):
+        risen, before = risen.after_step(pass_rate=0.42, num_episodes=400), risen
+    assert risen.reference == pytest.approx(0.47), "a fall does not lower it"
+    assert risen.weight < before.weight, "5 points are enough, far above where the run began"
+
+
+def test_the_luck_of_a_few_steps_is_no_best() -> None:
+    steady = controlled(*[0.5] * 10, *[0.5] * 50)
+    lucky = steady.after_step(pass_rate=0.9, num_episodes=400)
+    assert lucky.reference == pytest.approx(0.5 + 0.4 / 50)
 
 
 @given(st.lists(st.floats(0, 1), min_size=11, max_size=80))

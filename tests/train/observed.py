@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from envs.records import Outcome, StopReason, ToolCall
+from envs.records import Noted, Outcome, StopReason, ToolCall
 from envs.tasks.store import Manifest, TaskStore, write_built
 from envs.tools import TurnDone
 from envs.workspace import Changes
 from rewards.metrics import step_metrics
 from tests.envs.small_tasks import FIXED, pytest_task
 from tests.envs.world import CHAT, TASK, OneTask
-from tests.rewards.episodes import make_episode
+from tests.rewards.episodes import BAD_CALL, make_episode, sampled_event
 from tests.train.small_run import CONFIG, add_base, add_demonstrations, arguments
 from tightrope_cli import demos
 from tightrope_cli.tasks import build as tasks
@@ -41,6 +41,8 @@ from train.models.model import (
 from train.recipes import grpo, sft
 from train.recipes.gate import measure_gate
 from train.rl.grpo_arguments import derive_grpo_config
+from train.rl.grpo_trainer import StepRequest
+from train.rl.resampling import PlayedGroups
 from train.rl.step_rollouts import StepRollouts
 from train.rl.task_draws import draw_step
 from train.rollouts.backend import choose_backend, name_adapters, plan_servers
@@ -62,7 +64,7 @@ NOW = datetime(2026, 1, 1)
 LENGTHS = [200, 300, 400] * 20
 GROUP = [
     make_episode(turns=((100, 20),), num_cached=90),
-    make_episode(turns=((100, 60),), num_cached=10),
+    make_episode(turns=((100, 60),), num_cached=10, calls=(BAD_CALL,)),
     make_episode(solved=False, f2p=0.5),
     make_episode(turns=((300, 20),)),
     make_episode(solved=False, stop_reason=StopReason.TURN_LIMIT),
@@ -198,15 +200,26 @@ def regraded(case: Case) -> Any:
 
 
 def scores(case: Case) -> Any:
-    return rollouts(case).score(GROUP)
+    return rollouts(case).scoring.score(GROUP)
 
 
 def pressure(case: Case) -> Any:
-    found = rollouts(case)
+    found = rollouts(case).scoring
     metrics = step_metrics([GROUP], [found.score(GROUP)])
     for step in range(60):
-        found._control(metrics | {"pass_rate": 0.3 if step < 10 else 0.9, "num_episodes": 400})
+        found.end_step(metrics | {"pass_rate": 0.3 if step < 10 else 0.9, "num_episodes": 400})
     return found.controller.weight
+
+
+def weighed(case: Case) -> Any:
+    """Return the weights of tokens in the rows of a group that noted something."""
+    events = [sampled_event((0,) * 20), Noted(path="a.py", start=1, end=1, facts="x")]
+    events = [*events, sampled_event((0,) * 20)]
+    group = [
+        make_episode(turns=((100, 20), (120, 20)), events=events, solved=n < 1) for n in (0, 1)
+    ]
+    batch = rollouts(case)._take(StepRequest(0, 0, ("t",)), PlayedGroups([group]))
+    return [row.weights_T for rows in batch.minibatches for row in rows]
 
 
 def rollouts(case: Case) -> StepRollouts:

@@ -111,7 +111,7 @@ def parse_command(
     Raises:
         UserError: All errors of the line and of the file, in one message.
     """
-    rest, overrides = _split_overrides(argv)
+    rest, overrides = split_overrides(argv)
     shared = [flag for flag in _COMMON_FLAGS if flag.name in common]
     parser = _parser(prog, description, example, flags=[*flags, CONFIG, *shared, DEBUG])
     parser.epilog = f"{parser.epilog}\n\n{describe_fields()}"
@@ -125,7 +125,7 @@ def parse_command(
     of_set = [] if tasks is None else ["--tasks.dir", json.dumps(str(tasks))]
     data = describe_alone(tasks) if config is None else _read_yaml(config)
     given_fields = [*_from_environment(), *of_set, *overrides]
-    settings = _settle(data, str(config or tasks), given_fields)
+    settings = settle(data, str(config or tasks), given_fields)
     return Command(
         settings=settings,
         config=config,
@@ -166,13 +166,13 @@ def load_settings(config: Path, overrides: Sequence[str] = ()) -> Settings:
     Raises:
         UserError: The file cannot be read, or every wrong key, type and combination at once.
     """
-    return _settle(_read_yaml(config), str(config), overrides)
+    return settle(_read_yaml(config), str(config), overrides)
 
 
-def _settle(data: dict[str, Any], name: str, overrides: Sequence[str]) -> Settings:
-    """Return the sections in `data`, called `name`, with `overrides` applied."""
+def settle(data: dict[str, Any], name: str, overrides: Sequence[str]) -> Settings:
+    """Return the sections in `data`, called `name`, with `overrides`, as `load_settings` does."""
     problems: list[str] = []
-    pairs = _split_overrides(overrides)[1]
+    pairs = split_overrides(overrides)[1]
     for field_name, text in zip(pairs[::2], pairs[1::2], strict=True):
         problem = _apply(data, field_name.removeprefix("--"), text)
         problems += [problem] if problem else []
@@ -241,7 +241,7 @@ def _dest(flag: Flag) -> str:
     return flag.name.lstrip("-").replace("-", "_")
 
 
-def _split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split `argv` into other arguments and a flat list of `--a.b`, `value` pairs."""
     rest: list[str] = []
     overrides: list[str] = []

@@ -253,6 +253,17 @@ class RewardSettings(Section):
 
     The guard of `grpo.evaluate_every` halves it either way.
     """
+    process_weight: Weight = 0.0
+    """Advantage units that each wasteful call costs a solver, 0.2 in all at most; 0: none.
+
+    Re-reads of what is in view, whole files where lines were enough, malformed calls
+    (`count_offences` in rewards/reading.py).
+    """
+    context_action_weight: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """Weight in the loss of turns with `note`, `evict` or `compact`, against 1 of the others.
+
+    Rescaled to mean 1 over an episode's sampled tokens, so no episode weighs more for it.
+    """
 
 
 class Settings(Section):

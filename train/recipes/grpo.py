@@ -30,11 +30,12 @@ from train.recipes.opening import open_training
 from train.recipes.panel import describe_grpo
 from train.rl.alarms import find_alarms
 from train.rl.checkpoints import StopOnSignal, find_last_step, rewind_to_checkpoint
-from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation, find_flagged_steps
+from train.rl.dev_evaluation import DEV_SAMPLES, DevEvaluation
 from train.rl.grpo_arguments import derive_grpo_config
 from train.rl.grpo_trainer import MultiSegmentGRPOTrainer, make_step_dataset
 from train.rl.importance import choose_form
 from train.rl.metrics_callback import StepRecorder
+from train.rl.scoring import find_flagged_steps
 from train.rl.step_rollouts import StepRollouts
 from train.rl.trackers import Report, open_tracker
 from train.rollouts.backend import choose_backend, open_backend
@@ -165,7 +166,7 @@ def evaluate_dev(
         every=settings.grpo.evaluate_every or settings.grpo.max_steps,
         play=play,
         save=partial(save_adapter, trainer),
-        on_drop=rollouts.halve_cost_weight,
+        on_drop=rollouts.scoring.halve_cost_weight,
         report=report,
     )
     trainer.add_callback(evaluation)

@@ -35,7 +35,6 @@ from train.rollouts.runner import EpisodeRequest
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
 
-_ROWS = "dev.jsonl"
 DEV_SAMPLES = 4  # once per task says little: 0.54, 0.52 and 0.52 turned out 0.43, 0.48 and 0.40
 
 
@@ -115,7 +114,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
             self._good = episodes
         if self._stage.is_main:
             self._stage.write_episodes(_name(step), episodes)
-            write_whole(self._stage.path / _ROWS, join_lines(map(to_json, self.rows)))
+            write_whole(self._stage.dev_rows, join_lines(map(to_json, self.rows)))
             self._report("eval", row)
             say(describe(row, stopped=self.stopped))
 
@@ -132,12 +131,7 @@ class DevEvaluation(TrainerCallback):  # type: ignore[misc]
 
 def read_dev_rows(stage: StageDir) -> list[dict[str, Any]]:
     """Return what was found so far, a row per evaluation."""
-    return read_rows(stage.path / _ROWS)
-
-
-def find_flagged_steps(stage: StageDir) -> list[int]:
-    """Return the steps after which the guard saw a drop."""
-    return [row["step"] for row in read_dev_rows(stage) if row["flagged"]]
+    return read_rows(stage.dev_rows)
 
 
 def make_evaluation_row(

@@ -261,7 +261,9 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
             self._mismatch[place] += sum_mismatch(log_ratios_N, form=self.importance)
         if self.importance != "off":
             weights_BT = weigh(log_ratios_BT, form=self.importance)
-            chunk["advantages"] = chunk["advantages"][:, None] * weights_BT
+            advantages = chunk["advantages"]  # of tokens, where the rows weigh them
+            advantages = advantages[:, None] if advantages.dim() == 1 else advantages
+            chunk["advantages"] = advantages * weights_BT
 
     def _stack(self, rows: Sequence[Segment], num_items: torch.Tensor) -> Chunk:
         """Pad rows on the right into TRL's form, cut at one P for all, before any loss."""
@@ -276,13 +278,17 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
         ids_BT = padded([row.token_ids_T for row in rows], self._tokenizer.pad_token_id)
         mask_BT = padded([[1] * len(row.token_ids_T) for row in rows], 0)
+        advantages = torch.tensor([row.advantage for row in rows], device=self.args.device)
+        if any(row.weights_T for row in rows):
+            weights = [row.weights_T or (1.0,) * len(row.token_ids_T) for row in rows]
+            advantages = advantages[:, None] * padded(weights, 1.0)[:, prompt_end:]
         return {
             "prompt_ids": ids_BT[:, :prompt_end],
             "prompt_mask": mask_BT[:, :prompt_end],
             "completion_ids": ids_BT[:, prompt_end:],
             "completion_mask": mask_BT[:, prompt_end:],
             "tool_mask": padded([row.loss_mask_T for row in rows], 0)[:, prompt_end:],
-            "advantages": torch.tensor([row.advantage for row in rows], device=self.args.device),
+            "advantages": advantages,
             "staleness": torch.tensor([row.staleness for row in rows], device=self.args.device),
             "sampling_logps": padded([row.sampling_logps_T for row in rows], 0.0)[:, prompt_end:],
             "num_items_in_batch": num_items,

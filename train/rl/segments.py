@@ -8,12 +8,29 @@ Shapes: T tokens of a row. No torch here.
 """
 
 from collections.abc import Sequence
+from math import fsum
 
-from envs.records import Episode, Ids, Sampled, Score, Segment, Turn
+from envs.records import (
+    Compacted,
+    Episode,
+    Evicted,
+    Ids,
+    Noted,
+    Sampled,
+    Score,
+    Segment,
+    Turn,
+)
 from rewards.outcome import is_scorable
 
 
-def make_rows(episode: Episode, *, advantage: float, staleness: int = 0) -> list[Segment]:
+def make_rows(
+    episode: Episode,
+    *,
+    advantage: float,
+    staleness: int = 0,
+    context_action_weight: float = 1.0,
+) -> list[Segment]:
     """Return the rows of one episode, all with its one advantage, in the order of its segments.
 
     Segments in which nothing was sampled give no row, nor do episodes that the machine broke: they
@@ -24,18 +41,43 @@ def make_rows(episode: Episode, *, advantage: float, staleness: int = 0) -> list
         episode: The finished record.
         advantage: The advantage of the whole episode, without unit; each row carries all of it.
         staleness: Steps between the policy that sampled it and the one that is trained on it.
+        context_action_weight: Weight of the tokens of turns that `weigh_turns` finds.
     """
     if not is_scorable(episode):
         return []
     pairs = _turns_with_samples(episode)
+    weights = weigh_turns(episode, context_action_weight)
     rows = []
     for index, ids in enumerate(episode.segment_ids):
-        turns = [(turn, sampled) for turn, sampled in pairs if turn.segment == index]
-        turns = [(turn, sampled) for turn, sampled in turns if sampled.token_ids]
-        if turns:
+        here = [n for n, (turn, sampled) in enumerate(pairs) if turn.segment == index]
+        here = [n for n in here if pairs[n][1].token_ids]
+        if here:
+            turns = [pairs[n] for n in here]
             row = _row(f"{episode.group_id}/{episode.sample_index}", ids, turns, advantage)
-            rows.append(row.model_copy(update={"staleness": staleness}) if staleness else row)
+            own = _spread(turns, [weights[n] for n in here]) if weights else ()
+            rows.append(row.model_copy(update={"staleness": staleness, "weights_T": own}))
     return rows
+
+
+def weigh_turns(episode: Episode, weight: float) -> list[float]:
+    """Return the weight in the loss of each turn's tokens; [] if it is 1 of all.
+
+    Turns in which the model noted, evicted or compacted weigh `weight` against 1, rescaled so that
+    the mean over the episode's sampled tokens is 1: the episode weighs as before. Calls are not
+    told apart within a turn: the record has no offsets of calls.
+    """
+    raw = [1.0 for _ in episode.turns]
+    turn = -1
+    for event in episode.events:
+        turn += isinstance(event, Sampled)
+        is_own = not getattr(event, "automatic", False) or isinstance(event, Compacted)
+        if isinstance(event, Noted | Evicted | Compacted) and is_own:
+            raw[turn] = weight
+    if set(raw) == {1.0} or not raw:
+        return []
+    sizes = [each.sample_end - each.prompt_end for each in episode.turns]
+    mean = fsum(w * size for w, size in zip(raw, sizes, strict=True)) / max(1, sum(sizes))
+    return [each / mean for each in raw] if mean else []
 
 
 def make_minibatches(
@@ -44,6 +86,7 @@ def make_minibatches(
     first_group: int,
     num_updates: int,
     step: int = 0,
+    context_action_weight: float = 1.0,
 ) -> list[list[Segment]]:
     """Return the rows of each update on a rollout: whole groups, every n-th in the same one.
 
@@ -55,14 +98,19 @@ def make_minibatches(
             decides on the update. So processes have about equal shares of each.
         num_updates: Updates of the step.
         step: Steps trained before: what a policy of this version sampled is not stale.
+        context_action_weight: As in `make_rows`.
     """
     minibatches: list[list[Segment]] = [[] for _ in range(num_updates)]
     for place, (episodes, scores) in enumerate(groups, start=first_group):
         for episode, score in zip(episodes, scores, strict=True):
             if not score.masked:
                 staleness = max(0, step - episode.policy_version)
-                rows = make_rows(episode, advantage=score.advantage, staleness=staleness)
-                minibatches[place % num_updates] += rows
+                minibatches[place % num_updates] += make_rows(
+                    episode,
+                    advantage=score.advantage,
+                    staleness=staleness,
+                    context_action_weight=context_action_weight,
+                )
     return minibatches
 
 
@@ -83,6 +131,14 @@ def size_microbatches(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
 def _turns_with_samples(episode: Episode) -> list[tuple[Turn, Sampled]]:
     samples = [event for event in episode.events if isinstance(event, Sampled)]
     return list(zip(episode.turns, samples, strict=True))
+
+
+def _spread(turns: Sequence[tuple[Turn, Sampled]], weights: Sequence[float]) -> tuple[float, ...]:
+    """Return a weight per token of a row; it means nothing where there is no loss."""
+    spread = [1.0] * turns[-1][0].sample_end
+    for (turn, sampled), weight in zip(turns, weights, strict=True):
+        spread[turn.prompt_end : turn.sample_end] = [weight] * len(sampled.token_ids)
+    return tuple(spread)
 
 
 def _row(

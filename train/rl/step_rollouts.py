@@ -16,13 +16,10 @@ from typing import Any, cast
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from envs.records import Episode, Score
-from rewards.advantages import RunningCap, mask_overlong, score_group
-from rewards.cost_weight import CostWeightController
+from envs.records import Episode
 from rewards.metrics import share_without_signal, step_metrics
 from rewards.solves import Solves, count_solves
 from train.config.settings import Settings
-from train.config.user_functions import is_function, load_function
 from train.rl.checkpoints import find_last_checkpoint, read_step
 from train.rl.grpo_trainer import RolloutBatch, StepRequest
 from train.rl.resampling import (
@@ -34,6 +31,7 @@ from train.rl.resampling import (
     replace_silent,
     split_played,
 )
+from train.rl.scoring import StepScoring
 from train.rl.segments import make_minibatches
 from train.rl.solve_counts import write_solves
 from train.rl.task_draws import draw_further, draw_step
@@ -47,7 +45,7 @@ _STEP, _DROPPED, _AHEAD = "step_", "dropped_", "ahead_"
 
 
 class StepRollouts:
-    """Plays one step's groups with the model in training; keeps cap and cost weight between steps.
+    """Plays one step's groups with the model in training; keeps the cost weight between steps.
 
     What an interrupted run left in `stage` is taken in as if it had just been played.
 
@@ -68,19 +66,12 @@ class StepRollouts:
         *,
         dropped_after: Collection[int] = (),
     ) -> None:
-        reward = settings.reward
-        self.controller = CostWeightController(kind=reward.pressure, weight=reward.cost_weight)
-        self.cap = RunningCap()
+        self.scoring = StepScoring(settings)
+        self.scoring.replay(stage.read_metrics(), dropped_after=dropped_after)
         self._solves: dict[str, Solves] = {}
         self._ahead: PlayedGroups | None = None
-        named = reward.advantage
-        self._advantage: Any = load_function(named) if is_function(named) else named
         self._settings, self._runner, self._stage = settings, runner, stage
         self._progress = progress
-        for row in stage.read_metrics():
-            self._control(row)
-            if row["step"] in dropped_after:
-                self.halve_cost_weight()
         for name in stage.list_episodes(_STEP):
             beside = f"{_DROPPED}{name.removeprefix(_STEP)}"
             dropped = stage.read_episodes(beside) if beside in stage.list_episodes() else []
@@ -123,16 +114,17 @@ class StepRollouts:
     def _take(self, request: StepRequest, played: PlayedGroups) -> RolloutBatch:
         """Score, save and count what was played for a step; return the rows of one rank."""
         grpo = self._settings.grpo
-        kept = [(group, self.score(group)) for group in played.kept]
-        dropped = [(group, self.score(group)) for group in played.dropped]
+        kept = [(group, self.scoring.score(group)) for group in played.kept]
+        dropped = [(group, self.scoring.score(group)) for group in played.dropped]
         everyone = [*kept, *dropped]
-        self._stage.write_episodes(request.step + 1, chain(*played.kept))
-        if dropped:
-            name = f"{_DROPPED}{request.step + 1:05d}"
-            self._stage.write_episodes(name, chain(*played.dropped))
+        for prefix, scored in ((_STEP, kept), (_DROPPED, dropped)):
+            if scored or prefix == _STEP:
+                name = f"{prefix}{request.step + 1:05d}"
+                self._stage.write_episodes(name, chain(*(group for group, _ in scored)))
+                self._stage.write_scores(name, chain(*(scores for _, scores in scored)))
         metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
         metrics["share_groups_without_signal"] = share_without_signal([s for _, s in kept])
-        metrics["cost_weight"] = self.controller.weight
+        metrics["cost_weight"] = self.scoring.controller.weight
         metrics |= describe_replaced(played) if grpo.resample else {}
         if self._settings.rollouts.max_staleness:
             versions = [episode.policy_version for episode in chain(*played.kept)]
@@ -144,6 +136,7 @@ class StepRollouts:
             first_group=first,
             num_updates=grpo.updates_per_rollout,
             step=request.step,
+            context_action_weight=self._settings.reward.context_action_weight,
         )
         return RolloutBatch(minibatches, metrics)
 
@@ -181,7 +174,7 @@ class StepRollouts:
         mine = self.play(requests, model, step=version, what=what) if requests else []
         groups = cut_groups(mine, size=size)
         is_asked = self._settings.grpo.resample > 0
-        told = [(group, not is_asked or has_signal(self.score(group))) for group in groups]
+        told = [(group, not is_asked or has_signal(self.scoring.score(group))) for group in groups]
         return cast(list[tuple[Group, bool]], gather_object(told))
 
     def play(
@@ -200,36 +193,11 @@ class StepRollouts:
             requests, model, policy="grpo", policy_version=step, on_episode=count
         )
 
-    def score(self, group: Sequence[Episode]) -> list[Score]:
-        """Score the episodes of one task, under the cap and the cost weight of this step."""
-        reward = self._settings.reward
-        scores = score_group(
-            group,
-            method=self._advantage,
-            outcome=reward.outcome,
-            cost=reward.cost,
-            cost_weight=self.controller.weight,
-            sampled_cap=self.cap.tokens,
-        )
-        return scores if self._settings.grpo.overlong == "keep" else mask_overlong(group, scores)
-
     def end_step(self, episodes: Sequence[Episode], metrics: dict[str, Any]) -> None:
-        """Let cap, cost weight and counts see the episodes of a step, of all ranks."""
+        """Let counts and cost weight see the episodes of a step, of all ranks."""
         self._count(episodes)
-        self._control(metrics)
-
-    def halve_cost_weight(self) -> None:
-        """Give up half of the weight of cost, after a drop."""
-        self.controller = self.controller.halved()
+        self.scoring.end_step(metrics)
 
     def _count(self, episodes: Sequence[Episode]) -> None:
-        self.cap = self.cap.updated(episodes)
         self._solves = count_solves(episodes, before=self._solves)
         write_solves(self._stage, self._solves)
-
-    def _control(self, metrics: dict[str, Any]) -> None:
-        num_scored = round(metrics["num_episodes"] - metrics["num_unscorable"])
-        if num_scored:
-            self.controller = self.controller.after_step(
-                pass_rate=metrics["pass_rate"], num_episodes=num_scored
-            )

@@ -211,6 +211,7 @@ class RolloutRunner:
             policy_version=policy_version,
             reference_cost=reference.cost,
             needs_rewrite=request.window_tokens < reference.least_window,
+            gold_spans=self.store.hidden[request.task_id].gold_spans,
         )
         task, limits = self.store.public[request.task_id], self.settings.rollouts
         thresholds = self.draw_thresholds_of(request)

@@ -4,6 +4,7 @@
                     environment.json   versions, platform, seed (no times: equal runs, equal files)
                     metrics.jsonl      one row per step
                     episodes/          step_00001.jsonl.gz, ..., each renamed when whole
+                    scores/            of GRPO's episodes, a line each, under the same names
                     checkpoints/ ...   whatever else the stage writes
                     inputs.json        digests of the stages that it was made from
                     done               JSON with a digest of the stage's output, written last
@@ -37,7 +38,7 @@ from envs.files import (
     to_json,
     write_whole,
 )
-from envs.records import Episode
+from envs.records import Episode, Score
 from train.config.settings import Settings, rename_settings
 from train.stages.stage_log import say
 
@@ -80,6 +81,16 @@ class StageDir:
     def metrics(self) -> Path:
         """One JSON object per step."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def dev_rows(self) -> Path:
+        """One JSON object per evaluation on dev tasks."""
+        return self.path / "dev.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        """Folder of one packed JSONL file of scores per file of episodes that is trained on."""
+        return self.path / "scores"
 
     @property
     def episodes(self) -> Path:
@@ -173,18 +184,34 @@ class StageDir:
             plain.unlink(missing_ok=True)
         return packed
 
+    def score_file(self, name: str) -> Path:
+        """Return the path of the scores of a file of episodes, such as 'step_00001'."""
+        return self.scores / f"{name}{_ENDINGS[0]}"
+
+    def write_scores(self, name: str, scores: Iterable[Score]) -> None:
+        """Write one score per episode of the file of this name, in its order."""
+        if self.is_main:
+            pack_records(self.score_file(name), scores)
+
+    def read_scores(self, name: str) -> list[Score]:
+        """Read the scores of a file of episodes; [] where an older version saved none."""
+        path = self.score_file(name)
+        return list(stream_records(path, Score)) if path.is_file() else []
+
     def rewind(self, step: int) -> None:
         """Forget what came after `step`, the last checkpoint's: rows, episodes, dev adapters."""
         if not self.is_main:
             return
-        for path in filter(Path.exists, (self.metrics, self.path / "dev.jsonl")):
+        for path in filter(Path.exists, (self.metrics, self.dev_rows)):
             rows = [row for row in read_rows(path) if row.get("step", 0) <= step]
             write_whole(path, join_lines(map(to_json, rows)))
         for name in self.list_episodes():  # step_STEP and dev_STEP
             if int(name.partition("_")[2]) > step:
                 self.episode_file(name).unlink()
-        for draft in self.episodes.glob(".*"):  # of a process that was killed while it wrote
-            shutil.rmtree(draft)
+                self.score_file(name).unlink(missing_ok=True)
+        for folder in (self.episodes, self.scores):
+            for draft in folder.glob(".*"):  # of a process that was killed while it wrote
+                shutil.rmtree(draft)
         for folder in (self.path / "dev").glob("*"):
             if int(folder.name) > step:
                 shutil.rmtree(folder)

@@ -110,7 +110,7 @@ class ScriptedRollouts(StepRollouts):
         self._decodes = decodes
 
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
-        before = {"cost_weight": self.controller.weight, "sampled_cap": self.cap.tokens}
+        before = {"cost_weight": self.scoring.controller.weight}
         batch = super().__call__(request, model)
         self.batches.append((batch, before))
         return batch

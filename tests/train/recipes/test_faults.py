@@ -53,4 +53,4 @@ def test_broken_episodes_are_counted_and_every_reader_takes_them(
     with Progress("test", total=1, unit="steps", enabled=False) as progress:
         settings, runner = run.rollouts._settings, run.rollouts._runner
         resumed = StepRollouts(settings, runner, run.stage, progress)
-    assert (resumed.cap, resumed.controller) == (run.rollouts.cap, run.rollouts.controller)
+    assert resumed.scoring.controller == run.rollouts.scoring.controller

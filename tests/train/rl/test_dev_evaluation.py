@@ -11,9 +11,9 @@ from tests.rewards.episodes import make_episode
 from train.rl.dev_evaluation import (
     DevEvaluation,
     find_best_step,
-    find_flagged_steps,
     make_evaluation_row,
 )
+from train.rl.scoring import find_flagged_steps
 from train.rollouts.runner import EpisodeRequest
 from train.stages.run_dir import StageDir
 

@@ -234,7 +234,8 @@ def test_segments_give_the_gradients_of_their_turns_one_by_one(
 ) -> None:
     """Each turn alone, under its own context, without padding; one advantage for all segments.
 
-    As the formulas say, in the first update and in a second one on the same episodes.
+    As the formulas say, in the first update and in a second one on the same episodes. Tokens of one
+    row have weights of their own.
     """
     generator = random.Random(3)
     cuts = {
@@ -250,6 +251,8 @@ def test_segments_give_the_gradients_of_their_turns_one_by_one(
         for spans in segments
     ]
     rows = perturbed(rows, model)
+    weights = tuple(0.5 + at // 10 for at in range(len(rows[0].token_ids_T)))
+    rows[0] = rows[0].model_copy(update={"weights_T": weights})
     before = copy.deepcopy(model)
     ours = tiny_policy.trainer(
         model,
@@ -296,7 +299,8 @@ def by_hand(
                 weights_T = torch.ones_like(old_T)
             elif form == "token_mask":
                 weights_T[weights_T > 2] = 0
-            advantages_T = row.advantage * weights_T.clamp(max=2)
+            own_T = torch.tensor(row.weights_T[start:end] or (1.0,) * (end - start))
+            advantages_T = row.advantage * own_T * weights_T.clamp(max=2)
             ratios_T = (logps_T - old_T).exp()
             if loss_type == "cispo":
                 gains_T = ratios_T.clamp(max=clips[1]).detach() * advantages_T * logps_T

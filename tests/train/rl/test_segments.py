@@ -209,3 +209,29 @@ def test_microbatches_hold_every_row_once_under_the_budget(
         assert size == 1 or size * lengths[start] <= max_tokens
         is_full = (size + 1) * lengths[start] > max_tokens
         assert is_full or start + size == len(lengths)
+
+
+@given(segment_sizes, st.floats(1, 10))
+def test_context_actions_weigh_more_and_the_episode_as_before(
+    segments: list[list[TurnSizes]], weight: float
+) -> None:
+    episode = built_episode(segments)
+    rows = make_rows(episode, advantage=0.5, context_action_weight=weight)
+    weights = [
+        w
+        for row in rows
+        for w, bit in zip(row.weights_T or row.loss_mask_T, row.loss_mask_T, strict=True)
+        if bit
+    ]
+    assert sum(weights) == pytest.approx(num_sampled_tokens(rows))
+    plain = [row.model_copy(update={"weights_T": ()}) for row in rows]
+    assert plain == make_rows(episode, advantage=0.5)
+
+
+def test_weights_by_hand() -> None:
+    episode = built_episode([[(2, 0, 1), (1, 0, 0)], [(3, 0, 1)]])  # the second turn compacts
+    first, second = make_rows(episode, advantage=0.5, context_action_weight=4)
+    mean = (2 + 4 * 1 + 3) / 6
+    sampled = [w for w, bit in zip(first.weights_T, first.loss_mask_T, strict=True) if bit]
+    assert sampled == pytest.approx([1 / mean, 1 / mean, 4 / mean])
+    assert second.weights_T[-3:] == pytest.approx([1 / mean] * 3)

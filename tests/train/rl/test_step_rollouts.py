@@ -27,8 +27,8 @@ from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 
 
-@pytest.mark.parametrize("num_steps", [0, 3, 40], ids=["nothing", "before the cap", "long"])
-def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_steps", [0, 3, 40], ids=["nothing", "before the onset", "long"])
+def test_a_resume_finds_the_pressure_as_it_was(num_steps: int, tmp_path: Path) -> None:
     settings = settings_in(tmp_path, "--reward.pressure=controlled")
     stage = open_stage(settings, "grpo")
     rng, flagged = random.Random(0), {13, 25}
@@ -40,13 +40,13 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
                 make_episode(turns=((50, rng.randrange(9, 99)),), solved=rng.random() < rate)
                 for _ in range(64)
             ]
-            scores = score_group(group, cost_weight=lived.controller.weight, sampled_cap=None)
+            scores = score_group(group, cost_weight=lived.scoring.controller.weight)
             stage.write_episodes(step, group)
             metrics = step_metrics([group], [scores])
             stage.append_metrics({"step": step, **metrics})
             lived.end_step(group, metrics)
             if step in flagged:
-                lived.halve_cost_weight()
+                lived.scoring.halve_cost_weight()
         solves = stage.path / "solves.json"
         solves.unlink(missing_ok=True)
         resumed = StepRollouts(
@@ -56,12 +56,10 @@ def test_a_resume_finds_cap_and_pressure_as_they_were(num_steps: int, tmp_path: 
             progress,
             dropped_after=flagged,  # type: ignore[arg-type]
         )
-    assert resumed.controller == lived.controller
-    assert resumed.cap == lived.cap
+    assert resumed.scoring.controller == lived.scoring.controller
     assert sum(each.samples for each in read_solves(stage).values()) == 64 * num_steps
     if num_steps == 40:
-        assert resumed.cap.tokens is not None
-        assert lived.controller.reference is not None, "the controller was at work"
+        assert lived.scoring.controller.reference is not None, "the controller was at work"
 
 
 NUM_STEPS, EVERY = 6, 2

@@ -1,0 +1,145 @@
+"""Saved episodes are scored again exactly, and under another reward without being played again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from envs.errors import UserError
+from envs.files import append_row
+from envs.records import Episode, Opened
+from tests.envs.world import play
+from tests.rewards.episodes import sampled_event
+from tests.train.rl.test_segments import TurnSizes, built_episode, segment_sizes
+from tests.train.rl.test_step_rollouts import FURTHER, NUM_STEPS, SIGNAL, MadeUp
+from tests.train.small_run import settings_in
+from tightrope_cli.rescore import main
+from train.config.settings import Settings
+from train.rl.grpo_trainer import StepRequest
+from train.rl.rescoring import check_views, rescore
+from train.rollouts.runner import EpisodeRequest
+from train.stages.exit_codes import run_main
+from train.stages.open_stage import open_stage
+from train.stages.run_dir import StageDir
+
+CONTROLLED = ("--reward.pressure=controlled", "--reward.cost_weight=0.5")
+FORMS = [
+    pytest.param((), id="fixed"),
+    pytest.param((*CONTROLLED, *SIGNAL, "--grpo.overlong=mask"), id="all that depends on steps"),
+    pytest.param(("--reward.advantage=zscore", "--reward.cost=price"), id="another form"),
+]
+
+
+class Consistent(MadeUp):
+    """Rollouts whose event logs give the prompts that they say they were sampled under."""
+
+    def play(
+        self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
+    ) -> list[Episode]:
+        events = (Opened(prefix_ids=(0,) * 50), sampled_event((0,) * 20))
+        made = super().play(requests, model, step=step, what=what)
+        return [episode.model_copy(update={"events": events}) for episode in made]
+
+
+def trained(folder: Path, *flags: str) -> tuple[Settings, StageDir]:
+    """Make a run, with a drop that the guard saw after its third step."""
+    flags = (*FURTHER, f"--grpo.max_steps={NUM_STEPS}", *flags)
+    settings = settings_in(folder, *flags)
+    stage = open_stage(settings, "grpo")
+    rollouts = Consistent(settings, stage)
+    for step in range(NUM_STEPS):
+        batch = rollouts(StepRequest(step, 0, ("",) * 4), None)
+        stage.append_metrics({"step": step + 1, **batch.metrics})
+        append_row(stage.dev_rows, {"step": step + 1, "flagged": step == 2})
+        if step == 2:
+            rollouts.scoring.halve_cost_weight()
+    return settings, stage
+
+
+@pytest.mark.parametrize("flags", FORMS)
+def test_the_same_reward_gives_the_same_bytes(flags: tuple[str, ...], tmp_path: Path) -> None:
+    settings, stage = trained(tmp_path, *flags)
+    found = rescore(stage, settings, StageDir(tmp_path / "again", "grpo"))
+    files = sorted(stage.scores.iterdir())
+    assert len(files) == found["num_files"] == found["num_files_equal"] >= NUM_STEPS
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "again/scores" / path.name).read_bytes()
+    assert found["saved"] == found["now"]
+    assert found["num_episodes"] == found["num_views_rebuilt"] > 8 * NUM_STEPS - 1
+    assert found["share_other_sign"] == 0
+
+
+def test_the_weight_of_each_step_is_found_again(tmp_path: Path) -> None:
+    _, stage = trained(tmp_path, "--reward.advantage=default")
+    weights = [row["cost_weight"] for row in stage.read_metrics()]
+    assert weights == [0.5] * 3 + [0.25] * 3
+
+
+def test_another_reward_is_shown_beside_the_saved_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, stage = trained(tmp_path)
+    before = {path: path.read_bytes() for path in stage.path.rglob("*") if path.is_file()}
+    run = stage.path.parent
+    line = [str(run), "--reward.outcome=graded", "--reward.advantage=outcome_only"]
+    assert main(line) == 0
+    summary = json.loads((run / "rescored/summary.json").read_text())
+    assert summary["reward"]["advantage"] == "outcome_only"
+    assert summary["num_files_equal"] < summary["num_files"] == NUM_STEPS
+    said = f"equal, byte for byte: {summary['num_files_equal']} of 6"
+    assert said in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in before}
+    assert main([str(run)]) == 0
+    assert "equal, byte for byte: 6 of 6" in capsys.readouterr().out
+
+
+def test_a_run_that_saved_no_scores_is_scored_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, stage = trained(tmp_path)
+    for path in stage.scores.iterdir():
+        path.unlink()
+    assert main([str(stage.path.parent)]) == 0
+    assert "of an older version" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        pytest.param(["--grpo.group_size=2"], "no part of the reward", id="what was played"),
+        pytest.param(["--reward.advantage=zscor"], "zscore", id="a slip"),
+        pytest.param(["--out={run}/grpo"], "replace those of a stage", id="its own folder"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    line: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, stage = trained(tmp_path)
+    run = str(stage.path.parent)
+    assert run_main(main, [run, *(text.replace("{run}", run) for text in line)]) == 2
+    assert said in capsys.readouterr().err
+    assert main([run]) == 0
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is missing"):
+        main([str(tmp_path)])
+
+
+@given(segment_sizes)
+def test_the_views_of_any_segments_are_rebuilt(segments: list[list[TurnSizes]]) -> None:
+    episode = built_episode(segments)
+    assert check_views(episode) == len(episode.turns)
+
+
+def test_views_of_played_episodes_are_rebuilt() -> None:
+    for name in ("gold", "careful", "wasteful"):
+        episode = play(name)
+        assert check_views(episode) == len(episode.turns)
+    ids = episode.segment_ids
+    damaged = episode.model_copy(update={"segment_ids": ((ids[0][0] + 1, *ids[0][1:]), *ids[1:])})
+    with pytest.raises(UserError, match="a view is not what its event log says"):
+        check_views(damaged)
