@@ -12,6 +12,7 @@ import numpy as np
 
 from envs.records import CallFormat, Episode, FailedPart, Score, StopReason
 from rewards import cost as meter
+from rewards.discipline import discipline_means
 from rewards.intervals import (
     Estimate,
     PairedDifference,
@@ -40,7 +41,8 @@ def summarize(
         Plain JSON. `num_samples` counts scored episodes over all tasks; rates are shares; tokens
         are billed tokens. `tokens_per_solved` is None if nothing was solved, a bound of its
         interval if that bound lies in resamples without a solved episode, and all means are None if
-        nothing could be scored.
+        nothing could be scored. `discipline` holds means over those episodes in which a number
+        has a value (`rewards/discipline.py`).
     """
     groups = group_by_task(episodes)
     sums = sum_by_task(groups, list(groups))
@@ -65,6 +67,7 @@ def summarize(
         **{f"{what}_mean": mean for what, mean in _mean_counts(scored).items()},
         "stop_reasons": {reason: stops.count(reason) for reason in sorted(set(stops))},
         "calls": count_calls(scored),
+        "discipline": discipline_means(scored),
     }
 
 
@@ -142,9 +145,9 @@ def step_metrics(
     """Metrics of one training step from its groups and their scores (same shape).
 
     Counts are per scorable episode unless the name says `share`. `tokens_per_solved` is left out
-    when nothing was solved: it has no value then. `stop/NAME` are shares of all episodes,
-    unscorable included; `unscorable/PART` counts those that failed there. `format/NAME` are shares
-    of all calls, malformed ones included.
+    when nothing was solved: it has no value then; so is each `discipline/NAME` that has none.
+    `stop/NAME` are shares of all episodes, unscorable included; `unscorable/PART` counts those that
+    failed there. `format/NAME` are shares of all calls, malformed ones included.
     """
     everything = [episode for group in groups for episode in group]
     scored = [episode for episode in everything if is_scorable(episode)]
@@ -162,6 +165,8 @@ def step_metrics(
         found[f"stop/{reason.value}"] = share or 0.0
     if scored:
         found |= _behaviour(scored)
+        disciplined = discipline_means(scored)
+        found |= {f"discipline/{k}": mean for k, mean in disciplined.items() if mean is not None}
         found["outcome"] = float(np.mean([score.outcome for score in flat]))
         found["cost"] = float(np.mean([score.cost for score in flat]))
         found["advantage_abs"] = float(np.mean([abs(score.advantage) for score in flat]))

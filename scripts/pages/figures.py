@@ -96,7 +96,7 @@ class Curve(NamedTuple):
     """A metric over steps.
 
     Args:
-        name: Of the metric, and of the files.
+        name: Of the metric, and of the files, there with `_` for `/`.
         title: What it is called.
         meaning: What the number is, in a sentence.
         form: Formats a value for axis and words.
@@ -181,7 +181,7 @@ def draw_curve(curve: Curve, points: Sequence[tuple[float, float]]) -> Chart:
         axes.set_xlabel("step", gid="step")
     first, last = (f"{curve.form(values[i])} at step {steps[i]:g}" for i in (0, -1))
     words = f"{curve.title} from {first} to {last}"
-    return Chart(name=curve.name, figure=figure, words=words, curve=curve)
+    return Chart(name=curve.name.replace("/", "_"), figure=figure, words=words, curve=curve)
 
 
 def moving_average(values: Sequence[float]) -> list[float]:

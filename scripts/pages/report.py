@@ -34,6 +34,25 @@ from train.stages.run_dir import Stage, StageDir, stage_in
 
 Row = Mapping[str, Any]
 
+DISCIPLINE: Final = {
+    "read_precision": ("Read precision", share),
+    "read_recall": ("Needed lines read", share),
+    "over_read": ("Over-read", decimal),
+    "wasted_read_share": ("Wasted reads", share),
+    "reread_accidental": ("Re-read in view", share),
+    "reread_by_pointer": ("Re-read by pointer", share),
+    "planned": ("Planned first", share),
+    "read_lines_share": ("Reads by lines", share),
+    "peak_fill": ("Peak of window", share),
+    "compaction_fill": ("Fill when compacting", share),
+    "compaction_ratio": ("Left by compacting", share),
+    "fact_use": ("Facts used later", share),
+    "pass_rate_needs_rewrite": ("Pass rate, rewrite needed", share),
+    "context_actions_needs_rewrite": ("Context actions, rewrite needed", decimal),
+    "pass_rate_elsewhere": ("Pass rate elsewhere", share),
+    "context_actions_elsewhere": ("Context actions elsewhere", decimal),
+}
+"""Columns of the table of discipline: head and form."""
 STAGES: Final[dict[Stage, str]] = {
     "sft": "warm start",
     "grpo": "reinforcement learning",
@@ -64,6 +83,23 @@ CURVES: Final = (
         "segments_per_episode",
         "Segments per episode",
         "One plus the times the context was rewritten by evict or compact.",
+    ),
+    Curve(
+        "discipline/read_precision",
+        "Read precision",
+        "Share of the lines shown by reads that the repair needs, mean over episodes.",
+        share,
+        1,
+    ),
+    Curve(
+        "discipline/context_actions_needs_rewrite",
+        "Context actions where a rewrite is needed",
+        "Notes, evictions and compactions per episode in windows that no reader gets by in.",
+    ),
+    Curve(
+        "discipline/context_actions_elsewhere",
+        "Context actions elsewhere",
+        "The same in windows that need no rewrite.",
     ),
     Curve(
         "entropy",
@@ -137,6 +173,8 @@ def page_context(run_dir: Path, *, decode: Decode | None) -> dict[str, Any]:
         "colours": COLOURS,
         "tradeoff": [draw_tradeoff(scored)] if scored else [],
         "bars": [_stop_bar(row) for row in policies],
+        "discipline": [_discipline_cells(row) for row in policies if row["discipline"]],
+        "discipline_heads": [head for head, _ in DISCIPLINE.values()],
         "written": [row for row in map(_written_calls, policies) if row["text"]],
         "reasons": REASONS,
         "comparison": _comparison(summary, before, after),
@@ -189,7 +227,14 @@ def _episodes_to_show(
 
 def _complete(row: Row) -> dict[str, Any]:
     """Fill in fields that an older summary may lack."""
-    return {"sampling": "", "num_unscorable": 0, "unscorable": {}, "segments_mean": None, **row}
+    absent = {"sampling": "", "num_unscorable": 0, "unscorable": {}, "segments_mean": None}
+    return {**absent, "discipline": {}, **row}
+
+
+def _discipline_cells(row: Row) -> dict[str, Any]:
+    found = row["discipline"]
+    cells = [form(found.get(name)) for name, (_, form) in DISCIPLINE.items()]
+    return {"name": row["name"], "sampling": row["sampling"], "cells": cells}
 
 
 def _stop_bar(row: Row) -> dict[str, Any]:

@@ -29,6 +29,8 @@ CURVES = {
     "tokens_per_solved",
     "peak_context",
     "segments_per_episode",
+    "discipline_context_actions_needs_rewrite",
+    "discipline_context_actions_elsewhere",
     "entropy",
     "share_groups_without_signal",
 }
@@ -122,6 +124,20 @@ def test_the_table_holds_the_numbers_of_the_summary(run_dir):
             assert f"{row['tokens_per_solved']:,.0f}" in text
 
 
+def test_the_table_of_discipline_holds_the_numbers_of_the_summary(run_dir):
+    path = run_dir / "evaluate/summary.json"
+    summary = json.loads(path.read_text())
+    for row in summary["policies"]:
+        row["discipline"] |= {"read_precision": 0.123, "over_read": 22.0, "compaction_fill": None}
+    path.write_text(json.dumps(summary))
+    text = Page(build(run_dir)).text
+    assert "Read precision" in text and "12 %" in text and "22.00" in text
+    for row in summary["policies"]:
+        del row["discipline"]
+    path.write_text(json.dumps(summary))
+    assert "of an older version: it says nothing of discipline" in Page(build(run_dir)).text
+
+
 def test_texts_of_episodes_are_decoded_and_escaped(run_dir):
     html = build(run_dir)
     assert "<b>total" not in html
@@ -159,7 +175,7 @@ def test_stages_that_did_not_run_are_named(run_dir, missing):
 @pytest.mark.parametrize(
     ("path", "gaps"),
     [
-        ("evaluate/summary.json", ["the plot", "the table", "stop reasons"]),
+        ("evaluate/summary.json", ["the plot", "the table", "discipline", "stop reasons"]),
         ("evaluate/episodes", []),
         ("grpo/metrics.jsonl", ["the curves"]),
         ("grpo/episodes", []),
@@ -252,7 +268,7 @@ def test_the_command_writes_the_page_and_replaces_it(run_dir, capsys):
         assert run_main(main, ["--config", str(config)]) == 0
         assert capsys.readouterr().out.strip() == str(run_dir / "report/index.html")
     assert (run_dir / "report/done").is_file()
-    assert len(list((run_dir / "report/figures").iterdir())) == 2 * (6 + 1 + 1)
+    assert len(list((run_dir / "report/figures").iterdir())) == 2 * (len(CURVES) + 2)
 
 
 def test_charts_are_files_too_and_the_same_for_the_same_run(run_dir, tmp_path):

@@ -39,9 +39,16 @@ class Consistent(MadeUp):
     def play(
         self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
     ) -> list[Episode]:
-        events = (Opened(prefix_ids=(0,) * 50), sampled_event((0,) * 20))
-        made = super().play(requests, model, step=step, what=what)
-        return [episode.model_copy(update={"events": events}) for episode in made]
+        return [sized(each) for each in super().play(requests, model, step=step, what=what)]
+
+
+def sized(episode: Episode) -> Episode:
+    """Return it with a log behind its prompt, and a sample of a length of its own."""
+    num = 10 + episode.seed % 40
+    turn = episode.turns[0].model_copy(update={"sample_end": 50 + num})
+    events = (Opened(prefix_ids=(0,) * 50), sampled_event((0,) * num))
+    update = {"events": events, "turns": (turn,), "segment_ids": ((0,) * (50 + num),)}
+    return episode.model_copy(update=update)
 
 
 def trained(folder: Path, *flags: str) -> tuple[Settings, StageDir]:
