@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from envs.grading.graders import Equipment, make_grader
-from envs.policies import call, draw_options
+from envs.habits.options import draw_habit, draw_options
+from envs.policies import call
 from envs.records import Outcome, Policy, ToolCall
 from envs.sandbox.levels import probe
 from envs.sources.synthetic import generate
@@ -260,7 +261,7 @@ async def _trips(pool: WorkerPool, workbench: Workbench, task: Any) -> tuple[flo
 def _make_script(runner: RolloutRunner, request: EpisodeRequest) -> Policy:
     rng = random.Random(request.seed)
     kind = "careful" if rng.random() < 0.6 else "wasteful"
-    options = draw_options(kind, rng=rng)  # type: ignore[arg-type]
+    options = draw_options(draw_habit(kind, rng=rng), rng=rng)  # type: ignore[arg-type]
     return runner.make_script(request.task_id, kind, options=options)
 
 

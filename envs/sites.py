@@ -7,7 +7,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.records import Edit
+from envs.records import Edit, Span
 from envs.source_text import source_lines
 from envs.syntax import DEFINITIONS, find_innermost, last_line, parse_python
 from envs.unseen import lines_to_see
@@ -26,6 +26,7 @@ class Site:
         end: Last line to read.
         to_see: Lines that have to be in view before the edit.
         lines: Lines of the whole file.
+        facts: Lines elsewhere that the repair needs.
     """
 
     edit: Edit
@@ -36,6 +37,7 @@ class Site:
     end: int
     to_see: range
     lines: list[str]
+    facts: tuple[Span, ...] = ()
 
     @property
     def text(self) -> str:
@@ -43,8 +45,16 @@ class Site:
         return "\n".join(self.lines[self.start - 1 : self.end])
 
 
-def find_sites(edits: Sequence[Edit], files: Mapping[str, str]) -> list[Site]:
-    """Locate the innermost function around each edit; bottom-up within a file."""
+def find_sites(
+    edits: Sequence[Edit], files: Mapping[str, str], *, needed: Sequence[Span] = ()
+) -> list[Site]:
+    """Locate the innermost function around each edit; bottom-up within a file.
+
+    Args:
+        edits: The gold patch.
+        files: The broken workspace.
+        needed: All that has to be seen: spans with an edit, each before those of its facts.
+    """
     sites = []
     for edit in sorted(edits, key=lambda e: (e.path, -e.start)):
         lines = source_lines(files[edit.path])
@@ -70,6 +80,22 @@ def find_sites(edits: Sequence[Edit], files: Mapping[str, str]) -> list[Site]:
             end=min(end, len(lines)),
             to_see=to_see,
             lines=lines,
+            facts=_find_facts(edit, edits, needed),
         )
         sites.append(site)
     return sites
+
+
+def _find_facts(edit: Edit, edits: Sequence[Edit], needed: Sequence[Span]) -> tuple[Span, ...]:
+    """Return the spans that follow that of an edit and hold none."""
+
+    def holds(span: Span, each: Edit) -> bool:
+        return span.path == each.path and span.start <= max(each.start, each.end) <= span.end + 1
+
+    found, is_mine = [], False
+    for span in needed:
+        if any(holds(span, each) for each in edits):
+            is_mine = holds(span, edit)
+        elif is_mine:
+            found.append(span)
+    return tuple(found)

@@ -8,7 +8,8 @@ import pytest
 from envs.context.event_log import render_view
 from envs.environment import EpisodeMetadata, Limits
 from envs.errors import InfrastructureError
-from envs.policies import ScriptOptions, call
+from envs.habits.options import ScriptOptions
+from envs.policies import call
 from envs.records import (
     Compacted,
     Episode,

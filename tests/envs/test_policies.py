@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.environment import Environment, EpisodeMetadata, Limits
-from envs.policies import ScriptedPolicy, ScriptOptions, make_script
+from envs.habits.options import ScriptOptions
+from envs.policies import ScriptedPolicy, make_script
 from envs.records import Edit, Episode
 from envs.sites import find_sites
 from envs.unseen import find_unseen_edits

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from envs.context.event_log import render_view
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.errors import UserError
-from envs.policies import ScriptedPolicy, ScriptOptions, call, make_script
+from envs.habits.options import ScriptOptions
+from envs.policies import ScriptedPolicy, call, make_script
 from envs.records import Observed, StopReason, ToolCall
 from envs.rendering import ChatFormat
 from envs.tools import NAMES, Toolbox, convert_call

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.environment import Environment, EpisodeMetadata, Limits
-from envs.policies import ScriptOptions, call
+from envs.habits.options import ScriptOptions
+from envs.policies import call
 from envs.records import Edit, Episode, Observed, Span, ToolCall
 from envs.unseen import find_unseen_edits, lines_to_see
 from tests.envs.world import CHAT, FILES, new_environment, play, sample_of

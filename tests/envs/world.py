@@ -6,7 +6,8 @@ from pathlib import Path
 
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import run_episode
-from envs.policies import ScriptedPolicy, ScriptOptions, make_script
+from envs.habits.options import ScriptOptions
+from envs.policies import ScriptedPolicy, make_script
 from envs.prompts import system_prompt
 from envs.records import (
     Difficulty,

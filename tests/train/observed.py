@@ -20,6 +20,7 @@ from envs.tasks.store import Manifest, TaskStore, write_built
 from envs.tools import TurnDone
 from envs.workspace import Changes
 from rewards.metrics import step_metrics
+from rewards.mistakes import find_mistakes
 from tests.envs.small_tasks import FIXED, pytest_task
 from tests.envs.world import CHAT, TASK, OneTask
 from tests.rewards.episodes import BAD_CALL, make_episode, sampled_event
@@ -231,7 +232,7 @@ def rollouts(case: Case) -> StepRollouts:
 def demonstrations(case: Case) -> Any:
     with open_runner(case.settings) as runner:
         made = make_demonstrations(runner)
-    return [(episode.policy, episode.needs_rewrite) for episode in made.episodes]
+    return [(each.policy, each.needs_rewrite, find_mistakes(each)) for each in made.episodes]
 
 
 def gate(case: Case) -> Any:

@@ -30,6 +30,8 @@ class SftSettings(Section):
 
     At least 0.3 for `synthetic` tasks; where not given, 0 under `full_history`, which has neither.
     """
+    mistake_share: Share = 0.1
+    """Share that makes a mistake and repairs it; the mistaken turn itself carries no loss."""
     learning_rate: Positive = 2e-4
     """Peak learning rate of AdamW; constant after the warm-up."""
     epochs: Positive = 2.0

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from accelerate import PartialState
 
 from envs.errors import InfrastructureError, UserError
-from envs.policies import ScriptOptions
+from envs.habits.options import ScriptOptions
 from envs.records import Episode, Segment
 from envs.rendering import ChatFormat
 from rewards.cost import billed_tokens, sampled_tokens

@@ -17,6 +17,7 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from envs.errors import UserError
+from rewards.mistakes import find_mistakes
 from train.config.load import Command
 from train.config.settings import Settings
 from train.models.distributed import (
@@ -143,9 +144,15 @@ def train(command: Command, stage: StageDir, demos: StageDir, report: Report) ->
 
 
 def read_rows(demos: StageDir) -> Dataset:
-    """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`."""
-    episodes = demos.stream_episodes("demonstrations")
-    rows = [row for episode in episodes for row in make_rows(episode, advantage=0.0)]
+    """Return a row per segment: `input_ids`, `labels` (-100 if not sampled), `length`.
+
+    Turns that were mistakes carry no loss: what is learned is the repair.
+    """
+    rows = [
+        row
+        for episode in demos.stream_episodes("demonstrations")
+        for row in make_rows(episode, advantage=0.0, untrained=find_mistakes(episode))
+    ]
     return Dataset.from_dict(
         {
             "input_ids": [row.token_ids_T for row in rows],

@@ -7,7 +7,7 @@ is decoded or encoded on the way. Ids behind the last sampled token carry no los
 Shapes: T tokens of a row. No torch here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import fsum
 
 from envs.records import (
@@ -29,6 +29,7 @@ def make_rows(
     *,
     advantage: float,
     staleness: int = 0,
+    untrained: Collection[int] = (),
     context_action_weight: float = 1.0,
 ) -> list[Segment]:
     """Return the rows of one episode, all with its one advantage, in the order of its segments.
@@ -41,6 +42,7 @@ def make_rows(
         episode: The finished record.
         advantage: The advantage of the whole episode, without unit; each row carries all of it.
         staleness: Steps between the policy that sampled it and the one that is trained on it.
+        untrained: Numbers of turns, from 0, whose tokens carry no loss.
         context_action_weight: Weight of the tokens of turns that `weigh_turns` finds.
     """
     if not is_scorable(episode):
@@ -50,7 +52,7 @@ def make_rows(
     rows = []
     for index, ids in enumerate(episode.segment_ids):
         here = [n for n, (turn, sampled) in enumerate(pairs) if turn.segment == index]
-        here = [n for n in here if pairs[n][1].token_ids]
+        here = [n for n in here if pairs[n][1].token_ids and n not in untrained]
         if here:
             turns = [pairs[n] for n in here]
             row = _row(f"{episode.group_id}/{episode.sample_index}", ids, turns, advantage)

@@ -1,22 +1,24 @@
 """Demonstrations: scripted episodes, executed for real, kept if solved and done with open eyes.
 
-The mix of scripts is configuration: a share is wasteful, so that RL has something to unlearn, and
-a share is on tasks whose window needs evict or compact. Each demonstration is a slot with a kind
-and a demand; draws that do not meet the demand, are not solved, or edit lines that no view of the
-episode had shown (`envs/unseen.py`) are drawn again. The same seed gives the same demonstrations.
+The mix of scripts is configuration: a share is wasteful, so that RL has something to unlearn, a
+share is on tasks whose window needs evict or compact, a share makes a mistake and repairs it. Each
+demonstration is a slot with a habit (`envs/habits/options.py`) and a demand; draws that do not meet
+the demand, are not solved, do not show the habit, or edit lines that no view of the episode had
+shown (`envs/unseen.py`) are drawn again. The same seed gives the same demonstrations.
 """
 
 import random
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from envs.errors import InfrastructureError, UserError
-from envs.policies import ScriptOptions, draw_options
+from envs.habits.options import HABITS, Habit, Kind, ScriptOptions, draw_habit, draw_options
 from envs.records import Episode, Split
+from envs.tools import list_tools
 from envs.unseen import find_unseen_edits
-from rewards.cost import billed_tokens, num_compactions
+from rewards.cost import billed_tokens, num_compactions, num_evictions
 from rewards.outcome import is_scorable, is_solved
 from train.rollouts.concurrency import run_bounded
 from train.rollouts.requests import EpisodeRequest, draw_seed
@@ -26,8 +28,7 @@ _CONCURRENCY = 4
 _MAX_DRAWS = 400  # of task and window, per try: one in twenty tasks may need a rewrite
 _MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
 _MAX_TRIES = 100  # per slot: wasteful scripts and `evict` rarely fit such a window, but some do
-_TRIES_TO_EVICT = 25  # before the script compacts instead
-_EVICT_SHARE = 0.5  # of careful demonstrations evict where they rewrite; the others compact
+_TRIES_OF_HABIT = 20  # then another is drawn: in wide windows little can be evicted, say
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
 
 
@@ -46,22 +47,29 @@ class Demonstrations:
 
     def measure_waste_ratio(self) -> float | None:
         """Median billed tokens of wasteful demonstrations over careful ones'; None without both."""
-        costs: dict[str, list[int]] = {"careful": [], "wasteful": []}
+        costs: dict[Kind, list[int]] = {"careful": [], "wasteful": []}
+        kind_of = {habit.name: habit.kind for habit in HABITS}
         for episode in self.episodes:
-            costs[episode.policy].append(billed_tokens(episode))
+            costs[kind_of[episode.policy]].append(billed_tokens(episode))  # type: ignore[index]
         if not all(costs.values()):
             return None
         return statistics.median(costs["wasteful"]) / statistics.median(costs["careful"])
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Slot:
+    """One demonstration to be made; its habit is drawn anew where it does not come about.
+
+    `errs`: it makes a mistake, as long as the first habit is tried.
+    """
+
     index: int
     split: Split
-    kind: Literal["careful", "wasteful"]
+    kind: Kind
     needs_rewrite: bool
-    rewrite: Literal["evict", "compact"]
     rng: random.Random
+    errs: bool
+    habit: Habit = HABITS[0]
 
 
 def make_demonstrations(
@@ -114,27 +122,35 @@ def _draw_slot(runner: RolloutRunner, index: int, split: Split) -> _Slot:
         split=split,
         kind="wasteful" if rng.random() < sft.wasteful_share else "careful",
         needs_rewrite=rng.random() < sft.needs_rewrite_share,
-        rewrite="evict" if rng.random() < _EVICT_SHARE else "compact",
         rng=rng,
+        errs=rng.random() < sft.mistake_share,
     )
 
 
 async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -> Episode:
     """Draw and play until an episode is a demonstration."""
-    tries = 0
+    num_sites = max(task.difficulty.sites for task in runner.store.split(slot.split))
     if slot.needs_rewrite and not _draw_request(runner, slot):
-        slot = replace(slot, needs_rewrite=False)
+        slot.needs_rewrite = False
         made.num_unmet += 1
-    while tries < _MAX_TRIES and (drawn := _draw_request(runner, slot)):
-        tries += 1
-        if tries == _TRIES_TO_EVICT:  # stubs and calls stay: it may not do in any such window
-            slot = replace(slot, rewrite="compact")
+    tries = number = 0
+    while number < _MAX_TRIES:
+        if number % _TRIES_OF_HABIT == 0:
+            slot.errs = slot.errs and number == 0
+            _draw_habit(runner, slot, num_sites=num_sites)
+        drawn = _draw_request(runner, slot)
+        if drawn is None and slot.habit.num_sites > 1:  # too large for windows of that demand
+            number, num_sites = 0, 1
+            continue
+        if drawn is None:
+            break
+        number, tries = number + 1, tries + 1
         episode = await _play(runner, slot, *drawn)
         made.num_played += 1
-        fault = _find_fault(runner, slot, episode)
+        fault = find_fault(runner, episode, slot.habit)
         made.num_unseen += fault == "unseen"
         if fault is None:
-            return episode.model_copy(update={"policy": slot.kind})
+            return episode
     demand = "that needs a rewrite" if slot.needs_rewrite else "that needs no rewrite"
     raise UserError(
         f"no {slot.kind} demonstration on a task {demand} could be solved",
@@ -144,17 +160,27 @@ async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -
     )
 
 
+def _draw_habit(runner: RolloutRunner, slot: _Slot, *, num_sites: int) -> None:
+    slot.habit = draw_habit(
+        slot.kind,
+        rng=slot.rng,
+        needs_rewrite=slot.needs_rewrite,
+        tools=list_tools(runner.settings.context.strategy),
+        num_sites=num_sites,
+    )
+
+
 def _draw_request(
     runner: RolloutRunner, slot: _Slot
 ) -> tuple[EpisodeRequest, ScriptOptions] | None:
     """Draw task, window and options until the demand is met; None if it is too seldom."""
     tasks, needs_rewrite = runner.store.split(slot.split), slot.needs_rewrite
+    options = draw_options(slot.habit, rng=slot.rng, errs=slot.errs)
     for _ in range(_MAX_DRAWS):
         task = slot.rng.choice(tasks)
+        if task.difficulty.sites < slot.habit.num_sites:
+            continue
         window = runner.windows.draw_kind(task.id, slot.rng, needs_rewrite=needs_rewrite)
-        options = draw_options(slot.kind, rng=slot.rng)
-        if slot.kind == "careful":  # kept over all tries: evicting fits fewer windows
-            options = replace(options, rewrite=slot.rewrite)
         if window is not None:
             group_id = f"demonstration/{slot.index}"
             return EpisodeRequest(task.id, group_id, 0, window, seed=slot.index), options
@@ -173,7 +199,7 @@ async def _play(
         episode = await runner.play(
             request,
             lambda request: runner.make_script(request.task_id, slot.kind, options=options),
-            policy="demonstration",
+            policy=slot.habit.name,
         )
         if is_scorable(episode):
             return episode
@@ -181,13 +207,28 @@ async def _play(
     raise InfrastructureError(f"demonstrations cannot be played: {cause}")
 
 
-def _find_fault(
-    runner: RolloutRunner, slot: _Slot, episode: Episode
-) -> Literal["unsolved", "unseen", "compacts"] | None:
-    """Return why an episode is no demonstration; a script for `evict` compacts where it must."""
+def find_fault(
+    runner: RolloutRunner, episode: Episode, habit: Habit | None = None
+) -> Literal["unsolved", "unseen", "other habit"] | None:
+    """Return why an episode is no demonstration, of a habit if one is given."""
     if not is_solved(episode):
         return "unsolved"
     if find_unseen_edits(episode, runner.store.workspace(runner.store.public[episode.task_id])):
         return "unseen"
-    evicts = slot.kind == "careful" and slot.rewrite == "evict"
-    return "compacts" if evicts and num_compactions(episode) else None
+    shown = habit is None or habit.shows(
+        num_evictions=num_evictions(episode),
+        num_compactions=num_compactions(episode),
+        plans=notes_before_reading(episode),
+    )
+    return None if shown else "other habit"
+
+
+def notes_before_reading(episode: Episode) -> bool:
+    """Tell whether a turn before the first read noted what is to be read."""
+    for turn in episode.turns:
+        names = {call.name for call in turn.calls}
+        if names & {"read_lines", "read_file"}:
+            return False
+        if "note" in names:
+            return True
+    return False

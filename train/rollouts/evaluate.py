@@ -21,8 +21,9 @@ from transformers import PreTrainedTokenizerFast
 
 from envs.errors import UserError
 from envs.files import to_json, write_whole
-from envs.policies import draw_options
+from envs.habits.options import draw_habit, draw_options
 from envs.records import Episode, Policy
+from envs.tools import list_tools
 from rewards.metrics import compare, summarize
 from train.config.policy_names import name_entries, parse_entry, split_address
 from train.config.settings import ContextSettings, Settings
@@ -294,7 +295,15 @@ def _ask(
 def _make_script(runner: RolloutRunner, name: str, request: EpisodeRequest) -> Policy:
     options = None
     if name in ("careful", "wasteful"):
-        options = draw_options(name, rng=random.Random(request.seed))  # type: ignore[arg-type]
+        rng, reference = random.Random(request.seed), runner.measure_reference(request.task_id)
+        habit = draw_habit(
+            name,  # type: ignore[arg-type]
+            rng=rng,
+            needs_rewrite=request.window_tokens < reference.least_window,
+            tools=list_tools(runner.settings.context.strategy),
+            num_sites=runner.store.public[request.task_id].difficulty.sites,
+        )
+        options = draw_options(habit, rng=rng)
     return runner.make_script(request.task_id, name, options=options)
 
 

@@ -25,7 +25,8 @@ from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import InfrastructureError, UserError
 from envs.grading.graders import Equipment
-from envs.policies import ScriptedPolicy, ScriptOptions, make_script
+from envs.habits.options import ScriptOptions
+from envs.policies import ScriptedPolicy, make_script
 from envs.prompts import system_prompt
 from envs.records import (
     Episode,
@@ -150,7 +151,7 @@ class RolloutRunner:
         """Return a scripted policy for one episode of a task, that uses the tools there are."""
         if "compact" not in list_tools(self.settings.context.strategy):
             options = replace(options or ScriptOptions(), rewrite="none", note=False)
-        task = self.store.public[task_id]
+        task, limit = self.store.public[task_id], self.settings.context.max_new_tokens
         script = make_script(
             name,  # type: ignore[arg-type]
             task=task,
@@ -158,8 +159,8 @@ class RolloutRunner:
             files=self.store.workspace(task),
             chat=self.chat,
             options=options,
+            max_new_tokens=limit,
         )
-        limit = self.settings.context.max_new_tokens
         return ScriptedPolicy(script, chat=self.chat, max_new_tokens=limit)
 
     def measure_reference(self, task_id: str) -> Reference:

@@ -6,7 +6,8 @@ import pytest
 
 from envs.context.event_log import EventLog, common_prefix, join_observed, render_view
 from envs.environment import Limits
-from envs.policies import ScriptOptions, call
+from envs.habits.options import ScriptOptions
+from envs.policies import call
 from envs.records import Compacted, Episode, Evicted, Observation, Observed, Sampled
 from envs.rendering import ChatFormat
 from tests.envs.world import CHAT, ROOT, TOKENIZER, new_environment, play, sample_of

@@ -112,6 +112,7 @@ CHANGES = [
     Row("sft.num_demonstrations=2", observed.demonstrations, WIDE[:1]),
     Row("sft.wasteful_share=0", observed.demonstrations, WIDE),
     Row("sft.needs_rewrite_share=1", observed.demonstrations, CAREFUL),
+    Row("sft.mistake_share=1", observed.demonstrations, WIDE),
     Row("sft.learning_rate=1e-4", observed.sft_args),
     Row("sft.epochs=1", observed.sft_args),
     Row("sft.tokens_per_batch=4096", observed.sft_args),

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from envs.episode import Bench
-from envs.policies import draw_options
+from envs.habits.options import draw_habit, draw_options
 from envs.records import Episode, Outcome, Policy, Sample, ToolCall, View
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, write_built
@@ -248,5 +248,7 @@ def faulty_run(
 def _make_script(runner: RolloutRunner, request: EpisodeRequest) -> Policy:
     rng = random.Random(request.seed)
     name = rng.choice(("careful", "careful", "wasteful", "noop"))
-    options = draw_options(name, rng=rng) if name != "noop" else None  # type: ignore[arg-type]
+    options = None
+    if name != "noop":
+        options = draw_options(draw_habit(name, rng=rng), rng=rng)  # type: ignore[arg-type]
     return runner.make_script(request.task_id, name, options=options)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.errors import UserError
-from envs.policies import ScriptOptions
+from envs.habits.options import ScriptOptions
 from envs.records import Sampled
+from rewards.mistakes import find_mistakes
 from tests.envs.context.test_event_log import WIDE
 from tests.envs.world import play
 from train.config.load import load_settings
@@ -45,6 +46,19 @@ def test_warm_start_rows_are_the_segments_with_loss_on_what_was_sampled(tmp_path
             label in (-100, token)
             for label, token in zip(row["labels"], row["input_ids"], strict=True)
         )
+
+
+def test_a_mistake_carries_no_loss_and_its_repair_does(tmp_path: Path) -> None:
+    options = ScriptOptions(mistake="past_the_end")
+    episode = play("careful", limits=WIDE, options=options)
+    (wrong,) = find_mistakes(episode)
+    turn = episode.turns[wrong]
+    StageDir(tmp_path, "demos").write_episodes("demonstrations", [episode])
+    (row,) = read_rows(StageDir(tmp_path, "demos"))
+    assert set(row["labels"][turn.prompt_end : turn.sample_end]) == {-100}
+    others = [each for n, each in enumerate(episode.turns) if n != wrong]
+    assert all(-100 not in row["labels"][t.prompt_end : t.sample_end] for t in others)
+    assert row["length"] == episode.turns[-1].sample_end
 
 
 def test_batches_hold_about_the_tokens_that_were_asked_for(tmp_path: Path) -> None:

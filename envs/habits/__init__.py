@@ -1,0 +1,1 @@
+"""Habits of scripted demonstrators, and mistakes that they make and repair."""

@@ -1,0 +1,53 @@
+"""Which turns of an episode were mistakes, by its record alone.
+
+A call was refused, or an edit was made again: its lines were written anew by a later one. What a
+warm start learns is the repair (`train/recipes/sft.py`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from envs.records import Episode, Observed, Turn
+
+
+def find_mistakes(episode: Episode) -> frozenset[int]:
+    """Return the numbers, from 0, of the turns that were mistakes.
+
+    A turn of several calls is one if any of them was. Results of a turn that submits are not
+    recorded, and a turn that rewrites by `compact` shows none.
+    """
+    text_of = {
+        observation.id: observation.text
+        for event in episode.events
+        if isinstance(event, Observed)
+        for observation in event.observations
+    }
+    found = set[int]()
+    written = defaultdict[str, dict[int, int]](dict)  # turns by the lines that they wrote
+    for number, turn in enumerate(episode.turns):
+        texts = [text_of.get(name, "") for name in turn.observation_ids]
+        if any(text.partition("\n")[2].startswith("error: ") for text in texts):
+            found.add(number)
+            continue
+        for path, start, end, num_new in _list_edits(turn):
+            lines, moved_by = written[path], num_new - (end - start + 1)
+            found |= {by for line, by in lines.items() if start <= line <= end}
+            written[path] = {
+                line + (moved_by if line > end else 0): by
+                for line, by in lines.items()
+                if not start <= line <= end
+            } | dict.fromkeys(range(start, start + num_new), number)
+    return frozenset(found)
+
+
+def _list_edits(turn: Turn) -> Iterator[tuple[str, int, int, int]]:
+    """Yield path, first and last line of what the edits of a turn replaced, and by how many."""
+    for call in turn.calls:
+        if call.name != "edit_lines" or call.error is not None:
+            continue
+        try:
+            path, text = str(call.arguments["path"]), str(call.arguments["text"])
+            start, end = int(call.arguments["start"]), int(call.arguments["end"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        yield path, start, end, len(text.removesuffix("\n").split("\n")) if text else 0
