@@ -27,15 +27,13 @@ from envs.records import SPLITS
 from envs.tasks.store import TaskStore
 from tightrope_cli.pipeline import print_results
 from train.config.load import TASKS, Command, Flag, parse_command
-from train.config.policy_names import parse_entry
+from train.config.policy_names import KEY_VARIABLE, parse_entry
 from train.config.set_alone import describe_counting
 from train.config.settings import Settings
 from train.models.weight_files import read_object
 from train.stages.open_stage import open_stage, require
 from train.stages.run_dir import Stage, StageDir, stage_dir
 from train.stages.stage_log import keep_log, say
-
-KEY_VARIABLE = "TIGHTROPE_ENDPOINT_KEY"
 
 
 def main(argv: list[str]) -> int:

@@ -18,6 +18,7 @@ OF_THE_RUN = ("base", "sft", "grpo")
 SHIPPED = ("smollm2-135m", "qwen2.5-coder-0.5b")  # of `tightrope model fetch`; need no slash
 GREEDY_NAME, GREEDY_FOLDER = "-greedy", ":greedy"
 ENDPOINT = "endpoint:"
+KEY_VARIABLE = "TIGHTROPE_ENDPOINT_KEY"  # read by the commands that ask endpoints
 _ADDRESS = re.compile(r"(https?)://([^/\s@#]+)((?:/[^\s#]*)?)#(\S.*)")
 _NOT_IN_NAMES = {"/", ".", "..", "~", "checkpoints"}  # parts of a path that say nothing
 

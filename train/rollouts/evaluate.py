@@ -14,7 +14,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerFast
@@ -30,9 +29,10 @@ from train.config.settings import ContextSettings, Settings
 from train.models.distributed import of_main, share, take_share
 from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
-from train.rollouts.endpoint import Endpoint, EndpointPolicy, Usage
+from train.rollouts.endpoint import EndpointSampler
 from train.rollouts.policy_sources import PolicySource, find_source
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_runner
+from train.servers.chat import Endpoint, Usage
 from train.stages.open_stage import list_changes
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir, stage_dir
@@ -213,17 +213,13 @@ def _keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTraine
 
 def _write_usage(stage: StageDir, spec: EvalSpec, endpoint: Endpoint) -> None:
     """Keep and say what an endpoint has cost all processes; of interrupted plays only the last."""
-    rows = [asdict(usage).values() for usage in gather_object([endpoint.usage])]
-    if not stage.is_main:
-        return
-    usage = Usage(*(sum(column) for column in zip(*rows, strict=True)))
-    kept = {**stage.read_json(_USAGE), spec.name: asdict(usage)}
-    write_whole(stage.path / _USAGE, json.dumps(kept, indent=2) + "\n")
-    say(
-        f"{spec.name}: {usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion "
-        f"tokens in {usage.num_requests:,} requests, {usage.num_retries:,} sent again"
-        + (f"; {usage.num_uncounted:,} counted by our tokenizer" if usage.num_uncounted else "")
-    )
+    total = Usage()
+    for usage in gather_object([endpoint.usage]):
+        total.add(usage)
+    if stage.is_main:
+        kept = {**stage.read_json(_USAGE), spec.name: asdict(total)}
+        write_whole(stage.path / _USAGE, json.dumps(kept, indent=2) + "\n")
+        say(f"{spec.name}: {total.describe()}")
 
 
 def _play(
@@ -241,18 +237,27 @@ def _play(
         keep_windows(runner, stage, requests)
         what, mine = f"evaluate {spec.name}", take_share(requests)
         with Progress(what, total=len(mine), unit="episodes", enabled=stage.is_main) as progress:
-            if endpoint or spec.source.kind == "script":
-                make_script = partial(_make_script, runner, spec.policy)
+            most, is_greedy = settings.grpo.generation_batch, spec.sampling == "greedy"
+            if endpoint:
+                sampler = EndpointSampler(
+                    endpoint,
+                    runner.chat,
+                    max_new_tokens=settings.context.max_new_tokens,
+                    max_rows=most,
+                    greedy=is_greedy,
+                )
                 play = partial(
                     runner.play_all,
-                    make_policy=partial(_ask, endpoint, runner, spec) if endpoint else make_script,
-                    concurrency=settings.grpo.generation_batch,
+                    make_policy=partial(_ask, sampler),
+                    concurrency=most,
+                    sampler=sampler,
                 )
+            elif spec.source.kind == "script":
+                make_script = partial(_make_script, runner, spec.policy)
+                play = partial(runner.play_all, make_policy=make_script, concurrency=most)
             else:
-                model = spec.source.load_model(tokenizer)
-                if torch.cuda.is_available() and not settings.model.load_in_4bit:  # they load there
-                    model.to("cuda")
-                play = partial(runner.play_model, model=model, greedy=spec.sampling == "greedy")
+                model = spec.source.load_for_acting(tokenizer)
+                play = partial(runner.play_model, model=model, greedy=is_greedy)
             return share(requests, partial(play, policy=spec.policy, on_episode=progress.advance))
 
 
@@ -280,16 +285,8 @@ def keep_windows(
         write_whole(path, to_json(found, indent=2) + "\n")
 
 
-def _ask(
-    endpoint: Endpoint, runner: RolloutRunner, spec: EvalSpec, request: EpisodeRequest
-) -> Policy:
-    return EndpointPolicy(
-        endpoint,
-        runner.chat,
-        max_new_tokens=runner.settings.context.max_new_tokens,
-        temperature=0.0 if spec.sampling == "greedy" else 1.0,
-        seed=request.seed,
-    )
+def _ask(sampler: EndpointSampler, request: EpisodeRequest) -> Policy:
+    return sampler.policy(seed=request.seed, group=request.group_id)
 
 
 def _make_script(runner: RolloutRunner, name: str, request: EpisodeRequest) -> Policy:

@@ -23,7 +23,14 @@ from train.config.policy_names import PolicyEntry
 from train.config.settings import Settings
 from train.models.adapters import WEIGHTS, read_adapter_config
 from train.models.chat_templates import template_text
-from train.models.model import base_source, empty_model, load_adapter, load_base, random_tiny
+from train.models.model import (
+    base_source,
+    empty_model,
+    load_adapter,
+    load_base,
+    load_tokenizer,
+    random_tiny,
+)
 from train.models.model_folder import naming_faults
 from train.models.vocabulary import new_tokenizer, saved_tokenizer
 from train.models.weight_files import missing_weights, read_shapes
@@ -75,6 +82,13 @@ class PolicySource:
         base = load_base(self.settings)
         return base if self.adapter is None else load_adapter(base, self.adapter, trainable=False)
 
+    def load_for_acting(self, tokenizer: PreTrainedTokenizerFast) -> Any:
+        """Load the model onto the GPU if there is one."""
+        model = self.load_model(tokenizer)
+        if torch.cuda.is_available() and not self.settings.model.load_in_4bit:  # they load there
+            model.to("cuda")
+        return model
+
 
 def find_source(settings: Settings, entry: PolicyEntry, *, now: datetime) -> PolicySource:
     """Find and check what acts for an entry; the stages that it names must be finished.
@@ -90,6 +104,48 @@ def find_source(settings: Settings, entry: PolicyEntry, *, now: datetime) -> Pol
         return PolicySource("endpoint", _with_tools(settings), digest=entry.policy)
     with naming_faults(entry.policy):
         return _source_elsewhere(settings, entry.policy, now=now)
+
+
+def find_own_policy(
+    settings: Settings, folder: Path, *, now: datetime
+) -> tuple[PolicySource, PreTrainedTokenizerFast]:
+    """Find a policy to sample demonstrations from, and the tokenizer that it was trained with.
+
+    The tiny model's base and tokenizer are of the run that trained it: the base is named in the
+    adapter's own file, the tokenizer lies beside it or in that run.
+
+    Raises:
+        UserError: There is no such policy, or it does not speak the tokens of these settings.
+    """
+    named = str(folder) if "/" in str(folder) else f"./{folder}"
+    base, is_tiny, mine = folder, settings.model.kind == "tiny", settings
+    if is_tiny and (folder / "adapter_config.json").is_file():
+        written = read_adapter_config(folder).base_model_name_or_path or ""
+        base = folder / written if written.startswith("..") else Path(written)
+        settings = _with_base(settings, str(base), base)
+    with naming_faults(named):
+        source = _source_elsewhere(settings, named, now=now)
+    if is_tiny:
+        return source, _find_tokenizer(folder, base, base.parent.parent / "demos" / "tokenizer")
+    tokenizer = new_tokenizer(mine, now=now)
+    if source.load_tokenizer(now=now).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            "a policy speaks other tokens than this run's base",
+            got=f"{folder}; model.base {mine.model.base}",
+            remedy="name its base in model.base",
+        )
+    return source, tokenizer
+
+
+def _find_tokenizer(*places: Path) -> PreTrainedTokenizerFast:
+    for place in places:
+        if (place / "tokenizer.json").is_file():
+            return load_tokenizer(place)
+    raise UserError(
+        "the tokenizer of a policy is not there",
+        got=f"no tokenizer.json in {', '.join(map(str, places))}",
+        remedy="name a policy in the folder of its run, or put its tokenizer beside it",
+    )
 
 
 def _source_of_the_run(settings: Settings, policy: str) -> PolicySource:

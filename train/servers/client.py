@@ -4,12 +4,14 @@ Written against vLLM 0.32, whose newer forms of them are the same: token ids in 
 `/v1/completions`, adapters by name, sleep and wake (in its development mode). Every value of the
 sampling is stated in each request, lest a model's own generation_config fills it in.
 
-Requests of the trainer's main process (adapters, sleep) are synchronous; samples are awaited.
+Requests of the trainer's main process (adapters, sleep) are synchronous; samples are awaited. None
+is sent again here: what a lost server was sampling is played anew elsewhere.
 
 Tests: tests/train/servers/test_client.py.
 """
 
 import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ import httpx2
 
 from envs.errors import InfrastructureError
 from envs.records import Ids, Sample
+from train.servers import transport
+from train.servers.transport import Reply, Unanswered
 
 ANSWER_LIMIT_S = 1800.0  # for one sample, its wait for others of a full server included
 _CONTROL_LIMIT_S = 120.0  # to load an adapter from slow storage, or move weights to the host
-_CONNECT_LIMIT_S = 5.0
 _LOOK_LIMIT_S = 5.0
 
 
@@ -48,9 +51,7 @@ class Sampling:
 
 def new_client(*, max_connections: int) -> httpx2.AsyncClient:
     """Return a client for samples, for one event loop; proxies of the environment are not used."""
-    limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=None)
-    timeout = httpx2.Timeout(ANSWER_LIMIT_S, connect=_CONNECT_LIMIT_S, pool=None)
-    return httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
+    return transport.new_client(max_connections=max_connections, limit_s=ANSWER_LIMIT_S)
 
 
 async def complete(
@@ -97,15 +98,17 @@ async def complete(
         "add_special_tokens": False,
     }
     try:
-        response = await client.post(f"{url}/v1/completions", json=request)
-    except httpx2.TransportError as error:
-        raise ServerLost(f"{url} does not answer: {_say(error)}") from error
-    if response.is_server_error or response.status_code == httpx2.codes.NOT_FOUND:
-        raise ServerLost(f"{url} failed: {response.status_code} {response.text[:300]}")
-    if response.is_error:
-        text = f"{url} refused a request: {response.status_code} {response.text[:300]}"
+        reply = await transport.post(
+            client, f"{url}/v1/completions", request, limit_s=ANSWER_LIMIT_S
+        )
+    except Unanswered as error:
+        raise ServerLost(f"{url} does not answer: {error}") from error
+    if reply.status >= 500 or reply.status == httpx2.codes.NOT_FOUND:
+        raise ServerLost(f"{url} failed: {reply.status} {reply.said}")
+    if not reply.is_fine:
+        text = f"{url} refused a request: {reply.status} {reply.said}"
         raise InfrastructureError(text, part="server")
-    return read_sample(_read(response)["choices"][0], prompt_ids)
+    return read_sample(_read(reply.body, url=url)["choices"][0], prompt_ids)
 
 
 def read_sample(choice: dict[str, Any], prompt_ids: Ids) -> Sample:
@@ -136,8 +139,8 @@ async def has_adapter(
     """
     try:
         response = await client.get(f"{url}/v1/models", timeout=_LOOK_LIMIT_S)
-        models = _list_models(response) if response.is_success else {}
-    except (httpx2.TransportError, ServerLost):
+        models = _list_models(response.content, url=url) if response.is_success else {}
+    except (httpx2.RequestError, ServerLost):
         return None
     return name in models if models and base in (None, *models) else None
 
@@ -145,15 +148,15 @@ async def has_adapter(
 async def load_again(client: httpx2.AsyncClient, url: str, name: str, folder: Path) -> None:
     """Ask a server that was started anew for an adapter; others may do so at the same time."""
     body = {"lora_name": name, "lora_path": str(folder)}
-    with contextlib.suppress(httpx2.TransportError):  # whether it serves it is asked again
-        await client.post(f"{url}/v1/load_lora_adapter", json=body, timeout=_CONTROL_LIMIT_S)
+    with contextlib.suppress(Unanswered):  # whether it serves it is asked again
+        await transport.post(client, f"{url}/v1/load_lora_adapter", body, limit_s=_CONTROL_LIMIT_S)
 
 
 def is_ready(url: str) -> bool:
     """Tell whether a server answers."""
     try:
-        return httpx2.get(f"{url}/health", timeout=_LOOK_LIMIT_S, trust_env=False).is_success
-    except httpx2.TransportError:
+        return transport.ask("GET", f"{url}/health", limit_s=_LOOK_LIMIT_S).is_fine
+    except Unanswered:
         return False
 
 
@@ -163,7 +166,7 @@ def describe_base(url: str) -> dict[str, Any]:
     Raises:
         ServerLost: The server does not answer, or not as vLLM does.
     """
-    models = _list_models(_ask("GET", f"{url}/v1/models")).values()
+    models = _list_models(_ask("GET", f"{url}/v1/models").body, url=url).values()
     found = next((each for each in models if not each.get("parent")), None)
     if found is None:
         raise ServerLost(f"{url} serves no base")
@@ -186,16 +189,16 @@ def list_adapters(url: str) -> list[str]:
     Raises:
         ServerLost: The server does not answer, or not as vLLM does.
     """
-    models = _list_models(_ask("GET", f"{url}/v1/models"))
+    models = _list_models(_ask("GET", f"{url}/v1/models").body, url=url)
     return [name for name, each in models.items() if each.get("parent")]
 
 
 def load_adapter(url: str, name: str, folder: Path) -> str:
     """Load an adapter; returns why it was refused, '' if it was not."""
     body = {"lora_name": name, "lora_path": str(folder)}
-    response = _ask("POST", f"{url}/v1/load_lora_adapter", json=body)
-    already = response.status_code == 400 and "already" in response.text
-    return "" if response.is_success or already else f"{response.status_code} {response.text[:500]}"
+    reply = _ask("POST", f"{url}/v1/load_lora_adapter", json=body)
+    already = reply.status == 400 and "already" in reply.said
+    return "" if reply.is_fine or already else f"{reply.status} {reply.said}"
 
 
 def unload_adapter(url: str, name: str) -> None:
@@ -205,50 +208,50 @@ def unload_adapter(url: str, name: str) -> None:
 
 def sleep(url: str) -> None:
     """Move the weights to host memory and drop the KV cache (level 1)."""
-    _ask("POST", f"{url}/sleep", params={"level": 1}).raise_for_status()
+    _must(_ask("POST", f"{url}/sleep", params={"level": 1}), url)
 
 
 def wake(url: str) -> None:
     """Undo `sleep`."""
-    _ask("POST", f"{url}/wake_up").raise_for_status()
+    _must(_ask("POST", f"{url}/wake_up"), url)
 
 
-def _ask(method: str, url: str, **options: Any) -> httpx2.Response:
+def _ask(method: str, url: str, **options: Any) -> Reply:
     """Send one request of the main process.
 
     Raises:
         ServerLost: The server does not answer, or fails, as one does that is about to end.
     """
-    timeout = httpx2.Timeout(_CONTROL_LIMIT_S, connect=_CONNECT_LIMIT_S)
     try:
-        response = httpx2.request(method, url, timeout=timeout, trust_env=False, **options)
-    except httpx2.TransportError as error:
-        raise ServerLost(f"{url} does not answer: {_say(error)}") from error
-    if response.is_server_error:
-        raise ServerLost(f"{url} failed: {response.status_code} {response.text[:500]}")
-    return response
+        reply = transport.ask(method, url, limit_s=_CONTROL_LIMIT_S, **options)
+    except Unanswered as error:
+        raise ServerLost(f"{url} does not answer: {error}") from error
+    if reply.status >= 500:
+        raise ServerLost(f"{url} failed: {reply.status} {reply.said}")
+    return reply
 
 
-def _list_models(response: httpx2.Response) -> dict[str, dict[str, Any]]:
+def _must(reply: Reply, url: str) -> None:
+    if not reply.is_fine:
+        raise RuntimeError(f"{url} refused: {reply.status} {reply.said}")
+
+
+def _list_models(body: bytes, *, url: str) -> dict[str, dict[str, Any]]:
     """Return the entries of `/v1/models` by their ids, an adapter's with its `parent`."""
-    found = _read(response)
+    found = _read(body, url=url)
     try:
         return {str(each["id"]): dict(each) for each in found["data"]}
     except (LookupError, TypeError, ValueError) as error:
-        raise ServerLost(f"{response.url} lists no models") from error
+        raise ServerLost(f"{url} lists no models") from error
 
 
-def _read(response: httpx2.Response) -> Any:
+def _read(body: bytes, *, url: str) -> Any:
     """Return what an answer holds.
 
     Raises:
         ServerLost: It is no JSON: something else answers in the server's place.
     """
     try:
-        return response.json()
+        return json.loads(body)
     except ValueError as error:
-        raise ServerLost(f"{response.url} does not answer as vLLM does") from error
-
-
-def _say(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise ServerLost(f"{url} does not answer as vLLM does") from error

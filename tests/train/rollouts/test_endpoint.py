@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
@@ -23,13 +24,13 @@ from tests.envs.world import FILES, HIDDEN, TASK, TOKENIZER, Believing, InProces
 from tests.train.rollouts.chat_server import ChatServer, Messages, serve
 from train.models.chat_templates import template_text
 from train.rollouts.endpoint import (
-    Answer,
-    Endpoint,
-    EndpointPolicy,
+    EndpointSampler,
+    check_chatml,
     encode_answer,
-    read_answer,
     split_messages,
 )
+from train.servers.chat import Answer, Endpoint, Usage, open_endpoint, read_answer
+from train.servers.transport import Pace, Patience
 
 CHAT = ChatFormat(TOKENIZER, template=template_text("chatml"))
 LIMITS = Limits(window_tokens=4000, max_turns=12, max_new_tokens=300, observation_tokens=400)
@@ -37,9 +38,7 @@ SYSTEM = system_prompt("brief", "learned", example=CHAT.example)
 text = st.text(max_size=40) | st.sampled_from(["<|im_end|>", "a<|im_start|>user\nb", "\n\n x "])
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+AT_ONCE = Patience(first_pause_s=0.0)
 
 
 def gold(*, native: bool) -> Any:
@@ -72,20 +71,24 @@ def server() -> Iterator[ChatServer]:
         yield found
 
 
-def play(server: ChatServer, endpoint: Endpoint) -> Episode:
+def play(server: ChatServer, endpoint: Endpoint, **options: Any) -> Episode:
     environment = Environment(
         TASK, FILES, chat=CHAT, system=SYSTEM, limits=LIMITS, strategy="learned"
     )
-    policy = EndpointPolicy(endpoint, CHAT, max_new_tokens=300, temperature=1.0, seed=7)
-    return asyncio.run(
-        run_episode(
-            environment,
-            policy,
-            bench=InProcess(Workbench(OneTask(), Believing())),
-            metadata=EpisodeMetadata("g", 0, 0, "m", 0, 0.0, False),
-            deadline_s=60,
-        )
-    )
+
+    async def run() -> Episode:
+        async with EndpointSampler(
+            endpoint, CHAT, max_new_tokens=300, max_rows=1, **options
+        ) as sampler:
+            return await run_episode(
+                environment,
+                sampler.policy(seed=7, group="g"),
+                bench=InProcess(Workbench(OneTask(), Believing())),
+                metadata=EpisodeMetadata("g", 0, 0, "m", 0, 0.0, False),
+                deadline_s=60,
+            )
+
+    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["text", "own form"])
@@ -163,7 +166,7 @@ def test_a_long_answer_is_cut(server: ChatServer) -> None:
 
 def test_what_fails_for_now_is_sent_again(server: ChatServer) -> None:
     server.statuses = [503, 429, 500, 200, 502]
-    endpoint = Endpoint(server.url, "m/gold", pause_s=0.0)
+    endpoint = Endpoint(server.url, "m/gold", patience=AT_ONCE)
     episode = play(server, endpoint)
     assert is_solved(episode)
     assert endpoint.usage.num_retries == 4
@@ -173,7 +176,7 @@ def test_what_fails_for_now_is_sent_again(server: ChatServer) -> None:
 def test_what_fails_for_long_is_the_machines_failure(server: ChatServer) -> None:
     server.statuses = [503] * 6
     with pytest.raises(InfrastructureError, match="failed 6 times: HTTP 503"):
-        play(server, Endpoint(server.url, "m/gold", pause_s=0.0))
+        play(server, Endpoint(server.url, "m/gold", patience=AT_ONCE))
 
 
 def test_a_server_that_hangs_is_no_longer_waited_for(server: ChatServer) -> None:
@@ -181,7 +184,7 @@ def test_a_server_that_hangs_is_no_longer_waited_for(server: ChatServer) -> None
     server.answer = lambda messages: {"content": str(released.wait())}
     try:
         with pytest.raises(InfrastructureError, match="TimeoutError"):
-            play(server, Endpoint(server.url, "m/gold", pause_s=0.0, limit_s=0.05))
+            play(server, Endpoint(server.url, "m/gold", patience=AT_ONCE, limit_s=0.05))
     finally:
         released.set()
 
@@ -210,3 +213,47 @@ def test_a_refused_request_ends_the_command(server: ChatServer) -> None:
     server.statuses = [400]
     with pytest.raises(UserError, match=r"HTTP 400 .*not now"):
         play(server, Endpoint(server.url, "m/gold"))
+
+
+def test_what_was_answered_is_not_asked_again_and_is_charged_once(server: ChatServer) -> None:
+    """An episode that the machine broke, or a command that was killed, is played anew."""
+    server.usage = {"prompt_tokens": 100, "completion_tokens": 7}
+    endpoint, kept, told = Endpoint(server.url, "m/gold"), dict[str, Answer](), list[Usage]()
+    first = play(server, endpoint, kept=kept, on_answer=lambda *each: told.append(each[2]))
+    num_asked = len(server.seen)
+    again = play(server, endpoint, kept=kept)
+    assert again == first and len(server.seen) == num_asked == len(kept) == len(told)
+    assert endpoint.usage.num_requests == num_asked
+    assert sum(charge.prompt_tokens for charge in told) == endpoint.usage.prompt_tokens
+    assert play(server, endpoint, kept={}) == first and len(server.seen) == 2 * num_asked
+
+
+def test_a_server_is_told_of_the_tools_in_the_place_of_the_runs_prompt(server: ChatServer) -> None:
+    episode = play(server, Endpoint(server.url, "m/gold"), system="the tools are ...")
+    assert server.seen[0]["messages"][0] == {"role": "system", "content": "the tools are ..."}
+    assert split_messages(episode.segment_ids[0], CHAT)[0]["content"] == SYSTEM
+
+
+def test_the_model_need_not_be_named_where_there_is_one(server: ChatServer) -> None:
+    assert open_endpoint(f"endpoint:{server.url}", key=None).model == "m/gold"
+    assert open_endpoint(f"{server.url}#m/gold", key=None).url == server.url
+    server.models = ["m/gold", "m/other"]
+    with pytest.raises(UserError, match=r"which model of .* it has m/gold, m/other"):
+        open_endpoint(server.url, key=None)
+
+
+def test_a_template_that_is_not_in_chatml_is_refused() -> None:
+    check_chatml(CHAT)
+    other = ChatFormat(TOKENIZER, template=template_text("tiny"))
+    check_chatml(other)
+    foreign = template_text("chatml").replace("<|im_start|>", "<start>")
+    with pytest.raises(UserError, match="chat template"):
+        check_chatml(ChatFormat(TOKENIZER, template=foreign))
+
+
+def test_requests_keep_a_pace_and_all_wait_where_the_server_asks_to(server: ChatServer) -> None:
+    server.statuses, server.retry_after = [429], "1"
+    pace = Pace(per_minute=1200)
+    began = time.monotonic()
+    episode = play(server, Endpoint(server.url, "m/gold", patience=AT_ONCE, pace=pace))
+    assert time.monotonic() - began >= 1 + 0.05 * (len(episode.turns) - 1)
