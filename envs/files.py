@@ -59,6 +59,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in read_lines(path)] if path.is_file() else []
 
 
+def take_up_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file that is to grow on; half an object at its end is cut off."""
+    if path.is_file():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    return read_rows(path)
+
+
 def pack_records(path: Path, records: Iterable[BaseModel]) -> None:
     """Write one record a line, packed; the file appears when it is whole.
 

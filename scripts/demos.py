@@ -1,26 +1,46 @@
-"""`tightrope demos`: executes scripted demonstrations and keeps the solved ones.
+"""`tightrope demos`: executes demonstrations and keeps the solved ones.
 
     tightrope demos --config configs/tiny.yaml
     tightrope demos --tasks tasks/mine
+    tightrope demos --config configs/qwen3b.yaml --teacher http://127.0.0.1:8000/v1#Qwen/Qwen3-32B
+    tightrope demos --config configs/qwen3b.yaml --run.name again --policy runs/qwen3b/grpo/adapter
+
+By scripts with habits, unless a teacher (an OpenAI-compatible chat server, its key in
+$TIGHTROPE_ENDPOINT_KEY) or a policy of one's own is named: those are sampled on tasks of the split
+train alone, and what solves is kept. How: docs/demonstrations.md.
 
 Also puts the run's tokenizer beside them: trained on the task texts for the tiny model, else the
 base model's own. Of a task set alone one is played for each task, train tasks if it has some.
 """
 
-from collections import Counter
+import json
+import os
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from envs.records import SPLITS, Split
-from train.config.load import TASKS, parse_command
+from envs.errors import UserError
+from envs.files import write_whole
+from envs.records import SPLITS, Episode, Split
+from train.config.load import TASKS, Command, Flag, parse_command
+from train.config.policy_names import KEY_VARIABLE
 from train.config.set_alone import choose_split, describe_counting
 from train.config.settings import Settings
-from train.stages.open_stage import open_stage, require
+from train.stages.open_stage import list_changes, open_stage, require
 from train.stages.progress import Progress
-from train.stages.run_dir import StageDir
-from train.stages.stage_log import keep_log, say
+from train.stages.run_dir import StageDir, stage_dir
+from train.stages.stage_log import keep_log, say, terminal
+
+_ORIGIN = "sampled_from.json"  # of demonstrations that a model is asked for
+_FLAGS = [
+    Flag("--teacher", f"URL or URL#MODEL of a chat server to sample (key: ${KEY_VARIABLE})"),
+    Flag("--policy", "folder of an adapter or a model to sample", kind=Path),
+    Flag("--samples", "most episodes per task of a teacher or policy", int, 4, least=1),
+    Flag("--per-minute", "most requests to a teacher in a minute", float, least=0.1),
+    TASKS,
+]
 
 
 def main(argv: list[str]) -> int:
@@ -30,10 +50,11 @@ def main(argv: list[str]) -> int:
         prog="tightrope demos",
         description="Execute demonstrations in the real environment; keep the solved ones.",
         example="tightrope demos --config configs/tiny.yaml",
-        flags=[TASKS],
+        flags=_FLAGS,
     )
     settings, split = command.settings, SPLITS[0]
-    if command.config is None:
+    origin = describe_origin(command)
+    if command.config is None and origin is None:
         split, _ = choose_split(Path(settings.tasks.dir or "."), SPLITS)
         say(f"{describe_counting(settings)}\nplayed: {split} tasks")
     tasks = require(settings, "tasks", experiment=command.experiment)
@@ -41,6 +62,9 @@ def main(argv: list[str]) -> int:
         from train.models.model import base_source
 
         base_source(settings)  # a base that cannot be had leaves no trace of the stage
+    acting = None  # nor does a teacher or a policy
+    if origin is not None and (command.clean or not stage_dir(settings, "demos").is_done()):
+        acting = find_acting(command)
     stage = open_stage(
         settings,
         "demos",
@@ -50,16 +74,66 @@ def main(argv: list[str]) -> int:
         dry_run=command.dry_run,
     )
     if command.dry_run:
-        show(settings, stage)
+        show(settings, stage, origin)
         return 0
     keep_log(stage.path)
+    check_origin(stage, origin)
     if not stage.is_done():
-        stage.finish(run(settings, stage, split=split), output=stage.episode_file("demonstrations"))
+        from train.rollouts.rejection import forget_journals
+
+        facts, episodes = (
+            run(settings, stage, split=split) if acting is None else sample(command, stage, acting)
+        )
+        print_habits(stage, episodes)
+        stage.finish(facts, output=stage.episode_file("demonstrations"))
+        forget_journals(stage.path)
     print(stage.episode_file("demonstrations"))
     return 0
 
 
-def show(settings: Settings, stage: StageDir) -> None:
+def describe_origin(command: Command) -> dict[str, Any] | None:
+    """Return what sampled demonstrations depend on beside the tasks; None for those of scripts.
+
+    Raises:
+        UserError: The flags contradict each other.
+    """
+    teacher, policy = command.flags["teacher"], command.flags["policy"]
+    if teacher and policy:
+        raise UserError("--teacher and --policy contradict each other", remedy="give one of them")
+    if command.flags["per_minute"] and not teacher:
+        raise UserError("--per-minute is for requests to a --teacher", remedy="leave it out")
+    if not teacher and not policy:
+        return None
+    settings = command.settings
+    return {
+        "teacher": teacher,
+        "policy": policy and str(policy),
+        "samples": command.flags["samples"],
+        "seed": settings.run.seed,
+        "context": settings.context.model_dump(mode="json"),
+        "prompt": settings.prompt.model_dump(mode="json"),
+    }
+
+
+def check_origin(stage: StageDir, origin: dict[str, Any] | None) -> None:
+    """Refuse to go on with demonstrations of another origin; note it where they are begun.
+
+    Raises:
+        UserError: They are of another teacher, say, or of scripts.
+    """
+    before: dict[str, Any] = stage.read_json(_ORIGIN)
+    is_begun = stage.is_done() or before
+    if is_begun and before != (origin or {}):
+        raise UserError(
+            f"{stage.path} holds demonstrations of another origin",
+            got="; ".join(list_changes(before, origin or {}))[:300],
+            remedy="repeat the command that began it, or --clean to make all anew",
+        )
+    if origin is not None and not is_begun:
+        write_whole(stage.path / _ORIGIN, json.dumps(origin, indent=2) + "\n")
+
+
+def show(settings: Settings, stage: StageDir, origin: dict[str, Any] | None) -> None:
     """Go as far as the first demonstration, with a tokenizer that does not stay."""
     from train.models.model import load_tokenizer
     from train.rollouts.runner import open_runner
@@ -70,6 +144,13 @@ def show(settings: Settings, stage: StageDir) -> None:
         with open_runner(settings, tokenizer=load_tokenizer(draft.path / "tokenizer")):
             pass
     sft = settings.sft
+    if origin:
+        print(
+            f"would sample {origin['teacher'] or origin['policy']} on train tasks until "
+            f"{sft.num_demonstrations} are solved, at most {origin['samples']} times each, and "
+            f"write {stage.path}"
+        )
+        return
     print(
         f"would play scripts until {sft.num_demonstrations} are solved "
         f"({sft.wasteful_share:.0%} wasteful, {sft.needs_rewrite_share:.0%} in windows that need a "
@@ -77,9 +158,10 @@ def show(settings: Settings, stage: StageDir) -> None:
     )
 
 
-def run(settings: Settings, stage: StageDir, *, split: Split) -> dict[str, Any]:
-    """Make tokenizer and demonstrations on tasks of a split; returns facts about them."""
-    from rewards.cost import billed_tokens, num_compactions, num_evictions
+def run(
+    settings: Settings, stage: StageDir, *, split: Split
+) -> tuple[dict[str, Any], list[Episode]]:
+    """Make tokenizer and demonstrations on tasks of a split; returns facts, and what was made."""
     from train.rollouts.demonstrations import make_demonstrations
     from train.rollouts.runner import open_runner
 
@@ -91,28 +173,96 @@ def run(settings: Settings, stage: StageDir, *, split: Split) -> dict[str, Any]:
     ):
         progress.update(0)
         result = make_demonstrations(runner, split=split, on_solved=progress.advance)
-    episodes = result.episodes
     if result.num_unmet:
         say(
             f"{result.num_unmet:,} of them ask for a window that needs a rewrite, and no task has "
             "one: they were made in others (docs/windows.md)"
         )
     say(
-        f"{result.num_played:,} played, {len(episodes):,} kept; {result.num_unseen:,} solved ones "
-        "refused: they edit lines that no view had shown"
+        f"{result.num_played:,} played, {len(result.episodes):,} kept; {result.num_unseen:,} "
+        "solved ones refused: they edit lines that no view had shown"
     )
-    stage.write_episodes("demonstrations", episodes)
-    return {
+    stage.write_episodes("demonstrations", result.episodes)
+    facts = {
         "num_played": result.num_played,
-        "num_kept": len(episodes),
+        "num_kept": len(result.episodes),
         "num_refused_unseen": result.num_unseen,
-        "kinds": dict(Counter(episode.policy for episode in episodes)),
-        "needs_rewrite_share": sum(episode.needs_rewrite for episode in episodes) / len(episodes),
-        "evictions": sum(map(num_evictions, episodes)),
-        "compactions": sum(map(num_compactions, episodes)),
-        "billed_tokens_mean": sum(map(billed_tokens, episodes)) / len(episodes),
         "waste_ratio": result.measure_waste_ratio(),
     }
+    return facts, result.episodes
+
+
+def find_acting(command: Command) -> Any:
+    """Return the endpoint of the teacher, or the policy's source and its tokenizer.
+
+    Raises:
+        UserError: It cannot be had.
+    """
+    flags = command.flags
+    if flags["teacher"]:
+        from train.servers.chat import open_endpoint
+
+        key = os.environ.get(KEY_VARIABLE)
+        return open_endpoint(flags["teacher"], key=key, per_minute=flags["per_minute"])
+    from train.rollouts.policy_sources import find_own_policy
+
+    return find_own_policy(command.settings, flags["policy"], now=datetime.now())
+
+
+def sample(command: Command, stage: StageDir, acting: Any) -> tuple[dict[str, Any], list[Episode]]:
+    """Sample demonstrations of a teacher or a policy; returns facts, and what was kept."""
+    from train.rollouts.teachers import sample_policy, sample_teacher
+
+    settings, flags, facts = command.settings, command.flags, dict[str, Any]()
+    wanted = settings.sft.num_demonstrations
+    with Progress("demonstrations", unit="played") as progress:
+
+        def note(num_played: int, num_kept: int) -> None:
+            progress.update(num_played, note=f"{num_kept:,} of {wanted:,} kept")
+
+        options: Any = {"num_samples": flags["samples"], "on_played": note}
+        if flags["teacher"]:
+            result = sample_teacher(settings, stage, acting, now=datetime.now(), **options)
+            facts["usage"] = asdict(acting.usage)
+        else:
+            result = sample_policy(settings, stage, *acting, **options)
+    refused = ", ".join(f"{number:,} {why}" for why, number in sorted(result.faults.items()))
+    say(
+        f"{result.num_played:,} played, {len(result.episodes):,} kept; not kept: "
+        f"{refused or 'none'}"
+    )
+    if result.num_broken:
+        say(f"{result.num_broken:,} could not be scored, and are not among them")
+    if not result.episodes:
+        raise UserError(
+            "nothing was solved, so there is nothing to learn from",
+            got=f"{result.num_played} episodes on train tasks",
+            remedy="--clean, with another teacher or more --samples, or larger windows",
+        )
+    stage.write_episodes("demonstrations", result.episodes)
+    facts |= {
+        "num_played": result.num_played,
+        "num_kept": len(result.episodes),
+        "not_kept": result.faults,
+        "num_broken": result.num_broken,
+    }
+    return facts, result.episodes
+
+
+def print_habits(stage: StageDir, episodes: list[Episode]) -> None:
+    """Print what was made by habit, and write it beside the demonstrations."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from train.rollouts.habit_table import COLUMNS, format_cells, tabulate_habits
+
+    rows = tabulate_habits(episodes)
+    write_whole(stage.path / "habits.json", json.dumps(rows, indent=2) + "\n")
+    table = Table(*COLUMNS.values(), title="demonstrations by habit (means per episode)")
+    for row in rows:
+        table.add_row(*format_cells(row))
+    screen = terminal()  # standard output has the path alone
+    Console(file=screen, width=None if screen.isatty() else 160).print(table)
 
 
 def make_tokenizer(settings: Settings, stage: StageDir, *, now: datetime) -> None:
