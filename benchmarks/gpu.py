@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                     # on a GPU; the same command goes on where it ended
     python benchmarks/gpu.py --weights FOLDER    # real weights, such as a fetched 0.5B
+    python benchmarks/gpu.py --vllm URL          # a server of the same base (docs/vllm.md)
     python benchmarks/gpu.py --size tiny         # anywhere, within seconds, to see that it runs
 
 The shape of Qwen2.5-Coder-3B-Instruct with random weights, bf16, a fresh adapter of rank 32, the
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> int:
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--size", choices=list(SIZES), default="3b" if on_gpu else "tiny")
     parser.add_argument("--weights", type=Path, help="a model folder in place of random weights")
+    parser.add_argument("--vllm", default="", help="URL of a vLLM server that holds that model")
     parser.add_argument("--budget_s", type=float, default=BUDGET_S)
     parser.add_argument("--rows", type=Path, default=ROOT / "runs/benchmarks/gpu.jsonl")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/benchmarks/gpu.md")
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> int:
     weights = arguments.weights and arguments.weights.resolve()
     bench = GpuBench(SIZES[arguments.size], weights=weights)
     about = {"size": arguments.size, "weights": str(weights or ""), "device": DEVICE_NAME}
-    specs = [{**about, **spec} for spec in list_specs(bench.size)]
+    specs = [{**about, **spec} for spec in list_specs(bench.size, server=arguments.vllm)]
     rows = collect(specs, bench.measure, kept=arguments.rows, budget_s=arguments.budget_s)
     if not rows:
         return 1
@@ -99,12 +101,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def list_specs(size: Size) -> list[dict[str, Any]]:
+def list_specs(size: Size, *, server: str) -> list[dict[str, Any]]:
     """Return what is measured, the most wanted first."""
     training = [{"what": "training", "attention": name} for name in ("sdpa", "flash_attention_2")]
     generation = [
-        {"what": "generation", "backend": backend, "episodes": count, "window": window}
-        for backend in ("transformers", "vllm")
+        {"what": "generation", **backend, "episodes": count, "window": window}
+        for backend in ({"backend": "transformers"}, {"backend": "vllm", "server": server})
         for window in size.windows
         for count in size.counts
     ]

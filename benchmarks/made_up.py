@@ -3,12 +3,13 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from envs.records import Ids, Segment
 from train.rollouts.engine import Engine
+from train.servers import client
+from train.servers.client import Sampling
 
 GROUP_SIZE = 8
 
@@ -49,11 +50,21 @@ async def play_all(engine: Engine, prompts: Sequence[Ids], *, num_turns: int) ->
     return list(await asyncio.gather(*map(play, range(len(prompts)))))
 
 
-def make_prompts(num_prompts: int, *, num_tokens: int, model: Any) -> list[Ids]:
+async def ask_all(url: str, model: str, prompts: Sequence[Ids], *, sampling: Sampling) -> None:
+    """Sample one turn for each prompt from a vLLM server, all at once."""
+    async with client.new_client(max_connections=len(prompts)) as connection:
+        asked = (
+            client.complete(connection, url, ids, model=model, sampling=sampling, seed=place)
+            for place, ids in enumerate(prompts)
+        )
+        await asyncio.gather(*asked)
+
+
+def make_prompts(num_prompts: int, *, num_tokens: int, vocab_size: int) -> list[Ids]:
     """Return made-up prompts, alike within a group."""
     drawn, found = random.Random(0), list[Ids]()
     while len(found) < num_prompts:
-        ids = draw_ids(drawn, num_tokens, vocab_size=model.config.vocab_size)
+        ids = draw_ids(drawn, num_tokens, vocab_size=vocab_size)
         found += [ids] * GROUP_SIZE
     return found[:num_prompts]
 

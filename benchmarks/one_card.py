@@ -15,7 +15,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.flops import count_flops, count_keys, share_of_peak
-from benchmarks.made_up import GROUP_SIZE, make_prompts, make_row, play_all, sample_all
+from benchmarks.made_up import (
+    GROUP_SIZE,
+    ask_all,
+    make_prompts,
+    make_row,
+    play_all,
+    sample_all,
+)
 from benchmarks.measuring import Row, Spec, peak_bytes, reset_peak, watch_engine
 from envs.errors import UserError
 from tests.train.tiny_policy import tokenizer
@@ -33,6 +40,8 @@ from train.rl.grpo_trainer import (
 from train.rl.importance import choose_form
 from train.rollouts.engine import Engine, copy_for_acting
 from train.rollouts.kv_cache import PrefixStore
+from train.servers import client
+from train.servers.client import Sampling
 
 ROOT = Path(__file__).resolve().parents[1]
 UPDATES = ("--grpo.kl_weight=0", "--grpo.max_steps=4")  # the first warms up
@@ -146,7 +155,9 @@ class GpuBench:
         held = reset_peak()
         engine = self.make_engine(model, settings, window=spec["window"])
         prompts = make_prompts(
-            spec["episodes"], num_tokens=spec["window"] - self.size.new_tokens, model=model
+            spec["episodes"],
+            num_tokens=spec["window"] - self.size.new_tokens,
+            vocab_size=model.config.vocab_size,
         )
         with watch_engine() as watch:
             began = time.perf_counter()
@@ -175,9 +186,28 @@ class GpuBench:
         }
 
     def generate_by_vllm(self, spec: Spec) -> Row:
-        """Generate the same by vLLM: the one place that is to know of its backend."""
-        del spec
-        return {"reason": "no vLLM backend"}
+        """Generate the same by a server of the same base, without an adapter.
+
+        Prompts are read within the time, and what the server holds is not measured.
+        """
+        if not spec["server"]:
+            raise UserError("no vLLM server is named", remedy="start one, and give --vllm URL")
+        base = client.describe_base(spec["server"])
+        if base["max_model_len"] < spec["window"]:
+            raise UserError(f"the server takes {base['max_model_len']} tokens", remedy="start it")
+        config = read_shape(self.weights or self.size.shape)
+        num_prompt = spec["window"] - self.size.new_tokens
+        prompts = make_prompts(
+            spec["episodes"], num_tokens=num_prompt, vocab_size=config.vocab_size
+        )
+        sampling = Sampling(stop_ids=(), max_new_tokens=self.size.new_tokens)
+        began = time.perf_counter()
+        asyncio.run(ask_all(spec["server"], base["id"], prompts, sampling=sampling))
+        seconds = time.perf_counter() - began
+        unknown = ("prompt_tokens_per_s", "share_of_peak", "held_gb", "peak_gb")
+        sampled = len(prompts) * self.size.new_tokens
+        rates = {"tokens_per_s": sampled / seconds, "seconds": seconds}
+        return {"rows": len(prompts), **rates, **dict.fromkeys(unknown)}
 
     def make_engine(self, model: Any, settings: Settings, *, window: int) -> Engine:
         """Return an engine with as many rows as fit, from which nothing stops early."""
@@ -222,7 +252,11 @@ class GpuBench:
     def update(self, model: Any, settings: Settings) -> Row:
         """Train a model on full rows, two micro-batches an update."""
         num_rows = 2 * max(1, settings.grpo.tokens_per_microbatch // self.size.row_tokens)
-        ids = make_prompts(num_rows * GROUP_SIZE, num_tokens=self.size.row_tokens, model=model)
+        ids = make_prompts(
+            num_rows * GROUP_SIZE,
+            num_tokens=self.size.row_tokens,
+            vocab_size=model.config.vocab_size,
+        )
         rows = [make_row(each, place) for place, each in enumerate(ids[::GROUP_SIZE])]
         held = reset_peak()
         steps = self.run_trainer(model, settings, lambda *_: RolloutBatch([rows]))[1:]
@@ -256,7 +290,9 @@ class GpuBench:
             engine = self.make_engine(acting, settings, window=window)
             acting.eval()
             num_episodes = request.num_groups * GROUP_SIZE
-            first = make_prompts(num_episodes, num_tokens=window // 8, model=acting)
+            first = make_prompts(
+                num_episodes, num_tokens=window // 8, vocab_size=acting.config.vocab_size
+            )
             episodes = asyncio.run(play_all(engine, first, num_turns=self.size.num_turns))
             return RolloutBatch([episodes])
 
