@@ -12,7 +12,17 @@ from typing import Literal
 
 from envs.habits.mistakes import make_mistake
 from envs.habits.options import Find, ScriptOptions
-from envs.records import Edit, HiddenTask, Ids, Observation, RepairTask, Sample, Span, ToolCall, View
+from envs.records import (
+    Edit,
+    HiddenTask,
+    Ids,
+    Observation,
+    RepairTask,
+    Sample,
+    Span,
+    ToolCall,
+    View,
+)
 from envs.rendering import ChatFormat
 from envs.sites import Site, find_sites
 from envs.workspace import number_lines

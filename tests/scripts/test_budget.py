@@ -7,7 +7,7 @@ import pytest
 
 from envs.errors import UserError
 from envs.files import pack_records
-from envs.policies import ScriptOptions
+from envs.habits.options import ScriptOptions
 from tests.envs.world import play
 from tightrope_cli.budget import main, read_episode
 

@@ -150,7 +150,7 @@ class RolloutRunner:
     ) -> ScriptedPolicy:
         """Return a scripted policy for one episode of a task, that uses the tools there are."""
         if "compact" not in list_tools(self.settings.context.strategy):
-            options = replace(options or ScriptOptions(), rewrite="none", note=False)
+            options = replace(options or ScriptOptions(), rewrite="none", note=False, plan=False)
         task, limit = self.store.public[task_id], self.settings.context.max_new_tokens
         script = make_script(
             name,  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ from envs.context.strategies import (
     read_summary,
 )
 from envs.environment import Environment, Limits
-from envs.policies import ScriptedPolicy, ScriptOptions, call, make_script
+from envs.habits.options import ScriptOptions
+from envs.policies import ScriptedPolicy, call, make_script
 from envs.prompts import SUMMARIZE, system_prompt
 from envs.records import Compacted, Evicted, StopReason, Strategy, Thresholds
 from envs.tools import NAMES, list_tools

@@ -17,7 +17,7 @@ from envs.records import Episode
 from envs.rendering import ChatFormat
 from envs.sources.build import build
 from rewards.outcome import is_solved
-from tests.envs.test_context import WIDE as WIDE_LIMITS
+from tests.envs.context.test_event_log import WIDE as WIDE_LIMITS
 from tests.envs.world import CHAT
 from tests.envs.world import play as play_script
 from tests.train.rollouts.chat_server import ChatServer, Messages, serve

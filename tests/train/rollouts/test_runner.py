@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from envs.errors import InfrastructureError
-from envs.policies import ScriptOptions
+from envs.habits.options import ScriptOptions
 from envs.records import HiddenTask, Outcome, RepairTask, StopReason, Strategy, TestReport
 from envs.sources.synthetic import generate
 from envs.tasks.store import Manifest, write_built
