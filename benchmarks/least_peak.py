@@ -29,8 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from envs.environment import _MIN_OBSERVATION_TOKENS, Environment, Limits
-from envs.policies import ScriptedPolicy, call, draw_options, make_script
+from envs.context.fitting import MIN_OBSERVATION_TOKENS
+from envs.environment import Environment, Limits
+from envs.habits.options import draw_habit, draw_options
+from envs.policies import ScriptedPolicy, call, make_script
 from envs.prompts import system_prompt
 from envs.readers.least_peak import list_family, measure_least_peak
 from envs.readers.needs import Line
@@ -163,7 +165,7 @@ class Bound:
                 frame = self._game.chat.surround_results([each.name for each in turn])
                 self._calls[key] = len(self._game.chat.call_ids(turn)) + frame.num_tokens
             used += self._calls[key]
-            if used + _MIN_OBSERVATION_TOKENS * len(turn) > budget:
+            if used + MIN_OBSERVATION_TOKENS * len(turn) > budget:
                 return True
             used += sum(self._results.get(str(each), self._least) for each in turn)
             if used > budget:
@@ -193,7 +195,9 @@ def play_readers(game: FullHistory, window: int, rng: random.Random, row: Row) -
         row.num_readers += 1
         row.num_readers_solved += play(window).solved
     for kind in ("careful", "wasteful"):
-        options = replace(draw_options(kind, rng=rng), rewrite="none", note=False)
+        options = replace(
+            draw_options(draw_habit(kind, rng=rng), rng=rng), rewrite="none", note=False, plan=False
+        )
         options = replace(options, test_before=False, test_after=False)  # needs no sandbox
         script = make_script(
             "careful",

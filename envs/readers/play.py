@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from envs.environment import Environment, Limits
+from envs.habits.options import ScriptOptions
 from envs.mutation.patches import apply_edits
-from envs.policies import ScriptedPolicy, ScriptOptions, make_script
+from envs.policies import ScriptedPolicy, make_script
 from envs.readers.needs import Line, find_needs, list_lines
 from envs.readers.plans import Plan
 from envs.readers.reads import Sources

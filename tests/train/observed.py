@@ -50,6 +50,7 @@ from train.rollouts.backend import choose_backend, name_adapters, plan_servers
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.engine import make_engine
 from train.rollouts.evaluate import evaluate, plan_evaluation
+from train.rollouts.requests import draw_thresholds_of
 from train.rollouts.runner import (
     EpisodeRequest,
     RolloutRunner,
@@ -149,8 +150,8 @@ def sft_args(case: Case) -> Any:
 def thresholds(case: Case) -> Any:
     with open_runner(case.settings) as runner:
         task_ids = [task.id for task in runner.store.split("train")]
-        requests = draw_requests(case.settings, task_ids, stage="grpo", group_size=2)
-        drawn = [runner.draw_thresholds_of(request) for request in requests]
+        requests = runner.draw_requests(task_ids, stage="grpo", group_size=2)
+        drawn = [draw_thresholds_of(request, settings=case.settings) for request in requests]
     assert drawn[::2] == drawn[1::2], "equal in a group"
     return drawn
 

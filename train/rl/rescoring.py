@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any
 
-from envs.context import EventLog
+from envs.context.event_log import EventLog
 from envs.errors import UserError
 from envs.records import Episode, Sampled, Score
 from rewards.metrics import share_without_signal

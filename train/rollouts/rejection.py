@@ -26,7 +26,7 @@ from rewards.cost import billed_tokens
 from rewards.outcome import failed_part, is_scorable
 from train.rollouts.concurrency import Sampler, run_bounded
 from train.rollouts.demonstrations import find_fault
-from train.rollouts.runner import EpisodeRequest, RolloutRunner, draw_requests
+from train.rollouts.runner import EpisodeRequest, RolloutRunner
 from train.servers.chat import Answer, Usage
 
 PLAYED, ANSWERS = "played.jsonl", "answers.jsonl"
@@ -198,7 +198,7 @@ def _list_requests(runner: RolloutRunner, num_samples: int) -> list[EpisodeReque
             got=f"0 in the train split of {runner.store.folder}",
             remedy="build some (tasks.train); held-out tasks are never demonstrated by a model",
         )
-    requests = draw_requests(runner.settings, task_ids, stage="demos", group_size=num_samples)
+    requests = runner.draw_requests(task_ids, stage="demos", group_size=num_samples)
     return sorted(requests, key=lambda request: request.sample_index)
 
 

@@ -11,7 +11,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from envs.context.strategies import draw_thresholds
 from envs.files import hash_text
+from envs.records import Thresholds
+from train.config.settings import Settings
 
 DrawWindow = Callable[[str, random.Random], int]
 """Returns the window (tokens) of a group of this task, drawn with this generator."""
@@ -72,3 +75,15 @@ def draw_requests(
             for index in range(group_size)
         ]
     return requests
+
+
+def draw_thresholds_of(request: EpisodeRequest, *, settings: Settings) -> Thresholds | None:
+    """Draw the thresholds of a request's group: equal for all that have its group and task."""
+    context, seed = settings.context, settings.run.seed
+    return draw_thresholds(
+        context.strategy,
+        fill=context.fill_threshold,
+        keep_last=context.keep_last,
+        evict_batch=context.evict_batch,
+        rng=random.Random(draw_seed(seed, "thresholds", request.group_id, request.task_id)),
+    )

@@ -10,7 +10,6 @@ reward.
 """
 
 import os
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,6 @@ from typing import Any
 
 import torch
 
-from envs.context.strategies import draw_thresholds
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import InfrastructureError, UserError
@@ -51,7 +49,12 @@ from train.models.model import chat_format, load_tokenizer, run_tokenizer
 from train.rollouts.backend import make_sampler
 from train.rollouts.concurrency import Sampler, run_bounded
 from train.rollouts.least_peaks import LeastPeaks
-from train.rollouts.requests import DrawWindow, EpisodeRequest, draw_requests, draw_seed
+from train.rollouts.requests import (
+    DrawWindow,
+    EpisodeRequest,
+    draw_requests,
+    draw_thresholds_of,
+)
 from train.rollouts.windows import Windows
 from train.stages.run_dir import cache_dir, tasks_dir
 
@@ -215,7 +218,7 @@ class RolloutRunner:
             gold_spans=self.store.hidden[request.task_id].gold_spans,
         )
         task, limits = self.store.public[request.task_id], self.settings.rollouts
-        thresholds = self.draw_thresholds_of(request)
+        thresholds = draw_thresholds_of(request, settings=self.settings)
         num_attempts = num_late = 0
         while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
             num_attempts += 1
@@ -248,17 +251,6 @@ class RolloutRunner:
             sandbox_level="unknown",
         )
         return environment.record(metadata, outcome=failed)
-
-    def draw_thresholds_of(self, request: EpisodeRequest) -> Thresholds | None:
-        """Draw the thresholds of a request's group: equal for all that have its group and task."""
-        context, seed = self.settings.context, self.settings.run.seed
-        return draw_thresholds(
-            context.strategy,
-            fill=context.fill_threshold,
-            keep_last=context.keep_last,
-            evict_batch=context.evict_batch,
-            rng=random.Random(draw_seed(seed, "thresholds", request.group_id, request.task_id)),
-        )
 
     def play_all(
         self,

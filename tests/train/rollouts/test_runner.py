@@ -24,6 +24,7 @@ from tests.envs.world import CHAT, TASK, InProcess, OneTask
 from tests.train.small_run import add_tokenizer, settings_in
 from train.config.settings import Settings
 from train.rollouts.demonstrations import Demonstrations, make_demonstrations
+from train.rollouts.requests import draw_thresholds_of
 from train.rollouts.runner import (
     EpisodeRequest,
     RolloutRunner,
@@ -89,7 +90,7 @@ def test_every_strategy_is_played_and_recorded_with_what_was_drawn(strategy: str
     make = lambda _: runner.make_script(TASK.id, "careful", options=options)  # noqa: E731
     episode = asyncio.run(runner.play(request, make, policy="careful"))
     assert episode.strategy == strategy and episode.needs_rewrite
-    assert episode.thresholds == runner.draw_thresholds_of(request)
+    assert episode.thresholds == draw_thresholds_of(request, settings=runner.settings)
     assert episode.output_reserve == context.max_new_tokens
     assert is_solved(episode) == (strategy != "full_history")
     own = num_evictions(episode) + num_compactions(episode)
