@@ -47,6 +47,7 @@ from train.rl.resampling import PlayedGroups
 from train.rl.step_rollouts import StepRollouts
 from train.rl.task_draws import draw_step
 from train.rollouts.backend import choose_backend, name_adapters, plan_servers
+from train.rollouts.concurrency import count_tool_workers
 from train.rollouts.demonstrations import make_demonstrations
 from train.rollouts.engine import make_engine
 from train.rollouts.evaluate import evaluate, plan_evaluation
@@ -54,7 +55,6 @@ from train.rollouts.requests import draw_thresholds_of
 from train.rollouts.runner import (
     EpisodeRequest,
     RolloutRunner,
-    count_tool_workers,
     open_runner,
 )
 from train.stages.exit_codes import run_main

@@ -4,11 +4,17 @@ Tests: tests/train/rollouts/test_runner.py.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
+import torch
+
 from envs.records import Policy
+from train.config.settings import Settings
+
+_WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # some only wait; each takes memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,3 +79,10 @@ def run_bounded(
 
     asyncio.run(run())
     return [results[index] for index in range(len(items))]
+
+
+def count_tool_workers(settings: Settings) -> int:
+    """Return how many workers carry out tools for this process: by its share of the cores."""
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    by_cores = len(os.sched_getaffinity(0)) // processes + _WORKERS_BESIDE_CORES
+    return settings.rollouts.tool_workers or min(_MOST_WORKERS, by_cores)

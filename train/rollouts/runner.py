@@ -9,15 +9,12 @@ failure is retried in a fresh environment and then recorded as unscorable; it ne
 reward.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
@@ -47,7 +44,7 @@ from rewards.cost import billed_tokens
 from train.config.settings import Settings
 from train.models.model import chat_format, load_tokenizer, run_tokenizer
 from train.rollouts.backend import make_sampler
-from train.rollouts.concurrency import Sampler, run_bounded
+from train.rollouts.concurrency import Sampler, count_tool_workers, run_bounded
 from train.rollouts.least_peaks import LeastPeaks
 from train.rollouts.requests import (
     DrawWindow,
@@ -60,7 +57,6 @@ from train.stages.run_dir import cache_dir, tasks_dir
 
 _ATTEMPTS = 3
 _ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
-_WORKERS_BESIDE_CORES, _MOST_WORKERS = 4, 32  # some only wait; each takes memory
 _PROMPTS: tuple[Strategy, ...] = (
     "learned",
     "full_history",
@@ -217,22 +213,25 @@ class RolloutRunner:
             needs_rewrite=request.window_tokens < reference.least_window,
             gold_spans=self.store.hidden[request.task_id].gold_spans,
         )
-        task, limits = self.store.public[request.task_id], self.settings.rollouts
-        thresholds = draw_thresholds_of(request, settings=self.settings)
+        limits = self.settings.rollouts
+        call_s, episode_s = limits.tool_limit_s, limits.episode_limit_s
+        make = partial(
+            self.make_environment,
+            self.store.public[request.task_id],
+            window_tokens=request.window_tokens,
+            thresholds=draw_thresholds_of(request, settings=self.settings),
+        )
         num_attempts = num_late = 0
         while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
             num_attempts += 1
-            environment = self.make_environment(
-                task, window_tokens=request.window_tokens, thresholds=thresholds
-            )
+            environment = make()
+            bench = LimitedBench(self.bench, call_s=call_s, episode_s=episode_s)
             part: FailedPart
             try:
                 return await run_episode(
                     environment,
                     make_policy(request),
-                    bench=LimitedBench(
-                        self.bench, call_s=limits.tool_limit_s, episode_s=limits.episode_limit_s
-                    ),
+                    bench=bench,
                     metadata=metadata,
                     deadline_s=limits.turn_limit_s,
                 )
@@ -370,13 +369,6 @@ def open_runner(
     ) as pool:
         folder = cache_dir(settings) / "least_peaks"
         yield RolloutRunner(store, chat, settings, pool, chats=chats, peaks_dir=folder)
-
-
-def count_tool_workers(settings: Settings) -> int:
-    """Return how many workers carry out tools for this process: by its share of the cores."""
-    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    by_cores = len(os.sched_getaffinity(0)) // processes + _WORKERS_BESIDE_CORES
-    return settings.rollouts.tool_workers or min(_MOST_WORKERS, by_cores)
 
 
 def open_tasks(settings: Settings) -> tuple[TaskStore, Equipment]:

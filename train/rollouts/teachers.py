@@ -12,10 +12,11 @@ from envs.prompts import system_prompt
 from train.config.settings import Settings
 from train.models.vocabulary import new_tokenizer
 from train.rollouts.backend import make_sampler
+from train.rollouts.concurrency import count_tool_workers
 from train.rollouts.endpoint import EndpointSampler, check_chatml
 from train.rollouts.policy_sources import PolicySource
 from train.rollouts.rejection import AnswerFile, Sampled, sample_demonstrations
-from train.rollouts.runner import count_tool_workers, open_runner
+from train.rollouts.runner import open_runner
 from train.servers.chat import Endpoint
 from train.stages.run_dir import StageDir
 from train.stages.stage_log import say
