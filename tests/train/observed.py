@@ -151,7 +151,7 @@ def thresholds(case: Case) -> Any:
     with open_runner(case.settings) as runner:
         task_ids = [task.id for task in runner.store.split("train")]
         requests = runner.draw_requests(task_ids, stage="grpo", group_size=2)
-        drawn = [draw_thresholds_of(request, settings=case.settings) for request in requests]
+        drawn = [draw_thresholds_of(request, case.settings) for request in requests]
     assert drawn[::2] == drawn[1::2], "equal in a group"
     return drawn
 

@@ -77,7 +77,7 @@ def draw_requests(
     return requests
 
 
-def draw_thresholds_of(request: EpisodeRequest, *, settings: Settings) -> Thresholds | None:
+def draw_thresholds_of(request: EpisodeRequest, settings: Settings) -> Thresholds | None:
     """Draw the thresholds of a request's group: equal for all that have its group and task."""
     context, seed = settings.context, settings.run.seed
     return draw_thresholds(

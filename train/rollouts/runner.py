@@ -213,18 +213,13 @@ class RolloutRunner:
             needs_rewrite=request.window_tokens < reference.least_window,
             gold_spans=self.store.hidden[request.task_id].gold_spans,
         )
-        limits = self.settings.rollouts
+        task, limits = self.store.public[request.task_id], self.settings.rollouts
         call_s, episode_s = limits.tool_limit_s, limits.episode_limit_s
-        make = partial(
-            self.make_environment,
-            self.store.public[request.task_id],
-            window_tokens=request.window_tokens,
-            thresholds=draw_thresholds_of(request, settings=self.settings),
-        )
+        window, thresholds = request.window_tokens, draw_thresholds_of(request, self.settings)
         num_attempts = num_late = 0
         while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
             num_attempts += 1
-            environment = make()
+            environment = self.make_environment(task, window_tokens=window, thresholds=thresholds)
             bench = LimitedBench(self.bench, call_s=call_s, episode_s=episode_s)
             part: FailedPart
             try:
