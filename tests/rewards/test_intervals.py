@@ -13,6 +13,7 @@ from rewards.intervals import (
     pass_rate_estimate,
     share_of_the_way,
     sum_by_task,
+    wilson_interval,
 )
 from tests.rewards.episodes import make_episode
 
@@ -110,3 +111,11 @@ def test_share_of_the_way_to_gold():
     start, end, goal = (policy(solved, billed=tokens) for tokens in (500, 200, 100))
     assert share_of_the_way(start, end, goal).value == pytest.approx(0.75)
     assert share_of_the_way(start, policy([False] * 20), goal).value is None
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"), [(0, 40, 0.0, 0.0876), (10, 100, 0.0552, 0.1744)]
+)
+def test_the_score_interval_is_that_of_wilson(successes, trials, low, high):
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)

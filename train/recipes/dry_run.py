@@ -167,6 +167,7 @@ def _build(
         sections = _describe_size(settings, stage, model, layouts)
         progress.advance(note="playing gold")
         with open_runner(settings, tokenizer=tokenizer) as runner:
+            runner.peaks_dir = None  # nothing is written
             gold, careful = (_play(runner, stage, name) for name in ("gold", "careful"))
         row, chat = make_rows(gold, advantage=0.0)[0], runner.chat
         progress.advance(note="measuring the model's speed")

@@ -14,8 +14,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from accelerate import PartialState
+
 from train.config.settings import OfLeastPeak, Settings
 from train.rollouts.least_peaks import LeastPeaks
+from train.stages.stage_log import say
 
 Bounds = tuple[int, int]
 """Least and most tokens of a window; none lies between where the first is larger."""
@@ -90,6 +93,12 @@ class Windows:
             chance = min(1.0, max(0.0, (wanted - num_only) / max(1, num_both)))
             share = (num_only + chance * num_both) / len(names)
             self._mixtures[names[0]] = Mixture(chance, share, num_only + num_both, len(names))
+            if PartialState().is_main_process:
+                say(
+                    f"{share:.0%} of groups get a window that needs a rewrite, of "
+                    f"{self.settings.context.needs_rewrite_share or 0:.0%} asked for; "
+                    f"{num_only + num_both:,} of {len(names):,} tasks have one"
+                )
         return self._mixtures[names[0]]
 
     def _bounds(self, task_id: str) -> Bounds:

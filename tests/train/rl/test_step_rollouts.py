@@ -12,7 +12,7 @@ import pytest
 from envs.records import Episode, Segment, StopReason
 from rewards.advantages import score_group
 from rewards.metrics import step_metrics
-from tests.envs.world import TASK
+from tests.envs.world import CHAT, TASK
 from tests.rewards.episodes import make_episode, sampled_event
 from tests.train.small_run import settings_in
 from train.config.settings import Settings
@@ -21,7 +21,7 @@ from train.rl.grpo_trainer import StepRequest
 from train.rl.resampling import group_episodes
 from train.rl.solve_counts import read_solves
 from train.rl.step_rollouts import StepRollouts
-from train.rollouts.runner import EpisodeRequest
+from train.rollouts.runner import EpisodeRequest, RolloutRunner
 from train.stages.open_stage import open_stage
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
@@ -78,7 +78,8 @@ class MadeUp(StepRollouts):
     def __init__(self, settings: Settings, stage: StageDir, *, killed_at: int = -1) -> None:
         store = SimpleNamespace(split=lambda name: TRAIN)
         with Progress("test", total=1, unit="steps", enabled=False) as progress:
-            super().__init__(settings, SimpleNamespace(store=store), stage, progress)  # type: ignore[arg-type]
+            runner = RolloutRunner(store, CHAT, settings, bench=None)  # type: ignore[arg-type]
+            super().__init__(settings, runner, stage, progress)
         self.num_calls, self.killed_at = 0, killed_at
 
     def play(
