@@ -1,13 +1,14 @@
 """Which turns of an episode were mistakes, by its record alone.
 
-A call was refused, or an edit was made again: its lines were written anew by a later one. What a
-warm start learns is the repair (`train/recipes/sft.py`).
+A call was refused, none was made, or an edit was made again: its lines were written anew by a
+later one. What a warm start learns is the repair (`train/recipes/sft.py`).
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 from envs.records import Episode, Observed, Turn
+from rewards.reading import was_refused
 
 
 def find_mistakes(episode: Episode) -> frozenset[int]:
@@ -16,17 +17,17 @@ def find_mistakes(episode: Episode) -> frozenset[int]:
     A turn of several calls is one if any of them was. Results of a turn that submits are not
     recorded, and a turn that rewrites by `compact` shows none.
     """
-    text_of = {
-        observation.id: observation.text
+    refused = {
+        observation.id
         for event in episode.events
         if isinstance(event, Observed)
         for observation in event.observations
+        if was_refused(observation)
     }
     found = set[int]()
     written = defaultdict[str, dict[int, int]](dict)  # turns by the lines that they wrote
     for number, turn in enumerate(episode.turns):
-        texts = [text_of.get(name, "") for name in turn.observation_ids]
-        if any(text.partition("\n")[2].startswith("error: ") for text in texts):
+        if refused.intersection(turn.observation_ids):
             found.add(number)
             continue
         for path, start, end, num_new in _list_edits(turn):

@@ -129,7 +129,7 @@ def count_offences(episode: Episode) -> Offences:
 
 def was_refused(observation: Observation) -> bool:
     """Tell whether a result says that its call could not be carried out."""
-    return observation.text.partition("\n")[2].startswith("error: ")
+    return observation.text.partition("\n")[2].startswith(("error: ", "no tool call, "))
 
 
 @dataclass
@@ -154,9 +154,13 @@ class _Replay:
         if isinstance(event, Sampled):
             self.turn += 1
         elif isinstance(event, Observed):
+            # where a summary is asked for, that is the last result, and may stand for all of them
+            results = event.observations[:-1] if event.asks_summary else event.observations
+            if not results:
+                self.take_unseen_edits()
             self.turn_seen = self.turn
             calls = self.episode.turns[self.turn].calls
-            for observation, call in zip(event.observations, calls, strict=False):
+            for observation, call in zip(results, calls, strict=False):
                 self._observe(observation, call)
         elif isinstance(event, Noted):
             self.noted.update(self._follow(event.path, event.start, event.end))

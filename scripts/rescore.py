@@ -95,6 +95,9 @@ def open_out(stage: StageDir, folder: Path) -> StageDir:
         remedy = "name a folder of its own with --out"
         raise UserError("scores would replace those of a stage", got=str(folder), remedy=remedy)
     if out.scores.is_dir():
+        if not (folder / "summary.json").exists():
+            remedy = "name an empty folder with --out"
+            raise UserError("this would be deleted", got=str(out.scores), remedy=remedy)
         shutil.rmtree(out.scores)
     return out
 

@@ -56,7 +56,7 @@ class Automatic:
         is_many = len(shown) + num_new >= self.keep_last + self.evict_batch
         is_full = num_held is None or num_held >= self.mask_at
         num_kept = max(0, self.keep_last - num_new)
-        old = shown[: len(shown) - num_kept]
+        old = shown[: max(0, len(shown) - num_kept)]
         return tuple(each.id for each in old) if is_many or is_full else ()
 
     def asks(self, num_held: int | None) -> bool:

@@ -220,7 +220,7 @@ def weighed(case: Case) -> Any:
     group = [
         make_episode(turns=((100, 20), (120, 20)), events=events, solved=n < 1) for n in (0, 1)
     ]
-    batch = rollouts(case)._take(StepRequest(0, 0, ("t",)), PlayedGroups([group]))
+    batch = rollouts(case)._take(StepRequest(0, 0, 1), PlayedGroups([group]))
     return [row.weights_T for rows in batch.minibatches for row in rows]
 
 

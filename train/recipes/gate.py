@@ -95,10 +95,30 @@ def gather_facts(
     return {
         "dev_tasks": len(first),
         "dev_pass_rate": sum(map(is_solved, first)) / max(1, len(first)),
+        "rewrites": rewrites,
         "dev_needs_rewrite": len(needing),
         "compact_share": sum(num_compactions(e) > 0 for e in needing) / num_needing,
         "evict_share": sum(num_evictions(e) > 0 for e in needing) / num_needing,
     }
+
+
+def _judge_rewriting(facts: dict[str, Any]) -> list[str]:
+    """Say how often the policy rewrites where it must; returns what is too seldom."""
+    number, problems = facts["dev_needs_rewrite"], []
+    if not number and facts.get("rewrites"):
+        say("warning: no dev task has a window that needs a rewrite: rewriting is not judged")
+    for name in ("compact", "evict") if number else ():
+        share = facts[f"{name}_share"]
+        low, high = wilson_interval(round(share * number), number)
+        text = f"{share:.0%} of {number} episodes that need a rewrite {name}"
+        text += f" (95 %: {low:.0%} to {high:.0%})"
+        if number < LEAST_TO_JUDGE:
+            say(f"warning: {text}; too few to judge the warm start by")
+        elif share < REWRITE_SHARE:
+            problems.append(text)
+        else:
+            say(f"gate: {text}")
+    return problems
 
 
 def check_gate(sft: StageDir, *, force: bool) -> None:
@@ -114,17 +134,7 @@ def check_gate(sft: StageDir, *, force: bool) -> None:
     problems = []
     if not low <= facts["dev_pass_rate"] <= high:
         problems.append(f"dev pass rate {facts['dev_pass_rate']:.0%}, not {low:.0%} to {high:.0%}")
-    number = facts["dev_needs_rewrite"]
-    for name in ("compact", "evict"):
-        share = facts[f"{name}_share"]
-        if number and share < REWRITE_SHARE:
-            low, high = wilson_interval(round(share * number), number)
-            text = f"{share:.0%} of {number} episodes that need a rewrite {name}"
-            text += f" (95 %: {low:.0%} to {high:.0%})"
-            if number < LEAST_TO_JUDGE:
-                say(f"warning: {text}; too few to judge the warm start by")
-            else:
-                problems.append(text)
+    problems += _judge_rewriting(facts)
     if not problems:
         return
     text = "; ".join(problems)

@@ -267,7 +267,8 @@ def keep_windows(
     """Write what the windows of an evaluation are, or compare them with those of the first policy.
 
     Raises:
-        UserError: They are multiples of least peaks, which another tokenizer counts otherwise.
+        UserError: They follow from least peaks, which another tokenizer counts otherwise, or from
+            settings that have changed.
     """
     peaks, path = runner.windows.peaks, stage.path / _WINDOWS
     drawn = {request.task_id: request.window_tokens for request in requests}
@@ -275,11 +276,18 @@ def keep_windows(
     is_other = bool(kept) and kept["windows"] != drawn
     if is_other and kept["counted_by"] != peaks.key:
         raise UserError(
-            "windows that are multiples of least peaks differ between tokenizers",
+            "windows that follow from least peaks differ between tokenizers",
             got=f"{stage.path.name}: another tokenizer, template or prompt than {path} was made by",
-            remedy="give absolute windows, --context.window_tokens '[LOW, HIGH]'",
+            remedy="give absolute windows, --context.window_tokens '[LOW, HIGH]', and no "
+            "context.needs_rewrite_share",
         )
-    if (is_other or not kept) and stage.is_main:
+    if is_other:
+        raise UserError(
+            "the windows of this evaluation have changed",
+            got=f"other ones than {path} holds, in which policies were played",
+            remedy="go back to the settings of before, or --clean to play all policies anew",
+        )
+    if not kept and stage.is_main:
         tasks = {name: asdict(peaks.of(name)) for name in drawn}
         found = {"counted_by": peaks.key, "windows": drawn, "tasks": tasks}
         write_whole(path, to_json(found, indent=2) + "\n")

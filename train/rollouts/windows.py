@@ -1,8 +1,9 @@
 """The window of a group: drawn between two sizes, or between two multiples of a task's least peak.
 
 Below its least peak no scripted reader solves a task without a rewrite (`envs/readers/`), so such a
-window needs `evict` or `compact`. No window is drawn in which a script that rewrites would not
-solve either, unless absolute sizes leave nothing else.
+window needs `evict` or `compact`. Where windows are multiples, or a share of them is asked for,
+none is drawn in which a script that rewrites would not solve either, unless nothing else is left;
+absolute sizes alone are drawn as they stand.
 
 With `context.needs_rewrite_share` that share of groups gets a window that needs a rewrite, as far
 as the tasks of the split allow: a task has such windows only if rewriting saves something on it.

@@ -29,6 +29,7 @@ from train.servers.transport import (
 
 REQUEST_LIMIT_S = 600.0  # a long turn of a large model on a busy server
 _PROBE_LIMIT_S = 20.0
+_OF_ONE_REQUEST = (400, 413, 422)  # its content or its length; if the first is refused, all are
 
 
 @dataclass
@@ -132,6 +133,9 @@ class Endpoint:
             if reply.may_pass:
                 raise Unanswered(f"HTTP {reply.status} {reply.said}", pause_s=reply.pause_s)
             if not reply.is_fine:
+                if reply.status in _OF_ONE_REQUEST and self.usage.num_requests:
+                    text = f"{self.url} refused a request: HTTP {reply.status} {reply.said}"
+                    raise InfrastructureError(text, part="server")
                 raise _refusal(reply, self.url, self.model)
             try:
                 return read_answer(reply.body)

@@ -4,6 +4,8 @@ import random
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envs.context.strategies import (
     NET_FILL,
@@ -16,7 +18,7 @@ from envs.environment import Environment, Limits
 from envs.habits.options import ScriptOptions
 from envs.policies import ScriptedPolicy, call, make_script
 from envs.prompts import SUMMARIZE, system_prompt
-from envs.records import Compacted, Evicted, StopReason, Strategy, Thresholds
+from envs.records import Compacted, Evicted, Observation, StopReason, Strategy, Thresholds
 from envs.tools import NAMES, list_tools
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK, new_environment, sample_of, sample_text
 
@@ -47,6 +49,25 @@ def read_until_asked(environment: Environment) -> None:
 
 def live(environment: Environment) -> list[str]:
     return [each.id for each in environment.view().observations]
+
+
+@given(
+    keep_last=st.integers(1, 10),
+    evict_batch=st.integers(1, 5),
+    num_shown=st.integers(0, 12),
+    num_new=st.integers(0, 4),
+    is_full=st.booleans(),
+)
+def test_masking_never_takes_one_of_the_last_results(
+    keep_last: int, evict_batch: int, num_shown: int, num_new: int, is_full: bool
+) -> None:
+    rule = Automatic(mask_at=10, keep_last=keep_last, evict_batch=evict_batch)
+    shown = [
+        Observation(id=f"o{n}", text="", num_tokens=1, remaining_tokens=0) for n in range(num_shown)
+    ]
+    masked = rule.list_masked(shown, num_new=num_new, num_held=None if is_full else 5)
+    kept = [each.id for each in shown][max(0, num_shown + num_new - keep_last) :]
+    assert not set(masked) & set(kept)
 
 
 def test_masking_leaves_the_last_results_and_acts_in_batches() -> None:

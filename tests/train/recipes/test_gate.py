@@ -86,13 +86,23 @@ def test_the_gate_plays_enough_tight_windows_and_few_on_one_task() -> None:
     assert all(runner.windows.needs_rewrite(r.task_id, r.window_tokens) for r in requests)
 
 
-def test_the_gate_lets_a_good_warm_start_pass_without_a_word(
+def test_the_gate_lets_a_good_warm_start_pass_and_says_what_it_saw(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = {"dev_forced": 20, "forced_compact_share": 0.4, "forced_evict_share": 0.1}
     for facts in (GOOD, {"dev_tasks": 48, "dev_pass_rate": 0.5, **old}):
         check_gate(stage_with(tmp_path, facts), force=True)
-    assert capsys.readouterr().err == "", "there is nothing to force"
+    said = capsys.readouterr().err
+    assert "gate: 40% of 40 episodes that need a rewrite compact (95 %: 26% to 55%)" in said
+    assert "40% of 20 episodes" in said and "--force" not in said, "there is nothing to force"
+
+
+def test_the_gate_says_when_no_task_needs_a_rewrite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = {"rewrites": True, "dev_needs_rewrite": 0, "compact_share": 0.0, "evict_share": 0.0}
+    check_gate(stage_with(tmp_path, {**GOOD, **none}), force=False)
+    assert "no dev task has a window that needs a rewrite" in capsys.readouterr().err
 
 
 def test_the_gate_counts_what_could_be_scored_and_never_blames_the_policy_for_the_machine() -> None:

@@ -58,7 +58,7 @@ def trained(folder: Path, *flags: str) -> tuple[Settings, StageDir]:
     stage = open_stage(settings, "grpo")
     rollouts = Consistent(settings, stage)
     for step in range(NUM_STEPS):
-        batch = rollouts(StepRequest(step, 0, ("",) * 4), None)
+        batch = rollouts(StepRequest(step, 0, 4), None)
         stage.append_metrics({"step": step + 1, **batch.metrics})
         append_row(stage.dev_rows, {"step": step + 1, "flagged": step == 2})
         if step == 2:

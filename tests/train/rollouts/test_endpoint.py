@@ -215,6 +215,24 @@ def test_a_refused_request_ends_the_command(server: ChatServer) -> None:
         play(server, Endpoint(server.url, "m/gold"))
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_request_that_is_refused_after_others_were_answered_breaks_its_episode_only(
+    server: ChatServer, status: int
+) -> None:
+    server.statuses = [200, status]
+    with pytest.raises(InfrastructureError, match=f"HTTP {status} .*not now"):
+        play(server, Endpoint(server.url, "m/gold"))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_key_or_model_that_is_refused_later_ends_the_command(
+    server: ChatServer, status: int
+) -> None:
+    server.statuses = [200, status]
+    with pytest.raises(UserError, match=f"HTTP {status} .*not now"):
+        play(server, Endpoint(server.url, "m/gold"))
+
+
 def test_what_was_answered_is_not_asked_again_and_is_charged_once(server: ChatServer) -> None:
     """An episode that the machine broke, or a command that was killed, is played anew."""
     server.usage = {"prompt_tokens": 100, "completion_tokens": 7}
