@@ -32,7 +32,6 @@ def test_a_vllm_server_that_is_named_is_asked_for_as_many_tokens() -> None:
     size = SIZES["tiny"]
     ids = [5] * size.new_tokens
     server = StandIn(lambda name, body: (ids, [-0.1] * len(ids), "length"), max_model_len=64)
-    server.adapters["base"] = ""
     bench = GpuBench(size)
     spec = {"what": "generation", "backend": "vllm", "server": server.url, "episodes": 9}
     with server.running():

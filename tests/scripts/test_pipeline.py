@@ -41,6 +41,9 @@ OUR_LINES = re.compile(
     r"|Warm start|GRPO|  (model|trained|data|tasks|steps|window|rollouts|training|files) +\S.*"
     r"|\d+ played, \d+ kept; .*|gate passed by --force: .*"
     r"|ALARM at step \d+: .*|dev tasks at step \d+: pass .*"
+    r"|\d+ of them ask for a window that needs a rewrite, .*"
+    r"| +demonstrations by habit \(means per episode\) +|[\u2500-\u257f].*[\u2500-\u257f]"
+    r"|(warning|gate): .* (episodes that need|window that needs) a rewrite.*"
 )
 
 

@@ -3,6 +3,7 @@
 What an import would do in the sandbox is not tried here.
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from tests.envs.projects.small_project import FILES
 from tests.strangers.mutations import change_bytes, change_kind, change_value, draw_value, dump
 
 GOOD: tuple[Callable[[], dict[str, Any]], ...] = (
-    lambda: test_check_instance.instance(),
-    lambda: test_patched.instance(),
-    lambda: test_r2e_gym.instance(),
+    lambda: copy.deepcopy(test_check_instance.instance()),  # they share lists, and are changed here
+    lambda: copy.deepcopy(test_patched.instance()),
+    lambda: copy.deepcopy(test_r2e_gym.instance()),
     lambda: program(),
 )
 _PATCHES = (

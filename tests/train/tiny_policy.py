@@ -151,8 +151,9 @@ def trainer(
     )
 
 
-def step_inputs(num_groups: int) -> list[dict[str, int]]:
-    return [{"group": i // GROUP_SIZE} for i in range(num_groups * GROUP_SIZE)]
+def step_inputs(num_groups: int) -> list[dict[str, object]]:
+    """Return what one step is given: of ours the place of each group, of stock TRL prompts."""
+    return [{"group": i // GROUP_SIZE, "prompt": ""} for i in range(num_groups * GROUP_SIZE)]
 
 
 def gradients(model: PeftModel) -> dict[str, torch.Tensor]:

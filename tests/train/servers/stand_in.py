@@ -99,7 +99,7 @@ class StandIn(ThreadingHTTPServer):
                 return 200, {"is_sleeping": self.sleeps}
             case "/v1/completions" if self.sleeps:
                 return 500, "asleep"
-            case "/v1/completions" if body["model"] not in self.adapters:
+            case "/v1/completions" if body["model"] not in (self.base, *self.adapters):
                 return 404, f"The model `{body['model']}` does not exist."
             case "/v1/completions":
                 self.requests.append(body)
