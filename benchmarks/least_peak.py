@@ -32,14 +32,14 @@ sys.path.insert(0, str(ROOT))
 from envs.context.fitting import MIN_OBSERVATION_TOKENS
 from envs.environment import Environment, Limits
 from envs.habits.options import draw_habit, draw_options
-from envs.policies import ScriptedPolicy, call, make_script
+from envs.policies import call
 from envs.prompts import system_prompt
 from envs.readers.least_peak import list_family, measure_least_peak
 from envs.readers.needs import Line
 from envs.readers.plans import Plan, edit_call, plan_rewriting
 from envs.readers.play import Game
 from envs.readers.reads import Read, list_reads
-from envs.records import StopReason, ToolCall
+from envs.records import ToolCall
 from envs.rendering import ChatFormat
 from envs.tasks.store import TaskStore
 from train.config.load import default_cache, load_settings
@@ -199,22 +199,8 @@ def play_readers(game: FullHistory, window: int, rng: random.Random, row: Row) -
             draw_options(draw_habit(kind, rng=rng), rng=rng), rewrite="none", note=False, plan=False
         )
         options = replace(options, test_before=False, test_after=False)  # needs no sandbox
-        script = make_script(
-            "careful",
-            task=game.task,
-            hidden=game.hidden,
-            files=dict(game.files),
-            chat=game.chat,
-            options=options,
-        )
-        policy = ScriptedPolicy(script, chat=game.chat, max_new_tokens=game.limits.max_new_tokens)
-        environment = game.open(window)
-        while environment.stop_reason is None:
-            environment.step(policy.next_sample(environment.view()))
         row.num_readers += 1
-        row.num_readers_solved += (
-            environment.stop_reason is StopReason.SUBMITTED and game.is_solved(environment)
-        )
+        row.num_readers_solved += game.play_demonstrator(window, options).solved
 
 
 def measure(

@@ -86,8 +86,7 @@ def play(task: BuiltTask, make_script: MakeScript, chat: ChatFormat, limits: Lim
     )
     script = make_script(task, limits)
     policy = ScriptedPolicy(script, chat=chat, max_new_tokens=limits.max_new_tokens)
-    while environment.stop_reason is None:
-        environment.step(policy.next_sample(environment.view()))
+    environment.play_out(policy.next_sample)
     is_submitted = environment.stop_reason is StopReason.SUBMITTED
     return is_submitted and environment.workspace.files == apply_gold(task)
 

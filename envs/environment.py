@@ -13,7 +13,7 @@ rewrites by itself (`envs/context/strategies.py`).
 Tests: tests/envs/test_episode.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from envs.calls.reader import parse_calls
@@ -192,6 +192,11 @@ class Environment:
         """Apply one sample with its tools in this very process, which nothing can end."""
         tools = Toolbox(self.workspace, run_visible=self._run_visible)
         self.finish(tools.run_turn(self.begin(sample)))
+
+    def play_out(self, next_sample: Callable[[View], Sample]) -> None:
+        """Take one step after another until the episode ends; nothing is graded."""
+        while self.stop_reason is None:
+            self.step(next_sample(self.view()))
 
     def record(self, metadata: EpisodeMetadata, *, outcome: Outcome | None) -> Episode:
         """Return the whole episode as a record."""

@@ -113,6 +113,16 @@ class Observation(Record):
     num_tokens: int
     remaining_tokens: int
 
+    @property
+    def body(self) -> str:
+        """Its text without the header."""
+        return self.text.partition("\n")[2]
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether its call could not be carried out, or none was made."""
+        return self.body.startswith(("error: ", "no tool call, "))
+
 
 PrefixKind = Literal["template", "system", "tools", "task", "notes", "summaries"]
 

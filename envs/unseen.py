@@ -41,7 +41,7 @@ def find_unseen_edits(episode: Episode, files: Mapping[str, str]) -> tuple[Span,
         for index, call in enumerate(turn.calls):
             result = results[index] if index < len(results) else None
             edit = _edit_of(call)
-            failed = result and result.text.partition("\n")[2].startswith("error: ")
+            failed = result and result.was_refused
             if edit and not failed and sight.can_edit(edit):
                 if not sight.has_seen(edit):
                     found.append(Span(path=edit.path, start=edit.start, end=edit.end))

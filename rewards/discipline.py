@@ -150,7 +150,7 @@ def _facts(episode: Episode) -> Iterator[bool]:
         turn += isinstance(event, Sampled)
         if isinstance(event, Observed):
             for observation in event.observations:
-                shown.update(WORD.findall(observation.text.partition("\n")[2]))
+                shown.update(WORD.findall(observation.body))
         elif isinstance(event, Noted | Compacted):
             text = event.facts if isinstance(event, Noted) else event.summary
             facts = shown.intersection(WORD.findall(text))

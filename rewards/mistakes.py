@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from envs.records import Episode, Observed, Turn
-from rewards.reading import was_refused
 
 
 def find_mistakes(episode: Episode) -> frozenset[int]:
@@ -22,7 +21,7 @@ def find_mistakes(episode: Episode) -> frozenset[int]:
         for event in episode.events
         if isinstance(event, Observed)
         for observation in event.observations
-        if was_refused(observation)
+        if observation.was_refused
     }
     found = set[int]()
     written = defaultdict[str, dict[int, int]](dict)  # turns by the lines that they wrote

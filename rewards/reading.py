@@ -127,11 +127,6 @@ def count_offences(episode: Episode) -> Offences:
     )
 
 
-def was_refused(observation: Observation) -> bool:
-    """Tell whether a result says that its call could not be carried out."""
-    return observation.text.partition("\n")[2].startswith(("error: ", "no tool call, "))
-
-
 @dataclass
 class _Replay:
     """Goes through the events of an episode, and remembers what they leave in view."""
@@ -188,7 +183,7 @@ class _Replay:
                     self._edit(call)
 
     def _observe(self, observation: Observation, call: ToolCall) -> None:
-        if call.error is not None or was_refused(observation):
+        if call.error is not None or observation.was_refused:
             return
         if call.name == "edit_lines":
             self._edit(call)

@@ -115,13 +115,17 @@ class Game:
 
     def play_thrifty(self, window: int) -> Played:
         """Play the demonstrators' thriftiest reader, which looks for itself."""
+        return self.play_demonstrator(window, _THRIFTY)
+
+    def play_demonstrator(self, window: int, options: ScriptOptions) -> Played:
+        """Play a demonstrator that knows the repair."""
         script = make_script(
             "careful",
             task=self.task,
             hidden=self.hidden,
             files=dict(self.files),
             chat=self.chat,
-            options=_THRIFTY,
+            options=options,
         )
         policy = ScriptedPolicy(script, chat=self.chat, max_new_tokens=self.limits.max_new_tokens)
         environment, peak = self.open(window), 0

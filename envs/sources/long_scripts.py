@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from envs.context.fitting import MIN_OBSERVATION_TOKENS
 from envs.environment import Limits
 from envs.policies import Script, call
 from envs.records import Edit, HiddenTask, Span, ToolCall, View
@@ -24,7 +25,6 @@ from envs.sources.long_view import Seen
 from envs.workspace import number_lines
 
 Habit = Literal["note", "compact"]
-_MIN_RESULT_TOKENS = 24  # that the environment wants to have left for each result
 _HEADER = "[o99 999/9999]\n"
 _MIN_FREED_SHARE = 0.12  # of the window: the environment takes 0.10
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
@@ -109,7 +109,7 @@ class _Room:
         parts = self._chat.surround_results([each.name for each in step.calls])
         results = (self._count(_HEADER + result) for result in step.results)
         total = len(self._chat.call_ids(step.calls)) + parts.num_tokens
-        return total + sum(max(_MIN_RESULT_TOKENS, each) for each in results)
+        return total + sum(max(MIN_OBSERVATION_TOKENS, each) for each in results)
 
     def _count(self, text: str) -> int:
         return len(self._chat.encode_result(text))

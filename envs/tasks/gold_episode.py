@@ -60,8 +60,7 @@ def play_gold(task: BuiltTask) -> Files | None:
         "gold", task=task.public, hidden=task.hidden, files=task.workspace, chat=chat
     )
     policy = ScriptedPolicy(script, chat=chat, max_new_tokens=LIMITS.max_new_tokens)
-    while environment.stop_reason is None:
-        environment.step(policy.next_sample(environment.view()))
+    environment.play_out(policy.next_sample)
     is_done = environment.stop_reason is StopReason.SUBMITTED
     return environment.workspace.files if is_done else None
 

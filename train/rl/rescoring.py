@@ -10,7 +10,7 @@ way and compared with the prompts that were sampled under, id for id. No torch h
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any
 
 from envs.context.event_log import EventLog
@@ -18,6 +18,7 @@ from envs.errors import UserError
 from envs.records import Episode, Sampled, Score
 from rewards.metrics import share_without_signal
 from train.config.settings import Settings
+from train.rl.resampling import group_episodes
 from train.rl.scoring import StepScoring, find_flagged_steps
 from train.stages.run_dir import StageDir
 
@@ -77,7 +78,7 @@ def rescore(stage: StageDir, settings: Settings, out: StageDir) -> dict[str, Any
     for name, scoring in _follow(stage, settings, names):
         episodes = stage.read_episodes(name)
         num_turns += sum(map(check_views, episodes))
-        groups = [list(each) for _, each in groupby(episodes, key=lambda one: one.group_id)]
+        groups = group_episodes(episodes)
         scores = [scoring.score(group) for group in groups]
         out.write_scores(name, chain(*scores))
         now.add(scores)

@@ -300,11 +300,11 @@ def _ask(sampler: EndpointSampler, request: EpisodeRequest) -> Policy:
 def _make_script(runner: RolloutRunner, name: str, request: EpisodeRequest) -> Policy:
     options = None
     if name in ("careful", "wasteful"):
-        rng, reference = random.Random(request.seed), runner.measure_reference(request.task_id)
+        rng = random.Random(request.seed)
         habit = draw_habit(
             name,  # type: ignore[arg-type]
             rng=rng,
-            needs_rewrite=request.window_tokens < reference.least_window,
+            needs_rewrite=runner.windows.needs_rewrite(request.task_id, request.window_tokens),
             tools=list_tools(runner.settings.context.strategy),
             num_sites=runner.store.public[request.task_id].difficulty.sites,
         )

@@ -57,25 +57,11 @@ from train.stages.run_dir import cache_dir, tasks_dir
 
 _ATTEMPTS = 3
 _ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
-_PROMPTS: tuple[Strategy, ...] = (
-    "learned",
-    "full_history",
-)  # what offers all tools, and the shortest
+# What offers all tools, and the shortest.
+_PROMPTS: tuple[Strategy, ...] = ("learned", "full_history")
 
 MakePolicy = Callable[[EpisodeRequest], Policy]
 """Makes a fresh policy for an episode; called once per attempt."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a task costs `gold` in billed tokens, and the least window that needs no rewrite.
-
-    In a smaller window no scripted reader of `envs/readers/` solves without `evict` or `compact`,
-    whatever the strategy's prompt.
-    """
-
-    cost: float
-    least_window: int
 
 
 @dataclass
@@ -97,7 +83,7 @@ class RolloutRunner:
     bench: Bench
     chats: Mapping[Strategy, ChatFormat] = field(default_factory=dict)
     peaks_dir: Path | None = None
-    _references: dict[str, Reference] = field(default_factory=dict)
+    _gold_costs: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def windows(self) -> Windows:
@@ -162,14 +148,11 @@ class RolloutRunner:
         )
         return ScriptedPolicy(script, chat=self.chat, max_new_tokens=limit)
 
-    def measure_reference(self, task_id: str) -> Reference:
-        """Play `gold` and the readers, ungraded; each task once."""
-        if task_id not in self._references:
-            self._references[task_id] = Reference(
-                cost=float(billed_tokens(self.play_ungraded(task_id, "gold"))),
-                least_window=self.windows.peaks.of(task_id).unaided,
-            )
-        return self._references[task_id]
+    def measure_gold(self, task_id: str) -> float:
+        """Return what a task costs `gold` in billed tokens; it plays ungraded, once."""
+        if task_id not in self._gold_costs:
+            self._gold_costs[task_id] = float(billed_tokens(self.play_ungraded(task_id, "gold")))
+        return self._gold_costs[task_id]
 
     def play_ungraded(
         self, task_id: str, name: str, *, options: ScriptOptions | None = None
@@ -181,8 +164,7 @@ class RolloutRunner:
         window_tokens = 2 * self.settings.largest_window
         environment = self.make_environment(self.store.public[task_id], window_tokens=window_tokens)
         policy = self.make_script(task_id, name, options=options)
-        while environment.stop_reason is None:
-            environment.step(policy.next_sample(environment.view()))
+        environment.play_out(policy.next_sample)
         metadata = EpisodeMetadata("reference", 0, 0, "script", 0, 0.0, False)
         return environment.record(metadata, outcome=None)
 
@@ -202,15 +184,14 @@ class RolloutRunner:
             policy: Its name in the record.
             policy_version: Optimizer steps behind it.
         """
-        reference = self.measure_reference(request.task_id)
         metadata = EpisodeMetadata(
             group_id=request.group_id,
             sample_index=request.sample_index,
             seed=request.seed,
             policy=policy,
             policy_version=policy_version,
-            reference_cost=reference.cost,
-            needs_rewrite=request.window_tokens < reference.least_window,
+            reference_cost=self.measure_gold(request.task_id),
+            needs_rewrite=self.windows.needs_rewrite(request.task_id, request.window_tokens),
             gold_spans=self.store.hidden[request.task_id].gold_spans,
         )
         task, limits = self.store.public[request.task_id], self.settings.rollouts
