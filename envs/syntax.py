@@ -8,6 +8,7 @@ Tests: tests/envs/test_source_text.py.
 """
 
 import ast
+import functools
 import threading
 
 from envs.source_text import BOM, encode_source
@@ -33,6 +34,16 @@ def parse_python(text: str) -> ast.Module:
             return ast.parse(text.removeprefix(BOM))
         except (ValueError, RecursionError, MemoryError) as error:
             raise SyntaxError(str(error) or type(error).__name__) from None
+
+
+@functools.lru_cache(maxsize=16)  # trees are large: 100 bytes and more for each of their text
+def parse_shared(text: str) -> ast.Module:
+    """Return the tree of a text that is asked for again and again, the same one: do not change it.
+
+    Raises:
+        SyntaxError: As `parse_python`.
+    """
+    return parse_python(text)
 
 
 def is_python(text: str) -> bool:

@@ -8,12 +8,12 @@
                hidden test, and none needs a word that is to be seen nowhere
     episode    gold makes its repair with the tools that agents have
     gold       the production grader scores the original code exactly 1
-    no-op      the production grader runs the whole suite of the broken workspace: the third run of
-               the bug, in which exactly the known tests fail, so that it scores exactly 0
+    no-op      the production grader runs the broken workspace: the third run of the bug, in which
+               exactly the known tests fail, so that it scores exactly 0
 
-Where the whole suite disagrees with the tests that reach a bug, all of it is run in their place,
-once more from the start. Gold that is byte for byte the tree whose whole suite the grader has just
-scored 1 need only pass the tests that reach the bug; the first of each project passes all.
+Where gold is byte for byte the original tree, both gradings take the tests that reach the bug, gold
+of the first task of a project all of them: what others do does not hang on the bug. Where a grading
+disagrees with the runs before, the whole suite is run in their place, once more from the start.
 """
 
 import itertools
@@ -271,21 +271,18 @@ class MutantCheck:
     def _grade(self, task: BuiltTask, *, reaching: frozenset[str]) -> str | None:
         """Return what the production grader objects to in gold or no-op, or None."""
         grader = PytestGrader(self.server, TaskStore.of([task]))
-        if not self._gold_passes(task, grader, reaching):
-            return GOLD_FAILS
-        return None if _is_noop(grader.grade(task.hidden, task.workspace)) else DIFFERS
-
-    def _gold_passes(self, task: BuiltTask, grader: PytestGrader, reaching: frozenset[str]) -> bool:
         hidden, gold = task.hidden, apply_gold(task)
         is_pristine = apply_submission(self.files, task.public.editable, gold) == self.files
-        if is_pristine and self._gold_passed:
+        if is_pristine:
             rest = tuple(test for test in hidden.pass_to_pass if test in reaching)
-            reached = hidden.model_copy(update={"pass_to_pass": rest})
-            if score(grader.grade(reached, gold)) == 1.0:
-                return True  # else a test may lean on one that was left out: all of them decide
-        passes = score(grader.grade(hidden, gold)) == 1.0
-        self._gold_passed |= passes and is_pristine
-        return passes
+            hidden = hidden.model_copy(update={"pass_to_pass": rest})
+        passes = self._gold_passed and score(grader.grade(hidden, gold)) == 1.0
+        if not passes:  # a test may lean on one that was left out: all of them decide
+            passes = score(grader.grade(task.hidden, gold)) == 1.0
+            self._gold_passed |= passes and is_pristine
+        if not passes:
+            return GOLD_FAILS
+        return None if _is_noop(grader.grade(hidden, task.workspace)) else DIFFERS
 
     def _assemble(self, bug: Bug, verdict: Verdict) -> BuiltTask:
         project, tests, changed = self.project, self.suite.stable_tests, bug.apply(self.files)

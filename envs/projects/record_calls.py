@@ -33,7 +33,7 @@ from envs.grading.test_suite import run_suite
 from envs.mutation.bug import Bug
 from envs.records import JsonValue, Record
 from envs.sandbox.fork_server import ForkServer
-from envs.syntax import find_innermost, first_line, parse_python
+from envs.syntax import find_innermost, first_line, parse_shared
 from envs.tasks.code_key import CHILD, code_key
 from envs.tasks.store import Files, hash_tree
 
@@ -227,7 +227,7 @@ def _find_differing(
 
 def _find_places(path: str, line: int, files: Files) -> list[str]:
     """Return the function that holds a line, as the recorder names it."""
-    function = find_innermost(parse_python(files[path]), line, line)
+    function = find_innermost(parse_shared(files[path]), line, line)
     return [f"{path}:{first_line(function)}"] if function else []
 
 

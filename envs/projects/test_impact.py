@@ -8,8 +8,9 @@ function; one that no statement holds, or that breaks the compilation, by all te
 The lines come from two runs, one of them backwards. What a test executes in one of them only
 depends on what ran before it (a memo that another test filled), so such lines count for all tests.
 
-Not covered: state between tests that shows in neither order. A bug that only such a test would
-notice passes for one that no test notices; what is accepted is confirmed by the whole suite.
+Not covered: state between tests that shows in neither order, and what a test has run in another
+process. A bug that only such a test would notice passes for one that no test notices; where others
+notice it too, the task counts that test as one that passes, which it does once the bug is mended.
 """
 
 import ast

@@ -20,7 +20,7 @@ from envs.records import (
     Split,
 )
 from envs.source_text import holds_bytes, source_lines
-from envs.syntax import find_innermost, last_line, parse_python
+from envs.syntax import find_innermost, last_line, parse_shared
 from envs.tasks.store import BuiltTask, Files, hash_tree
 from envs.tasks.trivial import is_trivial
 
@@ -128,7 +128,7 @@ def _names_function(facts: TaskFacts) -> bool | None:
 
 def _find_span(text: str, edit: Edit) -> Span:
     """Return the lines around an edit within the function that holds it."""
-    function = find_innermost(parse_python(text), edit.start, edit.end)
+    function = find_innermost(parse_shared(text), edit.start, edit.end)
     first, last = (function.lineno, last_line(function)) if function else (edit.start, edit.end)
     start, end = max(first, edit.start - SPAN_MARGIN), min(last, edit.end + SPAN_MARGIN)
     return Span(path=edit.path, start=start, end=end)

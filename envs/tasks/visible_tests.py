@@ -17,7 +17,15 @@ from pathlib import PurePosixPath
 from envs.grading.test_suite import is_collected, list_suite
 from envs.mutation.spans import Source
 from envs.source_text import bom_of, source_lines
-from envs.syntax import DEFINITIONS, FUNCTIONS, find_imports, first_line, last_line, parse_python
+from envs.syntax import (
+    DEFINITIONS,
+    FUNCTIONS,
+    find_imports,
+    first_line,
+    last_line,
+    parse_python,
+    parse_shared,
+)
 from envs.tasks.store import Files
 
 Prefixes = tuple[str, ...]
@@ -123,7 +131,7 @@ def keep_tests(
     """
     lines = source_lines(text, keepends=True)
     kept: list[str | None] = list(lines)
-    tree = parse_python(text)
+    tree = parse_shared(text)
     for body in _bodies(tree):
         dropped = [node for node in body if _is_test(node, prefixes) and _name(node) not in names]
         is_whole = len(dropped) == len(body) and body is not tree.body
@@ -143,7 +151,7 @@ def keep_tests(
 
 def count_cases(text: str, name: str) -> int:
     """Return how many cases of a parametrised test function can be told apart, 0 for none."""
-    found = _find_cases(Source(text), parse_python(text), name)
+    found = _find_cases(Source(text), parse_shared(text), name)
     return len(found[1]) if found else 0
 
 
@@ -154,7 +162,7 @@ def keep_case(text: str, name: str, number: int) -> str:
     its number as its id: pytest would count it anew, and give it that of a hidden one.
     """
     source = Source(text)
-    found = _find_cases(source, parse_python(text), name)
+    found = _find_cases(source, parse_shared(text), name)
     assert found is not None
     (start, end), cases = found
     left, right = source.span(cases[number])

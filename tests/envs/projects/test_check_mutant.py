@@ -22,7 +22,7 @@ from envs.tasks.build_report import DIFFERS, GOLD_FAILS, NO_SANDBOX, ONE_REACHES
 from envs.tasks.parallel import MAX_FAILURES, NUM_TRIES
 from envs.tasks.store import TaskStore
 from envs.tasks.unshown import UNSHOWN
-from envs.tasks.validate import apply_gold
+from envs.tasks.validate import apply_gold, score
 from envs.tasks.visible_tests import parse_test_id
 from tests.envs.projects.small_project import CALC, FILES, project
 
@@ -148,8 +148,9 @@ def test_gold_passes_the_whole_suite_once_and_what_reaches_the_bug_each_time(che
     WatchedGrader.sizes.clear()
     fresh = replace(check, verdicts=verdicts_of(check, tmp_path / "new.jsonl"))
     try_all(useful, fresh, workers=1)
-    reached = [len(check.suite.impact.select_tests(bug.mutations)) for bug in useful[1:]]
-    assert WatchedGrader.sizes == [13, 13, *(size for few in reached for size in (few, 13))]
+    reached = [len(check.suite.impact.select_tests(bug.mutations)) for bug in useful]
+    twice = [few for few in reached for _ in ("gold", "no-op")]
+    assert WatchedGrader.sizes == [13, *twice[1:]]
     assert max(reached) < 13
 
 
@@ -163,7 +164,7 @@ def test_gold_that_fails_is_no_task_and_is_tried_again_by_the_next_build(check):
     assert one.verdict.reject is None
 
 
-def test_tests_that_the_lines_do_not_tell_of_are_found_by_the_whole_suite(check):
+def test_a_test_that_the_lines_do_not_tell_of_counts_as_one_that_passes(check):
     seen = {test for test in check.suite.stable_tests if "test_clamp" in test}
     trace = dict.fromkeys({"", *check.suite.stable_tests} - seen, "")
     impact = TestImpact(
@@ -177,8 +178,12 @@ def test_tests_that_the_lines_do_not_tell_of_are_found_by_the_whole_suite(check)
     assert between.startswith("-") and between.endswith("min")
     bug = changed(check, (between, f"+{between[1:-3]}max"))  # both `spread` and `clamp`
     (one,) = try_all([bug], blind)
+    failing = failing_in_whole_runs(check, bug)
     assert one.verdict.reject is None
-    assert one.verdict.failing == failing_in_whole_runs(check, bug) > seen
+    assert one.verdict.failing == seen < failing
+    grader = PytestGrader(check.server, TaskStore.of([one.task]))
+    assert score(grader.grade(one.task.hidden, apply_gold(one.task))) == 1.0
+    assert score(grader.grade(one.task.hidden, one.task.workspace)) == 0.0
 
 
 def test_a_bug_that_shows_in_the_third_run_only_is_no_task(check, monkeypatch):
