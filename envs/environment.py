@@ -59,6 +59,7 @@ from envs.tools import (
 )
 from envs.workspace import Workspace
 
+MAX_REWRITES = 8  # of the model's own
 _MIN_FREED_SHARE = 0.10  # of the window: a smaller evict costs more than it saves
 
 
@@ -70,7 +71,7 @@ class Limits:
     max_turns: int
     max_new_tokens: int
     observation_tokens: int
-    max_rewrites: int = 8
+    max_rewrites: int = MAX_REWRITES
     max_sampled_tokens: int = 1_000_000
 
 
@@ -86,6 +87,13 @@ class EpisodeMetadata:
     reference_cost: float
     needs_rewrite: bool
     gold_spans: tuple[Span, ...] = ()
+
+
+def read_turn(sample: Sample, chat: ChatFormat) -> tuple[str, tuple[ToolCall, ...]]:
+    """Return the text of a sample, without what ends its turn, and the calls in it."""
+    is_stopped = sample.token_ids[-1:] and sample.token_ids[-1] in chat.stop_ids
+    text = chat.decode(sample.token_ids[:-1] if is_stopped else sample.token_ids)
+    return text, tuple(map(convert_call, parse_calls(text, PARAMETERS)))
 
 
 class Environment:
@@ -165,9 +173,7 @@ class Environment:
             closing_ids=() if last == (eot,) else (eot,),
             finish=sample.finish,
         )
-        stopped = bool(last) and last[0] in self._chat.stop_ids
-        text = self._chat.decode(sample.token_ids[:-1] if stopped else sample.token_ids)
-        self._calls = tuple(map(convert_call, parse_calls(text, PARAMETERS)))
+        text, self._calls = read_turn(sample, self._chat)
         if view.asks_summary:
             self._requested = read_summary(text, self._calls)
             self._calls = ()

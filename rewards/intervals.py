@@ -98,7 +98,8 @@ def bootstrap(
     """Estimate `statistic` on all tasks and on `num_resamples` draws of `num_tasks` tasks.
 
     Args:
-        statistic: Maps weights of shape (R, K), how often each task was drawn, to R values.
+        statistic: Maps weights of shape (R, K), how often each task was drawn, to R values; one
+            that is no number (nan) is left out.
         num_tasks: K, the number of tasks drawn from and drawn.
         seed: Seed of the draws; policies with the same seed and K see the same draws.
         num_resamples: R.
@@ -112,6 +113,7 @@ def bootstrap(
     # undefined on all tasks: there is nothing to put an interval around
     if not math.isfinite(value):
         return Estimate(value=None, ci95=(None, None))
+    values = values[~np.isnan(values)]
     # order statistics, because interpolation between a number and infinity is not a number
     low, high = (np.percentile(values, level, method="nearest") for level in LEVELS)
     return Estimate(value=value, ci95=(_finite(float(low)), _finite(float(high))))

@@ -9,7 +9,7 @@ failure is retried in a fresh environment and then recorded as unscorable; it ne
 reward.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -18,18 +18,16 @@ from typing import Any
 
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
-from envs.errors import InfrastructureError, UserError
+from envs.errors import UserError
 from envs.grading.graders import Equipment
 from envs.habits.options import ScriptOptions
 from envs.policies import ScriptedPolicy, make_script
 from envs.prompts import system_prompt
 from envs.records import (
     Episode,
-    FailedPart,
     Outcome,
     Policy,
     RepairTask,
-    StopReason,
     Strategy,
     Thresholds,
 )
@@ -37,14 +35,14 @@ from envs.rendering import ChatFormat
 from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
 from envs.tools import list_tools
-from envs.workers.limits import LimitedBench
+from envs.workers.limits import Failure, insist
 from envs.workers.pool import WorkerPool
 from envs.workers.workbench import Workbench, open_workbench
 from rewards.cost import billed_tokens
 from train.config.settings import Settings
 from train.models.model import chat_format, load_tokenizer, run_tokenizer
 from train.rollouts.backend import make_sampler
-from train.rollouts.concurrency import Sampler, count_tool_workers, run_bounded
+from train.rollouts.concurrency import Result, Sampler, count_tool_workers, run_bounded
 from train.rollouts.least_peaks import LeastPeaks
 from train.rollouts.requests import (
     DrawWindow,
@@ -55,8 +53,6 @@ from train.rollouts.requests import (
 from train.rollouts.windows import Windows
 from train.stages.run_dir import cache_dir, tasks_dir
 
-_ATTEMPTS = 3
-_ATTEMPTS_IN_TIME = 2  # of those, that may end at the deadline: the wait must have an end
 # What offers all tools, and the shortest.
 _PROMPTS: tuple[Strategy, ...] = ("learned", "full_history")
 
@@ -194,38 +190,43 @@ class RolloutRunner:
             needs_rewrite=self.windows.needs_rewrite(request.task_id, request.window_tokens),
             gold_spans=self.store.hidden[request.task_id].gold_spans,
         )
-        task, limits = self.store.public[request.task_id], self.settings.rollouts
-        call_s, episode_s = limits.tool_limit_s, limits.episode_limit_s
-        window, thresholds = request.window_tokens, draw_thresholds_of(request, self.settings)
-        num_attempts = num_late = 0
-        while num_attempts < _ATTEMPTS and num_late < _ATTEMPTS_IN_TIME:
-            num_attempts += 1
-            environment = self.make_environment(task, window_tokens=window, thresholds=thresholds)
-            bench = LimitedBench(self.bench, call_s=call_s, episode_s=episode_s)
-            part: FailedPart
-            try:
-                return await run_episode(
-                    environment,
-                    make_policy(request),
-                    bench=bench,
-                    metadata=metadata,
-                    deadline_s=limits.turn_limit_s,
-                )
-            except InfrastructureError as error:
-                cause, part = str(error), error.part or "other"
-                environment.stop_reason = StopReason.ENVIRONMENT_ERROR
-            except TimeoutError as error:
-                cause, part = str(error), "timeout"
-                environment.stop_reason = StopReason.TIMEOUT
-            num_late += part == "timeout"
-        failed = Outcome(
+        task = self.store.public[request.task_id]
+        thresholds = draw_thresholds_of(request, self.settings)
+        environment: Environment | None = None
+
+        async def attempt(bench: Bench) -> Episode:
+            nonlocal environment
+            environment = self.make_environment(
+                task, window_tokens=request.window_tokens, thresholds=thresholds
+            )
+            return await run_episode(
+                environment,
+                make_policy(request),
+                bench=bench,
+                metadata=metadata,
+                deadline_s=self.settings.rollouts.turn_limit_s,
+            )
+
+        found = await self.insist(attempt)
+        if isinstance(found, Episode):
+            return found
+        assert environment is not None, "each attempt begins with one"
+        environment.stop_reason = found.stop_reason
+        outcome = Outcome(
             fail_to_pass_rate=0,
             pass_to_pass_rate=0,
-            unscorable=cause,
-            failed_part=part,
+            unscorable=found.cause,
+            failed_part=found.part,
             sandbox_level="unknown",
         )
-        return environment.record(metadata, outcome=failed)
+        return environment.record(metadata, outcome=outcome)
+
+    async def insist(self, attempt: Callable[[Bench], Awaitable[Result]]) -> Result | Failure:
+        """Play until the machine does not fail, within this run's limits; returns how it did."""
+        limits = self.settings.rollouts
+        return await insist(
+            attempt, self.bench, call_s=limits.tool_limit_s, episode_s=limits.episode_limit_s
+        )
 
     def play_all(
         self,
