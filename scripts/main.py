@@ -37,6 +37,7 @@ VERBS = {
     "budget": ("budget", "show what the tokens of an episode are spent on, turn by turn"),
     "report": ("report", "write one HTML page about a run"),
     "rescore": ("rescore", "score saved training episodes again, under another reward"),
+    "fork": ("fork", "play on from saved turns: what rewriting the context was worth there"),
     "export": ("export", "write a servable adapter"),
     "launch": ("launch", "start a training stage as `accelerate launch` does"),
 }
@@ -46,7 +47,7 @@ GROUPS = {
     "model": "Fetches models.",
 }
 """First words of several verbs, with what all of them do."""
-STAGES = {"demos", "evaluate", "export", "report"}  # have a log file in their folder
+STAGES = {"demos", "evaluate", "export", "fork", "report"}  # have a log file in their folder
 
 USAGE = """usage: tightrope VERB [...]
 

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from envs.errors import UserError
 from envs.files import to_json, write_whole
 from envs.habits.options import draw_habit, draw_options
+from envs.policies import ScriptedPolicy
 from envs.records import Episode, Policy
 from envs.tools import list_tools
 from rewards.metrics import compare, summarize
@@ -95,7 +96,7 @@ def evaluate(
         with processes.main_process_first():
             if stage.is_main:
                 _write_played(settings, stage, spec)
-            tokenizer = _keep_tokenizer(stage, spec, now)
+            tokenizer = keep_tokenizer(stage, spec, now)
         if spec.source.kind == "endpoint":
             endpoint = Endpoint(*split_address(spec.written), key=key)
             episodes = _play(spec.source.settings, stage, spec, tokenizer, endpoint)
@@ -199,7 +200,7 @@ def _write_played(settings: Settings, stage: StageDir, spec: EvalSpec) -> None:
     write_whole(stage.path / "played.json", json.dumps(played, indent=2) + "\n")
 
 
-def _keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTrainedTokenizerFast:
+def keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a policy's prompts, kept for a resume on another day."""
     is_own = spec.source.kind in ("model", "endpoint")
     folder = stage.path / "tokenizers" / (spec.policy if is_own else "run")
@@ -253,7 +254,7 @@ def _play(
                     sampler=sampler,
                 )
             elif spec.source.kind == "script":
-                make_script = partial(_make_script, runner, spec.policy)
+                make_script = partial(make_script_of, runner, spec.policy)
                 play = partial(runner.play_all, make_policy=make_script, concurrency=most)
             else:
                 model = spec.source.load_for_acting(tokenizer)
@@ -297,7 +298,8 @@ def _ask(sampler: EndpointSampler, request: EpisodeRequest) -> Policy:
     return sampler.policy(seed=request.seed, group=request.group_id)
 
 
-def _make_script(runner: RolloutRunner, name: str, request: EpisodeRequest) -> Policy:
+def make_script_of(runner: RolloutRunner, name: str, request: EpisodeRequest) -> ScriptedPolicy:
+    """Return the script that plays an episode: one of habits draws them by its seed."""
     options = None
     if name in ("careful", "wasteful"):
         rng = random.Random(request.seed)

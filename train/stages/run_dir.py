@@ -42,7 +42,7 @@ from envs.records import Episode, Score
 from train.config.settings import Settings, rename_settings
 from train.stages.stage_log import say
 
-Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "export", "report"]
+Stage = Literal["tasks", "demos", "sft", "grpo", "evaluate", "fork", "export", "report"]
 # Of `tasks`: which set, what is taken of it, and what runs its suites.
 NOT_IN_A_SET = ("dir", "difficulty", "recorded_calls", "python")
 
@@ -54,6 +54,7 @@ COMMANDS: dict[Stage, str] = {
     "sft": "accelerate launch train/sft.py",
     "grpo": "accelerate launch train/grpo.py",
     "evaluate": "tightrope evaluate",
+    "fork": "tightrope fork",
     "export": "tightrope export",
     "report": "tightrope report",
 }
