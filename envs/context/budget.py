@@ -3,9 +3,11 @@
     budget = measure_budget(episode, turn=3)
     budget.observations["o2"], budget.free, budget.fits
 
-A result that became a stub counts what the stub takes. `tightrope budget` prints it.
+A result that became a stub counts what the stub takes. `TextBudget` is the same of texts that no
+episode holds. `tightrope budget` prints both.
 """
 
+from abc import abstractmethod
 from itertools import accumulate
 
 from pydantic import computed_field
@@ -23,45 +25,21 @@ from envs.records import (
 )
 
 
-class Budget(Record):
-    """The tokens of one view, by kind; with reserve and `free` they are the window.
+class WindowBudget(Record):
+    """What stands in a window, against its size.
 
     Attributes:
-        turn: From 1.
         window_tokens: Most that view and sample may take together.
-        cached: Of the view: shared with prompt and sample of the turn before.
-        template: The chat template's own marks, around all else.
-        system: The system prompt without tools.
-        tools: Their list, or their schemas.
-        task: The statement, and the size of the window.
-        notes: Their block behind the task; those made since stand among the calls of `assistant`.
-        summaries: What stands for turns that were compacted.
-        unsplit: All of the prefix, in records of older versions that do not say what it is.
-        observations: Of each result in view, header included; the request for a summary is one.
-        assistant: What was sampled, in view.
         output_reserve: The longest sample; 0 in records of older versions.
     """
 
-    turn: int
     window_tokens: int
-    cached: int
-    template: int = 0
-    system: int = 0
-    tools: int = 0
-    task: int = 0
-    notes: int = 0
-    summaries: int = 0
-    unsplit: int = 0
-    observations: dict[str, int]
-    assistant: int
     output_reserve: int
 
-    @computed_field  # type: ignore[prop-decorator]
     @property
+    @abstractmethod
     def held(self) -> int:
         """Tokens of the view."""
-        kinds = (self.template, self.system, self.tools, self.task, self.notes, self.summaries)
-        return sum(kinds) + self.unsplit + sum(self.observations.values()) + self.assistant
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -74,6 +52,55 @@ class Budget(Record):
     def fits(self) -> bool:
         """Tell whether the view leaves room for the longest sample."""
         return self.free >= 0
+
+
+class TextBudget(WindowBudget):
+    """The tokens of texts that no episode holds, by name; a chat template's marks are not in."""
+
+    tokens: dict[str, int]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def held(self) -> int:
+        """Tokens of all texts."""
+        return sum(self.tokens.values())
+
+
+class Budget(WindowBudget):
+    """The tokens of one view, by kind; with reserve and `free` they are the window.
+
+    Attributes:
+        turn: From 1.
+        cached: Of the view: shared with prompt and sample of the turn before.
+        template: The chat template's own marks, around all else.
+        system: The system prompt without tools.
+        tools: Their list, or their schemas.
+        task: The statement, and the size of the window.
+        notes: Their block behind the task; those made since stand among the calls of `assistant`.
+        summaries: What stands for turns that were compacted.
+        unsplit: All of the prefix, in records of older versions that do not say what it is.
+        observations: Of each result in view, header included; the request for a summary is one.
+        assistant: What was sampled, in view.
+    """
+
+    turn: int
+    cached: int
+    template: int = 0
+    system: int = 0
+    tools: int = 0
+    task: int = 0
+    notes: int = 0
+    summaries: int = 0
+    unsplit: int = 0
+    observations: dict[str, int]
+    assistant: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def held(self) -> int:
+        """Tokens of the view."""
+        kinds = (self.template, self.system, self.tools, self.task, self.notes, self.summaries)
+        return sum(kinds) + self.unsplit + sum(self.observations.values()) + self.assistant
 
 
 def measure_budget(episode: Episode, *, turn: int) -> Budget:

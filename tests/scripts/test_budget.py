@@ -9,7 +9,8 @@ from envs.errors import UserError
 from envs.files import pack_records
 from envs.habits.options import ScriptOptions
 from tests.envs.world import play
-from tightrope_cli.budget import main, read_episode
+from tests.scripts.made_run import byte_tokenizer
+from tightrope_cli.budget import find_tokenizer, main, read_episode
 
 
 @pytest.fixture
@@ -54,3 +55,60 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\x1f\x8b\x08")
     with pytest.raises(UserError, match="no episodes that can be read"):
         read_episode(f"{path}:1")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Texts of ten, twenty and five tokens, for a tokenizer of one token per byte."""
+    byte_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    for name, text in {"system": "0123456789", "docs": "\r\n\u00e9" * 5, "more": "hello"}.items():
+        (tmp_path / name).write_bytes(text.encode("utf-8"))
+    return tmp_path
+
+
+def test_texts_fit_or_do_not(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [
+        *("--system", str(texts / "system"), "--docs", str(texts / "docs"), str(texts / "more")),
+        *("--tokenizer", str(texts), "--reserve", "15"),
+    ]
+    assert main([*line, "--window", "50"]) == 0
+    first, head, *rows = capsys.readouterr().out.strip().split("\n")
+    assert first.endswith("tokenizer.json") and head == "window 50: 35 held; fits"
+    assert [int(row.split()[-2]) for row in rows] == [10, 20, 5, 15], "nothing is free"
+    assert main([*line, "--window", "49", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["held"], found["free"], found["fits"]) == (35, -1, False)
+    assert [*found["tokens"].values()] == [10, 20, 5]
+
+
+def test_a_tokenizer_is_found_by_file_and_by_name(texts: Path, tmp_path: Path) -> None:
+    path = texts / "tokenizer.json"
+    assert find_tokenizer(str(path), cache=tmp_path) == path
+    fetched = tmp_path / "cache" / "models" / "tiny-coder"
+    fetched.mkdir(parents=True)
+    with pytest.raises(UserError, match="no model in"):
+        find_tokenizer(None, cache=tmp_path / "cache")
+    path.rename(fetched / "tokenizer.json")
+    for named in ("tiny-coder", None):
+        assert find_tokenizer(named, cache=tmp_path / "cache") == fetched / "tokenizer.json"
+    with pytest.raises(UserError, match="there is no tokenizer"):
+        find_tokenizer("other", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ([], "neither an episode nor texts"),
+        (["--system", "{folder}/system"], "needs a window"),
+        (["x.jsonl:1", "--system", "{folder}/system", "--window", "9"], "no episode"),
+        (["--docs", "{folder}/nowhere", "--window", "9"], "cannot be read"),
+        (["--history", "{folder}/binary", "--window", "9"], "not UTF-8"),
+        (["--system", "{folder}/system", "--window", "0"], "too small"),
+    ],
+)
+def test_texts_that_cannot_be_counted_are_refused(texts: Path, line: list[str], said: str) -> None:
+    (texts / "binary").write_bytes(b"\xff\xfe")
+    words = [word.format(folder=texts) for word in line]
+    named = ["--tokenizer", str(texts)] if "--window" in line else []
+    with pytest.raises(UserError, match=said):
+        main([*words, *named])
