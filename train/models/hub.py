@@ -52,10 +52,19 @@ def hub_source(repo: str, *, wait_s: float = WAIT_S) -> str:
 
 
 def cached_folder(repo: str) -> Path | None:
-    """Return the hub cache's folder of `repo` if shape, tokenizer and all weights are there."""
-    from huggingface_hub import try_to_load_from_cache
+    """Return the hub cache's folder of `repo` if shape, tokenizer and all weights are there.
 
-    found = [try_to_load_from_cache(repo, name) for name in ("config.json", "tokenizer.json")]
+    Raises:
+        UserError: The hub has no such names.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(repo, name) for name in ("config.json", "tokenizer.json")]
+    except HFValidationError as error:
+        remedy = f"write a folder with its beginning: ./{repo}"
+        raise UserError("this names no model of the hub", got=repo, remedy=remedy) from error
     if not all(isinstance(path, str) for path in found):
         return None
     folder = Path(str(found[0])).parent

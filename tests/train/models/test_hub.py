@@ -1,4 +1,4 @@
-"""No library reports home, unless the user wants it to."""
+"""No library reports home unless the user wants it to; what is no name is not asked for."""
 
 import subprocess
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from train.models.hub import switch_telemetry_off
+from envs.errors import UserError
+from train.models.hub import hub_source, switch_telemetry_off
 
 ROOT = Path(__file__).resolve().parents[3]
 ASK = """
@@ -32,3 +33,9 @@ def test_telemetry_is_off_unless_turned_on(given: dict[str, str], is_off: str) -
     environ = dict(given)
     switch_telemetry_off(environ)
     assert given.items() <= environ.items()
+
+
+@pytest.mark.parametrize("named", ["tests/some/folder", "two words/model", "--x/y"])
+def test_what_can_be_no_name_on_the_hub_is_refused_without_asking(named: str) -> None:
+    with pytest.raises(UserError, match="names no model of the hub"):
+        hub_source(named)
