@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.flops import count_flops, count_keys, share_of_peak
 from benchmarks.made_up import (
     GROUP_SIZE,
     ask_all,
@@ -28,6 +27,9 @@ from envs.errors import UserError
 from tests.train.tiny_policy import tokenizer
 from train.config.load import load_settings
 from train.config.settings import Settings
+from train.costs.cards import share_of_peak
+from train.costs.flops import count_flops
+from train.costs.shape import measure_shape
 from train.models.model import add_adapter, count_parameters, load_base
 from train.recipes.estimate import estimate_memory
 from train.rl.grpo_arguments import derive_grpo_config
@@ -166,21 +168,24 @@ class GpuBench:
         sampled = len(prompts) * self.size.new_tokens
         read = sum(len(ids) for ids in set(prompts))
         num_prompt, num_new = spec["window"] - self.size.new_tokens, self.size.new_tokens
-        keys_read = len(set(prompts)) * count_keys(num_prompt)
-        keys_sampled = len(prompts) * count_keys(num_new, num_before=num_prompt)
+        shape, adapted = measure_shape(model.config), count_parameters(model).trainable
+        num_read = len(set(prompts))
         flops = count_flops(
-            model.config,
-            count_parameters(model).total,
-            num_tokens=read + sampled,
-            num_scored=len(set(prompts)) + sampled,
-            num_keys=keys_read + keys_sampled,
+            shape, num_new=num_prompt, num_rows=num_read, num_scored=num_read, num_adapted=adapted
+        ) + count_flops(
+            shape,
+            num_new=num_new,
+            num_before=num_prompt,
+            num_rows=len(prompts),
+            num_scored=sampled,
+            num_adapted=adapted,
         )
         return {
             "rows": min(len(prompts), engine.max_rows),
             "prompt_tokens_per_s": read / watch.seconds["prompts"],
             "tokens_per_s": sampled / watch.seconds["tokens"],
             "seconds": seconds,
-            "share_of_peak": share_of_peak(flops, seconds, DEVICE_NAME),
+            "share_of_peak": share_of_peak(flops.total, seconds, DEVICE_NAME),
             "held_gb": held / 1e9,
             "peak_gb": peak_bytes() / 1e9,
         }
@@ -212,10 +217,8 @@ class GpuBench:
     def make_engine(self, model: Any, settings: Settings, *, window: int) -> Engine:
         """Return an engine with as many rows as fit, from which nothing stops early."""
         acting = copy_for_acting(model).eval()
-        shape = acting.config
-        head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-        row_bytes = window * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head
-        row_bytes *= acting.dtype.itemsize
+        shape = measure_shape(acting.config, bits=8 * acting.dtype.itemsize)
+        row_bytes = shape.kv_bytes(window, keeps_all=True)
         fitting = settings.grpo.generation_batch
         if DEVICE == "cuda":
             fitting = max(1, int(_KV_SHARE * torch.cuda.mem_get_info()[0] / row_bytes))
@@ -264,17 +267,17 @@ class GpuBench:
         tokens = num_rows * self.size.row_tokens
         passes = 3 if settings.model.gradient_checkpointing else 2  # none for frozen weights
         flops = count_flops(
-            model.config,
-            count_parameters(model).total,
-            num_tokens=tokens,
+            measure_shape(model.config),
+            num_new=self.size.row_tokens,
+            num_rows=num_rows,
             num_scored=sum(sum(row.loss_mask_T) for row in rows),
-            num_keys=num_rows * count_keys(self.size.row_tokens),
+            num_adapted=count_parameters(model).trainable,
             passes=passes,
         )
         return {
             "tokens_per_s": tokens / seconds,
             "seconds": seconds,
-            "share_of_peak": share_of_peak(flops, seconds, DEVICE_NAME),
+            "share_of_peak": share_of_peak(flops.total, seconds, DEVICE_NAME),
             "held_gb": held / 1e9,
             "peak_gb": peak_bytes() / 1e9,
         }

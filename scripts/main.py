@@ -34,7 +34,11 @@ VERBS = {
     "model fetch": ("model", "fetch real pretrained weights without a model hub"),
     "demos": ("demos", "execute scripted policies and keep what they solved, for the warm start"),
     "evaluate": ("evaluate", "measure policies on held-out tasks"),
-    "budget": ("budget", "show what the tokens of an episode are spent on, turn by turn"),
+    "cost model": ("costs.model", "show what a request keeps and computes, by its length"),
+    "cost session": ("costs.session", "show tokens, money and time of a session, turn by turn"),
+    "cost training": ("costs.training", "show the memory that a training config takes"),
+    "cost run": ("costs.run", "show what a run took, and the money for one solved episode"),
+    "budget": ("budget", "show what the tokens of an episode, or of texts, are spent on"),
     "report": ("report", "write one HTML page about a run"),
     "rescore": ("rescore", "score saved training episodes again, under another reward"),
     "fork": ("fork", "play on from saved turns: what rewriting the context was worth there"),
@@ -45,6 +49,7 @@ VERBS = {
 GROUPS = {
     "tasks": "Makes task sets and looks into them.",
     "model": "Fetches models.",
+    "cost": "Says what a model, a session, a training or a run costs.",
 }
 """First words of several verbs, with what all of them do."""
 STAGES = {"demos", "evaluate", "export", "fork", "report"}  # have a log file in their folder

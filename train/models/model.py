@@ -231,11 +231,15 @@ def empty_model(source: str | Path) -> Any:
     Raises:
         UserError: It describes none.
     """
-    with naming_faults(source), torch.device("meta"):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        # one that the file names could be code from the hub
+    with naming_faults(source):
+        return make_empty(AutoConfig.from_pretrained(source, trust_remote_code=False))
+
+
+def make_empty(config: Any, *, dtype: torch.dtype | None = None) -> Any:
+    """Build a model without weights, on the meta device, of a Transformers config."""
+    with torch.device("meta"):  # a model that the config names could be code from the hub
         return AutoModelForCausalLM.from_config(
-            config, trust_remote_code=False, attn_implementation="eager"
+            config, trust_remote_code=False, attn_implementation="eager", dtype=dtype
         )
 
 

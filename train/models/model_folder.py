@@ -56,7 +56,7 @@ def check_model(folder: Path) -> None:
             got=visible(str(folder / ADAPTER_CONFIG)),
             remedy="move it away; an adapter is named in evaluate.policies",
         )
-    _check_architecture(folder, read_object(folder / "config.json"))
+    check_config(folder / "config.json")
     for name in ("config.json", "tokenizer_config.json"):
         if name in found:
             _check_named_files(folder, name, read_object(folder / name))
@@ -66,6 +66,31 @@ def check_model(folder: Path) -> None:
     for path in list_weights(folder):
         if path.is_file():
             read_shapes(path)
+
+
+def check_config(file: Path) -> None:
+    """Refuse the file of a config that describes no causal language model of Transformers' own.
+
+    Raises:
+        UserError: It does not, or what it says of its layers is no list, or no number.
+    """
+    config = read_object(file)
+    name = config.get("model_type")
+    if not isinstance(name, str) or name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(
+            f"Transformers {transformers.__version__} has no causal language model of this type",
+            got=visible(f"model_type {str(name)[:99]} in {file}"),
+            remedy="use a base whose architecture Transformers ships; code from a model's own "
+            "folder is never run",
+        )
+    kinds = config.get("layer_types") or ()
+    if not isinstance(kinds, list | tuple) or not all(isinstance(kind, str) for kind in kinds):
+        refuse_file(file, "layer_types is no list of names")
+    standard = "num_hidden_layers"
+    for field in (standard, CONFIG_MAPPING[name].attribute_map.get(standard, standard)):
+        num_layers = config.get(field, 1)
+        if not isinstance(num_layers, int) or not 1 <= num_layers <= _MAX_LAYERS:
+            refuse_file(file, f"{field} is {str(num_layers)[:40]}")
 
 
 def check_adapter_files(folder: Path) -> None:
@@ -166,25 +191,6 @@ def _find_roots(folder: Path) -> list[Path]:
     """Return where files may lie: in the folder; of the hub's cache, in the blobs beside it."""
     top = folder.resolve()
     return [top, top.parents[1] / "blobs"] if top.parent.name == "snapshots" else [top]
-
-
-def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
-    name = config.get("model_type")
-    if not isinstance(name, str) or name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise UserError(
-            f"Transformers {transformers.__version__} has no causal language model of this type",
-            got=visible(f"model_type {str(name)[:99]} in {folder / 'config.json'}"),
-            remedy="use a base whose architecture Transformers ships; code from a model's own "
-            "folder is never run",
-        )
-    kinds = config.get("layer_types") or ()
-    if not isinstance(kinds, list | tuple) or not all(isinstance(kind, str) for kind in kinds):
-        refuse_file(folder / "config.json", "layer_types is no list of names")
-    standard = "num_hidden_layers"
-    for field in (standard, CONFIG_MAPPING[name].attribute_map.get(standard, standard)):
-        num_layers = config.get(field, 1)
-        if not isinstance(num_layers, int) or not 1 <= num_layers <= _MAX_LAYERS:
-            refuse_file(folder / "config.json", f"{field} is {str(num_layers)[:40]}")
 
 
 def _check_layers(folder: Path) -> None:

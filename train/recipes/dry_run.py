@@ -9,9 +9,8 @@ without its weights: parameters and memory alone, for planning.
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from accelerate import PartialState
 
@@ -26,7 +25,6 @@ from train.config.settings import Settings
 from train.models.hub import shape_folder
 from train.models.model import (
     ParameterCount,
-    add_adapter,
     base_source,
     count_parameters,
     load_base,
@@ -39,11 +37,17 @@ from train.recipes.estimate import (
     LARGEST_ON_CPU,
     Stage,
     episodes_per_step,
-    estimate_memory,
     estimate_seconds,
     measure_speed,
 )
 from train.recipes.gpu_time import describe_gpu_time
+from train.recipes.memory_table import (
+    GPU_LAYOUTS,
+    Layout,
+    estimate_layouts,
+    format_memory,
+    make_trainable,
+)
 from train.rl.segments import make_rows
 from train.rollouts.runner import RolloutRunner, open_runner
 from train.stages.progress import Progress, duration
@@ -51,36 +55,6 @@ from train.stages.run_dir import dump_settings
 
 _TOKENS_PER_LINE = 8
 _THRIFTY = ScriptOptions(find="search", submit_with_edit=True)
-_MEMORY_ROWS = {
-    "base weights": "weights",
-    "adapter or trained weights": "adapter",
-    "gradient": "gradient",
-    "optimizer": "optimizer",
-    "KL reference": "reference",
-    "generation: whole or merged copy": "acting_copy",
-    "generation: KV cache": "kv_cache",
-    "generation: one forward pass": "forward",
-    "training: gathered weights": "gathered",
-    "training: activations": "activations",
-    "training: a tile of logits": "head",
-    "peak (held + the larger phase)": "peak",
-}
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Devices that train together; `zero` is the stage of DeepSpeed's ZeRO."""
-
-    world_size: int
-    on_cpu: bool = False
-    zero: Literal[0, 2, 3] = 0
-
-
-_LAYOUTS = {
-    "1 GPU": _Layout(1),
-    "8 GPUs, ZeRO-2": _Layout(8, zero=2),
-    "8 GPUs, ZeRO-3": _Layout(8, zero=3),
-}
 
 
 def show(
@@ -134,8 +108,8 @@ def _show_shape(settings: Settings, stage: Stage) -> int:
     Raises:
         UserError: Nothing would be trained.
     """
-    model = _make_trainable(settings, meta_base(settings, None), stage)
-    sections = _describe_size(settings, stage, model, _LAYOUTS)
+    model = make_trainable(settings, meta_base(settings, None), stage)
+    sections = _describe_size(settings, stage, model, GPU_LAYOUTS)
     sections["left out"] = (
         f"{settings.model.base} holds no weights: counted on the meta device, without time, "
         "episode and first prompt. Without --dry-run this folder is refused."
@@ -156,14 +130,14 @@ def _build(
         tokenizer = saved_tokenizer(settings) or new_tokenizer(settings, now=datetime.now())
         base = meta_base(settings, tokenizer)
         # without the warm start there is nothing to go on with
-        model = model_on(base) if model_on else _make_trainable(settings, base, stage)
+        model = model_on(base) if model_on else make_trainable(settings, base, stage)
         if model_on:
             derive()
         progress.advance(note="counting parameters and bytes")
         number = processes.num_processes
         here = f"here, {number} process{'es' if number > 1 else ''}"
-        layouts = {here: _Layout(number, on_cpu=processes.device.type == "cpu")}
-        layouts |= {} if settings.model.kind == "tiny" else _LAYOUTS
+        layouts = {here: Layout(number, on_cpu=processes.device.type == "cpu")}
+        layouts |= {} if settings.model.kind == "tiny" else GPU_LAYOUTS
         sections = _describe_size(settings, stage, model, layouts)
         progress.advance(note="playing gold")
         with open_runner(settings, tokenizer=tokenizer) as runner:
@@ -187,13 +161,6 @@ def _print(sections: dict[str, str]) -> None:
         sys.stdout.write(f"== {title} ==\n{text.rstrip()}\n\n")
 
 
-def _make_trainable(settings: Settings, base: Any, stage: Stage) -> Any:
-    """Return what the stage trains: the from-scratch model whole in SFT, else an adapter."""
-    if stage == "sft" and settings.model.kind == "tiny":
-        return base
-    return add_adapter(base, settings)
-
-
 def _play(runner: RolloutRunner, stage: Stage, name: str) -> Episode:
     """Play a script on the first training task, in the window of the stage's first group.
 
@@ -214,7 +181,7 @@ def _play(runner: RolloutRunner, stage: Stage, name: str) -> Episode:
 
 
 def _describe_size(
-    settings: Settings, stage: Stage, model: Any, layouts: dict[str, _Layout]
+    settings: Settings, stage: Stage, model: Any, layouts: dict[str, Layout]
 ) -> dict[str, str]:
     count, grpo, sft = count_parameters(model), settings.grpo, settings.sft
     frozen = count.total - count.trainable
@@ -230,28 +197,17 @@ def _describe_size(
             f"episodes per step, {grpo.max_steps} steps, updates in each: "
             f"{grpo.updates_per_rollout}"
         )
-    columns = {
-        title: estimate_memory(settings, stage, shape=model.config, count=count, **asdict(layout))
-        for title, layout in layouts.items()
-    }
-    lines = [" " * 34 + "".join(f"{title:>17}" for title in columns)]
-    for name, field in _MEMORY_ROWS.items():
-        sizes = [_format_bytes(getattr(memory, field)) for memory in columns.values()]
-        lines.append(f"{name:<34}" + "".join(f"{size:>17}" for size in sizes))
-    shape = model.config
-    lines.append(
-        f"by the formulas of train/recipes/estimate.py, with P {frozen:,}, A {count.trainable:,}, "
-        f"L {shape.num_hidden_layers}, H {shape.hidden_size:,}, I {shape.intermediate_size:,}, "
-        f"V {shape.vocab_size:,}"
-    )
+    columns = estimate_layouts(settings, stage, model, layouts)
     sections = {
         "configuration": dump_settings(settings),
         "parameters": f"{size}\n{work}\n"
         f"micro-batches of {grpo.tokens_per_microbatch:,} tokens per device",
-        "memory per device (estimate)": "\n".join(lines),
+        "memory per device (estimate)": format_memory(columns, model),
     }
     if stage == "grpo" and settings.model.kind != "tiny":
-        sections["time on GPUs (estimate)"] = describe_gpu_time(settings, shape=shape, count=count)
+        sections["time on GPUs (estimate)"] = describe_gpu_time(
+            settings, shape=model.config, count=count
+        )
     return sections
 
 
@@ -270,7 +226,7 @@ def _describe_time(
     if processes.device.type == "cpu" and count.total > LARGEST_ON_CPU:
         return "unknown: too large to measure on a CPU"
     base = random_tiny(settings, tokenizer) if tiny else load_base(settings)
-    model = _make_trainable(settings, base, stage).to(processes.device)
+    model = make_trainable(settings, base, stage).to(processes.device)
     rows = [row.token_ids_T for row in make_rows(like, advantage=0.0)]
     speed = measure_speed(model, chat=chat, settings=settings, row=max(rows, key=len))
     sampled, trained = sampled_tokens(like), sum(map(len, rows))
@@ -325,7 +281,3 @@ def _describe_mask(row: Segment, chat: ChatFormat) -> str:
         ]
         start = end
     return "\n".join(lines)
-
-
-def _format_bytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB" if size >= 1e8 else f"{size / 1e6:,.2f} MB"

@@ -6,7 +6,7 @@ Memory comes from formulas (`Memory`), time from a short measurement of the mode
 Not covered: buckets and buffers of the collectives, the allocator's fragments, Python and torch
 themselves (about 0.7 GB), and the sandbox.
 
-Tests: tests/train/recipes/test_dry_run.py.
+Tests: tests/train/recipes/test_estimate.py, tests/train/recipes/test_dry_run.py.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import torch
 from envs.records import Ids
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
+from train.costs.shape import measure_shape
 from train.models.model import ParameterCount
 from train.rl.dev_evaluation import DEV_SAMPLES
 from train.rollouts.engine import make_engine
@@ -42,8 +43,9 @@ class Memory:
 
     With P frozen parameters of b bytes (4 in float32, 2 in bfloat16), A trainable ones, T tokens of
     a micro-batch (`grpo.tokens_per_microbatch`), L layers of width H, K features of all key-value
-    heads, I features of the MLP, V words of the vocabulary, E episodes decoded at once on this
-    device, W tokens of the largest window:
+    heads (what other layers keep of a request: train/costs/shape.py), I features of the MLP, V
+    words of the vocabulary, E episodes decoded at once on this device, W tokens of the largest
+    window:
 
         weights      b*P                       bytes; /N under ZeRO-3; in 4 bits 0.52 for b, but for
                                                V*H of the embedding
@@ -141,7 +143,7 @@ def estimate_memory(
     episodes = min(grpo.generation_batch, -(-episodes_per_step(settings) // world_size))
     weights = weight_bytes(settings, shape=shape, count=count)
     copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
-    running = count_kv_bytes(settings, shape=shape) * settings.largest_window * episodes
+    running = int(episodes * count_kv_bytes(settings, shape=shape, tokens=settings.largest_window))
     tile = min(tokens, _TILE_TOKENS) * min(shape.vocab_size, _TILE_WORDS)
     held_by = world_size if zero == 3 else 1  # devices that share weights and adapter
     stepped_by = world_size if zero else 1  # and gradient and optimizer
@@ -169,9 +171,10 @@ def weight_bytes(settings: Settings, *, shape: Any, count: ParameterCount) -> in
     return int(_FOUR_BITS * (frozen - embedding)) + size * embedding
 
 
-def count_kv_bytes(settings: Settings, *, shape: Any) -> int:
-    """Return the bytes of the keys and values of one token in all layers."""
-    return 2 * _bytes_per_value(settings) * shape.num_hidden_layers * _count_features(shape)[1]
+def count_kv_bytes(settings: Settings, *, shape: Any, tokens: float = 1) -> float:
+    """Return the bytes that the engine keeps of a request: its tables have no sliding windows."""
+    bits = 8 * _bytes_per_value(settings)
+    return measure_shape(shape, bits=bits).kv_bytes(tokens, keeps_all=True)
 
 
 def _bytes_per_value(settings: Settings) -> int:

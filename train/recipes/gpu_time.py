@@ -10,28 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.config.settings import Settings
+from train.costs.cards import BANDWIDTH_SHARE, FLOPS_SHARE, find_card
+from train.costs.serving import FILLED, MOST_ROWS
 from train.models.model import ParameterCount
 from train.recipes.estimate import count_kv_bytes, episodes_per_step, weight_bytes
 from train.rollouts.backend import Backend
 
-GPU = "H100 of 80 GB"
-_FLOPS = 989e12  # dense bf16, and bytes per second of its memory: NVIDIA's data sheet (SXM)
-_BANDWIDTH = 3.35e12
-_FLOPS_SHARE = 0.4  # that training reaches
-_BANDWIDTH_SHARE = 0.6  # that decoding reaches
+GPU = find_card("H100")
 _OPERATIONS_PER_LAYER = 103  # of a decoded token: 3,700 for 36 layers with an adapter on all
 _DISPATCH_S = 8e-6  # of one operation, as long as the GPU waits for Python
 _ADAPTER_FACTOR = 1.35  # vLLM's time per token with LoRA: 1.33 to 1.39 (trl#7017)
-_VLLM_ROWS = 256  # its default of `max_num_seqs`
-_FILLED = 0.7  # of the rows of a batch, on average over a step
 _SAMPLED_SHARE = 0.5  # of `context.max_sampled_tokens` that an episode samples
 ASSUMED = (
-    f"assumed, not measured: {GPU}, episodes that sample half of context.max_sampled_tokens and "
-    f"train on one mean window, {_FILLED:.0%} of rows filled;\n"
+    f"assumed, not measured: {GPU.name} of {GPU.memory / 1e9:.0f} GB, episodes that sample half of "
+    f"context.max_sampled_tokens and train on one mean window, {FILLED:.0%} of rows filled;\n"
     f"transformers: {_OPERATIONS_PER_LAYER} operations a layer and token, {_DISPATCH_S * 1e6:.0f} "
-    f"us each; vllm: CUDA graphs, {_BANDWIDTH_SHARE:.0%} of the memory's speed, up to "
-    f"{_VLLM_ROWS} rows, x {_ADAPTER_FACTOR} for LoRA;\n"
-    f"training at {_FLOPS_SHARE:.0%} of bf16's peak; tools overlap with decoding, dev tasks and "
+    f"us each; vllm: CUDA graphs, {BANDWIDTH_SHARE:.0%} of the memory's speed, up to "
+    f"{MOST_ROWS} rows, x {_ADAPTER_FACTOR} for LoRA;\n"
+    f"training at {FLOPS_SHARE:.0%} of bf16's peak; tools overlap with decoding, dev tasks and "
     "starting up are left out"
 )
 
@@ -64,13 +60,12 @@ def estimate_step(
     asked = context.window_tokens
     window = sum(asked) / 2 if isinstance(asked, tuple) else settings.largest_window / 2
     num_episodes = -(-episodes_per_step(settings) // num_gpus)
-    most = grpo.generation_batch if backend == "transformers" else _VLLM_ROWS
-    num_rows = _FILLED * min(most, num_episodes)
+    most = grpo.generation_batch if backend == "transformers" else MOST_ROWS
+    num_rows = FILLED * min(most, num_episodes)
     num_tokens = num_episodes * _SAMPLED_SHARE * context.max_sampled_tokens
     held = weight_bytes(settings, shape=shape, count=count)
     # a view grows from its prompt up to the window: half of it on average
-    read = held + num_rows * window / 2 * count_kv_bytes(settings, shape=shape)
-    token_s = read / (_BANDWIDTH_SHARE * _BANDWIDTH)
+    token_s = GPU.read_s(held + num_rows * count_kv_bytes(settings, shape=shape, tokens=window / 2))
     if backend == "transformers":
         token_s = max(token_s, _OPERATIONS_PER_LAYER * shape.num_hidden_layers * _DISPATCH_S)
     else:
@@ -78,7 +73,7 @@ def estimate_step(
     passes = 2.0 + settings.model.gradient_checkpointing + (1.0 if grpo.kl_weight else 0.0)
     passes += 1 - 1 / grpo.updates_per_rollout
     operations = passes * 2 * count.total * num_episodes * window
-    return StepTime(num_tokens / num_rows * token_s, operations / (_FLOPS_SHARE * _FLOPS))
+    return StepTime(num_tokens / num_rows * token_s, GPU.compute_s(operations))
 
 
 def describe_gpu_time(settings: Settings, *, shape: Any, count: ParameterCount) -> str:

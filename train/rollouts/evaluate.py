@@ -8,6 +8,7 @@ since (`played.json` has what it was). All policies meet the same tasks, windows
 
 import json
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ from envs.tools import list_tools
 from rewards.metrics import compare, summarize
 from train.config.policy_names import name_entries, parse_entry, split_address
 from train.config.settings import ContextSettings, Settings
+from train.costs.run_costs import SECONDS
 from train.models.distributed import of_main, share, take_share
 from train.models.model import load_tokenizer
 from train.models.vocabulary import saved_tokenizer
@@ -97,12 +99,15 @@ def evaluate(
             if stage.is_main:
                 _write_played(settings, stage, spec)
             tokenizer = keep_tokenizer(stage, spec, now)
+        began = time.monotonic()
         if spec.source.kind == "endpoint":
             endpoint = Endpoint(*split_address(spec.written), key=key)
             episodes = _play(spec.source.settings, stage, spec, tokenizer, endpoint)
             _write_usage(stage, spec, endpoint)
         else:
             episodes = _play(settings, stage, spec, tokenizer)
+        if stage.is_main:  # not in the summary, which is the same whenever it is made
+            _keep(stage, SECONDS, spec.name, round(time.monotonic() - began, 3))
         stage.write_episodes(spec.name, episodes)
     if not stage.is_main:
         return {}
@@ -196,8 +201,13 @@ def _describe(settings: Settings, spec: EvalSpec) -> dict[str, Any]:
 
 
 def _write_played(settings: Settings, stage: StageDir, spec: EvalSpec) -> None:
-    played = {**stage.read_json("played.json"), spec.name: _describe(settings, spec)}
-    write_whole(stage.path / "played.json", json.dumps(played, indent=2) + "\n")
+    _keep(stage, "played.json", spec.name, _describe(settings, spec))
+
+
+def _keep(stage: StageDir, file: str, name: str, value: object) -> None:
+    """Put what belongs to one policy into a file of all."""
+    kept = {**stage.read_json(file), name: value}
+    write_whole(stage.path / file, json.dumps(kept, indent=2) + "\n")
 
 
 def keep_tokenizer(stage: StageDir, spec: EvalSpec, now: datetime) -> PreTrainedTokenizerFast:
@@ -218,8 +228,7 @@ def _write_usage(stage: StageDir, spec: EvalSpec, endpoint: Endpoint) -> None:
     for usage in gather_object([endpoint.usage]):
         total.add(usage)
     if stage.is_main:
-        kept = {**stage.read_json(_USAGE), spec.name: asdict(total)}
-        write_whole(stage.path / _USAGE, json.dumps(kept, indent=2) + "\n")
+        _keep(stage, _USAGE, spec.name, asdict(total))
         say(f"{spec.name}: {total.describe()}")
 
 

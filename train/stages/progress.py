@@ -159,6 +159,11 @@ class Progress:
             self.tick()
 
 
+def size(num_bytes: float) -> str:
+    """Return bytes as '1.21 GB' or '36.86 MB', of 10^9 and 10^6."""
+    return f"{num_bytes / 1e9:,.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:,.2f} MB"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as '12s', '3m05s' or '2h07m'."""
     whole = round(seconds)

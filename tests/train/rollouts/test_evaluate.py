@@ -15,6 +15,7 @@ from tests.train.rollouts.chat_server import ChatServer, serve
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
 from tightrope_cli.evaluate import main, parse
 from train.config.settings import Settings
+from train.costs.run_costs import SECONDS
 from train.models.model import load_tokenizer, random_tiny, run_tokenizer
 from train.stages.run_dir import StageDir, stage_dir
 
@@ -71,6 +72,8 @@ def test_scripts_need_tasks_only(tmp_path: Path) -> None:
     rows = {row["name"]: row for row in summary["policies"]}
     assert rows["gold"]["pass_rate"] == 1.0
     assert [path.name for path in (tmp_path / "runs" / "smoke").iterdir()] == ["evaluate"]
+    seconds = stage_of(settings_in(tmp_path)).read_json(SECONDS)
+    assert seconds.keys() == {"gold", "careful"} and min(seconds.values()) > 0
 
 
 @pytest.mark.parametrize("kind", ["tiny", "folder"])

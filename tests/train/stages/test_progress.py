@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.stages.progress import Progress, duration
+from train.stages.progress import Progress, duration, size
 
 
 class Clock:
@@ -105,6 +105,15 @@ def test_other_processes_stay_silent() -> None:
     with Progress("x", total=2, enabled=False, stream=stream, every_s=0.0) as progress:
         progress.update(1)
     assert stream.getvalue() == ""
+
+
+def test_sizes_read_well() -> None:
+    assert [size(each) for each in (0, 36_864, 99e6, 1.34e9)] == [
+        "0.00 MB",
+        "0.04 MB",
+        "99.00 MB",
+        "1.34 GB",
+    ]
 
 
 def test_durations_read_well() -> None:
