@@ -11,210 +11,68 @@ configs/tiny.yaml and are not touched here: they were chosen on dev tasks.
 """
 
 import argparse
-import os
-import queue
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from envs.errors import UserError
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from benchmarks.cells import Cell, Place, find_missing, make_cells
 from envs.files import read_rows
 from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
 from rewards.seeds import share_of_the_way_over_seeds
-from train.config.load import load_settings
 from train.stages.exit_codes import run_main
-from train.stages.open_stage import changed_inputs, config_changes
-from train.stages.run_dir import Stage, stage_in
+from train.stages.run_dir import stage_in
 
-ROOT = Path(__file__).resolve().parents[1]
 ABLATIONS = ("outcome_only", "zscore")
 COLUMNS = (
     "policy|sampling|seeds|tasks|samples|pass rate|tokens per solved|peak p50|evictions|compactions"
 )
 
 
-@dataclass(frozen=True)
-class Study:
-    """Where runs live and how much is played."""
-
-    folder: Path
-    num_tasks: int
-    num_samples: int
-
-    def arguments(self) -> list[str]:
-        """Return the configuration that all runs share."""
-        config = ROOT / "configs" / "tiny.yaml"
-        return [
-            f"--config={config}",
-            f"--run.dir={self.folder}",
-            f"--tasks.test={self.num_tasks}",
-        ]
-
-    def build_tasks(self) -> None:
-        """Build the one task set of all runs."""
-        line = [sys.executable, str(ROOT / "scripts" / "main.py"), "tasks", "build"]
-        subprocess.run([*line, *self.arguments()], check=True, cwd=ROOT)
-
-    def run(
-        self,
-        name: str,
-        *,
-        seed: int,
-        policies: Sequence[str],
-        overrides: list[str],
-        cores: Sequence[int],
-    ) -> None:
-        """Make all stages of one run up to its evaluation, those that are missing.
-
-        Args:
-            cores: The CPU cores that it may use.
-
-        Raises:
-            UserError: A finished stage was made with other settings.
-        """
-        arguments = [
-            *self.arguments(),
-            f"--run.name={name}",
-            f"--run.seed={seed}",
-            f"--evaluate.num_tasks={self.num_tasks}",
-            f"--evaluate.num_samples={self.num_samples}",
-            f"--evaluate.policies=[{', '.join(policies)}]",
-            *overrides,
-        ]
-        main, train = str(ROOT / "scripts" / "main.py"), str(ROOT / "train")
-        stages: dict[Stage, list[str]] = {
-            "demos": [main, "demos"],
-            "sft": [f"{train}/sft.py"],
-            "grpo": [f"{train}/grpo.py", "--force"],
-            "evaluate": [main, "evaluate"],
-        }
-        if "grpo" not in policies:
-            del stages["grpo"]
-        settings = load_settings(ROOT / "configs" / "tiny.yaml", _dotted(arguments))
-        for stage, program in stages.items():
-            begun = stage_in(self.folder / name, stage)
-            path = begun.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if begun.config.exists():
-                trained = stage in ("grpo", "evaluate") and "grpo" in policies
-                found = config_changes(begun, settings)
-                changes = [change for change in found if _counts(change, trained=trained)]
-                changes += changed_inputs(settings, begun)
-                if changes:
-                    raise UserError(
-                        f"{path} was made with other settings or from other stages",
-                        got="; ".join(changes),
-                        remedy=f"delete {path}, or name another --folder",
-                    )
-                if begun.is_done():
-                    continue
-            again = {"demos": "--clean"}.get(stage, "--resume") if path.exists() else ""
-            line = [sys.executable, *program, *arguments, *([again] if again else [])]
-            print(f"{name}: {stage}", flush=True)
-            with (self.folder / name / f"{stage}.log").open("ab") as log:
-                on_cores = ["taskset", "--cpu-list", ",".join(map(str, cores))]
-                subprocess.run([*on_cores, *line], check=True, cwd=ROOT, stdout=log, stderr=log)
-
-    def share(self, source: str, name: str) -> None:
-        """Let a run use the demonstrations and the warm start of another."""
-        (self.folder / name).mkdir(parents=True, exist_ok=True)
-        for stage in ("demos", "sft"):
-            if not (self.folder / name / stage).is_symlink():  # it may point to what is to come
-                (self.folder / name / stage).symlink_to(self.folder / source / stage)
-
-    def episodes(self, name: str, series: str) -> list[Episode]:
-        """Read one series of one run."""
-        return stage_in(self.folder / name, "evaluate").read_episodes(series)
-
-
-def _dotted(arguments: list[str]) -> list[str]:
-    return [part for text in arguments[1:] for part in text.split("=", 1)]
-
-
-def _counts(change: str, *, trained: bool) -> bool:
-    """Tell whether a change of settings matters to a stage, which runs may share.
-
-    Args:
-        trained: GRPO's result is part of it.
-    """
-    other = ["run.name", "run.cache", "evaluate.policies"]
-    if not trained:  # but rows per step of the warm start follow from the microbatch
-        other += ["grpo.", "reward."]
-    return change.startswith("grpo.tokens_per_microbatch") or not change.startswith(tuple(other))
-
-
-def overrides_of(form: str) -> list[str]:
+def overrides_of(form: str) -> tuple[str, ...]:
     """Return what an ablation changes; where cost is free its weight has no effect, and is 0."""
-    free = ["--reward.cost_weight=0"] if form == "outcome_only" else []
-    return [f"--reward.advantage={form}", *free]
+    free = ("--reward.cost_weight=0",) if form == "outcome_only" else ()
+    return (f"--reward.advantage={form}", *free)
 
 
-def make_runs(study: Study, seeds: Sequence[int], *, ablations: Sequence[str], jobs: int) -> None:
-    """Train and evaluate everything, `jobs` runs at a time, each on its share of the cores."""
-    whole: list[Callable[..., None]] = []
-    ablated: list[Callable[..., None]] = []
+def list_cells(seeds: Sequence[int], *, ablations: Sequence[str]) -> list[Cell]:
+    """Return all runs: of each seed the whole way, on careful demonstrations, and ablations."""
+    cells = []
     for seed in seeds:
-        yardsticks = ["gold", "careful", "base"] if seed == seeds[0] else []
-        main = [*yardsticks, "sft", "sft-greedy", "grpo", "grpo-greedy"]
-        careful = ["sft", "sft-greedy"]
-        whole += [
-            partial(study.run, f"seed{seed}", seed=seed, policies=main, overrides=[]),
-            partial(
-                study.run,
-                f"careful{seed}",
-                seed=seed,
-                policies=careful,
-                overrides=["--sft.wasteful_share=0"],
-            ),
+        yardsticks = ("gold", "careful", "base") if seed == seeds[0] else ()
+        main = (*yardsticks, "sft", "sft-greedy", "grpo", "grpo-greedy")
+        careful, ended = ("sft", "sft-greedy"), ("grpo", "grpo-greedy")
+        cells.append(Cell(f"seed{seed}", seed, policies=main))
+        cells.append(Cell(f"careful{seed}", seed, ("--sft.wasteful_share=0",), careful))
+        cells += [
+            Cell(f"{form}{seed}", seed, overrides_of(form), ended, warm_start=f"seed{seed}")
+            for form in ablations
         ]
-        for form in ablations:
-            name, overrides = f"{form}{seed}", overrides_of(form)
-            study.share(f"seed{seed}", name)
-            policies = ["grpo", "grpo-greedy"]
-            ablated.append(
-                partial(study.run, name, seed=seed, policies=policies, overrides=overrides)
-            )
-    cores = sorted(os.sched_getaffinity(0))
-    free: queue.Queue[list[int]] = queue.Queue()
-    for job in range(jobs):
-        free.put(cores[job::jobs] or cores)
-
-    def on_free_cores(run: Callable[..., None]) -> None:
-        mine = free.get()
-        try:
-            run(cores=mine)
-        except (UserError, subprocess.CalledProcessError) as error:
-            print(f"failed, the others go on: {error}", flush=True)
-            raise
-        finally:
-            free.put(mine)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for phase in (whole, ablated):  # ablations go on from the warm starts
-            working = [pool.submit(on_free_cores, run) for run in phase]
-            for work in wait(working).done:
-                work.result()
+    return cells
 
 
 Rows = dict[str, list[list[Episode]]]
 
 
-def by_row(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> Rows:
+def read_series(place: Place, name: str, series: str) -> list[Episode]:
+    """Read what a policy of a run played in its evaluation."""
+    return stage_in(place.folder / name, "evaluate").read_episodes(series)
+
+
+def by_row(place: Place, seeds: Sequence[int], *, ablations: Sequence[str]) -> Rows:
     """Return the episodes of each seed by row of the table; greedy ones end in `-greedy`."""
     found: Rows = {}
     for name in ("base", "gold", "careful"):
-        found[name] = [study.episodes(f"seed{seeds[0]}", name)]
+        found[name] = [read_series(place, f"seed{seeds[0]}", name)]
     rows = {"sft": ("seed", "sft"), "sft_careful": ("careful", "sft"), "grpo": ("seed", "grpo")}
     rows |= {form: (form, "grpo") for form in ablations}
     for row, (run, policy) in rows.items():
         for suffix in ("", "-greedy"):
             found[row + suffix] = [
-                study.episodes(f"{run}{seed}", policy + suffix) for seed in seeds
+                read_series(place, f"{run}{seed}", policy + suffix) for seed in seeds
             ]
     return found
 
@@ -268,11 +126,11 @@ def comparisons(found: Rows, *, ablations: Sequence[str]) -> list[str]:
     return [*lines, "", f"Share of the way from `sft` to `gold` in tokens per solved: {share}."]
 
 
-def each_seed(study: Study, seeds: Sequence[int]) -> list[str]:
+def each_seed(place: Place, seeds: Sequence[int]) -> list[str]:
     """Return the comparison with the warm start seed by seed: intervals over tasks alone."""
     lines = ["| seed | pass rate difference | tokens per solved, ratio |", "|---|---|---|"]
     for seed in seeds:
-        first, second = (study.episodes(f"seed{seed}", name) for name in ("sft", "grpo"))
+        first, second = (read_series(place, f"seed{seed}", name) for name in ("sft", "grpo"))
         row = compare(first, second, first_name="sft", second_name="grpo")
         points = interval(row["pass_rate_difference"], row["pass_rate_difference_ci95"], "+.3f")
         ratio = interval(row["tokens_per_solved_ratio"], row["tokens_per_solved_ratio_ci95"], ".3f")
@@ -280,12 +138,12 @@ def each_seed(study: Study, seeds: Sequence[int]) -> list[str]:
     return lines
 
 
-def curves(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> list[str]:
+def curves(place: Place, seeds: Sequence[int], *, ablations: Sequence[str]) -> list[str]:
     """Return what every GRPO run scored on dev tasks as it went: the choice of its best adapter."""
     runs = [f"{form}{seed}" for form in ("seed", *ablations) for seed in seeds]
     lines = ["| run | step: pass rate on dev tasks at tokens per solved |", "|---|---|"]
     for run in runs:
-        rows = read_rows(study.folder / run / "grpo" / "dev.jsonl")
+        rows = read_rows(place.folder / run / "grpo" / "dev.jsonl")
         points = [
             f"{row['step']}: {row['pass_rate']:.2f}"
             + (f" at {row['tokens_per_solved']:,.0f}" if row["tokens_per_solved"] else "")
@@ -295,9 +153,9 @@ def curves(study: Study, seeds: Sequence[int], *, ablations: Sequence[str]) -> l
     return lines
 
 
-def versions(study: Study, seed: int) -> str:
+def versions(place: Place, seed: int) -> str:
     """Return the packages that the runs were made with."""
-    found = stage_in(study.folder / f"seed{seed}", "grpo").read_json("environment.json")
+    found = stage_in(place.folder / f"seed{seed}", "grpo").read_json("environment.json")
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
     return f"Python {found['python']}, {packages}."
 
@@ -313,10 +171,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--ablations", nargs="*", default=ABLATIONS, choices=ABLATIONS)
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args(argv)
-    study = Study(given.folder.resolve(), given.tasks, given.samples)
-    study.build_tasks()
-    make_runs(study, given.seeds, ablations=given.ablations, jobs=given.jobs)
-    found = by_row(study, given.seeds, ablations=given.ablations)
+    shared = (
+        f"--tasks.test={given.tasks}",
+        f"--evaluate.num_tasks={given.tasks}",
+        f"--evaluate.num_samples={given.samples}",
+    )
+    place = Place(given.folder.resolve(), ROOT / "configs" / "tiny.yaml", shared)
+    cells = list_cells(given.seeds, ablations=given.ablations)
+    make_cells(place, cells, jobs=given.jobs)
+    if missing := find_missing(place, cells):
+        print(f"not whole: {', '.join(cell.name for cell in missing)}")
+        return 1
+    found = by_row(place, given.seeds, ablations=given.ablations)
     lines = [
         "# The demo over several seeds",
         "",
@@ -332,11 +198,11 @@ def main(argv: list[str]) -> int:
         "",
         "GRPO against its warm start, each seed; intervals over tasks alone:",
         "",
-        *each_seed(study, given.seeds),
+        *each_seed(place, given.seeds),
         "",
-        *curves(study, given.seeds, ablations=given.ablations),
+        *curves(place, given.seeds, ablations=given.ablations),
         "",
-        versions(study, given.seeds[0]),
+        versions(place, given.seeds[0]),
     ]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
