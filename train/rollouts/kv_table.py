@@ -90,17 +90,24 @@ class TableLayer(DynamicLayer):
         assert self._keys_RHPD is not None and self._values_RHPD is not None
         return self._keys_RHPD[row, :, columns], self._values_RHPD[row, :, columns]
 
-    def resize(self, room: tuple[int, int], *, columns: slice, start: int) -> None:
-        """Make the tables anew with `columns` of the old ones from `start` on."""
-        self._room = room
-        old = (self._keys_RHPD, self._values_RHPD)
-        self._keys_RHPD = self._values_RHPD = None
-        if old[0] is not None and old[1] is not None:
+    def resize(self, room: tuple[int, int], *, rows: int, columns: slice, start: int) -> None:
+        """Let `columns` of the first rows begin at `start`: in new tables if the room is new."""
+        held, self._room = self._room, room
+        old: tuple[Any, Any] = (self._keys_RHPD, self._values_RHPD)
+        if old[0] is None:
+            return
+        if room != held:
+            self._keys_RHPD = self._values_RHPD = None
             self._make(*old)
-            kept = columns.stop - columns.start
-            place = (slice(len(old[0])), slice(None), slice(start, start + kept))
-            self._keys_RHPD[place] = old[0][:, :, columns]  # type: ignore[index]
-            self._values_RHPD[place] = old[1][:, :, columns]  # type: ignore[index]
+        there = slice(start, start + columns.stop - columns.start)
+        # Within one table what moves is copied first: on a CPU row by row, in memory that is there.
+        size = 1 if room == held and old[0].device.type == "cpu" else max(1, rows)
+        tables: tuple[Any, Any] = (self._keys_RHPD, self._values_RHPD)
+        for table, before in zip(tables, old, strict=True):
+            for row in range(0, rows, size):
+                moved = before[row : row + size, :, columns]
+                moved = moved.clone() if room == held else moved
+                table[row : row + size, :, there] = moved
 
     def _make(self, keys_RHPD: torch.Tensor, values_RHPD: torch.Tensor) -> None:  # noqa: N803
         if self._keys_RHPD is None:
@@ -244,9 +251,10 @@ class KVTable:
         in_use = slice(low, self._end)
         self._end = max(self._end - low, before)
         start = self._end - (in_use.stop - low)
-        self._room = (rows, self._end + max(after, _LEAST_ROOM, self._end // 4))
+        wanted = self._end + max(after, _LEAST_ROOM, self._end // 4)
+        self._room = (rows, max(columns, wanted) if rows == self._room[0] else wanted)
         for table in self._tables:
-            table.resize(self._room, columns=in_use, start=start)
+            table.resize(self._room, rows=len(self), columns=in_use, start=start)
         self._first = [column - low + start for column in self._first]
 
 

@@ -11,6 +11,7 @@ import asyncio
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,8 +39,9 @@ class TurnRequest:
     future: "asyncio.Future[Sample]"
     tokens: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
+    known: Prefix | None = None  # what is computed of the prompt, if that was looked for just now
 
-    @property
+    @cached_property
     def read_ids(self) -> Ids:
         """The prompt but for its last token, with which the first one is sampled."""
         return self.prompt_ids[:-1]
@@ -75,9 +77,14 @@ class RunningBatch:
         names = inspect.signature(type(base).forward).parameters  # Mamba drops the usual one
         self._cache_name = "cache_params" if "cache_params" in names else "past_key_values"
 
+    @torch.inference_mode()
     def count_missing(self, request: TurnRequest) -> int:
-        """Return how many tokens of a prompt have to be read."""
-        return len(request.read_ids) - len(self._find_known(request).ids)
+        """Return how many tokens of a prompt have to be read.
+
+        What is known of it is remembered for `add`, before the next token.
+        """
+        request.known = self._find_known(request)
+        return len(request.read_ids) - len(request.known.ids)
 
     @torch.inference_mode()
     def add(self, requests: Sequence[TurnRequest]) -> None:
@@ -90,14 +97,15 @@ class RunningBatch:
         if self._table.reads_alone:
             self._read_alone(alike)
             return
-        known = {ids: self._find_known(same[0]) for ids, same in alike.items()}
+        known = {ids: same[0].known or self._find_known(same[0]) for ids, same in alike.items()}
         order = sorted(alike, key=lambda ids: len(known[ids].ids) - len(ids))  # most to read first
         begin = len(self.rows)
         for ids in order:
             self._table.join(known[ids], num_tokens=len(ids) - 1)
             self.rows.append(alike[ids][0])
         for request in requests:
-            self._kept.discard(request.episode)  # now it is in the table
+            request.known = None  # now it is in the table
+            self._kept.discard(request.episode)
         self._read([len(ids) - 1 - len(known[ids].ids) for ids in order], begin=begin)
         for row, ids in enumerate(order, start=begin):
             for request in alike[ids][1:]:
@@ -145,11 +153,13 @@ class RunningBatch:
             shared = count_shared(prefix.ids, ids)
             if shared > len(best.ids):
                 best = prefix.first(shared)
+        num_shared, like = len(best.ids), -1
         for place, row in enumerate(self.rows):
             shared = count_shared(row.read_ids, ids)
-            if shared > len(best.ids):
-                best = self._table.view(place, ids[:shared])
-        return best
+            if shared > num_shared:
+                num_shared, like = shared, place
+        # a copy: the table moves what it holds when it makes room
+        return best if like < 0 else self._table.view(like, ids[:num_shared]).copy()
 
     def _read(self, missing: Sequence[int], *, begin: int) -> None:
         """Read the last tokens of the prompts of rows from `begin` on, most first.
