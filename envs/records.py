@@ -7,10 +7,11 @@ vocabulary, costs are in tokens, log-probs in nats. `Record.model_dump_json()` a
 does. Tests: tests/envs/test_plain_text.py.
 """
 
+from array import array
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, PlainSerializer, model_validator
 
 from envs.plain_text import plain_data
 from envs.task_records import (
@@ -134,6 +135,28 @@ class Prefix(Record):
     prefix_tokens: dict[PrefixKind, int] = Field(default_factory=dict)
 
 
+def _as_float32(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(array("f", values))
+
+
+def _shorten(values: tuple[float, ...]) -> list[float]:
+    """Return numbers of the fewest of 8 or 9 digits that are the same in float32.
+
+    Those of float64 are twice as long, and digits of this kind do not compress.
+    """
+    short = [float(f"{value:.8g}") for value in values]
+    triples = zip(values, short, array("f", short), strict=True)
+    return [digits if back == value else float(f"{value:.9g}") for value, digits, back in triples]
+
+
+Logps = Annotated[
+    tuple[float, ...],
+    AfterValidator(_as_float32),
+    PlainSerializer(_shorten, return_type=list[float], when_used="json"),
+]
+"""Log-probs (nats) in float32, as samplers compute them; written with no more digits than that."""
+
+
 class Opened(Prefix):
     """First event: the frozen ids of system prompt, task and generation prompt."""
 
@@ -148,7 +171,7 @@ class Sampled(Record):
 
     kind: Literal["sampled"] = "sampled"
     token_ids: Ids
-    sampling_logps: tuple[float, ...]
+    sampling_logps: Logps
     closing_ids: Ids = ()
     finish: Literal["stop", "length"]
 

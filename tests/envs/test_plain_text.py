@@ -127,3 +127,19 @@ def test_log_probabilities_that_are_no_numbers_read_back() -> None:
     sampled = Sampled(token_ids=(1, 2, 3), sampling_logps=logps, finish="stop")
     again = Sampled.model_validate_json(sampled.model_dump_json())
     assert [str(logp) for logp in again.sampling_logps] == ["nan", "-inf", "-1.0"]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False)))
+def test_log_probabilities_are_written_with_the_digits_of_float32_and_read_back(
+    values: list[float],
+) -> None:
+    ids = range(len(values))
+    sampled = Sampled(token_ids=ids, sampling_logps=values, finish="stop")
+    text = sampled.model_dump_json()
+    again = Sampled.model_validate_json(text)
+    assert list(again.sampling_logps) == values
+    assert again.model_dump_json() == text
+    numbers = json.loads(text)["sampling_logps"]
+    assert all(len(f"{abs(number):e}".partition("e")[0]) <= 10 for number in numbers)
+    old = json.dumps({"token_ids": list(ids), "sampling_logps": values, "finish": "stop"})
+    assert Sampled.model_validate_json(old) == sampled
