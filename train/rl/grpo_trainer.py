@@ -145,6 +145,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.importance = importance
         self.acting = acting
         self._unscored: Chunk | None = None  # its log-probs will be taken from the loss
+        self._norms: list[Any] = []  # of the gradients of this step's updates so far
         self.current_gradient_accumulation_steps = 1
 
     def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> list[list[Chunk]]:
@@ -238,10 +239,18 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
 
         The schedule of the learning rate counts steps, so it stays where it is.
         """
+        norm = None
         if self.args.max_grad_norm > 0:
-            self._clip_grad_norm(model)  # DeepSpeed's engine has clipped and stepped in backward
+            norm = self._clip_grad_norm(model)  # DeepSpeed's engine clipped and stepped in backward
+        self._norms.append(super()._get_grad_norm(model, grad_norm=norm))
         self.optimizer.step()
         model.zero_grad()
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:
+        """Return what is logged of a step: the largest norm of its updates, before clipping."""
+        norms = [*self._norms, super()._get_grad_norm(model, grad_norm=grad_norm)]
+        self._norms.clear()
+        return torch.tensor([float(norm) for norm in norms]).max().item()  # NaN if one is
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **options: Any) -> Any:
         """Score as the stock trainer does; of the first update these are the proximal log-probs."""

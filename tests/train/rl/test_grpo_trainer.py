@@ -188,13 +188,17 @@ def test_an_update_without_signal_is_skipped_and_the_others_are_made(
     """The pass before the first update computes as the loss does, so nothing has moved for it."""
     rows = groups_of_rows(2)
     signal, silent = rows[:GROUP_SIZE], rows[GROUP_SIZE:]
-    trained = []
+    trained, norms = [], []
     for parts in ([signal], [silent, signal], [signal, silent], [silent, signal, silent]):
         model = tiny_policy.policy()
-        tiny_policy.trainer(model, tmp_path, always(*parts), max_steps=2, bf16=bf16).train()
+        trainer = tiny_policy.trainer(model, tmp_path, always(*parts), max_steps=2, bf16=bf16)
+        trainer.train()
         trained.append(tiny_policy.trainable(model))
+        norms.append(trainer.state.log_history[0]["grad_norm"])
     for found in trained[1:]:
         assert tiny_policy.relative_difference(found, trained[0]) < 1e-6
+    assert norms == pytest.approx([norms[0]] * 4, rel=1e-4), "the largest of a step's updates"
+    assert norms[0] > 0
 
 
 def test_no_pass_holds_the_logits_of_whole_rows(tmp_path: Path) -> None:
