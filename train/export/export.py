@@ -31,6 +31,7 @@ from train.models.model import (
     load_tokenizer,
     run_tokenizer,
 )
+from train.models.weight_files import make_readable
 from train.stages.run_dir import StageDir, stage_dir
 from train.stages.stage_log import say
 
@@ -66,8 +67,7 @@ def export(
         facts = _write_and_compare(
             model, settings, draft, final=stage.path, report=report, merged=merged
         )
-        for path in draft.rglob("*.safetensors"):  # written for the owner only; a server reads them
-            path.chmod(stage.config.stat().st_mode)
+        make_readable(draft)
         for folder in sorted(draft.iterdir(), reverse=True):  # the adapter last: it needs the base
             shutil.rmtree(stage.path / folder.name, ignore_errors=True)
             folder.rename(stage.path / folder.name)

@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 
 from envs.errors import InfrastructureError, UserError
 from train.config.stage_settings import RolloutSettings
+from train.models.weight_files import make_readable
 
 _LEAST_WAIT_S = 7200.0  # also without tools; NCCL's own limit is 10 minutes
 _MODEL_S = 3600.0  # for what the model samples in an episode, and a checkpoint
@@ -111,6 +112,16 @@ def share(items: Sequence[Item], act: Callable[[Sequence[Item]], Sequence[Result
     return [everyone[place % size][place // size] for place in range(len(items))]
 
 
+def gather_on_main(value: Result) -> list[Result]:
+    """Return all processes' values in the main one, [] in the others; to be called in all."""
+    processes = PartialState()
+    if processes.num_processes == 1:
+        return [value]
+    found = [cast(Result, None)] * processes.num_processes if processes.is_main_process else None
+    torch.distributed.gather_object(value, found)
+    return found or []
+
+
 def of_main(value: Result) -> Result:
     """Return the main process's value in all: what others see of shared folders may be older."""
     found: list[Result] = gather_object([value])
@@ -198,3 +209,4 @@ def save_adapter(trainer: Any, folder: Path) -> None:
         if trainer.accelerator.is_main_process:
             model = trainer.accelerator.unwrap_model(trainer.model)
             model.save_pretrained(str(folder), selected_adapters=["default"])
+            make_readable(folder)

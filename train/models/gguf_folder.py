@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from train.models.weight_files import make_readable
+
 _OF_THE_GGUF = ("quantization_config", "_model_name_or_path", "_name_or_path", "pad_token_id")
 
 
@@ -47,6 +49,7 @@ def convert(gguf: Path, folder: Path, *, dtype: str) -> None:
     fresh.load_state_dict(loaded.state_dict(), assign=True)
     fresh.tie_weights()
     fresh.save_pretrained(folder)
+    make_readable(folder)
     save_tokenizer(tokenizer, gguf, folder)
 
 

@@ -19,6 +19,16 @@ MAX_JSON_BYTES = 64 * 2**20  # an index of 60,000 experts' weights, the largest 
 TRUST_REMEDY = "copy it anew from where it was saved, or take one from somebody whom you trust"
 
 
+def make_readable(folder: Path) -> None:
+    """Give weights below a folder the mode of the config beside them.
+
+    safetensors 0.8 writes for the owner only, whatever the umask says; servers have their own user.
+    """
+    for path in folder.rglob("*.safetensors"):
+        for config in path.parent.glob("*config.json"):
+            path.chmod(config.stat().st_mode & 0o666)
+
+
 def refuse_file(path: Path, why: str) -> NoReturn:
     """Raise the error for a file that no library should open, or that none can read."""
     got = visible(f"{path}: {' '.join(why.split())[:300]}")

@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from train.models.weight_files import make_readable
 from train.stages.run_dir import StageDir
 
 _DRAFTS = ".part"
@@ -29,6 +30,11 @@ class WholeCheckpoints(Trainer):  # type: ignore[misc]
     def _get_output_dir(self, trial: Any) -> str:
         folder: str = super()._get_output_dir(trial)
         return str(Path(folder) / _DRAFTS) if self._writes_draft else folder
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            make_readable(Path(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial))

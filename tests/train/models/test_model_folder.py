@@ -15,7 +15,7 @@ from tests.strangers.models import settings_of, write_good
 from train.models.adapters import read_adapter_config
 from train.models.model import base_source, load_adapter, load_base, load_tokenizer, meta_base
 from train.models.model_folder import check_model, naming_faults
-from train.models.weight_files import list_weights, read_shapes
+from train.models.weight_files import list_weights, make_readable, read_shapes
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,15 @@ def test_what_was_written_here_is_loaded(folder: Path) -> None:
     named = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     saved = policy.peft_config["default"].base_model_name_or_path
     assert saved == named["base_model_name_or_path"]
+
+
+def test_weights_are_readable_as_far_as_the_files_beside_them(folder: Path) -> None:
+    weights = folder / "model/model.safetensors"
+    weights.chmod(0o600)
+    for beside in (folder / "model").glob("*.json"):
+        beside.chmod(0o640)
+    make_readable(folder)
+    assert weights.stat().st_mode & 0o777 == 0o640
 
 
 def test_links_lead_nowhere_else_but_into_the_blobs_of_the_hub(folder: Path) -> None:
