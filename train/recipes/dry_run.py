@@ -48,6 +48,7 @@ from train.recipes.memory_table import (
     format_memory,
     make_trainable,
 )
+from train.recipes.server_memory import describe_servers
 from train.rl.segments import make_rows
 from train.rollouts.runner import RolloutRunner, open_runner
 from train.stages.progress import Progress, duration
@@ -197,6 +198,8 @@ def _describe_size(
             f"episodes per step, {grpo.max_steps} steps, updates in each: "
             f"{grpo.updates_per_rollout}"
         )
+        if grpo.resample:
+            work += f"; up to {grpo.resample} further groups a step for those without signal"
     columns = estimate_layouts(settings, stage, model, layouts)
     sections = {
         "configuration": dump_settings(settings),
@@ -205,8 +208,11 @@ def _describe_size(
         "memory per device (estimate)": format_memory(columns, model),
     }
     if stage == "grpo" and settings.model.kind != "tiny":
-        sections["time on GPUs (estimate)"] = describe_gpu_time(
-            settings, shape=model.config, count=count
+        shape = model.config
+        sections["time on GPUs (estimate)"] = describe_gpu_time(settings, shape=shape, count=count)
+        on_gpus = {title: columns[title] for title in columns if title in GPU_LAYOUTS}
+        sections["vLLM servers (estimate)"] = describe_servers(
+            settings, shape=shape, count=count, trainers=on_gpus
         )
     return sections
 
@@ -230,15 +236,22 @@ def _describe_time(
     rows = [row.token_ids_T for row in make_rows(like, advantage=0.0)]
     speed = measure_speed(model, chat=chat, settings=settings, row=max(rows, key=len))
     sampled, trained = sampled_tokens(like), sum(map(len, rows))
-    seconds = estimate_seconds(
-        settings,
-        stage,
-        speed=speed,
-        sampled_tokens=sampled,
-        row_tokens=trained,
-        world_size=processes.num_processes,
+    further = settings.grpo.resample if stage == "grpo" else 0
+    seconds, most = (
+        estimate_seconds(
+            settings,
+            stage,
+            speed=speed,
+            sampled_tokens=sampled,
+            row_tokens=trained,
+            world_size=processes.num_processes,
+            num_further=num,
+        )
+        for num in (0, further)
     )
     each = f", {duration(seconds / settings.grpo.max_steps)} per step" if stage == "grpo" else ""
+    if further:
+        each += f" (up to {duration(most)} with all {further} further groups of each step)"
     return (
         f"about {duration(seconds)} in all{each}, if episodes are like one of `careful` "
         f"({sampled} tokens sampled, {trained} trained on)\n"

@@ -98,7 +98,12 @@ class Memory:
     def peak(self) -> int:
         """Most bytes at once."""
         generating = self.acting_copy + self.kv_cache + self.forward
-        return self.held + max(generating, self.gathered + self.activations + self.head)
+        return max(self.held + generating, self.training)
+
+    @property
+    def training(self) -> int:
+        """Most bytes at once where servers sample, so that this process only trains."""
+        return self.held + self.gathered + self.activations + self.head
 
 
 @dataclass(frozen=True)
@@ -248,13 +253,15 @@ def estimate_seconds(
     sampled_tokens: int,
     row_tokens: int,
     world_size: int,
+    num_further: int = 0,
 ) -> float:
     """Return the seconds of the whole stage if all episodes sample and train on so many tokens.
 
     SFT: rows of all demonstrations and epochs through training. GRPO, each step: sampled tokens
     through generation, rows through training, and through forward passes, a third of that each: of
     the reference if `grpo.kl_weight` is not 0, and before the first of several updates of what the
-    later ones train on; then the dev tasks, generation only.
+    later ones train on; then the dev tasks, generation only. `num_further` groups of each step are
+    played in the place of others (`grpo.resample` at most).
     """
     sft, grpo = settings.sft, settings.grpo
     if stage == "sft":
@@ -267,4 +274,6 @@ def estimate_seconds(
     num_episodes = grpo.max_steps * episodes_per_step(settings)
     num_dev = (1 + -(-grpo.max_steps // grpo.evaluate_every)) if grpo.evaluate_every else 0
     num_dev *= DEV_SAMPLES * settings.tasks.dev
-    return (num_episodes * (played + learned) + num_dev * played) / world_size
+    num_dropped = grpo.max_steps * num_further * grpo.group_size
+    num_played = num_episodes + num_dropped + num_dev
+    return (num_episodes * learned + num_played * played) / world_size

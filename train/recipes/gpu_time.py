@@ -54,7 +54,7 @@ def estimate_step(
     (nothing under vLLM, whose CUDA graphs do that), and to read the weights and the keys and values
     of its rows. A trained token takes 2 operations per parameter in each pass: forward, the
     backward to the inputs, the forward again with checkpointing, that of the KL reference, and that
-    before the first of several updates.
+    before the first of several updates. All further groups of `grpo.resample` are played.
     """
     grpo, context = settings.grpo, settings.context
     asked = context.window_tokens
@@ -62,7 +62,8 @@ def estimate_step(
     num_episodes = -(-episodes_per_step(settings) // num_gpus)
     most = grpo.generation_batch if backend == "transformers" else MOST_ROWS
     num_rows = FILLED * min(most, num_episodes)
-    num_tokens = num_episodes * _SAMPLED_SHARE * context.max_sampled_tokens
+    num_played = num_episodes * (1 + grpo.resample / grpo.groups_per_step)
+    num_tokens = num_played * _SAMPLED_SHARE * context.max_sampled_tokens
     held = weight_bytes(settings, shape=shape, count=count)
     # a view grows from its prompt up to the window: half of it on average
     token_s = GPU.read_s(held + num_rows * count_kv_bytes(settings, shape=shape, tokens=window / 2))
@@ -95,4 +96,6 @@ def describe_gpu_time(settings: Settings, *, shape: Any, count: ParameterCount) 
                 f"{what:<24}{step.rollout_s:>10,.0f} s{step.learn_s:>10,.0f} s"
                 f"{step.total_s:>10,.0f} s{hours:>12,.1f} h{num_gpus * hours:>10,.1f} h"
             )
+    if further := settings.grpo.resample:
+        lines.append(f"with all {further} further groups that grpo.resample allows a step")
     return "\n".join([*lines, ASSUMED])

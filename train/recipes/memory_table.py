@@ -29,6 +29,7 @@ _ROWS = {
     "training: activations": "activations",
     "training: a tile of logits": "head",
     "peak (held + the larger phase)": "peak",
+    "peak where vLLM samples": "training",
 }
 
 

@@ -46,6 +46,7 @@ def describe_grpo(
     settings, grpo, context = command.settings, command.settings.grpo, command.settings.context
     episodes = grpo.groups_per_step * grpo.group_size
     updates = f", {grpo.updates_per_rollout} updates" if grpo.updates_per_rollout > 1 else ""
+    updates += f", up to {grpo.resample} further groups" if grpo.resample else ""
     size = "bfloat16" if settings.model.dtype == "bfloat16" else "float32"
     size = "4 bits" if settings.model.load_in_4bit else size
     rows = {

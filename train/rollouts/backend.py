@@ -42,7 +42,8 @@ Backend = Literal["transformers", "vllm"]
 Acting = Callable[[Any], AbstractContextManager[Any]]
 """Takes the trainer, yields what episodes are played with; called in all processes."""
 
-_ALONE, _SHARED = 0.9, 0.5  # shares of a GPU's memory; vLLM's own default is 0.92
+ALONE, SHARED = 0.9, 0.5
+"""Shares of a GPU's memory that a server takes, beside a trainer half; vLLM's own is 0.92."""
 
 
 def choose_backend(settings: Settings) -> Backend:
@@ -158,7 +159,7 @@ def plan_servers(
         num_gpus=torch.cuda.device_count(),
         num_processes=num_processes,
     )
-    share = _SHARED if is_shared else _ALONE
+    share = SHARED if is_shared else ALONE
     plan = ServerPlan(
         python=find_python(rollouts.python),
         base=base_source(settings),

@@ -151,6 +151,8 @@ def test_the_3b_recipe_is_planned_without_weights(capsys: pytest.CaptureFixture[
     assert rows["peak (held + the larger phase)"][::2] == ["35.44", "23.03", "23.62"]
     assert rows["training: a tile of logits"] == ["0.27", "GB"] * 3
     assert "vllm, 8 GPUs" in shown.split("== time on GPUs (estimate) ==\n")[1]
+    servers = shown.split("== vLLM servers (estimate) ==\n")[1].split("\n\n")[0]
+    assert servers.count("a trainer beside it (") == 3 and servers.count(": fits") == 6
     assert "holds no weights: counted on the meta device" in shown
 
 
@@ -192,6 +194,9 @@ def test_time_counts_every_episode_once(tmp_path: Path) -> None:
     watched = settings_in(tmp_path, "--grpo.kl_weight=0", f"--grpo.evaluate_every={2**20}")
     more = estimate_seconds(watched, "grpo", **given, world_size=1) - seconds
     assert more == 2 * DEV_SAMPLES * settings.tasks.dev * 2, "dev tasks are played, not learned"
+    further = {"num_further": settings.grpo.groups_per_step}
+    more = estimate_seconds(settings, "grpo", **given, **further, world_size=1) - seconds
+    assert more == settings.grpo.max_steps * episodes_per_step(settings) * 2, "played, not learned"
     halved = estimate_seconds(settings, "grpo", **given, world_size=2)
     assert halved == seconds / 2
     total = settings.sft.num_demonstrations * settings.sft.epochs * 300 / 100

@@ -50,6 +50,14 @@ def test_learning_counts_every_pass(override: str, ratio: float) -> None:
     assert seconds("vllm", override).learn_s == pytest.approx(ratio * before)
 
 
+def test_further_groups_are_played_and_not_trained_on() -> None:
+    once, twice = seconds("vllm"), seconds("vllm", "--grpo.resample=32")
+    assert twice.rollout_s == pytest.approx(2 * once.rollout_s)
+    assert twice.learn_s == once.learn_s
+    text = describe_gpu_time(settings_of("--grpo.resample=32"), shape=SHAPE, count=COUNT)
+    assert "all 32 further groups" in text
+
+
 def test_more_gpus_share_the_episodes() -> None:
     one, eight = seconds("vllm"), seconds("vllm", num_gpus=8)
     assert eight.learn_s == pytest.approx(one.learn_s / 8)
