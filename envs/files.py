@@ -8,6 +8,7 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import io
 import json
 import math
 import os
@@ -78,6 +79,27 @@ def pack_records(path: Path, records: Iterable[BaseModel]) -> None:
     ):
         for record in records:
             packed.write(join_records([record]).encode())
+
+
+def pack_part(records: Iterable[BaseModel]) -> bytes:
+    """Return records packed by themselves: such parts one behind the other are a packed file."""
+    held = io.BytesIO()
+    with gzip.GzipFile("", "wb", _GZIP_LEVEL, held, mtime=0) as packed:
+        for record in records:
+            packed.write(join_records([record]).encode())
+    return held.getvalue()
+
+
+def unpack_part(part: bytes, kind: type[_R]) -> list[_R]:
+    """Return the records of a part."""
+    lines = gzip.decompress(part).split(b"\n")
+    return [kind.model_validate_json(line) for line in lines if line]
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Write packed parts as one file, which appears when it is whole."""
+    with _draft_of(path) as draft, draft.open("wb") as file:
+        file.writelines(parts)
 
 
 def stream_records(path: Path, kind: type[_R]) -> Iterator[_R]:

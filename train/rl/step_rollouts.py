@@ -7,14 +7,13 @@ STEP steps, whose adapter has moved since. It is played anew if the resumed run 
 another size or number.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import gather_object
 
 from envs.records import Episode
 from rewards.metrics import share_without_signal, step_metrics
@@ -33,6 +32,7 @@ from train.rl.resampling import (
 )
 from train.rl.scoring import StepScoring
 from train.rl.segments import make_minibatches
+from train.rl.shared_groups import SharedGroups
 from train.rl.solve_counts import write_solves
 from train.rl.task_draws import draw_further, draw_step
 from train.rollouts.runner import EpisodeRequest, RolloutRunner
@@ -72,34 +72,37 @@ class StepRollouts:
         self._ahead: PlayedGroups | None = None
         self._settings, self._runner, self._stage = settings, runner, stage
         self._progress = progress
+        self._shared = SharedGroups()
         for name in stage.list_episodes(_STEP):
             beside = f"{_DROPPED}{name.removeprefix(_STEP)}"
-            dropped = stage.read_episodes(beside) if beside in stage.list_episodes() else []
-            self._count([*stage.read_episodes(name), *dropped])
+            dropped = stage.stream_episodes(beside) if beside in stage.list_episodes() else ()
+            self._count(chain(stage.stream_episodes(name), dropped))
 
     def __call__(self, request: StepRequest, model: Any) -> RolloutBatch:
         """Play the groups of a step with the model in training; return the rows of one rank."""
-        played = self._take_ahead(request.step)
+        played = self._take_ahead(request)
         played = played or self._play_groups(request.step, model, version=request.step)
         batch = self._take(request, played)
         following, settings = request.step + 1, self._settings
         if settings.rollouts.max_staleness and following < settings.grpo.max_steps:
             self._ahead = self._play_groups(following, model, version=request.step)
-            episodes = chain(*self._ahead.kept, *self._ahead.dropped)
-            self._stage.write_episodes(f"{_AHEAD}{following:05d}", episodes)
+            groups = [*self._ahead.kept, *self._ahead.dropped]
+            self._shared.write(self._stage, f"{_AHEAD}{following:05d}", groups)
             if checkpoint := find_last_checkpoint(self._stage):
                 self.forget_ahead(before=read_step(checkpoint))
         return batch
 
-    def _take_ahead(self, step: int) -> PlayedGroups | None:
+    def _take_ahead(self, request: StepRequest) -> PlayedGroups | None:
         """Return what was played ahead for a step, by an interrupted run too; None if nothing."""
         found, self._ahead = self._ahead, None
-        name, grpo = f"{_AHEAD}{step:05d}", self._settings.grpo
+        step, grpo = request.step, self._settings.grpo
+        name = f"{_AHEAD}{step:05d}"
         if found or not self._settings.rollouts.max_staleness:
             return found
         if name not in self._stage.list_episodes(_AHEAD):
             return None
-        episodes = self._stage.stream_episodes(name)
+        saved = self._stage.stream_episodes(name)
+        episodes = self._shared.take_in(saved, size=request.num_groups)
         found = split_played(episodes, num_groups=grpo.groups_per_step, size=grpo.group_size)
         if found is None and self._stage.is_main:
             say(f"step {step + 1}: what was played ahead has other groups, so it is played anew")
@@ -113,26 +116,28 @@ class StepRollouts:
 
     def _take(self, request: StepRequest, played: PlayedGroups) -> RolloutBatch:
         """Score, save and count what was played for a step; return the rows of one rank."""
-        grpo = self._settings.grpo
-        kept = [(group, self.scoring.score(group)) for group in played.kept]
-        dropped = [(group, self.scoring.score(group)) for group in played.dropped]
-        everyone = [*kept, *dropped]
-        for prefix, scored in ((_STEP, kept), (_DROPPED, dropped)):
-            if scored or prefix == _STEP:
+        grpo, shared = self._settings.grpo, self._shared
+        groups = [*played.kept, *played.dropped]
+        scores = shared.score(groups, self.scoring.score)
+        cut = len(played.kept)
+        for prefix, part in ((_STEP, slice(cut)), (_DROPPED, slice(cut, None))):
+            if groups[part] or prefix == _STEP:
                 name = f"{prefix}{request.step + 1:05d}"
-                self._stage.write_episodes(name, chain(*(group for group, _ in scored)))
-                self._stage.write_scores(name, chain(*(scores for _, scores in scored)))
-        metrics = step_metrics([g for g, _ in everyone], [s for _, s in everyone])
-        metrics["share_groups_without_signal"] = share_without_signal([s for _, s in kept])
+                shared.write(self._stage, name, groups[part])
+                self._stage.write_scores(name, chain(*scores[part]))
+        metrics = step_metrics(groups, scores)
+        metrics["share_groups_without_signal"] = share_without_signal(scores[:cut])
         metrics["cost_weight"] = self.scoring.controller.weight
         metrics |= describe_replaced(played) if grpo.resample else {}
         if self._settings.rollouts.max_staleness:
             versions = [episode.policy_version for episode in chain(*played.kept)]
             metrics["staleness"] = request.step - fmean(versions)
-        self.end_step(list(chain(*played.kept, *played.dropped)), metrics)
+        self.end_step(list(chain(*groups)), metrics)
         first, size = request.first_group, request.num_groups
+        whole = shared.bring(played.kept, first=first, size=size)
+        shared.forget(groups)
         minibatches = make_minibatches(
-            kept[first : first + size],
+            list(zip(whole, scores[first : first + size], strict=True)),
             first_group=first,
             num_updates=grpo.updates_per_rollout,
             step=request.step,
@@ -158,7 +163,10 @@ class StepRollouts:
     def _play_share(
         self, step: int, model: Any, version: int, task_ids: Sequence[str], first_group: int
     ) -> list[tuple[Group, bool]]:
-        """Play this rank's share of some groups; return all ranks', and which have a signal."""
+        """Play this rank's share of some groups; return all ranks', and which have a signal.
+
+        Those of other ranks come without their ids.
+        """
         rank, size = PartialState(), self._settings.grpo.group_size
         begin, end = (
             len(task_ids) * (rank.process_index + n) // rank.num_processes for n in (0, 1)
@@ -175,7 +183,7 @@ class StepRollouts:
         groups = cut_groups(mine, size=size)
         is_asked = self._settings.grpo.resample > 0
         told = [(group, not is_asked or has_signal(self.scoring.score(group))) for group in groups]
-        return cast(list[tuple[Group, bool]], gather_object(told))
+        return self._shared.tell(told)
 
     def play(
         self, requests: Sequence[EpisodeRequest], model: Any, *, step: int, what: str
@@ -198,6 +206,6 @@ class StepRollouts:
         self._count(episodes)
         self.scoring.end_step(metrics)
 
-    def _count(self, episodes: Sequence[Episode]) -> None:
+    def _count(self, episodes: Iterable[Episode]) -> None:
         self._solves = count_solves(episodes, before=self._solves)
         write_solves(self._stage, self._solves)

@@ -36,6 +36,7 @@ from envs.files import (
     read_rows,
     stream_records,
     to_json,
+    write_parts,
     write_whole,
 )
 from envs.records import Episode, Score
@@ -184,6 +185,13 @@ class StageDir:
             pack_records(packed, episodes)
             plain.unlink(missing_ok=True)
         return packed
+
+    def write_parts(self, name: str, parts: Iterable[bytes]) -> None:
+        """Write episodes that were packed in parts, as `write_episodes` does."""
+        packed, plain = self._episode_files(name)
+        if self.is_main:
+            write_parts(packed, parts)
+            plain.unlink(missing_ok=True)
 
     def score_file(self, name: str) -> Path:
         """Return the path of the scores of a file of episodes, such as 'step_00001'."""
