@@ -6,13 +6,14 @@ About 12 minutes on 2 idle CPU cores. First 50 steps of GRPO at the size of conf
 the real engine, workers and sandbox: of the tool calls 10 % fail, 5 % hang until the deadline and
 2 % kill their worker. Scripts play, so that there is something to learn from; the engine decodes a
 turn of the model for each of theirs. The gradient of every step is compared with that of its
-scorable episodes alone, with a KL term and without. Then the same run without faults. The seconds
-in which a call hung, and the turns of all others at the pace of the run without faults, should
-explain how long the first took to play: what the others did while a call hung counts as done. Then,
-without faults, what a call costs through the workers beside one in the process itself, and
-what that costs a run of scripts: its time beside one with threads, as it was before there were
-workers. The exit code is 1 if a gradient differs, anything is left, the time is not explained, or
-a run takes more than 1.5 times as long with workers.
+scorable episodes alone, with a KL term and without. Then the same run without faults. All episodes
+of a step are played at a time, so a step should take as long as its longest episode: its turns at
+the pace of the run without faults, and its late calls until their deadlines. A call that hangs and
+holds up other episodes is not explained. Then, without faults, what a call costs through the
+workers beside one in the process itself, and what that costs a run of scripts: its time beside one
+with threads, as it was before there were workers. The exit code is 1 if a gradient differs,
+anything is left, the time is not explained, or a run takes more than 1.5 times as long with
+workers.
 """
 
 import argparse
@@ -176,17 +177,19 @@ def described(run: FaultyRun, files: Sequence[str], *, num_steps: int) -> tuple[
 
 def time_lines(faulty: FaultyRun, fine: FaultyRun) -> tuple[list[str], bool]:
     """Return what to say of the time, and whether turns and deadlines explain it."""
-    calls = [len(run.bench.ended) for run in (faulty, fine)]
-    pace, meanwhile = fine.rollouts.play_s / calls[1], faulty.bench.count_meanwhile()
-    late, rest = faulty.bench.late_s(), (calls[0] - meanwhile) * pace
-    share = faulty.rollouts.play_s / (late + rest)
+    calls = [run.bench.calls for run in (faulty, fine)]
+    late = [each for each in calls[0] if each.is_late]
+    turn_s = fine.rollouts.play_s / fine.bench.explain(1.0)
+    explained = faulty.bench.explain(turn_s)
+    share = faulty.rollouts.play_s / explained
     lines = [
         "",
-        f"Time of playing: {faulty.rollouts.play_s:.0f} s with faults for {calls[0]} turns with "
-        f"calls, {fine.rollouts.play_s:.0f} s without for {calls[1]}. In {late:.0f} s at least one "
-        f"of {len(faulty.bench.late)} calls hung until its deadline; {meanwhile} others ended "
-        f"meanwhile. The rest takes {rest:.0f} s at the pace without faults. Together that is "
-        f"{late + rest:.0f} s: playing took {share:.2f} times that.",
+        f"Time of playing: {faulty.rollouts.play_s:.0f} s with faults for {len(calls[0])} turns "
+        f"with calls, {fine.rollouts.play_s:.0f} s without for {len(calls[1])}. {len(late)} turns "
+        f"hung until their deadline, {sum(each.seconds for each in late):.0f} s in all. Had every "
+        "episode gone its way without the others', each turn at the pace without faults "
+        f"({turn_s:.2f} s), each step as long as its longest episode, playing would have taken "
+        f"{explained:.0f} s: it took {share:.2f} times that.",
     ]
     return lines, share <= MOST_UNEXPLAINED
 

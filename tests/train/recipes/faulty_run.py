@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,40 +53,54 @@ FAULTS: Mapping[str, float] = {"fail": 0.10, "hang": 0.03, "kill_server": 0.02}
 KL_WEIGHT = 0.05
 
 
+PLAYING: ContextVar[tuple[int, str]] = ContextVar("PLAYING", default=(0, ""))  # step, episode
+
+
+@dataclass(frozen=True)
+class WatchedCall:
+    """The calls of one turn: of which episode of which step, and whether they took too long."""
+
+    step: int
+    episode: str
+    seconds: float
+    is_late: bool
+
+
 @dataclass
 class WatchedBench:
-    """A bench that remembers when calls ended, and from when to when some took too long."""
+    """A bench that remembers what was called."""
 
     bench: Bench
-    ended: list[float] = field(default_factory=list)
-    late: list[tuple[float, float]] = field(default_factory=list)
+    calls: list[WatchedCall] = field(default_factory=list)
 
     async def use_tools(
         self, task_id: str, changes: Changes, calls: Sequence[ToolCall], *, deadline_s: float
     ) -> TurnDone:
-        began = time.monotonic()
+        began, is_late = time.monotonic(), False
         try:
             return await self.bench.use_tools(task_id, changes, calls, deadline_s=deadline_s)
         except TimeoutError:
-            self.late.append((began, time.monotonic()))
+            is_late = True
             raise
         finally:
-            self.ended.append(time.monotonic())
+            seconds = time.monotonic() - began
+            self.calls.append(WatchedCall(*PLAYING.get(), seconds, is_late))
+
+    def explain(self, turn_s: float) -> float:
+        """Return how long playing should take if nobody waits for another episode's tools.
+
+        All episodes of a step are played at a time, so it ends with the one that takes longest:
+        `turn_s` for each turn, but for late calls the time until their deadline.
+        """
+        chains: dict[int, dict[str, float]] = {}
+        for each in self.calls:
+            of_step = chains.setdefault(each.step, {})
+            took = each.seconds if each.is_late else turn_s
+            of_step[each.episode] = of_step.get(each.episode, 0.0) + took
+        return sum(max(of_step.values()) for of_step in chains.values())
 
     async def grade(self, task_id: str, files: dict[str, str], *, deadline_s: float) -> Outcome:
         return await self.bench.grade(task_id, files, deadline_s=deadline_s)
-
-    def late_s(self) -> float:
-        """Return the seconds in which at least one call was on its way to its deadline."""
-        total, end = 0.0, 0.0
-        for began, ended in sorted(self.late):
-            total += max(0.0, ended - max(began, end))
-            end = max(end, ended)
-        return total
-
-    def count_meanwhile(self) -> int:
-        """Return how many calls ended in those seconds."""
-        return sum(any(began <= each < ended for began, ended in self.late) for each in self.ended)
 
 
 @dataclass
@@ -123,6 +138,7 @@ class ScriptedRollouts(StepRollouts):
         engine = make_engine(model, runner.chat, self._settings) if self._decodes else None
 
         def make_policy(request: EpisodeRequest) -> Policy:
+            PLAYING.set((step, f"{request.group_id}/{request.sample_index}"))
             script = _make_script(runner, request)
             if not engine:
                 return script
