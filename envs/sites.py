@@ -55,7 +55,7 @@ def find_sites(
         files: The broken workspace.
         needed: All that has to be seen: spans with an edit, each before those of its facts.
     """
-    sites = []
+    sites, facts = [], find_facts(edits, files, needed=needed)
     for edit in sorted(edits, key=lambda e: (e.path, -e.start)):
         lines = source_lines(files[edit.path])
         name, head, start, end = "", "def ", max(1, edit.start - 5), edit.end + 5
@@ -80,22 +80,33 @@ def find_sites(
             end=min(end, len(lines)),
             to_see=to_see,
             lines=lines,
-            facts=_find_facts(edit, edits, needed),
+            facts=facts[edit],
         )
         sites.append(site)
     return sites
 
 
-def _find_facts(edit: Edit, edits: Sequence[Edit], needed: Sequence[Span]) -> tuple[Span, ...]:
-    """Return the spans that follow that of an edit and hold none."""
+def find_facts(
+    edits: Sequence[Edit], files: Mapping[str, str], *, needed: Sequence[Span]
+) -> dict[Edit, tuple[Span, ...]]:
+    """Return for each edit where else it has to look: spans without an edit, behind its own.
 
-    def holds(span: Span, each: Edit) -> bool:
-        return span.path == each.path and span.start <= max(each.start, each.end) <= span.end + 1
-
-    found, is_mine = [], False
+    Args:
+        edits: The gold patch.
+        files: The broken workspace.
+        needed: `gold_spans`; what stands before the first span with an edit is the first edit's.
+    """
+    facts: dict[Edit, list[Span]] = {edit: [] for edit in edits}
+    last = list(edits[:1])
     for span in needed:
-        if any(holds(span, each) for each in edits):
-            is_mine = holds(span, edit)
-        elif is_mine:
-            found.append(span)
-    return tuple(found)
+        here = [edit for edit in edits if stands_in(edit, span, files)]
+        last = here or last
+        for edit in () if here else last:
+            facts[edit].append(span)
+    return {edit: tuple(found) for edit, found in facts.items()}
+
+
+def stands_in(edit: Edit, span: Span, files: Mapping[str, str]) -> bool:
+    """Tell whether a span holds a line that has to be in view before the edit."""
+    to_see = lines_to_see(edit, num_lines=len(source_lines(files[edit.path])))
+    return span.path == edit.path and any(span.start <= line <= span.end for line in to_see)

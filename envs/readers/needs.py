@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from envs.records import Edit, HiddenTask, Span
+from envs.sites import find_facts, stands_in
 from envs.source_text import source_lines
 from envs.unseen import lines_to_see
 
@@ -39,30 +40,15 @@ class Need:
 
 def find_needs(hidden: HiddenTask, files: Mapping[str, str]) -> tuple[Need, ...]:
     """Return what each gold edit needs, bottom-up within a file, so that no edit moves the next."""
-    own: dict[Edit, list[Span]] = {edit: [] for edit in hidden.gold_edits}
-    facts: dict[Edit, list[Span]] = {edit: [] for edit in hidden.gold_edits}
-    last: list[Edit] = list(hidden.gold_edits[:1])
-    for span in hidden.gold_spans:
-        here = [edit for edit in last_first(hidden) if list_lines([span]) & _lines(edit, files)]
-        last = here or last
-        for edit in last:
-            (own if here else facts)[edit].append(span)
-    return tuple(
-        Need(
-            edit,
-            to_see=frozenset(
-                _lines(edit, files) | list_lines((*own[edit], *facts[edit]) if facts[edit] else ())
-            ),
-            around=join_lines(_lines(edit, files) | list_lines(own[edit])),
-            facts=tuple(facts[edit]),
-        )
-        for edit in last_first(hidden)
-    )
-
-
-def last_first(hidden: HiddenTask) -> list[Edit]:
-    """Return the gold edits bottom-up within a file."""
-    return sorted(hidden.gold_edits, key=lambda edit: (edit.path, -edit.start))
+    facts = find_facts(hidden.gold_edits, files, needed=hidden.gold_spans)
+    needs = []
+    for edit in sorted(hidden.gold_edits, key=lambda edit: (edit.path, -edit.start)):
+        own = _lines(edit, files)
+        spans = [span for span in hidden.gold_spans if stands_in(edit, span, files)]
+        seen = list_lines((*spans, *facts[edit])) if facts[edit] else set[Line]()
+        around = join_lines(own | list_lines(spans))
+        needs.append(Need(edit, frozenset(own | seen), around, facts[edit]))
+    return tuple(needs)
 
 
 def list_lines(spans: Iterable[Span]) -> set[Line]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.habits.options import ScriptOptions
 from envs.policies import ScriptedPolicy, make_script
-from envs.records import Edit, Episode
+from envs.records import Edit, Episode, Span
 from envs.sites import find_sites
 from envs.unseen import find_unseen_edits
 from rewards.cost import num_compactions, num_evictions
@@ -37,6 +37,21 @@ def test_the_function_around_an_edit_is_found(
     assert site.function == name
     assert (site.start, site.end) == lines  # an insertion stands beside the line that follows
     assert site.search in TEXT
+
+
+def test_facts_are_the_spans_without_an_edit_behind_that_of_the_edit() -> None:
+    first = Edit(path="m.py", start=2, end=2, text="    return b\n")
+    second = Edit(path="m.py", start=7, end=7, text="    return b\n")
+    own, fact, other = Span(path="m.py", start=1, end=2), Span(path="a.py", start=1, end=3), "b.py"
+    late, last = Span(path="m.py", start=6, end=7), Span(path=other, start=1, end=1)
+    files = {"m.py": TEXT, "a.py": "x = 1\n" * 3, other: "y = 2\n"}
+    sites = find_sites([first, second], files, needed=[own, fact, late, last])
+    assert {site.edit: site.facts for site in sites} == {first: (fact,), second: (last,)}
+    both = Span(path="m.py", start=1, end=7)
+    assert [site.facts for site in find_sites([first, second], files, needed=[both, fact])] == [
+        (fact,),
+        (fact,),
+    ], "it is of all edits in the span before"
 
 
 def long_world() -> tuple[dict[str, str], tuple[Edit, ...]]:
