@@ -9,8 +9,9 @@ thrifty reader, which searches for a function and reads it whole. Each is played
 environment, in smaller and smaller windows, until it no longer solves; the best one counts. None
 of them evicts, compacts or notes, so a smaller window needs a rewrite.
 
-`floor` is the least window in which a plain script solves that does rewrite: edit after edit, it
-searches for the function and the facts, reads them, edits, and compacts. What it does a model can
+`floor` is the least window in which a plain script solves that does rewrite: a few edits at a time,
+it searches for the functions, reads them, reads the facts, edits, and compacts. It is tried with
+all numbers of compactions that turns allow: the more, the less it holds. What it does a model can
 be asked to do, so no window is made smaller than that.
 
 Nothing is run or graded: a task is solved when what gold says was edited, after it had been seen.
@@ -25,13 +26,13 @@ from itertools import islice, product
 
 from envs.environment import Limits
 from envs.readers.needs import Line
-from envs.readers.plans import Plan, choose_last, plan_rewriting, plan_together
+from envs.readers.plans import Plan, choose_last, list_rewriting, plan_together
 from envs.readers.play import Game, Played
 from envs.readers.reads import list_covers, list_reads
 from envs.records import HiddenTask, RepairTask
 from envs.rendering import ChatFormat
 
-FAMILY = 1  # goes up when the readers change: what was measured before counts no more
+FAMILY = 2  # goes up when readers or scripts change: what was measured before counts no more
 _MOST_COVERS = 8  # sets of reads, of which the cheapest turns out to be cheapest
 _WAYS: tuple[tuple[str, int | None], ...] = (("together", None), ("singly", 1))
 _WIDE = 1_000_000  # tokens: in so large a window nothing is cut but by the cap
@@ -83,8 +84,9 @@ def measure_least_peak(
         if found is not None:
             window, reader = found, name
     room = None if window is None else window - len(game.open(window).view().prompt_ids)
-    rewriting = plan_rewriting(game.needs, game.sources, most_rewrites=limits.max_rewrites)
-    floor = find_least_window(partial(game.play, rewriting), reserve=limits.max_new_tokens)
+    floor = None
+    for play in list_scripts(game):
+        floor = find_least_window(play, reserve=limits.max_new_tokens, below=floor) or floor
     return LeastPeak(window, room, floor, reader)
 
 
@@ -106,6 +108,18 @@ def list_family(game: Game) -> Iterable[tuple[str, Play]]:
                 yield f"{kind} {way}", partial(game.play, plan)
     if not any(need.facts for need in game.needs):
         yield "thrifty", game.play_thrifty  # which looks for no facts
+
+
+def list_scripts(game: Game) -> Iterable[Play]:
+    """Yield the plain scripts that rewrite."""
+    plans = list_rewriting(
+        game.needs,
+        game.sources,
+        fits=game.fits,
+        max_turns=game.limits.max_turns,
+        max_rewrites=game.limits.max_rewrites,
+    )
+    return (partial(game.play, plan) for plan in plans)
 
 
 def find_least_window(play: Play, *, reserve: int, below: int | None = None) -> int | None:

@@ -70,8 +70,11 @@ def plan_together(
         return None
     early = [need for place, need in enumerate(needs) if place not in last]
     wanted = frozenset[Line]().union(*(need.to_see for need in early))
-    ordered = sorted(reads, key=lambda read: (read.shows.isdisjoint(wanted), read.answer))
-    steps = [_Step(read.call, shows=read.shows) for read in ordered]  # a long result comes last
+    # What ends a turn needs room for the longest header: a long result, whose own is long. Before
+    # an edit a short one: the fewer tokens are left behind the others, the shorter their headers.
+    sign = -1 if early else 1
+    ordered = sorted(reads, key=lambda read: (read.shows.isdisjoint(wanted), sign * read.answer))
+    steps = [_Step(read.call, shows=read.shows) for read in ordered]
     steps += [_Step(edit_call(need.edit), need) for need in early]
     turns = _pack(steps, lambda calls: len(calls) <= (most or len(calls)) and fits(calls))
     end = [edit_call(needs[place].edit) for place in last]
@@ -80,28 +83,58 @@ def plan_together(
     return tuple(map(tuple, (*turns, [*end, _SUBMIT])))
 
 
-def plan_rewriting(needs: Sequence[Need], sources: Sources, *, most_rewrites: int) -> Plan:
-    """Return a plan that works at one edit at a time, and compacts behind each but the last.
+def list_rewriting(
+    needs: Sequence[Need], sources: Sources, *, fits: Fits, max_turns: int, max_rewrites: int
+) -> Iterator[Plan]:
+    """Yield plans that compact behind every few edits; those that compact most come first.
 
-    It works as one does who has to look: it searches for a function before it reads the whole of
-    it, which says where the facts stand, with a turn for each call. Where there are more edits than
-    `most_rewrites` allows, it takes several at a time.
+    They work as one does who has to look: searches for functions, then reads the whole of them,
+    which says where facts stand, then reads these, then edits and compacts (which is refused where
+    an edit of the same turn was). Calls of one kind share a turn, or each has one of its own.
+
+    Args:
+        needs: The edits.
+        sources: The workspace.
+        fits: Tells what can be written in one turn.
+        max_turns: Plans of more turns are left out.
+        max_rewrites: So many compactions at most.
     """
-    size = max(1, -(-len(needs) // (most_rewrites + 1)))
-    steps: list[ToolCall] = []
-    for start in range(0, len(needs), size):
-        group = needs[start : start + size]
-        for span in dict.fromkeys(span for need in group for span in need.around):
-            first = sources.text_of((span.path, span.start)).strip()
-            steps += [call("search", pattern=first[:_MOST_SEARCHED])] if first else []
-            steps.append(call("read_lines", **span.model_dump()))
+    for num_groups in range(min(len(needs), max_rewrites + 1), 0, -1):
+        stages = _list_stages(needs, sources, num_groups)
+        packed = tuple(tuple(turn) for stage in stages for turn in _fill(stage, fits))
+        singly = tuple((each,) for stage in stages for each in stage)
+        yield from (plan for plan in (packed, singly) if len(plan) <= max_turns)
+
+
+def _list_stages(needs: Sequence[Need], sources: Sources, num_groups: int) -> list[list[ToolCall]]:
+    """Return the calls for so many groups of edits, one group after the other, those of a kind."""
+    stages: list[list[ToolCall]] = []
+    for at in range(num_groups):
+        start, done = (len(needs) * each // num_groups for each in (at, at + 1))
+        group = needs[start:done]
+        spans = dict.fromkeys(span for need in group for span in need.around)
+        firsts = [sources.text_of((span.path, span.start)).strip() for span in spans]
+        searches = [call("search", pattern=first[:_MOST_SEARCHED]) for first in firsts if first]
         facts = dict.fromkeys(span for need in group for span in need.facts)
-        steps += [call("read_lines", **span.model_dump()) for span in facts]
-        steps += [edit_call(need.edit) for need in group]
-        done = start + len(group)
-        if done < len(needs):
-            steps.append(call("compact", summary=f"{done} of {len(needs)} fixed"))
-    return (*((step,) for step in steps[:-1]), (*steps[-1:], _SUBMIT))
+        compact = call("compact", summary=f"{done} of {len(needs)} fixed")
+        stages += [
+            searches,
+            [call("read_lines", **span.model_dump()) for span in spans],
+            [call("read_lines", **span.model_dump()) for span in facts],
+            [*(edit_call(need.edit) for need in group), compact if done < len(needs) else _SUBMIT],
+        ]
+    return stages
+
+
+def _fill(calls: Sequence[ToolCall], fits: Fits) -> list[list[ToolCall]]:
+    """Deal calls out to turns in their order, as many to each as fit."""
+    turns: list[list[ToolCall]] = []
+    for each in calls:
+        if turns and fits([*turns[-1], each]):
+            turns[-1].append(each)
+        else:
+            turns.append([each])
+    return turns
 
 
 def _pack(steps: Sequence[_Step], fits: Fits) -> list[list[ToolCall]]:

@@ -1,5 +1,7 @@
 """Four bugs in four modules, each of which needs a fact from another one."""
 
+from dataclasses import replace
+
 from envs.environment import Limits
 from envs.prompts import SYSTEM_SHORT
 from envs.readers.play import Game
@@ -65,6 +67,6 @@ EDITS = HIDDEN_LONG.gold_edits
 LIMITS = Limits(window_tokens=0, max_turns=40, max_new_tokens=48, observation_tokens=160)
 
 
-def new_game() -> Game:
+def new_game(**limits: int) -> Game:
     """Return the task for readers."""
-    return Game(LONG, HIDDEN_LONG, FILES, CHAT, SYSTEM_SHORT, LIMITS)
+    return Game(LONG, HIDDEN_LONG, FILES, CHAT, SYSTEM_SHORT, replace(LIMITS, **limits))
