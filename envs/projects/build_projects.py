@@ -276,7 +276,7 @@ def _check_long(
     count: int,
     lengths: Sequence[int],
 ) -> Generator[MutantResult, None, None]:
-    """Yield what becomes of single bugs, which are no tasks here, then of those made of them.
+    """Yield what becomes of single bugs, which are kept as no tasks, then of those made of them.
 
     In several files at once, those first of which the single bugs have the largest least peaks.
     """
@@ -317,5 +317,5 @@ def _count(result: MutantResult, project: Project, report: BuildReport) -> None:
     report.count(
         bug.operators[0] if kind == SINGLE else kind,
         noticed=bool(result.verdict.failing),
-        useful=result.task is not None,
+        useful=reject is None,
     )

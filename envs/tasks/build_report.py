@@ -30,7 +30,10 @@ ShowProgress = Callable[..., None]
 
 @dataclass
 class OperatorStats:
-    """How many bugs of one kind were tried, made a test fail, and became tasks."""
+    """How many bugs of one kind were tried, made a test fail, and were good for a task.
+
+    Where only combined ones become tasks, single ones that they may be made of are good too.
+    """
 
     tried: int = 0
     noticed: int = 0
