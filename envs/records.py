@@ -313,7 +313,8 @@ class Thresholds(Record):
 class Episode(Record):
     """The record of one rollout, enough to score, train and show it without anything else.
 
-    `needs_rewrite`, once `forced`: no script gets by in this window without `evict` or `compact`.
+    `needs_rewrite`, once `forced`: in this window no scripted reader solves the task without a
+    rewrite, measured under the prompt of `learned`, whatever the strategy of the episode.
     `output_reserve` is the most tokens of a sample; 0 in older records, which do not say.
     `gold_spans` are the task's, in the broken files; an older record has none.
     """

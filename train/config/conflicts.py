@@ -300,11 +300,13 @@ def _window_conflicts(settings: Settings) -> Iterator[Conflict]:
     asked = context.window_tokens
     if isinstance(asked, OfLeastPeak):
         yield from _ratio_conflicts(asked.of_least_peak, context.needs_rewrite_share)
+        yield from _size_conflicts(settings, asked.at_most, asked.at_most)
     else:
         yield from _size_conflicts(settings, *asked)
     if context.max_sampled_tokens < context.max_new_tokens:
         reason = f"an episode of {context.max_sampled_tokens} cannot hold one turn"
         yield Conflict(("context.max_sampled_tokens", "context.max_new_tokens"), reason)
+    highest = "its at_most" if isinstance(asked, OfLeastPeak) else "the largest"
     for field, budget in (
         ("grpo.tokens_per_microbatch", settings.grpo.tokens_per_microbatch),
         ("sft.tokens_per_batch", settings.sft.tokens_per_batch),
@@ -312,7 +314,7 @@ def _window_conflicts(settings: Settings) -> Iterator[Conflict]:
         if budget < settings.largest_window:
             reason = (
                 f"a row may be as long as the largest window {settings.largest_window}, more than "
-                f"{budget}"
+                f"{budget}; raise that, or lower {highest}"
             )
             yield Conflict((field, "context.window_tokens"), reason)
 

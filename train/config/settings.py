@@ -172,6 +172,8 @@ class OfLeastPeak(Section):
 
     of_least_peak: tuple[Positive, Positive]
     """Least and most of the ratio of window and least peak; below 1 a rewrite is needed."""
+    at_most: Count = 4096
+    """Tokens of the largest window, whatever a task's least peak: what a batch must hold."""
 
 
 def _kind_of_window(value: Any) -> str:
@@ -196,8 +198,8 @@ class ContextSettings(Section):
     window_tokens: WindowTokens = (1024, 2048)
     """Least and most tokens a view may hold, output reserve included; drawn once per group.
 
-    Or `{of_least_peak: [0.7, 1.5]}`: multiples of a task's least peak (docs/windows.md), at most
-    what a micro-batch holds.
+    Or `{of_least_peak: [0.7, 1.5], at_most: 4096}`: multiples of a task's least peak, none larger
+    than `at_most` (docs/windows.md).
     """
     needs_rewrite_share: Share | None = None
     """Share of groups whose window needs a rewrite, as far as tasks have such; null: as they fall.
@@ -228,7 +230,7 @@ class ContextSettings(Section):
         asked = self.window_tokens
         if isinstance(asked, OfLeastPeak):
             low, high = asked.of_least_peak
-            return f"{low:g} to {high:g} of a task's least peak"
+            return f"{low:g} to {high:g} of a task's least peak, at most {asked.at_most:,} tokens"
         return f"{asked[0]:,} to {asked[1]:,} tokens"
 
 
@@ -294,14 +296,9 @@ class Settings(Section):
 
     @property
     def largest_window(self) -> int:
-        """Most tokens that any view may hold.
-
-        Where windows are multiples, what a micro-batch takes: a row may be as long as a window.
-        """
+        """Most tokens that any view may hold; no batch size has a say in it."""
         asked = self.context.window_tokens
-        if isinstance(asked, OfLeastPeak):
-            return min(self.grpo.tokens_per_microbatch, self.sft.tokens_per_batch)
-        return asked[1]
+        return asked.at_most if isinstance(asked, OfLeastPeak) else asked[1]
 
     @model_validator(mode="before")
     @classmethod

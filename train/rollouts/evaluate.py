@@ -287,9 +287,10 @@ def keep_windows(
     if is_other and kept["counted_by"] != peaks.key:
         raise UserError(
             "windows that follow from least peaks differ between tokenizers",
-            got=f"{stage.path.name}: another tokenizer, template or prompt than {path} was made by",
+            got=f"{stage.path.name}: another tokenizer, template, prompt, limit or version of the "
+            f"readers than {path} was made by",
             remedy="give absolute windows, --context.window_tokens '[LOW, HIGH]', and no "
-            "context.needs_rewrite_share",
+            "context.needs_rewrite_share, or --clean to play all policies anew",
         )
     if is_other:
         raise UserError(

@@ -17,7 +17,7 @@ from typing import Any
 from envs.environment import Environment, Limits
 from envs.files import append_row, hash_text, read_lines
 from envs.readers.least_peak import FAMILY, measure_least_peak
-from envs.records import Strategy
+from envs.records import RepairTask, Strategy
 from envs.rendering import ChatFormat
 from envs.tasks.store import TaskStore
 
@@ -28,7 +28,7 @@ class TaskWindows:
 
     Attributes:
         least_peak: The least in which a scripted reader solves without a rewrite, under the prompt
-            of `learned`; 0 if none ever does.
+            of `learned`; 0 if none ever does. A smaller window needs a rewrite.
         unaided: The same under the prompt of `full_history`, the shortest: in a smaller window no
             strategy gets by without a rewrite.
         floor: The least in which a script that rewrites solves; 0 if none does.
@@ -115,16 +115,22 @@ class LeastPeaks:
         )
         unaided = 0
         if found.window is not None and found.room is not None:
-            opened = Environment(
-                task,
-                files,
-                chat=self.chats["full_history"],
-                system=self.systems["full_history"],
-                limits=replace(self.limits, window_tokens=found.window),
-                strategy="full_history",
-            )
-            unaided = found.room + len(opened.view().prompt_ids)
+            unaided = found.room + self._count_plain(task, files, found.window)
+            while found.room + self._count_plain(task, files, unaided - 1) < unaided:
+                unaided -= 1  # the prompt says the window, whose digits are tokens
         return TaskWindows(found.window or 0, unaided, found.floor or 0, found.reader)
+
+    def _count_plain(self, task: RepairTask, files: Mapping[str, str], window_tokens: int) -> int:
+        """Return the tokens of the prompt of `full_history`."""
+        opened = Environment(
+            task,
+            files,
+            chat=self.chats["full_history"],
+            system=self.systems["full_history"],
+            limits=replace(self.limits, window_tokens=window_tokens),
+            strategy="full_history",
+        )
+        return len(opened.view().prompt_ids)
 
 
 def _row_of(line: bytes) -> dict[str, Any]:

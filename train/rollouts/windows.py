@@ -1,12 +1,15 @@
 """The window of a group: drawn between two sizes, or between two multiples of a task's least peak.
 
 Below its least peak no scripted reader solves a task without a rewrite (`envs/readers/`), so such a
-window needs `evict` or `compact`. Where windows are multiples, or a share of them is asked for,
-none is drawn in which a script that rewrites would not solve either, unless nothing else is left;
-absolute sizes alone are drawn as they stand.
+window needs `evict` or `compact`. That is measured under the prompt of `learned`, once, and holds
+for all strategies alike. The prompt of `full_history` is shorter where it lists fewer tools: there
+the same readers get by in a little less (`unaided`). Where windows are multiples, or a share of
+them is asked for, none is drawn between the two, so one that needs a rewrite needs it under any
+strategy; nor one in which a script that rewrites would not solve either, unless nothing else is
+left. Absolute sizes alone are drawn as they stand.
 
 With `context.needs_rewrite_share` that share of groups gets a window that needs a rewrite, as far
-as the tasks of the split allow: a task has such windows only if rewriting saves something on it.
+as the tasks of the split allow: a task has such windows only if rewriting saves a tenth on it.
 
 Tests: tests/train/rollouts/test_windows.py.
 """
@@ -20,6 +23,8 @@ from accelerate import PartialState
 from train.config.settings import OfLeastPeak, Settings
 from train.rollouts.least_peaks import LeastPeaks
 from train.stages.stage_log import say
+
+_LEAST_SAVED = 0.1  # of a window, by rewriting: less is luck, as of an evict (`environment.py`)
 
 Bounds = tuple[int, int]
 """Least and most tokens of a window; none lies between where the first is larger."""
@@ -59,15 +64,16 @@ class Windows:
 
     def draw(self, task_id: str, rng: random.Random) -> int:
         """Return a window (tokens) for a group of this task."""
-        share, bounds = self.settings.context.needs_rewrite_share, self._bounds(task_id)
-        if share is None:
+        context, bounds = self.settings.context, self._bounds(task_id)
+        share, asked = context.needs_rewrite_share, context.window_tokens
+        if share is None and not isinstance(asked, OfLeastPeak):
             return rng.randint(*bounds)
-        below, above = self.split(task_id)
-        is_below = rng.random() < self.mixture(task_id).chance
-        if not _holds(below) or not _holds(above):
-            is_below = _holds(below)
-        chosen = below if is_below else above
-        return rng.randint(*(chosen if _holds(chosen) else bounds))
+        kinds = [each for each in self.split(task_id) if _holds(each)] or [bounds]
+        if share is not None:
+            is_above = rng.random() >= self.mixture(task_id).chance
+            kinds = [kinds[-1 if is_above else 0]]
+        sizes = [high - low + 1 for low, high in kinds]
+        return rng.randint(*rng.choices(kinds, sizes)[0])
 
     def draw_kind(self, task_id: str, rng: random.Random, *, needs_rewrite: bool) -> int | None:
         """Return a window that needs a rewrite, or one that does not; None if there is none."""
@@ -76,13 +82,14 @@ class Windows:
 
     def needs_rewrite(self, task_id: str, window_tokens: int) -> bool:
         """Tell whether no scripted reader solves a task in such a window without a rewrite."""
-        return window_tokens < self.peaks.of(task_id).unaided
+        return window_tokens < self.peaks.of(task_id).least_peak
 
     def split(self, task_id: str) -> tuple[Bounds, Bounds]:
-        """Return the windows of a task that need a rewrite, and those that do not."""
+        """Return the windows of a task that need a rewrite under any prompt, and that need none."""
         (low, high), task = self._bounds(task_id), self.peaks.of(task_id)
-        least = max(low, task.floor) if task.floor else task.unaided
-        return (least, min(high, task.unaided - 1)), (max(low, task.unaided), high)
+        saves = 0 < task.floor <= (1 - _LEAST_SAVED) * task.unaided
+        tight = (max(low, task.floor), min(high, task.unaided - 1)) if saves else (1, 0)
+        return tight, (max(low, task.least_peak), high)
 
     def mixture(self, task_id: str) -> Mixture:
         """Return how the windows of a task's split are mixed; measures all of its tasks."""
@@ -104,10 +111,10 @@ class Windows:
 
     def _bounds(self, task_id: str) -> Bounds:
         """Return the least and the largest window that the settings allow for a task."""
-        asked, most = self.settings.context.window_tokens, self.settings.largest_window
+        asked = self.settings.context.window_tokens
         if not isinstance(asked, OfLeastPeak):
             return asked
-        task = self.peaks.of(task_id)
+        most, task = asked.at_most, self.peaks.of(task_id)
         peak = task.least_peak or task.floor or most
         floor = min(task.floor or peak, peak)
         low, high = (round(share * peak) for share in asked.of_least_peak)

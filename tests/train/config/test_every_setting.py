@@ -31,7 +31,7 @@ HYBRID = ("--context.strategy=hybrid",)
 WIDE = ("--context.window_tokens=[336, 800]", "--sft.num_demonstrations=6")
 LONG = ("--context.max_turns=40", "--context.max_sampled_tokens=2000", *WIDE)
 CAREFUL = (*LONG, "--sft.wasteful_share=0")
-MULTIPLES = "--context.window_tokens={of_least_peak: [0.5, 2]}"
+MULTIPLES = "--context.window_tokens={of_least_peak: [0.5, 2], at_most: 2048}"
 THINKING = "--model.chat_template={folder}/thinking.jinja"
 SHORT_TURNS = ("--context.max_turns=2", "--context.max_new_tokens=16")
 QUICK = (*SHORT_TURNS, "--grpo.groups_per_step=1", "--grpo.kl_weight=0.1")
@@ -91,7 +91,7 @@ CHANGES = [
     Row("context.strategy=full_history", observed.demonstrations, CAREFUL),
     Row("context.strategy=full_history", observed.gate, LONG[:3]),
     Row("context.window_tokens=[400, 401]", observed.drawn),
-    Row("context.window_tokens={of_least_peak: [1, 1]}", observed.drawn),
+    Row("context.window_tokens={of_least_peak: [1, 1], at_most: 2048}", observed.drawn),
     Row("context.needs_rewrite_share=1", observed.mixed, (*LONG[:2], MULTIPLES)),
     Row("context.max_turns=3", observed.prompt),
     Row("context.max_new_tokens=32", observed.prompt),

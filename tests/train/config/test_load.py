@@ -163,6 +163,14 @@ def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
         (["--context.max_sampled_tokens=100"], "cannot hold one turn"),
         (["--grpo.tokens_per_microbatch=2000"], "a row may be as long as the largest window"),
         (["--sft.tokens_per_batch=2000"], "a row may be as long as the largest window"),
+        (
+            ["--context.window_tokens={of_least_peak: [1, 2], at_most: 9000}"],
+            "window 9000, more than 4096; raise that, or lower its at_most",
+        ),
+        (
+            ["--context.window_tokens={of_least_peak: [1, 2], at_most: 300}"],
+            "a window of 300 cannot hold two outputs",
+        ),
         (["--model.tiny=[48, 2]"], "multiple of 32"),
         (["--sft.needs_rewrite_share=0.1"], "0.1 is too few to learn to rewrite; use 0.3"),
         (["--sft.forced_share=0.4"], "unknown key; its name is 'sft.needs_rewrite_share' now"),

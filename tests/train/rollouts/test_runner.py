@@ -138,7 +138,7 @@ def test_a_demonstration_that_the_machine_broke_is_played_again_and_not_drawn_an
 
 def test_a_small_window_needs_a_rewrite_and_a_large_one_does_not() -> None:
     runner = runner_with(Flaky())
-    least = runner.windows.peaks.of(TASK.id).unaided
+    least = runner.windows.peaks.of(TASK.id).least_peak
     for window, needed in ((least - 1, True), (least, False)):
         request = EpisodeRequest(TASK.id, "g", 0, window, 1)
         assert play(runner, "gold", request).needs_rewrite is needed

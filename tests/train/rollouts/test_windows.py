@@ -15,7 +15,7 @@ from train.rollouts.requests import draw_requests
 from train.rollouts.runner import RolloutRunner
 from train.rollouts.windows import Windows
 
-RELATIVE = "--context.window_tokens={of_least_peak: [0.5, 2]}"
+RELATIVE = "--context.window_tokens={of_least_peak: [0.5, 2], at_most: 2048}"
 
 
 class TwoTasks:
@@ -41,13 +41,38 @@ def with_turns(folder: Path, *overrides: str) -> Settings:
 
 
 def test_multiples_begin_at_the_floor_and_end_at_the_largest_window(tmp_path: Path) -> None:
-    windows = windows_of(with_turns(tmp_path, RELATIVE))
+    asked = "--context.window_tokens={of_least_peak: [0.4, 2], at_most: 2048}"
+    windows = windows_of(with_turns(tmp_path, asked))
     task, rng = windows.peaks.of(LONG.id), random.Random(0)
-    drawn = {windows.draw(LONG.id, rng) for _ in range(3000)}
-    assert 0.5 * task.least_peak < task.floor < task.least_peak
+    drawn = {windows.draw(LONG.id, rng) for _ in range(5000)}
+    assert 0.4 * task.least_peak < task.floor < task.least_peak
     assert (min(drawn), max(drawn)) == (task.floor, 2 * task.least_peak)
-    small = windows_of(with_turns(tmp_path, RELATIVE, "--grpo.tokens_per_microbatch=600"))
-    assert max(small.draw(LONG.id, rng) for _ in range(300)) == 600
+    capped = "--context.window_tokens={of_least_peak: [0.5, 2], at_most: 600}"
+    small = windows_of(with_turns(tmp_path, capped))
+    assert max(small.draw(LONG.id, rng) for _ in range(3000)) == 600
+    batch = windows_of(with_turns(tmp_path, capped, "--grpo.tokens_per_microbatch=700"))
+    assert [batch.draw(LONG.id, random.Random(n)) for n in range(9)] == [
+        small.draw(LONG.id, random.Random(n)) for n in range(9)
+    ], "no batch size changes a window"
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_no_window_is_drawn_that_needs_a_rewrite_under_one_prompt_only(
+    tmp_path: Path, share: float | None
+) -> None:
+    asked = [] if share is None else [f"--context.needs_rewrite_share={share}"]
+    wide = ["--prompt.tools=brief", RELATIVE]
+    windows = windows_of(with_turns(tmp_path, *wide, *asked))
+    task, rng = windows.peaks.of(LONG.id), random.Random(0)
+    assert task.floor < task.unaided < task.least_peak, "the prompt of full_history is shorter"
+    drawn = [windows.draw(LONG.id, rng) for _ in range(2000)]
+    assert not any(task.unaided <= window < task.least_peak for window in drawn)
+    assert {windows.needs_rewrite(LONG.id, window) for window in drawn} >= {True}
+    assert windows.needs_rewrite(LONG.id, task.least_peak - 1)
+    assert not windows.needs_rewrite(LONG.id, task.least_peak)
+    tight = [windows.draw_kind(LONG.id, rng, needs_rewrite=True) or 0 for _ in range(2000)]
+    least = max(task.floor, round(task.least_peak / 2))
+    assert (min(tight), max(tight)) == (least, task.unaided - 1)
 
 
 def test_no_window_is_drawn_in_which_nobody_solves(tmp_path: Path) -> None:
