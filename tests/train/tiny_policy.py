@@ -137,6 +137,7 @@ def trainer(
     tokens_per_microbatch: int = 10_000,
     importance: Any = "off",
     num_groups: int = 2,
+    packs: bool | None = None,
     **overrides: Any,
 ) -> MultiSegmentGRPOTrainer:
     args = config(folder, num_groups=num_groups, **overrides)
@@ -148,6 +149,7 @@ def trainer(
         rollouts=rollouts,
         tokens_per_microbatch=tokens_per_microbatch,
         importance=importance,
+        packs=packs,
     )
 
 

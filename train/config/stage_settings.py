@@ -141,8 +141,9 @@ class GrpoSettings(Section):
     kl_weight: Weight = 1e-3
     """Weight of the KL divergence to the frozen SFT adapter; TRL's `beta`."""
     tokens_per_microbatch: Count = 4096
-    """Padded tokens per forward pass and device; bounds memory.
+    """Tokens computed per forward pass and device, padding included; bounds memory.
 
+    On a CPU what rows begin with alike counts once, so more than one row's leaves more to share.
     GRPO's result does not depend on it; the warm start rounds its rows per step to such batches.
     """
     generation_batch: Count = 64

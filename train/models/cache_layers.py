@@ -24,6 +24,11 @@ MIXED = (LinearAttentionAndFullAttentionLayer, LinearAttentionAndSlidingWindowAt
 WITHOUT_KEYS = (LinearAttentionLayer, DummyLayer)
 
 
+def has_plain_attention(config: Any) -> bool:
+    """Tell whether all layers attend to all tokens before, and keep keys and values of each."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+
+
 def list_unserved(config: Any) -> list[str]:
     """Return the kinds of layers of a model that generation has no cache for."""
     try:

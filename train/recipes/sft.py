@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -47,6 +48,7 @@ from train.rl.checkpoints import (
     rewind_to_checkpoint,
 )
 from train.rl.metrics_callback import StepRecorder
+from train.rl.scored_head import add_scored_head
 from train.rl.segments import make_rows
 from train.rl.shared_arguments import derive_shared_arguments
 from train.rl.trackers import Report, open_tracker
@@ -132,6 +134,7 @@ def train(command: Command, stage: StageDir, demos: StageDir, report: Report) ->
         )
         trainer.remove_callback(PrinterCallback)  # the progress line shows the rows
         hold_adapter_in_float32(trainer.model)
+        add_scored_head(model.get_base_model() if isinstance(model, PeftModel) else model)
         trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         return stage.say_stopped(trainer.state.global_step)

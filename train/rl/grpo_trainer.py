@@ -5,7 +5,8 @@ its context is several streams with one advantage. So two methods are overridden
 calls `rollouts` for scored rows, `training_step` feeds them in micro-batches under a token budget.
 The loss is TRL's own `_compute_loss`, divided by the sampled tokens of the whole update, so neither
 the cut into micro-batches nor into segments changes the gradient. In TRL's eyes one step is one
-micro-batch.
+micro-batch. Log-probs are computed in our way and handed over in TRL's form: what rows begin with
+alike once (`train/rl/packed_rows.py`), and the head where it counts only (`scored_head.py`).
 
 A rollout is one step, of one update or several: each takes a minibatch of whole groups, and from
 the second on the loss compares with log-probs taken before the first, by a pass without gradient.
@@ -23,7 +24,6 @@ the trainer, router losses.
 Shapes: B rows, T tokens, P prompt tokens (T = P + completion).
 """
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft.helpers import disable_input_dtype_casting
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
@@ -47,7 +48,16 @@ from train.models.model import hold_adapter_in_float32
 from train.rl.checkpoints import WholeCheckpoints
 from train.rl.grpo_arguments import REQUIRED_ARGS
 from train.rl.importance import Form, describe_mismatch, no_mismatch, sum_mismatch, weigh
-from train.rl.segments import size_microbatches
+from train.rl.metrics_callback import fold_microbatches
+from train.rl.packed_rows import (
+    can_pack,
+    describe_rows,
+    lay_out_packed,
+    lay_out_padded,
+    let_attend,
+)
+from train.rl.scored_head import add_scored_head
+from train.rl.segments import make_filler, size_microbatches, size_packed
 from train.rollouts.backend import Acting
 
 Chunk = dict[str, Any]  # a micro-batch in the form of TRL's loss
@@ -99,10 +109,11 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         train_dataset: From `make_step_dataset`.
         processing_class: The tokenizer (for its padding id).
         rollouts: Called once per step on every rank, with what `acting` yields.
-        tokens_per_microbatch: Most tokens of one rank's micro-batch, padding included.
+        tokens_per_microbatch: Most tokens of one rank's micro-batch that are computed.
         importance: Weights of tokens, for a sampler that computes differently.
         acting: Yields what `rollouts` plays with (`train/rollouts/backend.py`).
         callbacks: As for the stock trainer.
+        packs: Whether rows share what they begin with; None: where the base allows it.
 
     Raises:
         UserError: If an argument would make the gradient depend on how rows are cut.
@@ -120,6 +131,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         importance: Form = "off",
         acting: Acting = whole_weights,
         callbacks: list[TrainerCallback] | None = None,
+        packs: bool | None = None,
     ) -> None:
         if args.loss_type not in EPSILON_HIGH:
             raise UserError(
@@ -144,8 +156,14 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self.tokens_per_microbatch = tokens_per_microbatch
         self.importance = importance
         self.acting = acting
-        self._unscored: Chunk | None = None  # its log-probs will be taken from the loss
         self._norms: list[Any] = []  # of the gradients of this step's updates so far
+        self._chunk: Chunk | None = None  # that is being scored
+        self._is_proximal = False  # its log-probs in the loss are those before the first update
+        base = self.model.get_base_model()
+        add_scored_head(base)
+        self.packs = can_pack(base, args.device) if packs is None else packs
+        if self.packs:
+            let_attend(base)
         self.current_gradient_accumulation_steps = 1
 
     def _prepare_inputs(self, generation_batch: list[dict[str, int]]) -> list[list[Chunk]]:
@@ -168,17 +186,22 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         """Return this rank's micro-batches, of sizes all ranks agree on, and the denominator."""
         num_sampled = sum(sum(row.loss_mask_T) for row in minibatch)
         rows = [row for row in minibatch if row.advantage != 0.0 or self.beta != 0.0]
-        rows.sort(key=lambda row: len(row.token_ids_T), reverse=True)
+        # next to each other what begins alike, or, padded, what is as long; the longest first
+        rows.sort(key=lambda r: r.token_ids_T if self.packs else (-len(r.token_ids_T),))
         counts = torch.tensor([[len(rows), num_sampled]], device=self.args.device)
         counts = self.accelerator.gather(counts)
         num_rows, num_items = int(counts[:, 0].max()), counts[:, 1].sum().float()
-        rows += [self._filler(minibatch)] * (num_rows - len(rows))
+        filler = make_filler(minibatch, end_id=self._tokenizer.eos_token_id)
+        rows += [filler] * (num_rows - len(rows))
         if not rows:
             return [], num_items
-        lengths = torch.tensor([[len(row.token_ids_T) for row in rows]], device=self.args.device)
-        longest = self.accelerator.gather(lengths).amax(dim=0).tolist()
+        facts = torch.tensor([describe_rows(rows)], device=self.args.device)
+        facts, most = self.accelerator.gather(facts), self.tokens_per_microbatch
+        if self.packs:
+            sizes = size_packed(facts.tolist(), max_tokens=most)
+        else:
+            sizes = size_microbatches(facts[..., 0].amax(dim=0).tolist(), max_tokens=most)
         rest = iter(rows)
-        sizes = size_microbatches(longest, max_tokens=self.tokens_per_microbatch)
         return [list(islice(rest, size)) for size in sizes], num_items
 
     def training_step(
@@ -206,7 +229,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 self._update(model)
             total += self._accumulate(model, minibatch, is_first=not number)
         per_chunk, self._metrics["train"] = self._metrics["train"], outer
-        self._log_weighted(per_chunk, chunks)
+        self._log_folded(per_chunk, chunks)
         sums = self.accelerator.reduce(self._mismatch, reduction="sum")
         for is_stale, sums_S in enumerate(sums):
             found = describe_mismatch(sums_S, form=self.importance, is_stale=bool(is_stale))
@@ -224,7 +247,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         total = torch.zeros((), device=self.args.device)
         for index, chunk in enumerate(chunks):
             is_last = index == len(chunks) - 1
-            self._unscored = chunk if is_first else None
+            self._chunk, self._is_proximal = chunk, is_first
             # DDP reads no_sync in its forward; DeepSpeed's engine steps in a backward that syncs
             self.accelerator.gradient_state._set_sync_gradients(is_last)
             with nullcontext() if is_last else self.accelerator.no_sync(model):
@@ -232,6 +255,7 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
                 options = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
                 self.accelerator.backward(loss, **options)
             total += loss.detach()
+        self._chunk, self._is_proximal = None, False
         return total
 
     def _update(self, model: torch.nn.Module) -> None:
@@ -252,13 +276,40 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         self._norms.clear()
         return torch.tensor([float(norm) for norm in norms]).max().item()  # NaN if one is
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **options: Any) -> Any:
-        """Score as the stock trainer does; of the first update these are the proximal log-probs."""
-        scores = super()._get_per_token_logps_and_entropies(model, *args, **options)
-        if self._unscored is not None:
-            chunk, self._unscored = self._unscored, None
-            self._weigh_tokens(chunk, scores[0].detach())  # `_compute_loss` reads advantages later
-        return scores
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, num_scored: int, **_: Any
+    ) -> Any:
+        """Score as the stock trainer does, but only what was sampled; elsewhere are zeros.
+
+        Of the first update these are the proximal log-probs.
+        """
+        chunk, is_scored_BT = self._chunk, mask_BT != 0
+        is_scored_BT[:, :-num_scored] = False
+        if chunk is not None:
+            is_scored_BT[:, -num_scored:] &= chunk["tool_mask"].bool()
+        layout = (lay_out_packed if self.packs else lay_out_padded)(ids_BT, mask_BT)
+        places_N = layout.places_BT[:, :-1][is_scored_BT[:, 1:]]  # each token behind its context
+        following_1N = ids_BT[is_scored_BT][None]
+        with self.accelerator.autocast():
+            # autocast turns back what the adapter's layers make float32, and both copies are kept;
+            # computed again, outside of this, they would be others
+            is_twice = torch.is_autocast_enabled(ids_BT.device.type)
+            is_twice &= not self.model.is_activation_checkpointing
+            with disable_input_dtype_casting(self.model, active=is_twice):
+                outputs = model(
+                    **layout.inputs,
+                    places_N=places_N,
+                    shift_labels=following_1N,
+                    fused_lm_head=True,
+                )
+        zeros_BT = torch.zeros_like(ids_BT, dtype=torch.float32)
+        logps_BT, entropies_BT = (
+            zeros_BT.masked_scatter(is_scored_BT, each.float())[:, -num_scored:]
+            for each in (outputs.log_probs, outputs.entropy)
+        )
+        if chunk is not None and self._is_proximal:
+            self._weigh_tokens(chunk, logps_BT.detach())  # `_compute_loss` reads advantages later
+        return logps_BT, entropies_BT, None
 
     def _weigh_tokens(self, chunk: Chunk, proximal_BT: torch.Tensor) -> None:
         """Compare with the sampler's log-probs, and fold the weights into the advantages."""
@@ -322,42 +373,24 @@ class MultiSegmentGRPOTrainer(WholeCheckpoints, GRPOTrainer):
         options = self.args.gradient_checkpointing_kwargs
         with torch.no_grad(), disable_gradient_checkpointing(self.model, options):
             for chunk in chunks:
+                self._chunk = chunk
                 ids_BT = torch.cat([chunk["prompt_ids"], chunk["completion_ids"]], dim=1)
                 mask_BT = torch.cat([chunk["prompt_mask"], chunk["completion_mask"]], dim=1)
                 num_scored = chunk["completion_ids"].shape[1]
                 scores = self._get_per_token_logps_and_entropies(model, ids_BT, mask_BT, num_scored)
                 chunk[name] = scores[0]
-
-    def _filler(self, rows: Sequence[Segment]) -> Segment:
-        """Return a short row of real tokens without loss (ends of text if this rank has none)."""
-        no_rows = (self._tokenizer.eos_token_id,) * 2
-        ids = min((row.token_ids_T for row in rows), key=len, default=no_rows)
-        zeros = (0,) * len(ids)
-        return Segment(
-            episode_id="",
-            token_ids_T=ids,
-            loss_mask_T=zeros,
-            sampling_logps_T=tuple(map(float, zeros)),
-            advantage=0.0,
-        )
+        self._chunk = None
 
     def _log_train(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
 
-    def _log_weighted(self, per_chunk: dict[str, list[float]], chunks: list[Any]) -> None:
-        """Fold TRL's metrics per micro-batch into one per step, weighted by tokens with loss."""
-        if not chunks:
-            return
-        counts = torch.stack([chunk["tool_mask"].sum() for chunk in chunks])
-        weights = self.accelerator.reduce(counts, reduction="sum").tolist()
-        for name, values in per_chunk.items():
-            pairs = [(v, w) for v, w in zip(values, weights, strict=True) if not math.isnan(v)]
-            if name.endswith(("_min", "_max")):
-                extreme = min if name.endswith("_min") else max
-                self._log_train(name, extreme((v for v, _ in pairs), default=math.nan))
-            else:
-                total = sum(v * w for v, w in pairs)
-                self._log_train(name, total / max(1, sum(w for _, w in pairs)))
+    def _log_folded(self, per_chunk: dict[str, list[float]], chunks: list[Any]) -> None:
+        """Log one value per step of TRL's metrics per micro-batch."""
+        if chunks:
+            counts = torch.stack([chunk["tool_mask"].sum() for chunk in chunks])
+            weights = self.accelerator.reduce(counts, reduction="sum").tolist()
+            for name, value in fold_microbatches(per_chunk, weights).items():
+                self._log_train(name, value)
 
 
 def _scored_by_rollouts(**_: Any) -> list[float]:

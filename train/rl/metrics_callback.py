@@ -1,5 +1,6 @@
 """From TRL's trainers to the run directory: one metrics row per step, and progress lines."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -76,3 +77,23 @@ class StepRecorder(TrainerCallback):
         for name in alarms.keys() - self._ringing if self._stage.is_main else ():
             say(f"ALARM at step {state.global_step}: {alarms[name]}")
         self._ringing = set(alarms)
+
+
+def fold_microbatches(
+    values: Mapping[str, Sequence[float]], weights: Sequence[float]
+) -> dict[str, float]:
+    """Return one value per step of metrics per micro-batch: the mean, or of extremes the extreme.
+
+    Args:
+        values: By name one for each micro-batch; NaN of those without tokens.
+        weights: Tokens with loss of each micro-batch, on all processes.
+    """
+    folded = {}
+    for name, found in values.items():
+        pairs = [(v, w) for v, w in zip(found, weights, strict=True) if not math.isnan(v)]
+        if name.endswith(("_min", "_max")):
+            extreme = min if name.endswith("_min") else max
+            folded[name] = extreme((v for v, _ in pairs), default=math.nan)
+        else:
+            folded[name] = sum(v * w for v, w in pairs) / max(1, sum(w for _, w in pairs))
+    return folded

@@ -23,6 +23,12 @@ from envs.records import (
 )
 from rewards.outcome import is_scorable
 
+LEAST_SHARED = 64
+"""Tokens: masked attention of the rest costs as much as some 50 that are not computed again."""
+
+MOST_SHARING = 4
+"""Of a micro-batch's rows over what they share: copies of keys stay small beside activations."""
+
 
 def make_rows(
     episode: Episode,
@@ -116,6 +122,23 @@ def make_minibatches(
     return minibatches
 
 
+def make_filler(rows: Sequence[Segment], *, end_id: int) -> Segment:
+    """Return a short row of real tokens without loss.
+
+    Args:
+        rows: Where it is taken from.
+        end_id: Of the end of texts; two of them if there are no rows.
+    """
+    ids = min((row.token_ids_T for row in rows), key=len, default=(end_id,) * 2)
+    return Segment(
+        episode_id="",
+        token_ids_T=ids,
+        loss_mask_T=(0,) * len(ids),
+        sampling_logps_T=(0.0,) * len(ids),
+        advantage=0.0,
+    )
+
+
 def size_microbatches(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
     """Return how many rows each micro-batch takes, of rows sorted by length, longest first.
 
@@ -127,6 +150,37 @@ def size_microbatches(lengths: Sequence[int], *, max_tokens: int) -> list[int]:
     while start < len(lengths):
         sizes.append(min(len(lengths) - start, max(1, max_tokens // lengths[start])))
         start += sizes[-1]
+    return sizes
+
+
+def count_as_shared(num_alike: int) -> int:
+    """Return how many tokens a row shares with another that begins with so many equal ones."""
+    return num_alike if num_alike >= LEAST_SHARED else 0
+
+
+def size_packed(processes: Sequence[Sequence[tuple[int, int]]], *, max_tokens: int) -> list[int]:
+    """Return how many rows each micro-batch takes, of rows that share what they begin with.
+
+    A micro-batch holds at most `max_tokens` tokens, shared ones once, or one row. All processes
+    have equally many rows in each.
+
+    Args:
+        processes: The rows of each in order: length, and how many tokens it begins with like the
+            one before it.
+        max_tokens: For each process. Its rows unshared have `MOST_SHARING` times as many at most.
+    """
+    sizes: list[int] = []
+    packed = whole = [0] * len(processes)
+    for rows in zip(*processes, strict=True):  # in the same place
+        alone = [length for length, _ in rows]
+        fresh = [length - count_as_shared(alike) for length, alike in rows]
+        packed = [sum(pair) for pair in zip(packed, fresh, strict=True)]
+        whole = [sum(pair) for pair in zip(whole, alone, strict=True)]
+        if sizes and max(packed) <= max_tokens and max(whole) <= MOST_SHARING * max_tokens:
+            sizes[-1] += 1
+        else:
+            sizes.append(1)
+            packed, whole = alone, alone
     return sizes
 
 

@@ -12,7 +12,6 @@ from transformers import TrainerCallback
 from trl import GRPOConfig
 
 from envs.errors import UserError
-from envs.records import Segment
 from tests.train import tiny_policy
 from tests.train.rl.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, groups_of_rows, snapshot, step_inputs
@@ -298,12 +297,3 @@ def test_training_under_bf16_autocast_keeps_the_adapter_in_fp32(tmp_path: Path) 
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert changed(before, model) == set(tiny_policy.trainable(model))
     assert set(seen) == {torch.float32}  # rollouts through the base model are not autocast
-
-
-def test_a_filler_needs_no_rows(tmp_path: Path) -> None:
-    trainer = tiny_policy.trainer(tiny_policy.policy(), tmp_path, always([]))
-    filler = trainer._filler([])
-    assert isinstance(filler, Segment)
-    assert len(filler.token_ids_T) == 2
-    assert not any(filler.loss_mask_T)
-    assert trainer.args.generation_batch_size == 2 * GROUP_SIZE

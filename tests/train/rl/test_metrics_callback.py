@@ -1,12 +1,13 @@
 """From a trainer's callbacks to the progress line."""
 
 import io
+import math
 from pathlib import Path
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from train.rl.metrics_callback import StepRecorder
+from train.rl.metrics_callback import StepRecorder, fold_microbatches
 from train.stages.progress import Progress
 from train.stages.run_dir import StageDir
 
@@ -35,3 +36,10 @@ def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(
     clock.now, state.global_step = 35.0, resumed_at + 5
     recorder.on_log(args, state, control, logs={"loss": 1.0})
     assert progress.left_s() == 6.0 * (600 - state.global_step)
+
+
+def test_metrics_of_micro_batches_become_one_weighted_by_tokens() -> None:
+    values = {"entropy": [1.0, 4.0, math.nan], "clip/high_max": [0.1, 0.3, math.nan]}
+    values |= {"clip/low_min": [0.1, math.nan, 0.0], "none": [math.nan] * 3}
+    found = fold_microbatches(values, [30, 10, 0])
+    assert found == {"entropy": 1.75, "clip/high_max": 0.3, "clip/low_min": 0.0, "none": 0.0}

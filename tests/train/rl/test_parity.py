@@ -21,6 +21,7 @@ from tests.train import tiny_policy
 from tests.train.rl.rows import num_sampled_tokens
 from tests.train.tiny_policy import GROUP_SIZE, always, gradients, relative_difference
 from train.rl.importance import MOST_WEIGHT
+from train.rl.segments import make_filler
 
 NUM_GROUPS = 4
 BOUND = 1e-5  # of the norm of all gradients
@@ -152,8 +153,10 @@ def test_gradients_of_two_updates_equal_stock_trl(
     expected.append(stock_gradients(stocks[1], batches[1]))
     differences = [relative_difference(*pair) for pair in zip(found, expected, strict=True)]
     print("relative differences", differences)
+    # the divergence grows exponentially with log-probs, so do the differences of their rounding
+    bound = 3 * BOUND if beta else BOUND
     assert all(gradient.norm() > 0 for each in expected for gradient in each.values())
-    assert max(differences) < BOUND
+    assert max(differences) < bound
     name = "clip_ratio/region_mean" if loss_type == "dapo" else "cispo_clip_ratio"
     assert stocks[0]._metrics["train"][name] == [0.0] < stocks[1]._metrics["train"][name]
     if form != "off":
@@ -318,7 +321,7 @@ def test_rows_without_loss_and_the_other_groups_tokens(tmp_path: Path) -> None:
     rows = tiny_policy.groups_of_rows(NUM_GROUPS)
     signal = [row for row in rows if row.advantage]
     found = []
-    for fed in (rows, [*rows, *fillers(tmp_path, rows)], signal):
+    for fed in (rows, [*rows, *fillers(rows)], signal):
         model = tiny_policy.policy()
         ours = tiny_policy.trainer(model, tmp_path, always(fed))
         ours.training_step(ours.model, tiny_policy.step_inputs(2), None)
@@ -329,9 +332,9 @@ def test_rows_without_loss_and_the_other_groups_tokens(tmp_path: Path) -> None:
     assert relative_difference(scaled, found[0]) < BOUND
 
 
-def fillers(folder: Path, rows: list[Segment]) -> list[Segment]:
+def fillers(rows: list[Segment]) -> list[Segment]:
     """Return fillers as a rank adds them, with an advantage that would matter if they had loss."""
-    filler = tiny_policy.trainer(tiny_policy.policy(), folder, always(rows))._filler(rows)
+    filler = make_filler(rows, end_id=0)
     assert not any(filler.loss_mask_T)
     assert filler.token_ids_T in [row.token_ids_T for row in rows]
     return [filler.model_copy(update={"advantage": 1.0})] * 3

@@ -20,7 +20,15 @@ from envs.records import (
     Turn,
 )
 from tests.train.rl.rows import check_contexts, num_sampled_tokens
-from train.rl.segments import make_minibatches, make_rows, size_microbatches
+from train.rl.segments import (
+    LEAST_SHARED,
+    MOST_SHARING,
+    make_filler,
+    make_minibatches,
+    make_rows,
+    size_microbatches,
+    size_packed,
+)
 
 # one turn: ids sampled, unsampled closing ids, ids observed
 TurnSizes = tuple[int, int, int]
@@ -209,6 +217,47 @@ def test_microbatches_hold_every_row_once_under_the_budget(
         assert size == 1 or size * lengths[start] <= max_tokens
         is_full = (size + 1) * lengths[start] > max_tokens
         assert is_full or start + size == len(lengths)
+
+
+row_facts = st.integers(1, 400).flatmap(
+    lambda length: st.tuples(st.just(length), st.integers(0, length))
+)
+
+
+@given(
+    st.integers(1, 3).flatmap(
+        lambda num: st.lists(st.tuples(*[row_facts] * num), min_size=1, max_size=20)
+    ),
+    st.integers(1, 1000),
+)
+def test_packed_microbatches_fit_in_every_process_and_take_what_fits(
+    rows: list[tuple[tuple[int, int], ...]], max_tokens: int
+) -> None:
+    processes = list(zip(*rows, strict=True))
+    sizes = size_packed(processes, max_tokens=max_tokens)
+    assert sum(sizes) == len(rows)
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    for size, start in zip(sizes, starts, strict=True):
+        assert size == 1 or fits(processes, start, start + size, max_tokens)
+        assert start + size == len(rows) or not fits(processes, start, start + size + 1, max_tokens)
+
+
+def fits(
+    processes: list[tuple[tuple[int, int], ...]], start: int, stop: int, max_tokens: int
+) -> bool:
+    """Tell whether rows make a micro-batch: the first whole, of the others what is not shared."""
+    for rows in processes:
+        lengths = [length for length, _ in rows[start:stop]]
+        shared = sum(alike for _, alike in rows[start + 1 : stop] if alike >= LEAST_SHARED)
+        if sum(lengths) - shared > max_tokens or sum(lengths) > MOST_SHARING * max_tokens:
+            return False
+    return True
+
+
+def test_a_filler_needs_no_rows() -> None:
+    filler = make_filler([], end_id=7)
+    assert filler.token_ids_T == (7, 7)
+    assert not any(filler.loss_mask_T)
 
 
 @given(segment_sizes, st.floats(1, 10))
