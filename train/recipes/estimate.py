@@ -55,8 +55,9 @@ class Memory:
         optimizer    8*A                       two float32 moments of AdamW; 12*A/N under ZeRO-2 and
                                                3, which step on a float32 copy
         reference    4*A                       if grpo.kl_weight is not 0; /N under ZeRO-3
-        acting copy  b*P + 4*A                 on a CPU in float32: the adapter folded into a copy;
-                                               under ZeRO-3: whole weights, gathered
+        acting copy  b*P + 4*A                 on a CPU: the adapter folded into a float32 copy, or
+                                               matrices in bf16 as oneDNN wants them; under
+                                               ZeRO-3: whole weights, gathered
         gathered     b*min(P, 1e9)             ZeRO-3 in training: stage3_max_live_parameters
         KV cache     2*b*L*K*W*E               of the batch, and as much kept for the next turn, but
                                                no more than `rollouts.kept_kv_gb`
@@ -147,7 +148,7 @@ def estimate_memory(
         activations = int(_BF16_SHARE * activations) + (2 * frozen if size == 4 else 0)
     episodes = min(grpo.generation_batch, -(-episodes_per_step(settings) // world_size))
     weights = weight_bytes(settings, shape=shape, count=count)
-    copies = zero == 3 or (on_cpu and size == 4 and frozen > 0 and not model.load_in_4bit)
+    copies = zero == 3 or (on_cpu and frozen > 0 and not model.load_in_4bit)
     running = int(episodes * count_kv_bytes(settings, shape=shape, tokens=settings.largest_window))
     tile = min(tokens, _TILE_TOKENS) * min(shape.vocab_size, _TILE_WORDS)
     held_by = world_size if zero == 3 else 1  # devices that share weights and adapter

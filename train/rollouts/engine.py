@@ -13,16 +13,15 @@ Not here: CUDA graphs and `torch.compile`, which want shapes that stay.
 """
 
 import asyncio
-import copy
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
-from peft import PeftModel
 
 from envs.records import Ids, Sample, View
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
+from train.models.acting import copy_for_acting
 from train.rollouts.kv_cache import PrefixStore
 from train.rollouts.running_batch import RunningBatch, TurnRequest
 
@@ -169,7 +168,7 @@ def make_engine(
 ) -> Engine:
     """Return an engine over `model` in eval mode with the run's sampling.
 
-    An adapter on float32 weights is folded into a copy for speed; the model itself is never merged.
+    On a CPU a copy acts for speed (`train/models/acting.py`); the model itself is never merged.
     """
     acting = copy_for_acting(model)
     acting.eval()
@@ -183,18 +182,3 @@ def make_engine(
         prefill_tokens=settings.rollouts.prefill_tokens,
         kept=PrefixStore(max_bytes=settings.rollouts.kept_kv_gb * 1e9),
     )
-
-
-def copy_for_acting(model: Any) -> Any:
-    """Return a merged copy of a float32 adapter model on a CPU, else the model itself.
-
-    Merging bf16 weights would round the adapter away (drift measured in trl#6688), so those act
-    unmerged.
-    """
-    if not isinstance(model, PeftModel) or model.dtype != torch.float32:
-        return model
-    if getattr(model, "is_loaded_in_4bit", False):
-        return model  # folding the adapter into 4-bit weights would round it away
-    if model.device.type != "cpu" or any(hasattr(p, "ds_id") for p in model.parameters()):
-        return model  # weights that ZeRO-3 gathered belong to its engine
-    return copy.deepcopy(model).merge_and_unload()

@@ -16,6 +16,7 @@ from envs.errors import UserError
 from tests.train.small_run import ROOT, add_base, add_tokenizer, settings_in
 from train.config.load import load_settings
 from train.config.settings import AttentionName, Settings
+from train.models.acting import copy_for_acting
 from train.models.model import (
     add_adapter,
     base_source,
@@ -30,7 +31,6 @@ from train.models.model import (
     random_tiny,
     run_tokenizer,
 )
-from train.rollouts.engine import copy_for_acting
 
 ASK = """
 import sys, time
