@@ -74,6 +74,26 @@ def draw_ids(drawn: random.Random, num_tokens: int, *, vocab_size: int) -> Ids:
     return tuple(drawn.choices(range(vocab_size), k=num_tokens))
 
 
+def make_group_rows(num_rows: int, *, group_size: int, vocab_size: int) -> list[Segment]:
+    """Return training rows as groups of episodes give them, of 700 to 1,500 tokens.
+
+    All begin with the same 300 tokens, as a system prompt, those of a group with 350 more, as a
+    task; then come turns of 30 to 90 sampled tokens, and results of 40 to 200.
+    """
+    drawn, rows = random.Random(0), list[Segment]()
+    system = task = draw_ids(drawn, 300, vocab_size=vocab_size)
+    for place in range(num_rows):
+        if place % group_size == 0:
+            task = draw_ids(drawn, 350, vocab_size=vocab_size)
+        mask = [0] * (len(system) + len(task))
+        for turn in range(drawn.randint(2, 5)):
+            mask += [0] * (drawn.randint(40, 200) if turn else 0) + [1] * drawn.randint(30, 90)
+        own = draw_ids(drawn, len(mask) - len(system) - len(task), vocab_size=vocab_size)
+        row = make_row(system + task + own, place)
+        rows.append(row.model_copy(update={"loss_mask_T": tuple(mask)}))
+    return rows
+
+
 def make_row(ids: Ids, place: int) -> Segment:
     """Return a training row, half of whose tokens were sampled."""
     start = len(ids) // 2

@@ -30,6 +30,7 @@ from train.config.settings import Settings
 from train.costs.cards import share_of_peak
 from train.costs.flops import count_flops
 from train.costs.shape import measure_shape
+from train.models.acting import copy_for_acting
 from train.models.model import add_adapter, count_parameters, load_base
 from train.recipes.estimate import estimate_memory
 from train.rl.grpo_arguments import derive_grpo_config
@@ -40,7 +41,7 @@ from train.rl.grpo_trainer import (
     make_step_dataset,
 )
 from train.rl.importance import choose_form
-from train.rollouts.engine import Engine, copy_for_acting
+from train.rollouts.engine import Engine
 from train.rollouts.kv_cache import PrefixStore
 from train.servers import client
 from train.servers.client import Sampling

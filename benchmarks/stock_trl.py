@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 from trl.chat_template_utils import qwen3_template
@@ -124,7 +125,6 @@ def stock_config(
 ) -> GRPOConfig:
     """Return TRL's arguments, with our sampling, limits and loss; the rest is TRL's choice."""
     context, grpo = settings.context, settings.grpo
-    on_cpu = settings.model.dtype == "float32"
     return GRPOConfig(
         output_dir=str(folder),
         per_device_train_batch_size=num_rows // num_microbatches,
@@ -141,7 +141,7 @@ def stock_config(
         scale_rewards="none",
         bf16=settings.model.precision == "bf16",
         gradient_checkpointing=settings.model.gradient_checkpointing,
-        use_cpu=on_cpu,
+        use_cpu=not torch.cuda.is_available(),
         max_steps=grpo.max_steps,
         learning_rate=grpo.learning_rate,
         logging_steps=1,
