@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from envs.records import Split
+from envs.sources.build import build
 from tests.envs.context.test_event_log import WIDE
 from tests.envs.world import TOKENIZER, play
 from train.config.load import load_settings
@@ -77,6 +79,15 @@ def add_policy(settings: Settings, *, scale: float = 0.1) -> PeftModel:
     stage = open_stage(settings, "grpo", resume=True)
     stage.finish({}, output=stage.config)
     return policy
+
+
+def add_warm_start(folder: Path, *, num_train: int) -> tuple[Settings, Any]:
+    """Make a run up to its warm start: tasks, demonstrations, a base; returns settings and base."""
+    counts: dict[Split, int] = {"train": num_train, "dev": 2, "test": 4}
+    build("synthetic", out_dir=folder / "tasks", counts=counts, seed=4)
+    settings = settings_in(folder)
+    add_demonstrations(settings)
+    return settings, add_base(settings)
 
 
 def add_demonstrations(settings: Settings) -> None:

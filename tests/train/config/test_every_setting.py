@@ -14,13 +14,12 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from envs.errors import UserError
 from envs.grading.bwrap_runner import bubblewrap
-from envs.sources.build import build
 from envs.tasks.store import TaskStore, write_built
 from tests.envs.readers.long_task import build_long
 from tests.train import observed
 from tests.train.observed import Case
 from tests.train.servers.stand_in import stand_in_python
-from tests.train.small_run import add_base, add_demonstrations, on_one_core, settings_in
+from tests.train.small_run import add_warm_start, on_one_core
 from train.config.settings import list_fields
 from train.models.model import load_tokenizer, run_tokenizer
 
@@ -247,14 +246,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def whole_run(found: Path) -> Path:
-    build("synthetic", out_dir=found / "tasks", counts={"train": 16, "dev": 2, "test": 4}, seed=4)
+    settings, _ = add_warm_start(found, num_train=16)
     store = TaskStore.open(found / "tasks")
     assert store.manifest is not None
     tasks = [*store.built(), *map(build_long, ("train", "dev"))]
     write_built(found / "tasks", tasks=tasks, manifest=store.manifest)
-    settings = settings_in(found)
-    add_demonstrations(settings)
-    add_base(settings)
     tokenizer = load_tokenizer(run_tokenizer(settings))
     shape = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 1}
     config = Qwen2Config(hidden_size=32, intermediate_size=64, vocab_size=len(tokenizer), **shape)

@@ -11,13 +11,11 @@ from safetensors.torch import load_file
 
 from envs.errors import UserError
 from envs.records import Episode
-from envs.sources.build import build
 from tests.train.servers.ports import free_port
 from tests.train.servers.stand_in import StandIn, serve_model, stand_in_python
 from tests.train.small_run import (
     CONFIG,
-    add_base,
-    add_demonstrations,
+    add_warm_start,
     arguments,
     on_one_core,
     settings_in,
@@ -50,10 +48,7 @@ NOWHERE = "http://127.0.0.1:9"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run up to its warm start."""
     found = tmp_path_factory.mktemp("backend")
-    build("synthetic", out_dir=found / "tasks", counts={"train": 6, "dev": 2, "test": 4}, seed=4)
-    settings = settings_in(found)
-    add_demonstrations(settings)
-    add_base(settings)
+    add_warm_start(found, num_train=6)
     return found
 
 

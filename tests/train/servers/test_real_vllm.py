@@ -16,14 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from envs.sources.build import build
 from rewards.outcome import is_scorable
 from tests.train.rollouts.test_backend import train_on
 from tests.train.servers.ports import free_port
 from tests.train.small_run import (
     CONFIG,
-    add_base,
-    add_demonstrations,
+    add_warm_start,
     arguments,
     on_one_core,
     settings_in,
@@ -50,10 +48,8 @@ SHORT = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("vllm")
-    build("synthetic", out_dir=found / "tasks", counts={"train": 16, "dev": 2, "test": 4}, seed=4)
-    settings = settings_in(found)
-    add_demonstrations(settings)
-    policy = add_adapter(add_base(settings), settings)
+    settings, base = add_warm_start(found, num_train=16)
+    policy = add_adapter(base, settings)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:
