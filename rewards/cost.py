@@ -32,6 +32,7 @@ def cost(episode: Episode, *, weights: CostWeights) -> float:
     """Return C_i = max(reference cost, sum over turns of w_n*new + w_c*cached + w_s*sampled).
 
     The reference cost is a floor: below what the shortest known repair needs, saving earns nothing.
+    It is in billed tokens under all weights: an edit without a look, far below whoever had to read.
     """
     metered = sum(_turn_cost(turn, weights) for turn in episode.turns)
     return max(episode.reference_cost, metered)

@@ -15,7 +15,7 @@ from typing import Final
 from envs.records import Compacted, Episode, Evicted, Noted, Observed, Sampled, ToolCall
 from rewards import cost as meter
 from rewards.outcome import is_solved
-from rewards.reading import READS, Read, Reading, needed_lines, read_back
+from rewards.reading import READS, Reading, needed_lines, read_back
 
 WORD: Final = re.compile(r"[A-Za-z_]\w{2,}|\d+")
 """What a fact is made of: a name, a word or a number."""
@@ -41,7 +41,7 @@ class Discipline:
     reread_lost: float | None
     """Share that had left the view without a pointer."""
     planned: float | None
-    """1 if a note named the file of the first read before it, or in its turn; else 0."""
+    """1 if a turn before that of the first read noted lines that were then read; else 0."""
     read_lines_share: float | None
     """`read_lines` among the reads of files."""
     peak_fill: float | None
@@ -63,8 +63,8 @@ def measure(episode: Episode) -> Discipline:
     """Return the discipline of one episode."""
     reading, needed = read_back(episode), needed_lines(episode)
     shown = [line for read in reading.reads for line in read.lines]
-    again = [read for read in reading.reads if read.tool in READS]
-    num_again = sum(len(set(read.lines)) for read in again)
+    of_files = [read for read in reading.reads if read.tool in READS]
+    num_lines = sum(len(set(read.lines)) for read in of_files)
     compactions = list(_compactions(episode))
     facts = list(_facts(episode))
     return Discipline(
@@ -72,11 +72,11 @@ def measure(episode: Episode) -> Discipline:
         read_recall=_share(len(needed.intersection(shown)), len(needed)),
         over_read=_share(len(shown), len(needed)),
         wasted_read_share=_wasted(reading, needed) if needed else None,
-        reread_accidental=_share(sum(len(read.in_view) for read in again), num_again),
-        reread_by_pointer=_share(sum(len(read.by_pointer) for read in again), num_again),
-        reread_lost=_share(sum(len(read.lost) for read in again), num_again),
-        planned=_planned(episode, again),
-        read_lines_share=_share(sum(read.tool == "read_lines" for read in again), len(again)),
+        reread_accidental=_share(sum(len(read.in_view) for read in of_files), num_lines),
+        reread_by_pointer=_share(sum(len(read.by_pointer) for read in of_files), num_lines),
+        reread_lost=_share(sum(len(read.lost) for read in of_files), num_lines),
+        planned=None if reading.planned is None else float(reading.planned),
+        read_lines_share=_share(sum(read.tool == "read_lines" for read in of_files), len(of_files)),
         peak_fill=_share(meter.peak_context(episode), episode.window_tokens),
         compaction_fill=_mean([before / episode.window_tokens for before, _ in compactions]),
         compaction_ratio=_mean([after / before for before, after in compactions]),
@@ -114,23 +114,6 @@ def _wasted(reading: Reading, needed: frozenset[tuple[str, int]]) -> float | Non
         if read.lines
     ]
     return _share(sum(wasted), sum(read.num_tokens for read in reading.reads if read.lines))
-
-
-def _planned(episode: Episode, reads: Sequence[Read]) -> float | None:
-    """Tell whether a note that named its file came before the first read of a file."""
-    first = next((read for read in reads if read.lines), None)
-    if first is None:
-        return None
-    path, turn = first.lines[0][0], -1
-    calls = [call.name for call in episode.turns[first.turn].calls]
-    is_behind = "note" not in calls[: next(n for n, name in enumerate(calls) if name in READS)]
-    for event in episode.events:
-        turn += isinstance(event, Sampled)
-        if turn > first.turn or (turn == first.turn and is_behind):
-            return 0.0
-        if isinstance(event, Noted) and event.path == path:
-            return 1.0
-    return 0.0
 
 
 def _compactions(episode: Episode) -> Iterator[tuple[int, int]]:

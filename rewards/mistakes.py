@@ -5,9 +5,9 @@ later one. What a warm start learns is the repair (`train/recipes/sft.py`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 
-from envs.records import Episode, Observed, Turn
+from envs.records import Episode, Observed
+from rewards.reading import read_edit
 
 
 def find_mistakes(episode: Episode) -> frozenset[int]:
@@ -29,7 +29,7 @@ def find_mistakes(episode: Episode) -> frozenset[int]:
         if refused.intersection(turn.observation_ids):
             found.add(number)
             continue
-        for path, start, end, num_new in _list_edits(turn):
+        for path, start, end, num_new in filter(None, map(read_edit, turn.calls)):
             lines, moved_by = written[path], num_new - (end - start + 1)
             found |= {by for line, by in lines.items() if start <= line <= end}
             written[path] = {
@@ -38,16 +38,3 @@ def find_mistakes(episode: Episode) -> frozenset[int]:
                 if not start <= line <= end
             } | dict.fromkeys(range(start, start + num_new), number)
     return frozenset(found)
-
-
-def _list_edits(turn: Turn) -> Iterator[tuple[str, int, int, int]]:
-    """Yield path, first and last line of what the edits of a turn replaced, and by how many."""
-    for call in turn.calls:
-        if call.name != "edit_lines" or call.error is not None:
-            continue
-        try:
-            path, text = str(call.arguments["path"]), str(call.arguments["text"])
-            start, end = int(call.arguments["start"]), int(call.arguments["end"])
-        except (KeyError, TypeError, ValueError):
-            continue
-        yield path, start, end, len(text.removesuffix("\n").split("\n")) if text else 0

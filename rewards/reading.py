@@ -51,7 +51,6 @@ class Read:
 
     Attributes:
         tool: `search`, `read_lines` or `read_file`.
-        turn: From 0.
         num_tokens: Of its body.
         lines: What it showed, in order.
         in_view: Those of them that another result in view showed just so.
@@ -60,7 +59,6 @@ class Read:
     """
 
     tool: str
-    turn: int
     num_tokens: int
     lines: tuple[Line, ...]
     in_view: frozenset[Line]
@@ -92,6 +90,11 @@ class Reading:
     reads: tuple[Read, ...]
     edited: frozenset[Line]
     noted: frozenset[Line]
+    planned: bool | None
+    """Whether a turn before that of the first read of a file noted lines that were then read.
+
+    None if no file was read.
+    """
 
 
 def read_back(episode: Episode) -> Reading:
@@ -101,13 +104,28 @@ def read_back(episode: Episode) -> Reading:
         replay.take(event)
     replay.take_unseen_edits()
     return Reading(
-        reads=tuple(replay.reads), edited=frozenset(replay.edited), noted=frozenset(replay.noted)
+        reads=tuple(replay.reads),
+        edited=frozenset(replay.edited),
+        noted=frozenset(replay.noted),
+        planned=replay.planned,
     )
 
 
 def needed_lines(episode: Episode) -> frozenset[Line]:
     """Return the lines that the repair needs, of an older record none."""
     return frozenset(line for span in episode.gold_spans for line in _lines_of(span))
+
+
+def read_edit(call: ToolCall) -> tuple[str, int, int, int] | None:
+    """Return path, first and last line of what an edit replaces, and by how many lines.
+
+    None for another call, or one that could not be read.
+    """
+    path, start, end, text = (call.arguments.get(name) for name in EDIT)
+    is_edit = call.name == "edit_lines" and call.error is None
+    if not is_edit or not isinstance(start, int) or not isinstance(end, int):
+        return None
+    return str(path), start, end, _count_lines(str(text))
 
 
 def count_offences(episode: Episode) -> Offences:
@@ -137,6 +155,8 @@ class _Replay:
     reads: list[Read] = field(default_factory=list)
     edited: set[Line] = field(default_factory=set)
     noted: set[Line] = field(default_factory=set)
+    plan: frozenset[Line] = frozenset()  # what was noted when a file was read first
+    planned: bool | None = None
     shown: set[Line] = field(default_factory=set)  # ever, as they are now
     pointed: set[Line] = field(default_factory=set)  # by stubs and summaries
     in_view: dict[str, set[Line]] = field(default_factory=dict)  # by the result that shows them
@@ -179,14 +199,12 @@ class _Replay:
         if 0 <= self.turn != self.turn_seen:
             self.turn_seen = self.turn
             for call in self.episode.turns[self.turn].calls:
-                if call.name == "edit_lines" and call.error is None:
-                    self._edit(call)
+                self._edit(call)
 
     def _observe(self, observation: Observation, call: ToolCall) -> None:
         if call.error is not None or observation.was_refused:
             return
-        if call.name == "edit_lines":
-            self._edit(call)
+        self._edit(call)
         lines = self._originals(observation.spans)
         if call.name in SHOWS:
             self._read(observation, call, lines)
@@ -202,10 +220,13 @@ class _Replay:
         held = again & set[Line]().union(*self.in_view.values())
         gone = again - held
         by_pointer = gone & (self.pointed | self.noted)
+        if call.name in READS and lines:
+            if self.planned is None:
+                self.plan, self.planned = frozenset(self.noted), False
+            self.planned = self.planned or not self.plan.isdisjoint(lines)
         self.reads.append(
             Read(
                 tool=call.name,
-                turn=self.turn,
                 num_tokens=observation.num_tokens,
                 lines=tuple(lines),
                 in_view=frozenset(held),
@@ -215,16 +236,16 @@ class _Replay:
         )
 
     def _edit(self, call: ToolCall) -> None:
-        path, start, end, text = (call.arguments.get(name) for name in EDIT)
-        path = str(path)
-        if not isinstance(start, int) or not isinstance(end, int):
-            return  # refused, in a last turn that shows no result
+        found = read_edit(call)
+        if found is None:
+            return
+        path, start, end, num_new = found
         replaced = set(self._follow(path, start, end))  # none by an insertion
         self.edited |= replaced or set(self._follow(path, start, start))
         self.shown -= replaced
         for lines in self.in_view.values():
             lines -= replaced
-        self.shifts.append((path, start, end, _count_lines(str(text)) - (end - start + 1)))
+        self.shifts.append((path, start, end, num_new - (end - start + 1)))
 
     def _originals(self, spans: Iterable[Span]) -> list[Line]:
         return [line for each in spans for line in self._follow(each.path, each.start, each.end)]

@@ -15,12 +15,12 @@ from envs.syntax import parse_python
 
 Mistake = Literal["missing_argument", "wrong_path", "past_the_end", "broken_edit", "wrong_fix"]
 MISTAKES: tuple[Mistake, ...] = get_args(Mistake)
-_TOOLS: Mapping[Mistake, str] = {
-    "missing_argument": "read_lines",
-    "wrong_path": "read_lines",
-    "past_the_end": "read_lines",
-    "broken_edit": "edit_lines",
-    "wrong_fix": "edit_lines",
+_TOOLS: Mapping[Mistake, tuple[str, ...]] = {
+    "missing_argument": ("read_lines",),
+    "wrong_path": ("read_lines", "read_file"),
+    "past_the_end": ("read_lines",),
+    "broken_edit": ("edit_lines",),
+    "wrong_fix": ("edit_lines",),
 }
 
 
@@ -32,7 +32,7 @@ def make_mistake(mistake: Mistake, call: ToolCall, *, lines: list[str]) -> ToolC
         call: The right one.
         lines: Of its file, as it is.
     """
-    if call.name != _TOOLS[mistake]:
+    if call.name not in _TOOLS[mistake]:
         return None
     given = dict(call.arguments)
     changed = _CHANGES[mistake](given, lines)

@@ -54,23 +54,30 @@ def test_what_was_noted_or_edited_was_not_read_for_nothing():
     assert edited.wasted_read_share == pytest.approx(0.5)
 
 
+def plan(path="m0.py", lines="1-3"):
+    return call("note", file=path, facts="read qax", lines=lines)
+
+
+READ = read("m0.py", 1, 3)
+
+
 @pytest.mark.parametrize(
-    ("first", "planned"),
+    ("turns", "planned"),
     [
-        pytest.param([call("note", file="m1.py", facts="x", lines="1-3")], 0, id="another file"),
-        pytest.param([call("search", pattern="qax")], 0, id="no note"),
-        pytest.param([call("note", file="m0.py", facts="x", lines="one")], 0, id="refused note"),
+        pytest.param([[plan()], [READ]], 1, id="named, then read"),
+        pytest.param([[plan(), plan("m1.py")], [read("far.py", 1, 2)], [READ]], 1, id="later"),
+        pytest.param([[read("no.py", 1, 3)], [plan()], [READ]], 1, id="nothing was read before"),
+        pytest.param([[call("search", pattern="qax")], [READ]], 0, id="no note"),
+        pytest.param([[plan(lines="one")], [READ]], 0, id="refused note"),
+        pytest.param([[plan("m1.py")], [READ]], 0, id="another file"),
+        pytest.param([[plan(lines="6-7")], [READ]], 0, id="other lines"),
+        pytest.param([[plan(), READ]], 0, id="in the turn of the first read"),
+        pytest.param([[READ], [plan("m1.py")], [read("m1.py", 1, 3)]], 0, id="behind the first"),
+        pytest.param([[plan()]], None, id="nothing is read"),
     ],
 )
-def test_a_plan_names_the_file_that_is_read_first(first, planned):
-    assert measure(act(first, [read("m0.py", 1, 3)], [SUBMIT])).planned == planned
-
-
-def test_a_plan_may_stand_in_the_turn_of_the_first_read_but_not_behind_it():
-    note = call("note", file="m0.py", facts="read qax", lines="1-3")
-    assert measure(act([note, read("m0.py", 1, 3)], [SUBMIT])).planned == 1
-    assert measure(act([read("m0.py", 1, 3), note], [SUBMIT])).planned == 0
-    assert measure(act([note], [SUBMIT])).planned is None, "nothing is read"
+def test_a_plan_is_a_turn_that_names_what_will_be_read_before_the_first_read(turns, planned):
+    assert measure(act(*turns, [SUBMIT])).planned == planned
 
 
 def test_fill_and_ratio_of_a_compaction():

@@ -7,6 +7,7 @@ the demand, are not solved, do not show the habit, or edit lines that no view of
 shown (`envs/unseen.py`) are drawn again. The same seed gives the same demonstrations.
 """
 
+import math
 import random
 import statistics
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from envs.records import Episode, Split
 from envs.tools import list_tools
 from envs.unseen import find_unseen_edits
 from rewards.cost import billed_tokens, num_compactions, num_evictions
+from rewards.mistakes import find_mistakes
 from rewards.outcome import is_scorable, is_solved
+from rewards.reading import read_back
 from train.rollouts.concurrency import run_bounded
 from train.rollouts.requests import EpisodeRequest, draw_seed
 from train.rollouts.runner import RolloutRunner
@@ -29,6 +32,10 @@ _MAX_DRAWS = 400  # of task and window, per try: one in twenty tasks may need a 
 _MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
 _MAX_TRIES = 100  # per slot: wasteful scripts and `evict` rarely fit such a window, but some do
 _TRIES_OF_HABIT = 20  # then another is drawn: in wide windows little can be evicted, say
+_TRIES_WITH_MISTAKE = (
+    20  # then none is asked for; in tiny's windows 8 lose a fifth of them, 20 none
+)
+_ROOTS = (math.sqrt(2), math.sqrt(3), math.sqrt(5))  # of wasteful, of tight, of erring ones
 MAX_WASTE_RATIO = 3.0  # median cost of wasteful demonstrations over that of careful ones
 
 
@@ -60,7 +67,7 @@ class Demonstrations:
 class _Slot:
     """One demonstration to be made; its habit is drawn anew where it does not come about.
 
-    `errs`: it makes a mistake, as long as the first habit is tried.
+    `errs`: its record is to show a mistake.
     """
 
     index: int
@@ -115,16 +122,31 @@ def make_demonstrations(
 
 
 def _draw_slot(runner: RolloutRunner, index: int, split: Split) -> _Slot:
+    """Draw what a demonstration is to be.
+
+    Mistakes are made where the window leaves room for them: in those that need no rewrite.
+    """
     sft = runner.settings.sft
-    rng = random.Random(draw_seed(runner.settings.run.seed, "demonstrations", index))
+    waste, tight, err = (_spread(index, root) for root in _ROOTS)
+    needs_rewrite = tight < sft.needs_rewrite_share
+    roomy_share = max(1 - sft.needs_rewrite_share, sft.mistake_share)
     return _Slot(
         index,
         split=split,
-        kind="wasteful" if rng.random() < sft.wasteful_share else "careful",
-        needs_rewrite=rng.random() < sft.needs_rewrite_share,
-        rng=rng,
-        errs=rng.random() < sft.mistake_share,
+        kind="wasteful" if waste < sft.wasteful_share else "careful",
+        needs_rewrite=needs_rewrite,
+        rng=random.Random(draw_seed(runner.settings.run.seed, "demonstrations", index)),
+        errs=not needs_rewrite and err * roomy_share < sft.mistake_share,
     )
+
+
+def _spread(index: int, root: float) -> float:
+    """Return a number in [0, 1) of a sequence whose first members are spread as evenly as all.
+
+    Multiples of an irrational number, modulo 1 (Weyl, Math. Annalen 77, 1916). So shares of few
+    demonstrations come out as asked, too; of several roots, shares of both at once.
+    """
+    return (index + 0.5) * root % 1
 
 
 async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -> Episode:
@@ -135,8 +157,8 @@ async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -
         made.num_unmet += 1
     tries = number = 0
     while number < _MAX_TRIES:
+        slot.errs = slot.errs and number < _TRIES_WITH_MISTAKE
         if number % _TRIES_OF_HABIT == 0:
-            slot.errs = slot.errs and number == 0
             _draw_habit(runner, slot, num_sites=num_sites)
         drawn = _draw_request(runner, slot)
         if drawn is None and slot.habit.num_sites > 1:  # too large for windows of that demand
@@ -147,7 +169,7 @@ async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -
         number, tries = number + 1, tries + 1
         episode = await _play(runner, slot, *drawn)
         made.num_played += 1
-        fault = find_fault(runner, episode, slot.habit)
+        fault = find_fault(runner, episode, slot.habit, errs=slot.errs)
         made.num_unseen += fault == "unseen"
         if fault is None:
             return episode
@@ -208,27 +230,18 @@ async def _play(
 
 
 def find_fault(
-    runner: RolloutRunner, episode: Episode, habit: Habit | None = None
-) -> Literal["unsolved", "unseen", "other habit"] | None:
-    """Return why an episode is no demonstration, of a habit if one is given."""
+    runner: RolloutRunner, episode: Episode, habit: Habit | None = None, *, errs: bool = False
+) -> Literal["unsolved", "unseen", "no mistake", "other habit"] | None:
+    """Return why an episode is no demonstration: of a habit, or of a mistake, if one is asked."""
     if not is_solved(episode):
         return "unsolved"
     if find_unseen_edits(episode, runner.store.workspace(runner.store.public[episode.task_id])):
         return "unseen"
+    if errs and not find_mistakes(episode):
+        return "no mistake"
     shown = habit is None or habit.shows(
         num_evictions=num_evictions(episode),
         num_compactions=num_compactions(episode),
-        plans=notes_before_reading(episode),
+        plans=bool(read_back(episode).planned),
     )
     return None if shown else "other habit"
-
-
-def notes_before_reading(episode: Episode) -> bool:
-    """Tell whether a turn before the first read noted what is to be read."""
-    for turn in episode.turns:
-        names = {call.name for call in turn.calls}
-        if names & {"read_lines", "read_file"}:
-            return False
-        if "note" in names:
-            return True
-    return False

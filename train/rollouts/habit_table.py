@@ -18,7 +18,7 @@ from rewards.cost import (
     sampled_tokens,
 )
 from rewards.mistakes import find_mistakes
-from train.rollouts.demonstrations import notes_before_reading
+from rewards.reading import read_back
 
 COLUMNS = {
     "habit": "habit",
@@ -69,7 +69,7 @@ def _tabulate(name: str, episodes: Sequence[Episode]) -> dict[str, Any]:
         "evictions": list(map(num_evictions, episodes)),
         "compactions": list(map(num_compactions, episodes)),
         "notes": [sum(isinstance(e, Noted) for e in each.events) for each in episodes],
-        "plan_share": list(map(notes_before_reading, episodes)),
+        "plan_share": [bool(read_back(episode).planned) for episode in episodes],
         "mistake_share": [bool(find_mistakes(episode)) for episode in episodes],
     }
     longest = max(turn.sample_end for episode in episodes for turn in episode.turns)

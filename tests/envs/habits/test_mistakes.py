@@ -40,6 +40,11 @@ def test_a_mistake_is_refused_or_leaves_the_bug_in_and_the_right_call_follows(
     assert not refused[-1] and (files != FILES) == (right is EDIT)
 
 
+def test_who_reads_whole_files_takes_a_wrong_path() -> None:
+    wrong = make_mistake("wrong_path", call("read_file", path="pkg/m.py"), lines=[])
+    assert wrong is not None and run(wrong)[0] == [True]
+
+
 @pytest.mark.parametrize(
     ("mistake", "right"),
     [

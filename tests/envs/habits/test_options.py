@@ -13,9 +13,9 @@ from envs.records import Edit, Episode, Span, TestReport
 from envs.unseen import find_unseen_edits
 from rewards.cost import num_compactions, num_evictions
 from rewards.mistakes import find_mistakes
+from rewards.reading import read_back
 from tests.envs.test_policies import EDITS, LONG, repaired
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK, new_environment
-from train.rollouts.demonstrations import notes_before_reading
 
 ONE_FILE = tuple(edit for edit in EDITS if edit.path == "m0.py")
 WIDE = Limits(window_tokens=4000, max_turns=60, max_new_tokens=48, observation_tokens=300)
@@ -55,7 +55,7 @@ def shows(habit: Habit, episode: Episode) -> bool:
     return habit.shows(
         num_evictions=num_evictions(episode),
         num_compactions=num_compactions(episode),
-        plans=notes_before_reading(episode),
+        plans=bool(read_back(episode).planned),
     )
 
 
