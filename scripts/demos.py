@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from envs.errors import UserError
-from envs.files import write_whole
+from envs.files import to_json, write_whole
 from envs.records import SPLITS, Episode, Split
 from train.config.load import TASKS, Command, Flag, parse_command
 from train.config.policy_names import KEY_VARIABLE
@@ -63,8 +63,10 @@ def main(argv: list[str]) -> int:
 
         base_source(settings)  # a base that cannot be had leaves no trace of the stage
     acting = None  # nor does a teacher or a policy
-    if origin is not None and (command.clean or not stage_dir(settings, "demos").is_done()):
-        acting = find_acting(command)
+    if origin is not None and is_asked(command):
+        acting, origin["acting"] = find_acting(command)
+    if command.resume:
+        check_origin(stage_dir(settings, "demos"), origin)
     stage = open_stage(
         settings,
         "demos",
@@ -77,10 +79,11 @@ def main(argv: list[str]) -> int:
         show(settings, stage, origin)
         return 0
     keep_log(stage.path)
-    check_origin(stage, origin)
     if not stage.is_done():
         from train.rollouts.rejection import forget_journals
 
+        if origin is not None:
+            write_whole(stage.path / _ORIGIN, to_json(origin, indent=2) + "\n")
         facts, episodes = (
             run(settings, stage, split=split) if acting is None else sample(command, stage, acting)
         )
@@ -92,7 +95,9 @@ def main(argv: list[str]) -> int:
 
 
 def describe_origin(command: Command) -> dict[str, Any] | None:
-    """Return what sampled demonstrations depend on beside the tasks; None for those of scripts.
+    """Return what sampled demonstrations depend on; None for those of scripts.
+
+    Beside the task set, which the stage knows, and whoever acts, who must be asked.
 
     Raises:
         UserError: The flags contradict each other.
@@ -105,32 +110,46 @@ def describe_origin(command: Command) -> dict[str, Any] | None:
     if not teacher and not policy:
         return None
     settings = command.settings
+    whole = settings.model_dump(mode="json")
     return {
         "teacher": teacher,
         "policy": policy and str(policy),
         "samples": command.flags["samples"],
         "seed": settings.run.seed,
-        "context": settings.context.model_dump(mode="json"),
-        "prompt": settings.prompt.model_dump(mode="json"),
+        "model": {name: whole["model"][name] for name in ("base", "chat_template")},
+        "prompt": whole["prompt"],
+        "tasks": {name: whole["tasks"][name] for name in ("difficulty", "recorded_calls")},
+        "context": whole["context"],
+        "largest_window": settings.largest_window,
+        "needs_rewrite_share": settings.sft.needs_rewrite_share,
     }
 
 
+def is_asked(command: Command) -> bool:
+    """Tell whether who acts is to be found: of finished demonstrations the server may be gone."""
+    policy = command.flags["policy"]
+    is_done = stage_dir(command.settings, "demos").is_done()
+    return command.clean or not is_done or (policy is not None and policy.exists())
+
+
 def check_origin(stage: StageDir, origin: dict[str, Any] | None) -> None:
-    """Refuse to go on with demonstrations of another origin; note it where they are begun.
+    """Refuse to go on with demonstrations of another origin.
 
     Raises:
         UserError: They are of another teacher, say, or of scripts.
     """
-    before: dict[str, Any] = stage.read_json(_ORIGIN)
-    is_begun = stage.is_done() or before
-    if is_begun and before != (origin or {}):
+    before, given = stage.read_json(_ORIGIN), origin or {}
+    if not stage.is_done() and not before:
+        return
+    if stage.is_done() and before and given:  # who acted may be gone, and older ones noted less
+        names = before.keys() & given.keys()
+        before, given = ({name: each[name] for name in names} for each in (before, given))
+    if changes := list_changes(before, given):
         raise UserError(
             f"{stage.path} holds demonstrations of another origin",
-            got="; ".join(list_changes(before, origin or {}))[:300],
+            got="; ".join(changes)[:300],
             remedy="repeat the command that began it, or --clean to make all anew",
         )
-    if origin is not None and not is_begun:
-        write_whole(stage.path / _ORIGIN, json.dumps(origin, indent=2) + "\n")
 
 
 def show(settings: Settings, stage: StageDir, origin: dict[str, Any] | None) -> None:
@@ -144,17 +163,17 @@ def show(settings: Settings, stage: StageDir, origin: dict[str, Any] | None) -> 
         with open_runner(settings, tokenizer=load_tokenizer(draft.path / "tokenizer")):
             pass
     sft = settings.sft
+    tight = f"{sft.needs_rewrite_share:.0%} in windows that need a rewrite"
     if origin:
         print(
             f"would sample {origin['teacher'] or origin['policy']} on train tasks until "
-            f"{sft.num_demonstrations} are solved, at most {origin['samples']} times each, and "
-            f"write {stage.path}"
+            f"{sft.num_demonstrations} are solved ({tight}), at most {origin['samples']} times "
+            f"each, and write {stage.path}"
         )
         return
     print(
         f"would play scripts until {sft.num_demonstrations} are solved "
-        f"({sft.wasteful_share:.0%} wasteful, {sft.needs_rewrite_share:.0%} in windows that need a "
-        f"rewrite) and write {stage.path}"
+        f"({sft.wasteful_share:.0%} wasteful, {tight}) and write {stage.path}"
     )
 
 
@@ -192,8 +211,10 @@ def run(
     return facts, result.episodes
 
 
-def find_acting(command: Command) -> Any:
+def find_acting(command: Command) -> tuple[Any, str]:
     """Return the endpoint of the teacher, or the policy's source and its tokenizer.
+
+    Beside it what tells it from others: the name of the model, or a digest of the weights.
 
     Raises:
         UserError: It cannot be had.
@@ -203,10 +224,12 @@ def find_acting(command: Command) -> Any:
         from train.servers.chat import open_endpoint
 
         key = os.environ.get(KEY_VARIABLE)
-        return open_endpoint(flags["teacher"], key=key, per_minute=flags["per_minute"])
+        endpoint = open_endpoint(flags["teacher"], key=key, per_minute=flags["per_minute"])
+        return endpoint, endpoint.model
     from train.rollouts.policy_sources import find_own_policy
 
-    return find_own_policy(command.settings, flags["policy"], now=datetime.now())
+    found = find_own_policy(command.settings, flags["policy"], now=datetime.now())
+    return found, found[0].digest
 
 
 def sample(command: Command, stage: StageDir, acting: Any) -> tuple[dict[str, Any], list[Episode]]:
@@ -231,6 +254,12 @@ def sample(command: Command, stage: StageDir, acting: Any) -> tuple[dict[str, An
         f"{result.num_played:,} played, {len(result.episodes):,} kept; not kept: "
         f"{refused or 'none'}"
     )
+    num_tight = sum(episode.needs_rewrite for episode in result.episodes)
+    if len(result.episodes) < wanted or num_tight < result.num_rewrite_wanted:
+        say(
+            f"{len(result.episodes):,} of {wanted:,} wanted; in windows that need a rewrite "
+            f"{num_tight:,} of {result.num_rewrite_wanted:,}"
+        )
     if result.num_broken:
         say(f"{result.num_broken:,} could not be scored, and are not among them")
     if not result.episodes:

@@ -10,18 +10,22 @@ from threading import Event
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from envs.errors import InfrastructureError, UserError
 from envs.habits.options import ScriptOptions
-from envs.records import Episode
+from envs.records import Episode, Policy
 from envs.rendering import ChatFormat
 from envs.sources.build import build
+from envs.workers.workbench import Workbench
 from rewards.outcome import is_solved
 from tests.envs.context.test_event_log import WIDE as WIDE_LIMITS
-from tests.envs.world import CHAT
+from tests.envs.readers.long_task import LONG
+from tests.envs.world import CHAT, Believing, InProcess
 from tests.envs.world import play as play_script
 from tests.train.rollouts.chat_server import ChatServer, Messages, serve
 from tests.train.rollouts.test_runner import SETTINGS, Flaky, runner_with
+from tests.train.rollouts.test_windows import TwoTasks
 from tests.train.small_run import CONFIG, add_policy, add_tokenizer, arguments, settings_in
 from tightrope_cli import demos
 from train.rollouts.endpoint import EndpointSampler
@@ -181,6 +185,58 @@ def test_a_server_that_fails_for_good_ends_it_and_nothing_counts_as_played(
     assert endpoint.usage.num_requests == NUM_SAMPLES * len(CAREFUL)
 
 
+class Scripted:
+    """Acts by scripts in the place of a model; the named task in every second episode alone."""
+
+    max_rows, in_waves = CONCURRENCY, False
+
+    def __init__(self, runner: RolloutRunner, *, unsure: str) -> None:
+        self.runner, self.unsure = runner, unsure
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def policy(self, *, seed: int, group: str) -> Policy:
+        _, step, place = group.split("/")
+        task = self.runner.store.split("train")[int(place)]
+        fails = task.id == self.unsure and int(step) % 2
+        options = ScriptOptions(rewrite="compact", eager=True)
+        return self.runner.make_script(task.id, "noop" if fails else "careful", options=options)
+
+    def join(self, num_workers: int) -> None: ...
+
+    def leave(self) -> None: ...
+
+    def forget(self, seed: int) -> None: ...
+
+
+@pytest.mark.parametrize(("share", "tight"), [(0.5, 4), (0.25, 2), (0.0, 0), (1.0, 4)])
+def test_windows_that_need_a_rewrite_are_among_them_as_often_as_asked(
+    tmp_path: Path, share: float, tight: int
+) -> None:
+    """Though they are solved less often; of two tasks one has such windows, so half is the most."""
+    settings = settings_in(
+        tmp_path,
+        "--context.window_tokens={of_least_peak: [0.8, 2]}",
+        "--context.max_turns=40",
+        "--context.max_sampled_tokens=2000",
+        "--sft.num_demonstrations=8",
+        f"--sft.needs_rewrite_share={share}",
+    )
+    store = TwoTasks()
+    bench = InProcess(Workbench(store, Believing()))  # type: ignore[arg-type]
+    runner = RolloutRunner(store, CHAT, settings, bench)  # type: ignore[arg-type]
+    options: Any = {"name": "scripted", "concurrency": CONCURRENCY}
+    sampler = Scripted(runner, unsure=LONG.id)
+    sampled = sample_demonstrations(runner, sampler, tmp_path, num_samples=12, **options)
+    assert sampled.num_rewrite_wanted == tight
+    assert len(sampled.episodes) == 8
+    assert sum(episode.needs_rewrite for episode in sampled.episodes) == tight
+    again = sample_demonstrations(runner, sampler, tmp_path, num_samples=12, **options)
+    assert again == sampled, "nothing is played that is not wanted"
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sampled")
@@ -245,6 +301,31 @@ def test_demonstrations_of_a_teacher_take_the_place_of_those_of_scripts(
     assert not {PLAYED, ANSWERS} & {path.name for path in files}, "they are in the result"
 
 
+def test_a_resume_with_other_weights_tasks_or_windows_is_refused(made: Path) -> None:
+    silent = ChatServer(lambda messages: {"content": "no idea"}, usage=TOLD)
+    with serve(silent) as server:
+        line = line_of(made, "--teacher", server.url, "--samples=1", name="other")
+        with pytest.raises(UserError, match="nothing was solved"):
+            demos.main(line)
+        config = made / "runs" / "other" / "demos" / "config.yaml"
+        before, num_asked = config.read_bytes(), len(server.seen)
+        for change, told in (
+            ("--tasks.difficulty={sites: [1, 1]}", "tasks.difficulty.sites: absent"),
+            ("--sft.needs_rewrite_share=0.4", "needs_rewrite_share: 0.35 -> 0.4"),
+            ("--model.chat_template=null", "model.chat_template: tiny -> None"),
+        ):
+            with pytest.raises(UserError, match=f"another origin .*{told}"):
+                demos.main([*line, "--resume", change])
+        server.models = ["m/silver"]
+        with pytest.raises(UserError, match=r"another origin .*acting: m/gold -> m/silver"):
+            demos.main([*line, "--resume"])
+        assert config.read_bytes() == before and len(server.seen) == num_asked
+        server.models = ["m/gold"]
+        with pytest.raises(UserError, match="nothing was solved"):
+            demos.main([*line, "--resume"])
+        assert len(server.seen) == num_asked, "what was played is not played again"
+
+
 def test_a_policy_of_ones_own_plays_train_tasks_with_its_own_tokenizer(made: Path) -> None:
     run = made / "runs" / "first"
     adapter = run / "grpo" / "adapter"
@@ -265,6 +346,10 @@ def test_a_policy_of_ones_own_plays_train_tasks_with_its_own_tokenizer(made: Pat
             for place in (stage, run / "demos")
         )
         assert ours == theirs
+        weights = next(policy.glob("*.safetensors"))
+        save_file({name: t + 1 for name, t in load_file(weights).items()}, weights)
+        with pytest.raises(UserError, match=r"another origin .*acting: "):
+            demos.main([*line, "--context.max_turns=2", "--resume"])
 
 
 def open_tasks(folder: Path) -> Any:
