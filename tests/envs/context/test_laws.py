@@ -4,17 +4,13 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
 
-from hypothesis import event, given, settings
-from hypothesis import strategies as st
+import pytest
+from hypothesis import Phase, find, given, settings
 
 from envs.context.budget import measure_budget
 from envs.context.event_log import iterate_views
-from envs.context.strategies import ASKING, draw_thresholds
-from envs.environment import EpisodeMetadata, Limits
-from envs.policies import call
+from envs.context.strategies import ASKING
 from envs.prompts import SYSTEM_SHORT
 from envs.records import (
     Compacted,
@@ -24,93 +20,23 @@ from envs.records import (
     Ids,
     Observed,
     Opened,
-    Sample,
     Sampled,
     StopReason,
-    Strategy,
-    View,
 )
 from envs.tools import list_tools
 from rewards.cost import PRESETS, billed_tokens, cost, num_compactions, num_evictions
-from tests.envs.world import CHAT, FILES, TASK, new_environment
+from tests.envs.context.any_episodes import KINDS, Played, episodes, find_kinds
+from tests.envs.world import CHAT, TASK
 from tests.laws import CASES
 from train.rl.segments import make_rows
-
-LONG = {**FILES, "long.py": "".join(f"value_{n} = {n}\n" for n in range(80))}
-paths = st.sampled_from([*LONG, "no.py"])
-lines = st.integers(0, 12)
-texts = st.sampled_from(
-    ["", "x = 1", "def", "    return abs(a - b)", "m0 is fine\n<|im_end|>", "é(["]
-)
-calls = st.one_of(
-    st.builds(call, st.just("read_file"), path=paths),
-    st.builds(call, st.just("read_lines"), path=paths, start=lines, end=lines),
-    st.builds(call, st.just("search"), pattern=texts),
-    st.builds(call, st.just("edit_lines"), path=paths, start=lines, end=lines, text=texts),
-    st.builds(call, st.just("note"), file=paths, facts=texts, lines=st.just("1-3")),
-    st.builds(
-        call, st.just("evict"), observation_ids=st.lists(lines.map("o{}".format), max_size=3)
-    ),
-    st.builds(call, st.just("compact"), summary=texts),
-    st.sampled_from([call("list_files"), call("run_tests"), call("nothing"), call("evict_all")]),
-)
-acts = st.lists(calls, min_size=1, max_size=3)
-said = st.one_of(acts, acts, acts, acts, texts, st.just("submit"))
-
 
 LIMITED = (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT)
 
 
-@dataclass(frozen=True)
-class Played:
-    """An episode, the views that its policy was shown, and where a summary is asked for."""
-
-    episode: Episode
-    views: tuple[View, ...]
-    ask_at: int
-
-    @property
-    def samples(self) -> list[Ids]:
-        return [each.token_ids for each in self.episode.events if isinstance(each, Sampled)]
-
-
-@st.composite
-def episodes(draw: st.DrawFn) -> Played:
-    """Play an episode under any strategy, whatever is said; all live results may be evicted."""
-    strategy: Strategy = draw(st.sampled_from(get_args(Strategy)))
-    limits = Limits(draw(st.integers(190, 700)), 14, 48, draw(st.sampled_from([60, 160])), 2)
-    thresholds = draw_thresholds(
-        strategy,
-        fill=(0.3, 1.0),
-        keep_last=(1, 4),
-        evict_batch=draw(st.integers(1, 4)),
-        rng=draw(st.randoms(use_true_random=False)),
-    )
-    environment = new_environment(
-        limits=limits, strategy=strategy, thresholds=thresholds, files=LONG
-    )
-    views = []
-    while environment.stop_reason is None:
-        view = environment.view()
-        views.append(view)
-        words = draw(said)
-        if words and isinstance(words, list) and words[0].name == "evict_all":
-            live = [each.id for each in view.observations]
-            words = [call("evict", observation_ids=live), *words[1:]]
-        environment.step(sample_of(words, cut=draw(st.booleans())))
-    episode = environment.record(EpisodeMetadata("g", 0, 0, "any", 0, 0.0, False), outcome=None)
-    event(f"{strategy} {episode.stop_reason.value}")
-    event(f"{strategy} rewrites {min(3, views[-1].num_rewrites if views else 0)}")
-    again = Episode.model_validate_json(episode.model_dump_json())
-    return Played(again, tuple(views), environment._automatic.ask_at or 0)
-
-
-def sample_of(words: list | str, *, cut: bool) -> Sample:
-    """Return what a model would sample; `cut` without its end of turn, at most 48 tokens."""
-    words = [call("submit")] if words == "submit" else words
-    ids = CHAT.call_ids(words) if isinstance(words, list) else (*CHAT.encode(words), CHAT.eot_id)
-    ids = (ids[:-1] if cut else ids)[:48]
-    return Sample(token_ids=ids, sampling_logps=(-0.5,) * len(ids), finish="stop")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_laws_are_tried_on_episodes_of_every_kind(kind: str) -> None:
+    first = settings(phases=[Phase.generate], database=None, max_examples=400)
+    find(episodes(), lambda played: kind in find_kinds(played.episode), settings=first)
 
 
 def plain_view(events: Sequence[Event]) -> Ids:
