@@ -3,8 +3,9 @@
     tightrope rescore runs/demo
     tightrope rescore runs/demo --reward.advantage zscore --reward.cost_weight 0.3
 
-Without a change the scores are those of the training, byte for byte, and the command says so; with
-one it shows beside them what the other reward would have paid for the same episodes. Only `reward`
+Without a change the scores are those of the training, byte for byte, and the command says so, also
+where a resume went on with another reward: the run notes which one scored which step. With a change
+it shows beside them what the other reward would have paid for the same episodes. Only `reward`
 and `grpo.overlong` may differ: all else has decided what was played. Writes RUN/rescored: scores
 and summary.json. Nothing in the run changes.
 """
@@ -13,6 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from envs.errors import UserError
-from envs.files import write_whole
+from envs.files import read_rows, write_whole
 from train.config.load import Flag, parse_flags, settle, split_overrides
 from train.config.settings import Settings
 from train.rl.rescoring import rescore
+from train.rl.scoring import describe_reward
 from train.stages.run_dir import StageDir, stage_in
 
 ROWS = {
@@ -51,16 +54,16 @@ def main(argv: list[str]) -> int:
     settings = read_settings(stage, overrides)
     out = open_out(stage, flags["out"] or flags["run"] / "rescored")
     summary = rescore(stage, settings, out)
-    reward = settings.reward.model_dump(mode="json") | {"overlong": settings.grpo.overlong}
-    text = json.dumps({"schema_version": 1, "reward": reward, **summary}, indent=2)
+    rewards = [{"step": step, **describe_reward(each)} for step, each in settings.items()]
+    text = json.dumps({"schema_version": 2, "rewards": rewards, **summary}, indent=2)
     write_whole(out.path / "summary.json", text + "\n")
     show(summary)
     print(out.path)
     return 0
 
 
-def read_settings(stage: StageDir, overrides: list[str]) -> Settings:
-    """Return the settings of the run with another reward.
+def read_settings(stage: StageDir, overrides: list[str]) -> dict[int, Settings]:
+    """Return the settings of the run with another reward, by the step from which on they hold.
 
     Raises:
         UserError: There is no such run, or an override is no part of the reward.
@@ -76,12 +79,25 @@ def read_settings(stage: StageDir, overrides: list[str]) -> Settings:
         remedy = "name the folder of a run that has trained: runs/NAME"
         raise UserError(f"{stage.config} is missing", got=str(stage.path.parent), remedy=remedy)
     data = stage.read_config()
-    if "outcome_only" in overrides:  # for it cost is free, whatever its weight was in the run
-        reward = data.get("reward", {})
-        data["reward"] = {
-            name: reward[name] for name in reward.keys() - {"cost_weight", "pressure"}
-        }
-    return settle(data, str(stage.config), overrides)
+    noted = read_rows(stage.rewards) or [{"step": 1}]
+    return {
+        row["step"]: settle(_with_reward(data, row, overrides), str(stage.config), overrides)
+        for row in noted
+    }
+
+
+def _with_reward(
+    data: Mapping[str, Any], noted: Mapping[str, Any], overrides: list[str]
+) -> dict[str, Any]:
+    """Return the settings of a run with a reward that it noted; an older version noted none."""
+    found = deepcopy(dict(data))
+    reward = noted.get("reward") or found.get("reward", {})
+    # for outcome_only cost is free, whatever its weight was
+    free = {"cost_weight", "pressure"} if "outcome_only" in overrides else set()
+    found["reward"] = {name: value for name, value in reward.items() if name not in free}
+    if "overlong" in noted:
+        found["grpo"]["overlong"] = noted["overlong"]
+    return found
 
 
 def open_out(stage: StageDir, folder: Path) -> StageDir:
@@ -115,6 +131,11 @@ def show(summary: Mapping[str, Any]) -> None:
     if saved is None:
         print("the run saved no scores: it is of an older version")
         return
+    if num_steps := summary["num_steps_not_noted"]:
+        print(
+            f"{num_steps} steps are of an older version, which noted no reward: they are scored by "
+            "the one that the run had next, or now"
+        )
     num_files, equal = summary["num_files_with_scores"], summary["num_files_equal"]
     print(f"files of scores that are equal, byte for byte: {equal} of {num_files}")
     if equal < num_files and summary["correlation"] is not None:

@@ -1,20 +1,22 @@
 """Scores saved episodes of a GRPO run again, under the reward that settings ask for.
 
-Everything that a score depends on is saved: episodes, the rows of `metrics.jsonl` and the flags of
-`dev.jsonl`, from which the weight of cost of each step follows. So the same settings give the same
-scores, byte for byte, and others show what another reward would have paid for the same episodes
-(not what a policy trained under it would have done). Views are rebuilt from the event logs on the
-way and compared with the prompts that were sampled under, id for id. No torch here.
+Everything that a score depends on is saved: episodes, the reward of each step in `rewards.jsonl`
+(a resume may have another), the rows of `metrics.jsonl` and the flags of `dev.jsonl`, from which
+the weight of cost of each step follows. So the same settings give the same scores, byte for byte,
+and others show what another reward would have paid for the same episodes (not what a policy trained
+under it would have done). Views are rebuilt from the event logs on the way and compared with the
+prompts that were sampled under, id for id. No torch here.
 """
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from envs.context.event_log import EventLog
 from envs.errors import UserError
+from envs.files import read_rows
 from envs.records import Episode, Sampled, Score
 from rewards.metrics import share_without_signal
 from train.config.settings import Settings
@@ -53,17 +55,19 @@ class Tally:
         }
 
 
-def rescore(stage: StageDir, settings: Settings, out: StageDir) -> dict[str, Any]:
+def rescore(stage: StageDir, settings: Mapping[int, Settings], out: StageDir) -> dict[str, Any]:
     """Score all episodes of a GRPO stage again and write the scores to another folder.
 
     Args:
         stage: The stage.
-        settings: Its settings, with another reward or the same.
+        settings: Its own, with another reward or the same, by the step from which on they hold.
         out: Where scores go, under the names of their episodes.
 
     Returns:
         What there was, how many files of scores are equal byte for byte, and the numbers of both
         rewards; those of the saved one are None where an older version saved no scores.
+        `num_steps_not_noted` counts steps of an older version that noted no reward: they are scored
+        by the first of `settings`.
 
     Raises:
         UserError: There are no episodes, or a view cannot be rebuilt.
@@ -96,6 +100,7 @@ def rescore(stage: StageDir, settings: Settings, out: StageDir) -> dict[str, Any
         "num_files": len(names),
         "num_files_with_scores": num_saved,
         "num_files_equal": num_equal,
+        "num_steps_not_noted": _count_not_noted(stage, names),
         "saved": saved.describe() if num_saved else None,
         "now": now.describe(),
         **_compare(pairs),
@@ -124,17 +129,27 @@ def check_views(episode: Episode) -> int:
 
 
 def _follow(
-    stage: StageDir, settings: Settings, names: Sequence[str]
+    stage: StageDir, settings: Mapping[int, Settings], names: Sequence[str]
 ) -> Iterator[tuple[str, StepScoring]]:
-    """Yield each file of episodes with the scoring as it was in its step."""
-    scoring, flagged = StepScoring(settings), find_flagged_steps(stage)
-    rows = iter(stage.read_metrics())
-    row = next(rows, None)
+    """Yield each file of episodes with the scoring as it was in its step.
+
+    Under another reward a resume goes through the steps that are done anew, and so does this.
+    """
+    flagged, rows, begun, num_seen = find_flagged_steps(stage), stage.read_metrics(), 0, 0
     for name in sorted(names, key=_step_of):
-        while row and row["step"] < _step_of(name):
-            scoring.replay([row], dropped_after=flagged)
-            row = next(rows, None)
+        step = _step_of(name)
+        first = max((each for each in settings if each <= step), default=min(settings))
+        if first != begun:
+            begun, num_seen, scoring = first, 0, StepScoring(settings[first])
+        before = [row for row in rows[num_seen:] if row["step"] < step]
+        scoring.replay(before, dropped_after=flagged)
+        num_seen += len(before)
         yield name, scoring
+
+
+def _count_not_noted(stage: StageDir, names: Sequence[str]) -> int:
+    noted = [row["step"] for row in read_rows(stage.rewards)]
+    return len({step for step in map(_step_of, names) if not noted or step < noted[0]})
 
 
 def _step_of(name: str) -> int:

@@ -9,7 +9,7 @@ Tests: tests/train/rl/test_rescoring.py.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from envs.files import read_rows
+from envs.files import append_row, read_rows
 from envs.records import Episode, Score
 from rewards.advantages import mask_overlong, score_group
 from rewards.cost_weight import CostWeightController
@@ -68,6 +68,20 @@ class StepScoring:
             self.end_step(row)
             if row["step"] in dropped_after:
                 self.halve_cost_weight()
+
+
+def note_reward(stage: StageDir, settings: Settings) -> None:
+    """Note by which reward the next steps are scored, unless it is that of the steps before."""
+    reward = describe_reward(settings)
+    noted, rows = read_rows(stage.rewards), stage.read_metrics()
+    if stage.is_main and (not noted or noted[-1] | reward != noted[-1]):
+        append_row(stage.rewards, {"step": rows[-1]["step"] + 1 if rows else 1, **reward})
+
+
+def describe_reward(settings: Settings) -> dict[str, Any]:
+    """Return all settings that a score depends on, and the rest of their section."""
+    reward = settings.reward.model_dump(mode="json")
+    return {"reward": reward, "overlong": settings.grpo.overlong}
 
 
 def find_flagged_steps(stage: StageDir) -> list[int]:

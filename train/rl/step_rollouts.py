@@ -30,7 +30,7 @@ from train.rl.resampling import (
     replace_silent,
     split_played,
 )
-from train.rl.scoring import StepScoring
+from train.rl.scoring import StepScoring, note_reward
 from train.rl.segments import make_minibatches
 from train.rl.shared_groups import SharedGroups
 from train.rl.solve_counts import write_solves
@@ -66,6 +66,7 @@ class StepRollouts:
         *,
         dropped_after: Collection[int] = (),
     ) -> None:
+        note_reward(stage, settings)
         self.scoring = StepScoring(settings)
         self.scoring.replay(stage.read_metrics(), dropped_after=dropped_after)
         self._solves: dict[str, Solves] = {}

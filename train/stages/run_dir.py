@@ -5,6 +5,7 @@
                     metrics.jsonl      one row per step
                     episodes/          step_00001.jsonl.gz, ..., each renamed when whole
                     scores/            of GRPO's episodes, a line each, under the same names
+                    rewards.jsonl      which reward scored which of GRPO's steps
                     checkpoints/ ...   whatever else the stage writes
                     inputs.json        digests of the stages that it was made from
                     done               JSON with a digest of the stage's output, written last
@@ -88,6 +89,11 @@ class StageDir:
     def dev_rows(self) -> Path:
         """One JSON object per evaluation on dev tasks."""
         return self.path / "dev.jsonl"
+
+    @property
+    def rewards(self) -> Path:
+        """The reward of GRPO, a JSON object for each that a step was the first to be scored by."""
+        return self.path / "rewards.jsonl"
 
     @property
     def scores(self) -> Path:
@@ -211,7 +217,7 @@ class StageDir:
         """Forget what came after `step`, the last checkpoint's: rows, episodes, dev adapters."""
         if not self.is_main:
             return
-        for path in filter(Path.exists, (self.metrics, self.dev_rows)):
+        for path in filter(Path.exists, (self.metrics, self.dev_rows, self.rewards)):
             rows = [row for row in read_rows(path) if row.get("step", 0) <= step]
             write_whole(path, join_lines(map(to_json, rows)))
         for name in self.list_episodes():  # step_STEP and dev_STEP

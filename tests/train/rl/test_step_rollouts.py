@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,11 +75,18 @@ class Killed(Exception):
 class MadeUp(StepRollouts):
     """Rollouts of episodes that depend on nothing but request and version; killed if asked."""
 
-    def __init__(self, settings: Settings, stage: StageDir, *, killed_at: int = -1) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stage: StageDir,
+        *,
+        killed_at: int = -1,
+        dropped_after: Collection[int] = (),
+    ) -> None:
         store = SimpleNamespace(split=lambda name: TRAIN)
         with Progress("test", total=1, unit="steps", enabled=False) as progress:
             runner = RolloutRunner(store, CHAT, settings, bench=None)  # type: ignore[arg-type]
-            super().__init__(settings, runner, stage, progress)
+            super().__init__(settings, runner, stage, progress, dropped_after=dropped_after)
         self.num_calls, self.killed_at = 0, killed_at
 
     def play(
@@ -211,9 +218,9 @@ def test_shares_of_several_ranks_make_the_step_of_one(tmp_path: Path) -> None:
     whole = MadeUp(settings, stage)(StepRequest(0, 0, 4), None).minibatches[0]
     parts = []
     for first in (0, 2):
-        batch = MadeUp(settings, StageDir(tmp_path / str(first), "grpo"))(
-            StepRequest(0, first, 2), None
-        )
+        rank = StageDir(tmp_path / str(first), "grpo")
+        rank.path.mkdir()
+        batch = MadeUp(settings, rank)(StepRequest(0, first, 2), None)
         parts += batch.minibatches[0]
     assert parts == list(whole)
 
