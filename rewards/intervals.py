@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.records import Episode
-from rewards.cost import billed_tokens
+from rewards.cost import billed_tokens, peak_context
 from rewards.outcome import is_scorable, is_solved
 
 NUM_RESAMPLES: Final = 2000
@@ -50,6 +50,8 @@ class PairedDifference:
     """Pass rate of the second minus that of the first."""
     tokens_per_solved_ratio: Estimate
     """Tokens per solved of the second divided by that of the first."""
+    peak_context_ratio: Estimate
+    """Mean peak context of the second divided by that of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class Totals:
     num_samples: Floats
     num_solved: Floats
     billed: Floats
+    peaks: Floats
 
     def pass_rate(self, weights_RK: Floats) -> Floats:
         """Pass rate of each resample."""
@@ -67,6 +70,10 @@ class Totals:
     def tokens_per_solved(self, weights_RK: Floats) -> Floats:
         """Billed tokens of all samples over the number solved, of each resample; inf if none is."""
         return _ratio(weights_RK @ self.billed, weights_RK @ self.num_solved)
+
+    def peak_context(self, weights_RK: Floats) -> Floats:
+        """Mean peak context of each resample."""
+        return _ratio(weights_RK @ self.peaks, weights_RK @ self.num_samples)
 
 
 def group_by_task(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
@@ -85,6 +92,7 @@ def sum_by_task(groups: Mapping[str, Sequence[Episode]], task_ids: Sequence[str]
         num_samples=np.array([len(group) for group in members], dtype=np.float64),
         num_solved=np.array([sum(map(is_solved, group)) for group in members], dtype=np.float64),
         billed=np.array([sum(map(billed_tokens, group)) for group in members], dtype=np.float64),
+        peaks=np.array([sum(map(peak_context, group)) for group in members], dtype=np.float64),
     )
 
 
@@ -138,17 +146,30 @@ def paired_difference(
     """Compare two policies on the tasks both were scored on, drawing the same tasks for both."""
     first_by, second_by = group_by_task(first), group_by_task(second)
     shared = [task_id for task_id in first_by if task_id in second_by]
-    a, b = sum_by_task(first_by, shared), sum_by_task(second_by, shared)
+    sums = (sum_by_task(groups, shared) for groups in (first_by, second_by))
+    return compare_sums(*sums, seed=seed)
+
+
+def compare_sums(first: Totals, second: Totals, *, seed: int = 0) -> PairedDifference:
+    """Compare two policies by their sums over the same tasks, in the same order."""
+    num_tasks = len(first.num_samples)
+
+    def ratio(of: Callable[[Totals, Floats], Floats]) -> Estimate:
+        return bootstrap(
+            lambda weights: _quotient(of(second, weights), of(first, weights)),
+            num_tasks=num_tasks,
+            seed=seed,
+        )
+
     return PairedDifference(
-        num_tasks=len(shared),
+        num_tasks=num_tasks,
         pass_rate_difference=bootstrap(
-            lambda w: b.pass_rate(w) - a.pass_rate(w), num_tasks=len(shared), seed=seed
-        ),
-        tokens_per_solved_ratio=bootstrap(
-            lambda w: _quotient(b.tokens_per_solved(w), a.tokens_per_solved(w)),
-            num_tasks=len(shared),
+            lambda weights: second.pass_rate(weights) - first.pass_rate(weights),
+            num_tasks=num_tasks,
             seed=seed,
         ),
+        tokens_per_solved_ratio=ratio(Totals.tokens_per_solved),
+        peak_context_ratio=ratio(Totals.peak_context),
     )
 
 

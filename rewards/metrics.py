@@ -256,6 +256,7 @@ def _comparison(paired: PairedDifference, *, first_name: str, second_name: str) 
         "num_seeds": paired.num_seeds,
         **_with_interval("pass_rate_difference", paired.pass_rate_difference),
         **_with_interval("tokens_per_solved_ratio", paired.tokens_per_solved_ratio),
+        **_with_interval("peak_context_ratio", paired.peak_context_ratio),
     }
 
 

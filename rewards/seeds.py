@@ -112,6 +112,11 @@ def paired_over_seeds(pairs: Sequence[Pair], *, seed: int = 0) -> PairedDifferen
             pooled.tokens_per_solved_ratio,
             is_ratio=True,
         ),
+        peak_context_ratio=over_seeds(
+            [found.peak_context_ratio.value for found in each],
+            pooled.peak_context_ratio,
+            is_ratio=True,
+        ),
     )
 
 

@@ -88,6 +88,7 @@ def test_paired_difference_uses_shared_tasks_only():
     assert found.num_tasks == 3
     assert found.pass_rate_difference.value == pytest.approx(1 / 3)
     assert found.tokens_per_solved_ratio.value == pytest.approx(100 / 600)
+    assert found.peak_context_ratio.value == pytest.approx(90 / 390)
 
 
 def test_pairing_removes_what_tasks_have_in_common():
@@ -96,6 +97,7 @@ def test_pairing_removes_what_tasks_have_in_common():
     found = paired_difference(policy(solved, billed=400), policy(solved, billed=200))
     assert found.pass_rate_difference.ci95 == (0, 0)
     assert found.tokens_per_solved_ratio.ci95 == pytest.approx((0.5, 0.5))
+    assert found.peak_context_ratio.ci95 == pytest.approx((190 / 390, 190 / 390))
 
 
 def test_nothing_in_common_is_undefined():

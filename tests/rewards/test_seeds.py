@@ -57,6 +57,7 @@ def test_seeds_that_agree_are_no_surer_than_their_tasks():
     assert three.num_seeds == 3 and three.num_tasks == 40
     assert three.pass_rate_difference.ci95 == pytest.approx(one.pass_rate_difference.ci95)
     assert three.tokens_per_solved_ratio.ci95 == pytest.approx(one.tokens_per_solved_ratio.ci95)
+    assert three.peak_context_ratio.ci95 == pytest.approx(one.peak_context_ratio.ci95)
 
 
 def test_a_seed_that_solved_nothing_leaves_the_ratio_undefined():
