@@ -13,7 +13,7 @@ rewrites by itself (`envs/context/strategies.py`).
 Tests: tests/envs/test_episode.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from envs.calls.reader import parse_calls
@@ -23,6 +23,7 @@ from envs.context.prefix import PrefixWriter
 from envs.context.strategies import ASKING, plan_automatic, read_summary
 from envs.prompts import answer_no_call
 from envs.records import (
+    Behaviour,
     Compacted,
     Episode,
     Event,
@@ -107,6 +108,7 @@ class Environment:
         limits: Window and other bounds.
         strategy: Decides which tools there are.
         thresholds: When it rewrites by itself; without them it never does.
+        without: Tools that are taken away; of `plan` notes before the first read.
         run_visible: Runs visible tests on given files, for `step`.
     """
 
@@ -120,12 +122,13 @@ class Environment:
         limits: Limits,
         strategy: Strategy,
         thresholds: Thresholds | None = None,
+        without: Collection[Behaviour] = (),
         run_visible: RunVisible = no_sandbox,
     ) -> None:
         self.task, self.limits = task, limits
         self.workspace = Workspace.of(files, task.editable)
         self._chat, self._strategy, self._thresholds = chat, strategy, thresholds
-        self._names = list_tools(strategy)
+        self._names, self._may_note = list_tools(strategy, without), "plan" not in without
         self._run_visible = run_visible
         self._notes: list[tuple[Noted, int]] = []
         self._summary = ""
@@ -238,6 +241,8 @@ class Environment:
             try:
                 if call.error is None and call.name not in self._names:
                     raise ToolError(explain_unknown_tool(self._names))
+                if call.name == "note" and call.error is None and not self._may_note:
+                    raise ToolError("notes are of what was read: read first")
                 if call.name in ("evict", "compact") and call.error is None:
                     self._check_rewrite(call, is_last=index == len(calls) - 1, evicted=evicted)
                 if call.name == "compact" and any(result.is_error for result in results):
@@ -258,6 +263,7 @@ class Environment:
                 evicted += call.arguments["observation_ids"]
             if call.name == "note":
                 self._note(call, version=answer.version)
+            self._may_note |= call.name in ("read_lines", "read_file")
         if self._silent_turns >= 2:
             self.stop_reason = StopReason.NO_TOOL_CALL
             return

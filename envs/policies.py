@@ -7,9 +7,10 @@ cannot get to see they leave alone. `noop` submits untouched. Scripts report log
 was sampled.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Literal
 
+from envs.context.room import Room
 from envs.habits.mistakes import make_mistake
 from envs.habits.options import Find, ScriptOptions
 from envs.records import (
@@ -24,15 +25,13 @@ from envs.records import (
     View,
 )
 from envs.rendering import ChatFormat
-from envs.sites import Site, find_sites
+from envs.sites import Site, edit_call, evict_call, find_sites, list_finding_calls, read_call
+from envs.source_text import source_lines
 from envs.workspace import number_lines
 
 _TURN_OVERHEAD_TOKENS = 110  # calls, headers and turn markers of one site's repair
-_FACT_TOKENS = 60  # to read some lines elsewhere
 _SMALL_RESULT_TOKENS = 12  # below it the stub is no shorter than the result
 _MAX_LOOKS = 3  # for one site
-_HEADER = "[o9 99/99]\n"  # of a result where room is short
-_FREED_SHARE = 0.10  # of the window: what an evict must free at least (envs/environment.py)
 
 Script = Generator[list[ToolCall], View, None]
 ScriptName = Literal["gold", "careful", "wasteful", "noop"]
@@ -105,9 +104,8 @@ def make_script(
         return _noop()
     if name == "gold":
         return _gold(hidden.gold_edits)
-    return ScriptRunner(options or ScriptOptions(), chat, reserve_tokens=max_new_tokens).repair(
-        find_sites(hidden.gold_edits, files, needed=hidden.gold_spans)
-    )
+    runner = ScriptRunner(options or ScriptOptions(), chat, files, reserve_tokens=max_new_tokens)
+    return runner.repair(find_sites(hidden.gold_edits, files, needed=hidden.gold_spans))
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -129,7 +127,7 @@ def _gold(edits: Sequence[Edit]) -> Script:
     ordered = sorted(edits, key=lambda e: (e.path, -e.start))
     for index, edit in enumerate(ordered):
         last = index == len(ordered) - 1
-        yield [_edit_call(edit), *([call("submit")] if last else [])]
+        yield [edit_call(edit), *([call("submit")] if last else [])]
 
 
 class ScriptRunner:
@@ -138,18 +136,27 @@ class ScriptRunner:
     Args:
         options: How it works.
         chat: Encodes calls and results, to judge what still fits.
+        files: The broken workspace.
         reserve_tokens: Of the window, for what is sampled.
     """
 
     def __init__(
-        self, options: ScriptOptions, chat: ChatFormat, *, reserve_tokens: int = 0
+        self,
+        options: ScriptOptions,
+        chat: ChatFormat,
+        files: Mapping[str, str],
+        *,
+        reserve_tokens: int = 0,
     ) -> None:
-        self._options, self._chat, self._reserve_tokens = options, chat, reserve_tokens
+        self._options, self._files = options, files
+        self._room = Room(chat, reserve_tokens=reserve_tokens)
+        self._can_compact = options.rewrite != "none" and "compact" not in options.without
         self._view: View  # the last one
         self._done: list[Site] = []
         self._pending: list[ToolCall] = []  # an evict that goes with the next turn
         self._too_long: set[str] = set()  # files that are not read whole again
         self._planned: list[Site] = []  # noted with their lines
+        self._found: Site | None = None  # where it is at work
         self._mistake = options.mistake  # yet to be made
 
     def repair(self, sites: Sequence[Site]) -> Script:
@@ -167,26 +174,31 @@ class ScriptRunner:
             submits = is_last and options.submit_with_edit and not options.test_after
             if self._done:
                 yield from self._make_room(site, submits=submits)
-            yield from self._look(site)
-            yield from self._learn(site)
-            if not (self._sees(site) and all(map(self._shows, site.facts))):
+            calls = [edit_call(site.edit), *([call("submit")] if submits else [])]
+            yield from self._gather(site, calls)
+            if not self._sees_all(site):
                 break
-            yield from self._make_wrong(_edit_call(site.edit), site)
+            yield from self._make_wrong(calls[0], site)
+            if not (is_last or options.reread or options.note):
+                calls += self._close(site)
+            yield from self._turn(*calls)
             if submits:
-                yield from self._turn(_edit_call(site.edit), call("submit"))
                 return
-            yield from self._turn(_edit_call(site.edit))
             if options.reread:
-                yield from self._turn(_read_call(site))
+                yield from self._turn(self._read(site.edit.path, site.start, site.end))
             if options.note and not is_last:
                 lines = f"{site.edit.start}-{site.edit.end}"
                 yield from self._turn(call("note", file=site.edit.path, facts="fixed", lines=lines))
             self._done.append(site)
+            self._found = None
         if options.test_after:
             yield from self._turn(call("run_tests", selector=""))
         yield [call("submit")]
 
     def _turn(self, *calls: ToolCall) -> Script:
+        is_late = self._options.late and calls[0].name not in ("compact", "edit_lines")
+        if is_late and not self._room.goes_on(self._view, calls):
+            yield from self._compact(self._found)
         pending, self._pending = self._pending, []
         self._view = yield [*pending, *calls]
 
@@ -202,23 +214,38 @@ class ScriptRunner:
 
     def _plan(self, sites: Sequence[Site]) -> Script:
         """Find all sites, then note what will be read; so no rewrite makes it look again."""
-        found = [_finding_calls(site, self._options.find)[0] for site in sites]
+        find = self._options.find
+        if find == "file":  # which would read before the plan
+            find = "outline" if "search" in self._options.without else "search"
+        found = [list_finding_calls(site, find)[0] for site in sites]
         yield from self._turn(*(each for n, each in enumerate(found) if each not in found[:n]))
-        notes = (
-            (site.edit.path, f"read {site.function}".strip(), f"{site.start}-{site.end}")
-            for site in sites
-        )
-        yield from self._turn(
-            *(call("note", file=path, facts=facts, lines=lines) for path, facts, lines in notes)
-        )
+        notes = [
+            call("note", file=site.edit.path, facts=f"read {site.function}".strip(), lines=lines)
+            for site, lines in ((site, f"{site.start}-{site.end}") for site in sites)
+        ]
+        yield from self._turn(*notes)
         self._planned = list(sites)
+
+    def _gather(self, site: Site, then: Sequence[ToolCall]) -> Script:
+        """Get a site and its facts into view for some calls, again where a rewrite drops some."""
+        for attempt in range(_MAX_LOOKS):
+            before = self._view.num_rewrites
+            if not attempt or not self._sees(site):
+                yield from self._look(site)
+            yield from self._learn(site)
+            goes_on = not self._options.late or self._room.goes_on(self._view, then)
+            if self._sees_all(site) and goes_on:
+                return
+            if self._view.num_rewrites == before and self._sees(site):
+                yield from self._compact(site)  # it was the window that cut a fact
+            if self._view.num_rewrites == before:
+                return
 
     def _learn(self, site: Site) -> Script:
         """Read what the repair needs from elsewhere, unless it is in view."""
         for fact in site.facts:
-            if not self._shows(fact):
-                lines = {"start": fact.start, "end": fact.end}
-                yield from self._turn(call("read_lines", path=fact.path, **lines))
+            if not self._view.shows(fact):
+                yield from self._turn(self._read(fact.path, fact.start, fact.end))
 
     def _look(self, site: Site) -> Script:
         """Look for a site, and again where the strategy dropped what was found."""
@@ -235,14 +262,17 @@ class ScriptRunner:
         if not self._sees(site) and not self._fits(site, text=site.text) and rewrites:
             yield from self._compact(site)  # it was the window that cut it
             yield from self._find(site, find)
+        if "read_lines" in self._options.without:
+            return
         end = site.end
         if find == "file" and not self._sees(site):  # the cap cut it
             end, shown = len(site.lines), self._last_shown(site)
-            if end - shown > shown and site.function:  # more than one further result
+            is_far = end - shown > shown  # more than one further result
+            if is_far and site.function and "search" not in self._options.without:
                 end = site.end
                 self._too_long.add(site.edit.path)
-                if rewrites:  # what was cut before the site has served its purpose
-                    self._pending = [_evict_call(self._view.observations[-1:])]
+                if rewrites and "evict" not in self._options.without:  # what was cut is used up
+                    self._pending = [evict_call(self._view.observations[-1:])]
                 yield from self._find(site, "search")
         while not self._sees(site):
             last = self._last_shown(site)
@@ -251,26 +281,30 @@ class ScriptRunner:
             yield from self._turn(call("read_lines", path=site.edit.path, start=last + 1, end=end))
 
     def _find(self, site: Site, find: Find) -> Script:
-        steps = _finding_calls(site, find)
+        steps = list_finding_calls(site, find)
         if site in self._planned and find != "file":  # a note, or the summary, says where it is
-            steps = [_read_call(site)]
+            steps = [read_call(site)]
         for step in steps:
             yield from self._make_wrong(step, site)
             yield from self._turn(step)
+            self._found = site
+
+    def _read(self, path: str, start: int, end: int) -> ToolCall:
+        if "read_lines" in self._options.without:
+            return call("read_file", path=path)
+        return call("read_lines", path=path, start=start, end=end)
 
     def _way_to_find(self, site: Site) -> Find:
         return "search" if site.edit.path in self._too_long else self._options.find
 
+    def _sees_all(self, site: Site) -> bool:
+        return self._sees(site) and all(map(self._view.shows, site.facts))
+
     def _sees(self, site: Site) -> bool:
         """Tell whether all lines of the edit are in view."""
         lines = site.to_see
-        return not lines or self._shows(Span(path=site.edit.path, start=lines[0], end=lines[-1]))
-
-    def _shows(self, wanted: Span) -> bool:
-        shown = [span for seen in self._view.observations for span in seen.spans]
-        here = [(span.start, span.end) for span in shown if span.path == wanted.path]
-        lines = range(wanted.start, wanted.end + 1)
-        return all(any(a <= line <= b for a, b in here) for line in lines)
+        wanted = Span(path=site.edit.path, start=lines[0], end=lines[-1]) if lines else None
+        return wanted is None or self._view.shows(wanted)
 
     def _last_shown(self, site: Site) -> int:
         """Return the last line of the site's file that the last result shows; 0 if none."""
@@ -280,8 +314,9 @@ class ScriptRunner:
     def _fits(self, site: Site, *, text: str) -> bool:
         """Tell whether a site's repair fits into what the window leaves."""
         seen = self._view.observations
-        needed = self._count(text) + 2 * self._count(site.edit.text) + _TURN_OVERHEAD_TOKENS
-        needed += _FACT_TOKENS * len(site.facts)
+        needed = self._room.count(text) + 2 * self._room.count(site.edit.text)
+        needed += _TURN_OVERHEAD_TOKENS
+        needed += sum(map(self._measure_fact, site.facts))
         return not seen or seen[-1].remaining_tokens >= needed
 
     def _make_room(self, site: Site, *, submits: bool) -> Script:
@@ -293,8 +328,8 @@ class ScriptRunner:
             return
         if self._options.rewrite == "evict":
             used_up = [o for o in seen if o.num_tokens > _SMALL_RESULT_TOKENS]
-            evict = _evict_call(used_up)
-            if self._frees_enough(used_up) and (
+            evict = evict_call(used_up)
+            if self._room.frees_enough(self._view, used_up) and (
                 fits or whole_file or self._left_after(evict, used_up, site, submits=submits) >= 0
             ):
                 self._pending = [evict]  # a turn of its own would cost a prompt
@@ -305,7 +340,7 @@ class ScriptRunner:
 
     def _compact(self, found: Site | None = None) -> Script:
         """Compact, with a pointer to the site that was found and not yet seen, if there is one."""
-        if self._options.rewrite == "none":
+        if not self._can_compact:
             return
         summary = "fixed " + (", ".join(each.function for each in self._done) or "nothing yet")
         if found and self._options.late:
@@ -313,64 +348,47 @@ class ScriptRunner:
             self._planned.append(found)
         yield from self._turn(call("compact", summary=summary))
 
-    def _frees_enough(self, used_up: Sequence[Observation]) -> bool:
-        """Tell whether the environment would carry out an evict of these results."""
-        if not used_up:
-            return False
-        window = self._view.observations[-1].remaining_tokens + len(self._view.prompt_ids)
-        window += self._reserve_tokens
-        return self._count_freed(used_up) >= int(_FREED_SHARE * window)
-
-    def _count_freed(self, used_up: Sequence[Observation]) -> int:
-        where = (" ".join(f"{s.path}:{s.start}-{s.end}" for s in o.spans[:2]) for o in used_up)
-        stubs = (f"[{o.id} out {place}]" for o, place in zip(used_up, where, strict=True))
-        return sum(self._count(o.text) for o in used_up) - sum(map(self._count, stubs))
+    def _close(self, site: Site) -> list[ToolCall]:
+        """Return a compaction in the turn of an edit, where one behind its result has no room."""
+        if self._options.late or not self._can_compact or not self._view.observations:
+            return []
+        done = ", ".join(each.function for each in (*self._done, site))
+        compact = call("compact", summary=f"fixed {done}")
+        shown = number_lines(site.lines[site.edit.start - 2 : site.edit.start + 1], site.edit.start)
+        takes = self._room.measure_turn([edit_call(site.edit)], [f"edited\n{shown}"])
+        takes += self._room.measure_turn([compact], [])
+        return [compact] if self._view.observations[-1].remaining_tokens < takes else []
 
     def _left_after(
         self, evict: ToolCall, used_up: list[Observation], site: Site, *, submits: bool
     ) -> int:
         """Return the tokens left once results are evicted and a site is found, read and edited."""
         site_lines = site.lines[site.start - 1 : site.end]
-        find, *_ = _finding_calls(site, self._way_to_find(site))
+        find, *_ = list_finding_calls(site, self._way_to_find(site))
         found = {
             "outline": site.outline,
             "search": f"{site.edit.path}:{site.start}: {site_lines[0]}",
         }
         turns = [
             ([evict, find], ["evicted", found[find.name]]),
-            ([_read_call(site)], [number_lines(site_lines, site.start)]),
+            ([read_call(site)], [number_lines(site_lines, site.start)]),
         ]
         if not submits:
             shown = number_lines(site_lines[-3:], site.edit.start)
-            turns.append(([_edit_call(site.edit)], [f"edited\n{shown}"]))
-        left = self._view.observations[-1].remaining_tokens + self._count_freed(used_up)
-        for calls, results in turns:
-            most = self._chat.max_calls or len(calls)
-            for part in (calls[i : i + most] for i in range(0, len(calls), most)):
-                parts = self._chat.surround_results([each.name for each in part])
-                left -= len(self._chat.call_ids(part)) + parts.num_tokens
-            left -= sum(self._count(_HEADER + result) for result in results)
-        return left
+            turns.append(([edit_call(site.edit)], [f"edited\n{shown}"]))
+        left = self._view.observations[-1].remaining_tokens + self._room.count_freed(used_up)
+        left -= sum(map(self._measure_fact, site.facts)) + self._count_moving()
+        return left - sum(self._room.measure_turn(calls, results) for calls, results in turns)
 
-    def _count(self, text: str) -> int:
-        return len(self._chat.encode(text))
+    def _measure_fact(self, fact: Span) -> int:
+        """Return the tokens of the turn that reads a fact."""
+        lines = source_lines(self._files[fact.path])[fact.start - 1 : fact.end]
+        read = self._read(fact.path, fact.start, fact.end)
+        return self._room.measure_turn([read], [number_lines(lines, fact.start)])
 
-
-def _finding_calls(site: Site, find: Find) -> list[ToolCall]:
-    if find == "file":
-        return [call("read_file", path=site.edit.path)]
-    if find == "outline":
-        return [call("outline", path=site.edit.path), _read_call(site)]
-    return [call("search", pattern=site.search), _read_call(site)]
-
-
-def _evict_call(observations: Sequence[Observation]) -> ToolCall:
-    return call("evict", observation_ids=[each.id for each in observations])
-
-
-def _edit_call(edit: Edit) -> ToolCall:
-    return call("edit_lines", path=edit.path, start=edit.start, end=edit.end, text=edit.text)
-
-
-def _read_call(site: Site) -> ToolCall:
-    return call("read_lines", path=site.edit.path, start=site.start, end=site.end)
+    def _count_moving(self) -> int:
+        """Return the tokens of the plan's notes, which a first rewrite repeats behind the task."""
+        if self._view.num_rewrites or not self._options.plan:
+            return 0
+        places = (f"{each.edit.path}:{each.start}-{each.end}" for each in self._planned)
+        return sum(self._room.count(f"note {place} read\n") for place in places)

@@ -4,7 +4,9 @@ The example of a call is written as the model's own chat template writes calls.
 Tests: tests/envs/test_tools.py.
 """
 
-from envs.records import Strategy
+from collections.abc import Collection
+
+from envs.records import Behaviour, Strategy
 from envs.tools import describe_tools, list_tools
 
 SYSTEM_SHORT = "Repair the code."
@@ -14,7 +16,11 @@ SYSTEM = """You repair Python code inside a small context window. Answer with to
 Each result begins with [id size/left]: its tokens and the tokens left in the window. Read the lines
 you need, not whole files; evict results that are used up; compact before the window is full; submit
 when it is repaired."""
-_ON_REWRITES = "evict results that are used up; compact before the window is full; "
+_ON_EVICT, _ON_COMPACT = (
+    "evict results that are used up; ",
+    "compact before the window is full; ",
+)
+_ON_REWRITES = _ON_EVICT + _ON_COMPACT
 _ON_MASKS = "older results are dropped, read again what you still need; "
 _ON_SUMMARIES = """when a result says 'summarize now', answer with plain text, no call: what is
 done, what is left, and where, for it replaces all before it; """
@@ -29,18 +35,28 @@ _INSTEAD: dict[Strategy, str] = {
 _TOOLS = "\nTools:\n"
 
 
-def system_prompt(tools: str, strategy: Strategy = "learned", *, example: str) -> str:
+def system_prompt(
+    tools: str,
+    strategy: Strategy = "learned",
+    *,
+    example: str,
+    without: Collection[Behaviour] = (),
+) -> str:
     """Return the shipped system prompt; it names the tools that there are, and no others.
 
     Args:
         tools: `prompt.tools`: full, brief or none.
         strategy: `context.strategy`, which decides on the tools.
         example: A call as the chat template writes it.
+        without: Tools that there are not, for all that.
     """
     if tools == "none":
         return SYSTEM_SHORT
     text = SYSTEM.replace(_ON_REWRITES, _INSTEAD[strategy]).replace("{example}", example)
-    return text + (_TOOLS + describe_tools(list_tools(strategy)) if tools == "brief" else "")
+    for name, advice in (("evict", _ON_EVICT), ("compact", _ON_COMPACT)):
+        text = text.replace(advice, "") if name in without else text
+    offered = list_tools(strategy, without)
+    return text + (_TOOLS + describe_tools(offered) if tools == "brief" else "")
 
 
 def without_tools(system: str) -> str:

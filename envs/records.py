@@ -51,6 +51,19 @@ __all__ = [  # also from here
 SCHEMA_VERSION = 2
 
 Strategy = Literal["full_history", "mask", "summarize", "hybrid", "learned", "learned_net"]
+Behaviour = Literal[
+    "list_files",
+    "search",
+    "outline",
+    "read_lines",
+    "read_file",
+    "run_tests",
+    "note",
+    "evict",
+    "compact",
+    "plan",
+]
+"""What can be taken away: a tool that a repair can do without; `plan`: notes before a read."""
 
 
 class StopReason(StrEnum):
@@ -250,6 +263,13 @@ class View(Record):
     num_cached: int
     num_rewrites: int
     asks_summary: bool = False
+
+    def shows(self, wanted: Span) -> bool:
+        """Tell whether results in view show all lines of a span."""
+        shown = [span for seen in self.observations for span in seen.spans]
+        here = [(span.start, span.end) for span in shown if span.path == wanted.path]
+        lines = range(wanted.start, wanted.end + 1)
+        return all(any(a <= line <= b for a, b in here) for line in lines)
 
 
 class Sample(Record):

@@ -1,4 +1,4 @@
-"""Where the bugs are: each edit of the gold patch, and what a demonstrator reads of its file.
+"""Where the bugs are: each edit of the gold patch, and the calls that find, read and make it.
 
 Tests: tests/envs/test_policies.py.
 """
@@ -7,7 +7,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.records import Edit, Span
+from envs.habits.options import Find
+from envs.records import Edit, Observation, Span, ToolCall
 from envs.source_text import source_lines
 from envs.syntax import DEFINITIONS, find_innermost, last_line, parse_python
 from envs.unseen import lines_to_see
@@ -110,3 +111,30 @@ def stands_in(edit: Edit, span: Span, files: Mapping[str, str]) -> bool:
     """Tell whether a span holds a line that has to be in view before the edit."""
     to_see = lines_to_see(edit, num_lines=len(source_lines(files[edit.path])))
     return span.path == edit.path and any(span.start <= line <= span.end for line in to_see)
+
+
+def list_finding_calls(site: Site, find: Find) -> list[ToolCall]:
+    """Return the calls that find a site and read it."""
+    path = site.edit.path
+    if find == "file":
+        return [ToolCall(name="read_file", arguments={"path": path})]
+    if find == "outline":
+        return [ToolCall(name="outline", arguments={"path": path}), read_call(site)]
+    return [ToolCall(name="search", arguments={"pattern": site.search}), read_call(site)]
+
+
+def read_call(site: Site) -> ToolCall:
+    """Return the call that reads a site's lines."""
+    lines = {"path": site.edit.path, "start": site.start, "end": site.end}
+    return ToolCall(name="read_lines", arguments=dict(lines))
+
+
+def edit_call(edit: Edit) -> ToolCall:
+    """Return the call that makes an edit."""
+    return ToolCall(name="edit_lines", arguments=edit.model_dump())
+
+
+def evict_call(observations: Sequence[Observation]) -> ToolCall:
+    """Return the call that drops results."""
+    ids = [each.id for each in observations]
+    return ToolCall(name="evict", arguments={"observation_ids": [*ids]})

@@ -8,14 +8,14 @@ expected. Rewrites of the context (`evict`, `compact`) and `submit` only state a
 import ast
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from envs.calls.lenient_json import decode
 from envs.calls.malformed import Malformed, clip
 from envs.errors import InfrastructureError
-from envs.records import JsonValue, Span, Strategy, TestReport, ToolCall
+from envs.records import Behaviour, JsonValue, Span, Strategy, TestReport, ToolCall
 from envs.source_text import holds_bytes, source_lines
 from envs.syntax import parse_python
 from envs.workspace import Changes, Workspace, number_lines
@@ -363,10 +363,10 @@ def parse_range(lines: str) -> tuple[int, int] | None:
     return (start, end) if 1 <= start <= end else None
 
 
-def list_tools(strategy: Strategy) -> tuple[str, ...]:
+def list_tools(strategy: Strategy, without: Collection[Behaviour] = ()) -> tuple[str, ...]:
     """Return the tools of a context strategy: only under learned ones the model rewrites."""
     left_out = () if strategy in ("learned", "learned_net") else _OF_REWRITES
-    return tuple(name for name in NAMES if name not in left_out)
+    return tuple(name for name in NAMES if name not in (*left_out, *without))
 
 
 def explain_unknown_tool(names: Sequence[str]) -> str:
@@ -376,11 +376,13 @@ def explain_unknown_tool(names: Sequence[str]) -> str:
 
 def describe_tools(names: Sequence[str] = NAMES) -> str:
     """One line per tool, signature and first line of its docstring (`prompt.tools: brief`)."""
-    rows = []
+    rows, missing = [], set(NAMES) - set(names)
     for name in names:
         tool = getattr(Toolbox, name)
         parameters = ", ".join(p for p in inspect.signature(tool).parameters if p != "self")
         first = (inspect.getdoc(tool) or "").partition("\n")[0]
+        # no advice to use a tool that is not there
+        first = re.sub(r" [^.]*\b(\w+)\.$", lambda m: "" if m[1] in missing else m[0], first)
         rows.append(f"{name}({parameters}): {first}")
     return "\n".join(rows)
 

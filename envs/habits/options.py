@@ -7,7 +7,7 @@ Tests: tests/envs/habits/test_options.py.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -45,6 +45,7 @@ class ScriptOptions:
         late: Rewrites only when a result came cut, not when it foresees that.
         plan: Finds all sites first, and notes what it will read before it reads any.
         mistake: One that it makes, and repairs.
+        without: Tools that it does not call; `leave_out` fits the rest to it.
     """
 
     find: Find = "search"
@@ -59,6 +60,7 @@ class ScriptOptions:
     late: bool = False
     plan: bool = False
     mistake: Mistake | None = None
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ class Habit:
         )
 
 
+_TOOLS_TO_FIND: Mapping[Find, frozenset[str]] = {
+    "search": frozenset({"search", "read_lines"}),
+    "outline": frozenset({"outline", "read_lines"}),
+    "file": frozenset({"read_file"}),
+}
 _EVICT, _COMPACT, _NOTE = frozenset({"evict"}), frozenset({"compact"}), frozenset({"note"})
 
 # Weights are reasoned: in tight windows about half evict and half compact, as the gate asks of a
@@ -202,3 +209,31 @@ def draw_options(habit: Habit, *, rng: random.Random, errs: bool = False) -> Scr
     if errs:
         options = replace(options, mistake=rng.choice(MISTAKES))
     return options
+
+
+def leave_out(options: ScriptOptions, without: Collection[str]) -> ScriptOptions:
+    """Return how one works that gets by without some tools, or without a `plan`.
+
+    Where one rewrite is missing the other serves; where lines cannot be read, whole files are.
+    """
+    rewrites = [each for each in (options.rewrite, "evict", "compact") if each not in without]
+    finds = [
+        each
+        for each in (options.find, "search", "outline", "file")
+        if _TOOLS_TO_FIND[each].isdisjoint(without)
+    ]
+    can_plan = {"search", "outline"}.difference(without) and {"note", "plan"}.isdisjoint(without)
+    can_rewrite = bool(rewrites) and options.rewrite != "none"
+    return replace(
+        options,
+        find=finds[0] if finds else options.find,
+        list_first=options.list_first and "list_files" not in without,
+        test_before=options.test_before and "run_tests" not in without,
+        test_after=options.test_after and "run_tests" not in without,
+        note=options.note and "note" not in without,
+        rewrite=rewrites[0] if rewrites else "none",
+        eager=options.eager and can_rewrite,
+        late=options.late and can_rewrite,
+        plan=options.plan and bool(can_plan),
+        without=frozenset(without),
+    )

@@ -139,7 +139,7 @@ def shown_only(hidden: HiddenTask, *, chat: ChatFormat, limits: Limits) -> Scrip
     for edit, function, fact in _list_bugs(hidden):
         steps = [_read(fact), _read(function), _Step([_edit_call(edit)], [_EDITED])]
         while steps:
-            if len(steps) == 1 and not _shows(view, function):  # a rewrite took it
+            if len(steps) == 1 and not view.shows(function):  # a rewrite took it
                 steps.insert(0, _read(function))
             summary = f"fixed {' '.join(done)}"
             calls = room.choose_calls(view, steps[0], kept=[function], summary=summary)
@@ -214,11 +214,6 @@ def _list_bugs(hidden: HiddenTask) -> list[tuple[Edit, Span, Span]]:
     spans, edits = hidden.gold_spans, {edit.path: edit for edit in hidden.gold_edits}
     pairs = zip(spans[::2], spans[1::2], strict=True)
     return [(edits[function.path], function, fact) for function, fact in pairs]
-
-
-def _shows(view: View, span: Span) -> bool:
-    shown = [each for observation in view.observations for each in observation.spans]
-    return any(s.path == span.path and s.start <= span.start <= span.end <= s.end for s in shown)
 
 
 def _overlap(spans: Sequence[Span], kept: Sequence[Span]) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,13 +15,14 @@ from envs.records import (
     Compacted,
     Episode,
     Evicted,
+    Noted,
     Observed,
     Sampled,
     Span,
     StopReason,
     ToolCall,
 )
-from envs.tools import no_sandbox
+from envs.tools import NAMES, no_sandbox
 from rewards.cost import billed_tokens
 from tests.envs.world import (
     CHAT,
@@ -269,3 +271,31 @@ def test_a_note_points_to_the_lines_as_they_were_when_it_was_made() -> None:
     environment.step(sample_of([note, insert]))
     environment.step(sample_of([call("compact", summary="noted")]))
     assert "note m0.py:8-10 lum is fine" in CHAT.decode(environment.view().prompt_ids)
+
+
+def test_a_tool_that_was_taken_away_is_unknown_and_changes_nothing() -> None:
+    environment = new_environment(without=["read_lines", "note"])
+    calls = [
+        call("read_lines", path="m0.py", start=1, end=2),
+        call("note", file="m0.py", facts="x", lines="1"),
+        call("read_file", path="m1.py"),
+    ]
+    environment.step(sample_of(calls))
+    texts = [each.body for each in environment.view().observations]
+    offered = [name for name in NAMES if name not in ("read_lines", "note")]
+    assert texts[:2] == ["error: unknown tool, use one of: " + ", ".join(offered)] * 2
+    assert texts[2].startswith("1: def zor")
+    assert not any(isinstance(event, Noted) for event in environment.events)
+
+
+def test_without_a_plan_notes_are_refused_until_something_was_read() -> None:
+    note = call("note", file="m0.py", facts="read qax", lines="1-3")
+    environment = new_environment(limits=replace(LIMITS, window_tokens=2000), without=["plan"])
+    environment.step(sample_of([call("search", pattern="qax"), note]))
+    assert environment.view().observations[-1].was_refused
+    environment.step(sample_of([call("read_lines", path="m9.py", start=1, end=2), note]))
+    assert environment.view().observations[-1].was_refused, "that read failed"
+    environment.step(sample_of([call("read_lines", path="m0.py", start=1, end=3)]))
+    environment.step(sample_of([note]))
+    assert environment.view().observations[-1].body == "noted"
+    assert sum(isinstance(event, Noted) for event in environment.events) == 1

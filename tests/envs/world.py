@@ -1,7 +1,7 @@
 """A two-bug task with a tokenizer of its own: the episode machinery without a sandbox."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from envs.environment import Environment, EpisodeMetadata, Limits
@@ -10,6 +10,7 @@ from envs.habits.options import ScriptOptions
 from envs.policies import ScriptedPolicy, make_script
 from envs.prompts import system_prompt
 from envs.records import (
+    Behaviour,
     Difficulty,
     Edit,
     Episode,
@@ -119,16 +120,23 @@ def new_environment(
     run_visible: RunVisible = no_tests,
     chat: ChatFormat = CHAT,
     tools: str = "none",
+    without: Collection[Behaviour] = (),
 ) -> Environment:
     """Return a fresh environment of the task."""
     return Environment(
         TASK,
         files,
         chat=chat,
-        system=system_prompt(tools, strategy, example=chat.example),  # type: ignore[arg-type]
+        system=system_prompt(
+            tools,
+            strategy,  # type: ignore[arg-type]
+            example=chat.example,
+            without=without,
+        ),
         limits=limits,
         strategy=strategy,  # type: ignore[arg-type]
         thresholds=thresholds,
+        without=without,
         run_visible=run_visible,
     )
 

@@ -18,7 +18,15 @@ from envs.environment import Environment, Limits
 from envs.habits.options import ScriptOptions
 from envs.policies import ScriptedPolicy, call, make_script
 from envs.prompts import SUMMARIZE, system_prompt
-from envs.records import Compacted, Evicted, Observation, StopReason, Strategy, Thresholds
+from envs.records import (
+    Behaviour,
+    Compacted,
+    Evicted,
+    Observation,
+    StopReason,
+    Strategy,
+    Thresholds,
+)
 from envs.tools import NAMES, list_tools
 from tests.envs.world import CHAT, FILES, HIDDEN, TASK, new_environment, sample_of, sample_text
 
@@ -196,6 +204,11 @@ def test_the_prompt_offers_exactly_the_tools_of_its_strategy() -> None:
         for name in {"evict", "compact"} - offered:
             assert name not in text
         assert ("summarize now" in text) == (strategy in ("summarize", "hybrid", "learned_net"))
+    for missing in get_args(Behaviour):
+        text = system_prompt("brief", "learned", example="e", without=[missing])
+        offered = {name for name in NAMES if f"\n{name}(" in text}
+        assert offered == set(NAMES) - {missing}
+        assert missing in ("search", "plan") or missing not in text, "nor any advice to use it"
     assert list_tools("learned") == list_tools("learned_net") == NAMES
     assert len({system_prompt("brief", s, example="e") for s in get_args(Strategy)}) == 6
 

@@ -2,14 +2,24 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
+from itertools import product
+from typing import get_args
 
 import pytest
 
 from envs.environment import EpisodeMetadata, Limits
 from envs.habits.mistakes import MISTAKES, Mistake
-from envs.habits.options import HABITS, Habit, ScriptOptions, draw_habit, draw_options
+from envs.habits.options import (
+    HABITS,
+    Habit,
+    ScriptOptions,
+    draw_habit,
+    draw_options,
+    leave_out,
+)
 from envs.policies import ScriptedPolicy, make_script
-from envs.records import Edit, Episode, Span, TestReport
+from envs.records import Behaviour, Edit, Episode, Span, TestReport
 from envs.unseen import find_unseen_edits
 from rewards.cost import num_compactions, num_evictions
 from rewards.mistakes import find_mistakes
@@ -161,3 +171,27 @@ def test_each_kind_draws_its_own_habits_and_only_those_with_tools() -> None:
     assert single == {"whole_file", "second_looks"}
     drawn = [draw_options(HABITS[0], rng=rng, errs=errs).mistake for errs in (False, True) * 50]
     assert set(drawn[::2]) == {None} and set(drawn[1::2]) == set(MISTAKES)
+
+
+SETS = [{each} for each in get_args(Behaviour)]
+SETS += [{"note", "evict", "compact"}, {"search", "outline"}, {"search", "read_lines"}]
+
+
+@pytest.mark.parametrize("without", SETS, ids=lambda without: "_".join(sorted(without)))
+def test_every_habit_gets_by_without_a_tool_and_does_not_call_it(without: set[str]) -> None:
+    for habit, window in product(HABITS, (330, 430, 4000)):
+        options = leave_out(draw_options(habit, rng=random.Random(0)), without)
+        limits = replace(WIDE, window_tokens=window)
+        edits = HIDDEN.gold_edits
+        episode, is_repaired = play(options, limits=limits, edits=edits, files=FILES)
+        assert without.isdisjoint(calls_of(episode))
+        assert find_unseen_edits(episode, FILES) == ()
+        assert is_repaired or window < 4000
+        assert "plan" not in without or not notes_before_reading(episode)
+
+
+def test_where_the_rewrite_of_a_habit_is_missing_the_other_one_serves() -> None:
+    assert leave_out(ScriptOptions(rewrite="evict"), {"evict"}).rewrite == "compact"
+    assert leave_out(ScriptOptions(rewrite="compact"), {"compact"}).rewrite == "evict"
+    assert leave_out(ScriptOptions(rewrite="none"), {"evict"}).rewrite == "none"
+    assert leave_out(ScriptOptions(find="outline"), {"outline"}).find == "search"
