@@ -194,6 +194,10 @@ def _strategy_conflicts(settings: Settings) -> Iterator[Conflict]:
         if strategy not in strategies and _is_given(context, name):
             reason = f"{strategy} does not read it; leave it out, or use {' or '.join(strategies)}"
             yield Conflict((f"context.{name}", "context.strategy"), reason)
+    for each in context.without:
+        if ("note" if each == "plan" else each) not in list_tools(strategy):
+            reason = f"{strategy} has no {each} to take away; leave it out"
+            yield Conflict(("context.without", "context.strategy"), reason)
     for name in ("fill_threshold", "keep_last"):
         low, high = getattr(context, name)
         if low > high:
@@ -324,7 +328,8 @@ def _size_conflicts(settings: Settings, low: int, high: int) -> Iterator[Conflic
     if low > high:
         reason = f"the least window {low} is larger than the largest {high}"
         yield Conflict(("context.window_tokens",), reason)
-    num_tools = len(list_tools(context.strategy)) if settings.prompt.tools == "full" else 0
+    offered = list_tools(context.strategy, context.without)
+    num_tools = len(offered) if settings.prompt.tools == "full" else 0
     schemas = FULL_SCHEMA_TOKENS * num_tools // len(NAMES)
     least = 2 * context.max_new_tokens + MIN_VIEW_TOKENS + schemas
     if low < least:

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic.fields import FieldInfo
 
-from envs.records import Strategy
+from envs.records import Behaviour, Strategy
 from rewards.advantages import Method
 from rewards.cost_weight import CostWeightKind
 from train.config.policy_names import SHIPPED
-from train.config.section import Count, Natural, Positive, Section, Share, Weight
+from train.config.section import Count, Different, Natural, Positive, Section, Share, Weight
 from train.config.stage_settings import (
     CheckpointSettings,
     EvaluateSettings,
@@ -223,6 +223,11 @@ class ContextSettings(Section):
     """Results that `mask` and `hybrid` leave in view: least and most, drawn once per group."""
     evict_batch: Count = 3
     """They drop when so many more are in view: views between begin alike, which a cache serves."""
+    without: Annotated[list[Behaviour], Different] = []
+    """Tools that are taken away; `plan` takes notes before the first read. Windows stay.
+
+    A trained policy is evaluated so to see what each is worth (docs/discipline.md).
+    """
 
     @property
     def window_range(self) -> str:

@@ -73,7 +73,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerFast:
 
 def chat_format(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> ChatFormat:
     """Return what encodes prompts and scripted calls for this tokenizer and `prompt.tools`."""
-    names = list_tools(settings.context.strategy) if settings.prompt.tools == "full" else ()
+    context, is_full = settings.context, settings.prompt.tools == "full"
+    names = list_tools(context.strategy, context.without) if is_full else ()
     tools = [getattr(Toolbox, name) for name in names]
     return new_chat_format(tokenizer, own_template(tokenizer), tools=tools)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from envs.errors import InfrastructureError, UserError
 from envs.records import Episode
-from envs.tools import list_tools
+from envs.tools import REWRITES, list_tools
 from rewards.cost import num_compactions, num_evictions
 from rewards.intervals import wilson_interval
 from rewards.outcome import is_scorable, is_solved
@@ -46,7 +46,8 @@ def measure_gate(settings: Settings, model: Any, *, is_main: bool = True) -> dic
     with open_runner(settings) as runner:
         task_ids = [task.id for task in runner.store.split("dev")[:_NUM_TASKS]]
         drawn = runner.draw_requests(task_ids, stage="gate")
-        rewrites = "compact" in list_tools(settings.context.strategy)
+        context = settings.context
+        rewrites = set(REWRITES) <= set(list_tools(context.strategy, context.without))
         tight = draw_tight_requests(runner, task_ids) if rewrites else []
         requests = [*drawn, *tight]
         with Progress(

@@ -183,11 +183,12 @@ async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -
 
 
 def _draw_habit(runner: RolloutRunner, slot: _Slot, *, num_sites: int) -> None:
+    context = runner.settings.context
     slot.habit = draw_habit(
         slot.kind,
         rng=slot.rng,
         needs_rewrite=slot.needs_rewrite,
-        tools=list_tools(runner.settings.context.strategy),
+        tools=list_tools(context.strategy, context.without),
         num_sites=num_sites,
     )
 

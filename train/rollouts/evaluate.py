@@ -310,14 +310,14 @@ def _ask(sampler: EndpointSampler, request: EpisodeRequest) -> Policy:
 
 def make_script_of(runner: RolloutRunner, name: str, request: EpisodeRequest) -> ScriptedPolicy:
     """Return the script that plays an episode: one of habits draws them by its seed."""
-    options = None
+    options, context = None, runner.settings.context
     if name in ("careful", "wasteful"):
         rng = random.Random(request.seed)
         habit = draw_habit(
             name,  # type: ignore[arg-type]
             rng=rng,
             needs_rewrite=runner.windows.needs_rewrite(request.task_id, request.window_tokens),
-            tools=list_tools(runner.settings.context.strategy),
+            tools=list_tools(context.strategy, context.without),
             num_sites=runner.store.public[request.task_id].difficulty.sites,
         )
         options = draw_options(habit, rng=rng)

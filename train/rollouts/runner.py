@@ -11,7 +11,7 @@ reward.
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.episode import Bench, run_episode
 from envs.errors import UserError
 from envs.grading.graders import Equipment
-from envs.habits.options import ScriptOptions
+from envs.habits.options import ScriptOptions, leave_out
 from envs.policies import ScriptedPolicy, make_script
 from envs.prompts import system_prompt
 from envs.records import (
@@ -34,7 +34,7 @@ from envs.records import (
 from envs.rendering import ChatFormat
 from envs.tasks.set_python import choose_python
 from envs.tasks.store import TaskStore
-from envs.tools import list_tools
+from envs.tools import NAMES, list_tools
 from envs.workers.limits import Failure, insist
 from envs.workers.pool import WorkerPool
 from envs.workers.workbench import Workbench, open_workbench
@@ -119,19 +119,25 @@ class RolloutRunner:
             self.store.workspace(task),
             chat=self.chat,
             system=system_prompt(
-                self.settings.prompt.tools, context.strategy, example=self.chat.example
+                self.settings.prompt.tools,
+                context.strategy,
+                example=self.chat.example,
+                without=context.without,
             ),
             limits=self._limits(window_tokens=window_tokens),
             strategy=context.strategy,
             thresholds=thresholds,
+            without=context.without,
         )
 
     def make_script(
         self, task_id: str, name: str, *, options: ScriptOptions | None = None
     ) -> ScriptedPolicy:
         """Return a scripted policy for one episode of a task, that uses the tools there are."""
-        if "compact" not in list_tools(self.settings.context.strategy):
-            options = replace(options or ScriptOptions(), rewrite="none", note=False, plan=False)
+        context = self.settings.context
+        offered = list_tools(context.strategy, context.without)
+        missing = {*NAMES, *context.without}.difference(offered)
+        options = leave_out(options or ScriptOptions(), missing)
         task, limit = self.store.public[task_id], self.settings.context.max_new_tokens
         script = make_script(
             name,  # type: ignore[arg-type]
@@ -330,7 +336,7 @@ def open_runner(
     chat, chats = chat_format(tokenizer, settings), dict[Strategy, ChatFormat]()
     if settings.prompt.tools == "full":
         for name in _PROMPTS:
-            context = settings.context.model_copy(update={"strategy": name})
+            context = settings.context.model_copy(update={"strategy": name, "without": []})
             chats[name] = chat_format(tokenizer, settings.model_copy(update={"context": context}))
     opener = partial(
         open_bench,

@@ -45,8 +45,9 @@ def sample_teacher(
         check_chatml(runner.chat)
         system = None
         if settings.prompt.tools == "none":
-            strategy = settings.context.strategy
-            system = system_prompt("brief", strategy, example=runner.chat.example)
+            strategy, without = settings.context.strategy, settings.context.without
+            example = runner.chat.example
+            system = system_prompt("brief", strategy, example=example, without=without)
         sampler = EndpointSampler(
             endpoint,
             runner.chat,

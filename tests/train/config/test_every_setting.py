@@ -100,6 +100,7 @@ CHANGES = [
     Row("context.keep_last=[7, 7]", observed.thresholds, HYBRID),
     Row("context.evict_batch=7", observed.thresholds, HYBRID),
     Row("context.strategy=learned_net", observed.thresholds),
+    Row("context.without=[evict]", observed.prompt, BRIEF),
     Row("reward.outcome=graded", observed.scores),
     Row("reward.cost=price", observed.scores),
     Row("reward.cost_weight=0.1", observed.scores),

@@ -135,3 +135,13 @@ def test_a_hidden_half_decides_and_not_its_id() -> None:
     runners = [RolloutRunner(each, CHAT, settings, bench=None) for each in (store, TwoTasks())]  # type: ignore[arg-type]
     few, many = (runner.windows.peaks.of(LONG.id).least_peak for runner in runners)
     assert few < many, "without the facts there is less to see"
+
+
+def test_what_is_taken_from_a_policy_changes_no_window(tmp_path: Path) -> None:
+    brief = (RELATIVE, "--prompt.tools=brief")
+    whole, left = (
+        windows_of(with_turns(tmp_path, *brief, *more))
+        for more in ((), ("--context.without=[evict, plan]",))
+    )
+    assert whole.peaks.key == left.peaks.key
+    assert whole.draw(LONG.id, random.Random(0)) == left.draw(LONG.id, random.Random(0))
