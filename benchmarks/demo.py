@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from benchmarks.cells import Cell, Place, find_missing, make_cells
+from benchmarks.measuring import show_interval as interval
 from envs.files import read_rows
 from envs.records import Episode
 from rewards.metrics import compare, compare_seeds, summarize_seeds
@@ -77,12 +78,6 @@ def by_row(place: Place, seeds: Sequence[int], *, ablations: Sequence[str]) -> R
     return found
 
 
-def interval(value: float | None, ci: Sequence[float | None], form: str) -> str:
-    """Return a value with its interval."""
-    texts = ["-" if v is None else format(v, form) for v in (value, *ci)]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
-
-
 def table(found: Rows) -> list[str]:
     """Return a Markdown table, one row per policy and sampling."""
     lines = [f"| {COLUMNS.replace('|', ' | ')} |", "|---" * len(COLUMNS.split("|")) + "|"]
@@ -138,9 +133,8 @@ def each_seed(place: Place, seeds: Sequence[int]) -> list[str]:
     return lines
 
 
-def curves(place: Place, seeds: Sequence[int], *, ablations: Sequence[str]) -> list[str]:
-    """Return what every GRPO run scored on dev tasks as it went: the choice of its best adapter."""
-    runs = [f"{form}{seed}" for form in ("seed", *ablations) for seed in seeds]
+def curves(place: Place, runs: Sequence[str]) -> list[str]:
+    """Return what each GRPO run scored on dev tasks as it went: the choice of its best adapter."""
     lines = ["| run | step: pass rate on dev tasks at tokens per solved |", "|---|---|"]
     for run in runs:
         rows = read_rows(place.folder / run / "grpo" / "dev.jsonl")
@@ -200,7 +194,7 @@ def main(argv: list[str]) -> int:
         "",
         *each_seed(place, given.seeds),
         "",
-        *curves(place, given.seeds, ablations=given.ablations),
+        *curves(place, [f"{each}{n}" for each in ("seed", *given.ablations) for n in given.seeds]),
         "",
         versions(place, given.seeds[0]),
     ]

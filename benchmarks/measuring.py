@@ -34,6 +34,7 @@ def collect(
     *,
     kept: Path,
     budget_s: float = math.inf,
+    describe: Callable[[Row], str] = to_json,
 ) -> list[Row]:
     """Return the rows of the specs, in order; those that are not kept are measured now.
 
@@ -42,6 +43,7 @@ def collect(
         measure: Returns what it found, which must be JSON.
         kept: A file with a row a line; rows of other commits count, and say so.
         budget_s: Wall seconds after which nothing new is begun.
+        describe: What is printed of a row when it is there.
     """
     began = time.monotonic()
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def collect(
         row = {"spec": dict(spec), "commit": commit(), **measure(spec)}
         append_row(kept, row)
         rows[to_json(spec)] = row
-        print(to_json(row), flush=True)
+        print(describe(row), flush=True)
     return [rows[to_json(spec)] for spec in specs if to_json(spec) in rows]
 
 
@@ -165,6 +167,12 @@ def show_ratio(ratio: Estimate) -> str:
     if ratio.value is None:
         return "-"
     return f"{ratio.value:.2f}x" + ("" if low is None else f" ({low:.2f} to {high:.2f})")
+
+
+def show_interval(value: float | None, ci95: Sequence[float | None], form: str) -> str:
+    """Return a value with its interval for a table; dashes where they are undefined."""
+    texts = ["-" if each is None else format(each, form) for each in (value, *ci95)]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
 def list_commits(rows: Sequence[Row]) -> str:
