@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.measuring import Row, list_commits, show_interval
-from benchmarks.scripted import Arena, describe_tasks, options_of, parse, sum_up
+from benchmarks.scripted import Arena, describe, describe_tasks, options_of, parse, sum_up
 from envs.records import Behaviour
 from rewards.intervals import bootstrap, compare_sums, pass_rate_estimate
 
@@ -44,8 +44,9 @@ def main() -> int:
     for length in given.lengths:
         here = [row for row in rows if row["spec"]["length"] == length]
         lines += [f"## {length} modules", "", *write_table(here), ""]
-    if missing := len(specs) - len(rows):
-        lines += [f"{missing} cells are missing: the same command goes on.", ""]
+    if len(rows) < len(specs):
+        missing = "; ".join(map(describe, specs[len(rows) :]))
+        lines += [f"Missing, the same command goes on: {missing}.", ""]
     text = "\n".join(
         [
             "# Five behaviours, taken from scripts",

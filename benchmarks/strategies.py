@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.measuring import Row, list_commits, show_interval
 from benchmarks.scripted import (
     Arena,
+    describe,
     describe_tasks,
     list_habits,
     parse,
@@ -65,8 +66,9 @@ def main() -> int:
         said, held = check(here)
         lines += [said, ""]
         is_good &= held
-    if missing := len(specs) - len(rows):
-        lines += [f"{missing} cells are missing: the same command goes on.", ""]
+    if len(rows) < len(specs):
+        missing = "; ".join(map(describe, specs[len(rows) :]))
+        lines += [f"Missing, the same command goes on: {missing}.", ""]
     text = "\n".join(
         [
             "# Strategies and habits on long tasks",

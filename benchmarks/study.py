@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     """Make what is missing, write the report."""
     given = parse(argv)
     ends_at = time.monotonic() + 60 * given.minutes
-    place = Place(given.folder.resolve(), given.config, SMALL if given.smoke else SHARED)
+    place = Place(given.folder.resolve(), given.config.resolve(), SMALL if given.smoke else SHARED)
     study = plan_study(place, given.seeds, is_small=given.smoke)
 
     def make(cells: Sequence[Cell]) -> None:
