@@ -5,7 +5,7 @@ know it, and few words to note it:
 
     \"\"\"limits
     plot 7
-    edge 12
+    edge 8
     ...
     \"\"\"
 
@@ -13,7 +13,7 @@ A function names the module, and its code has the fact built in:
 
     def tobu(a, b):
         \"\"\"abs of a minus b, at most the largest of m3\"\"\"
-        return min(12, abs(a - b))
+        return min(8, abs(a - b))
 
 so a wrong value of it can be put right only by who has seen both files. What the function does
 before is a combination of `grammar.py`, whose words the phrases here are made of.
@@ -41,9 +41,10 @@ FactKind = Literal["unit", "limit", "rule"]
 FACT_KINDS: tuple[FactKind, ...] = ("unit", "limit", "rule")
 STALE = "stale_fact"  # as the operator of a bug
 # Rows of a table, so many that two facts and what uses them take more room than one rewriting
-# reader of a pair needs; and steps of a rule, so few that the repair still fits into a turn.
-NUM_ROWS, NUM_STEPS = 10, 3
-_NUM_RULES = 40  # of the many there are, to be told apart by the cases of a task
+# reader of a pair needs; and steps of a rule. Few, and numbers of one digit, so that a model of a
+# few million parameters can learn to find what counts.
+NUM_ROWS, NUM_STEPS = 6, 2
+_NUM_RULES = 40  # of the 42 there are, to be told apart by the cases of a task
 _THEN = ", then "
 _HEADS: dict[FactKind, str] = {"unit": "sizes", "limit": "limits", "rule": "rule"}
 _PHRASES: dict[FactKind, str] = {
@@ -51,7 +52,7 @@ _PHRASES: dict[FactKind, str] = {
     "limit": "{x}, at most the largest of {module}",
     "rule": "{x}, by the rule of {module}",
 }
-_UNITS, _LIMITS = range(2, 10), range(2, 17)
+_UNITS, _LIMITS = range(2, 9), range(2, 10)
 _STEPS = {
     wrapper.phrase.format(x="x"): wrapper.code
     for name, wrapper in WRAPPERS.items()
@@ -121,7 +122,7 @@ def draw_fact(rng: random.Random, kind: FactKind) -> Fact:
     if kind == "rule":
         return Fact(kind, tuple(value.split(_THEN)))
     number = int(value)
-    around = range(number + 1, number + 30) if kind == "unit" else range(1, number)
+    around = range(number + 1, 10) if kind == "unit" else range(1, number)
     numbers = [number, *rng.choices(around, k=NUM_ROWS - 1)]
     rng.shuffle(numbers)
     words = rng.sample(NAMES, NUM_ROWS)

@@ -33,13 +33,13 @@ _FUNCTION = number_lines(
     [
         "def gather(a, b):",
         '    """smaller of 9 and larger of a and b, at most the mid of m99"""',
-        "    return min(16, min(9, max(a, b)))",
+        "    return min(8, min(9, max(a, b)))",
     ],
     start=10,
 )
 _LONGEST: dict[FactKind, str] = {
-    "unit": "gather 12",
-    "limit": "gather 12",
+    "unit": "gather 9",
+    "limit": "gather 9",
     "rule": "smaller of 9 and x",
 }
 _ROWS = {  # with the line above them

@@ -45,7 +45,7 @@ from envs.sources.variants import (
 )
 from envs.tasks.store import BuiltTask, Files
 
-LONG_GRAMMAR = "synthetic/long/1"
+LONG_GRAMMAR = "synthetic/long/2"
 MIN_ALIKE = 3  # facts that give the visible value: no more is sure to be had of every kind
 SHARE_TWO_FAULTS = 0.5  # [reasoned] the other half asks for the fact alone
 NUM_DISTRACTORS = 1200  # texts of modules without a bug, of a split: 8 x 100, and then some

@@ -8,7 +8,7 @@ from envs.mutation.patches import apply_edits
 from envs.sandbox.encoding import encode_value
 from envs.sources.facts import Fact, list_values, read_kind, read_use
 from envs.sources.grammar import list_split_combinations, load_function, phrase
-from envs.sources.long_tasks import MIN_ALIKE
+from envs.sources.long_tasks import LONG_GRAMMAR, MIN_ALIKE
 from envs.sources.synthetic import DEFAULTS, generate, generate_one
 from envs.tasks.leaks import find_leak
 from envs.tasks.store import TaskStore
@@ -148,7 +148,7 @@ def test_a_mixture_holds_ordinary_tasks_as_they_are_without_it():
     drawn = [generate_one(index, split="dev", seed=3, settings=mixed) for index in range(40)]
     ordinary = [generate_one(index, split="dev", seed=3, settings=SMALL) for index in range(40)]
     lengths = [task.public.difficulty.files for task in drawn]
-    long = [task.public.provenance.generator == "synthetic/long/1" for task in drawn]
+    long = [task.public.provenance.generator == LONG_GRAMMAR for task in drawn]
     assert {length for length, is_long in zip(lengths, long, strict=True) if is_long} == {2, 4}
     assert 0.2 < sum(long) / 40 < 0.95
     assert all(a == b or is_long for a, b, is_long in zip(drawn, ordinary, long, strict=True))
