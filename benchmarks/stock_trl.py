@@ -25,7 +25,7 @@ from envs.tools import Toolbox, list_tools
 from envs.workers.workbench import Workbench
 from rewards.outcome import is_solved
 from train.config.settings import Settings
-from train.models.model import load_tokenizer, run_tokenizer
+from train.models.model import load_tokenizer, run_tokenizer, trains_in_bf16
 from train.rollouts.runner import EpisodeRequest, RolloutRunner, open_tasks
 from train.stages.run_dir import cache_dir
 
@@ -139,7 +139,7 @@ def stock_config(
         beta=0.0,
         loss_type="dapo",
         scale_rewards="none",
-        bf16=settings.model.precision == "bf16",
+        bf16=trains_in_bf16(settings),
         gradient_checkpointing=settings.model.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         max_steps=grpo.max_steps,

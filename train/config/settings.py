@@ -79,8 +79,11 @@ class ModelSettings(Section):
     """
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type in which frozen base weights are held; the adapter is always float32."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast in the training passes; generation computes in the dtype of the weights."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """`bf16`: autocast in the training passes; generation computes in the dtype of the weights.
+
+    `auto`: where the GPU, or the CPU (AVX512_BF16, AMX), multiplies bf16; fp32 if deterministic.
+    """
     load_in_4bit: bool = False
     """Hold the frozen base in 4 bits (NF4, arXiv 2305.14314); needs a GPU and bitsandbytes."""
     attn_implementation: AttentionName = "sdpa"

@@ -345,6 +345,17 @@ def set_up_torch(settings: Settings) -> None:
         torch.set_num_threads(max(1, cores // PartialState().num_processes))
 
 
+def trains_in_bf16(settings: Settings) -> bool:
+    """Tell whether training passes autocast to bf16; with `auto` the machine at hand decides."""
+    precision = settings.model.precision
+    if precision != "auto" or settings.run.deterministic:
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def run_tokenizer(settings: Settings) -> Path:
     """Return the folder of the tokenizer that all stages of a run share."""
     return stage_dir(settings, "demos").path / "tokenizer"

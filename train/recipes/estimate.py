@@ -20,7 +20,7 @@ from envs.records import Ids
 from envs.rendering import ChatFormat
 from train.config.settings import Settings
 from train.costs.shape import measure_shape
-from train.models.model import ParameterCount
+from train.models.model import ParameterCount, trains_in_bf16
 from train.rl.dev_evaluation import DEV_SAMPLES
 from train.rollouts.engine import make_engine
 
@@ -138,7 +138,7 @@ def estimate_memory(
     """
     model, grpo = settings.model, settings.grpo
     trainable, frozen = count.trainable, count.total - count.trainable
-    size, is_bf16 = _bytes_per_value(settings), model.precision == "bf16"
+    size, is_bf16 = _bytes_per_value(settings), trains_in_bf16(settings)
     _, kv_features = _count_features(shape)
     layers, width, tokens = shape.num_hidden_layers, shape.hidden_size, grpo.tokens_per_microbatch
     block = 7 * width + 2 * kv_features + 4 * shape.intermediate_size
@@ -238,7 +238,7 @@ def measure_speed(model: Any, *, chat: ChatFormat, settings: Settings, row: Ids)
     model.train()
     ids_BT = torch.tensor([ids], device=model.device)
     began = time.monotonic()
-    bf16 = settings.model.precision == "bf16"
+    bf16 = trains_in_bf16(settings)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         model(input_ids=ids_BT, labels=ids_BT).loss.backward()
     trained = len(ids) / (time.monotonic() - began)

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from train.config.load import Command
 from train.config.settings import Settings
 from train.models.distributed import uses_deepspeed
-from train.models.model import ParameterCount
+from train.models.model import ParameterCount, trains_in_bf16
 from train.rollouts.backend import choose_backend
 from train.stages.run_dir import StageDir
 
@@ -86,9 +86,10 @@ def _describe_machine(settings: Settings) -> Rows:
     spread = f"{number} processes" if number > 1 else "1 process"
     if number > 1:
         spread += ", DeepSpeed" if uses_deepspeed() else ", DDP"
+    precision = "bf16" if trains_in_bf16(settings) else "fp32"
     tokens = settings.grpo.tokens_per_microbatch
     return {
-        "training": f"{processes.device.type}, {settings.model.precision}, {spread}; "
+        "training": f"{processes.device.type}, {precision}, {spread}; "
         f"micro-batches of {tokens:,} tokens",
     }
 

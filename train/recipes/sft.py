@@ -36,6 +36,7 @@ from train.models.model import (
     random_tiny,
     run_tokenizer,
     set_up_torch,
+    trains_in_bf16,
 )
 from train.recipes.dry_run import show
 from train.recipes.gate import measure_gate
@@ -204,7 +205,7 @@ def derive_sft_config(settings: Settings, folder: Path, lengths: list[int]) -> S
         logging_steps=5,
         save_steps=max(1, steps // 4),
     )
-    autocast_deepspeed(args, bf16=settings.model.precision == "bf16")
+    autocast_deepspeed(args, bf16=trains_in_bf16(settings))
     return args
 
 

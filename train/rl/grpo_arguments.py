@@ -13,6 +13,7 @@ from envs.errors import UserError
 from train.config.settings import Settings
 from train.config.trl_arguments import with_defaults
 from train.models.distributed import autocast_deepspeed
+from train.models.model import trains_in_bf16
 from train.rl.shared_arguments import derive_shared_arguments
 
 # Any other value would make the gradient depend on how rows are cut, or need what we do not feed.
@@ -71,5 +72,5 @@ def derive_grpo_config(settings: Settings, folder: Path) -> GRPOConfig:
             got=" ".join(str(error).split())[:300],
             remedy=f"correct or leave out one of grpo.trl: {', '.join(grpo.trl)}",
         ) from error
-    autocast_deepspeed(args, bf16=settings.model.precision == "bf16")
+    autocast_deepspeed(args, bf16=trains_in_bf16(settings))
     return args

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 
 from train.config.settings import Settings
+from train.models.model import trains_in_bf16
 from train.rollouts.backend import Backend
 
 Form = Literal["token_truncate", "token_mask", "off"]
@@ -41,7 +42,7 @@ def choose_form(settings: Settings, *, backend: Backend = "transformers") -> For
     model, chosen = settings.model, settings.grpo.importance_weights
     if chosen != "auto":
         return chosen
-    is_lossy = model.precision == "bf16" or model.dtype == "bfloat16" or model.load_in_4bit
+    is_lossy = trains_in_bf16(settings) or model.dtype == "bfloat16" or model.load_in_4bit
     differs = is_lossy or backend == "vllm" or settings.rollouts.max_staleness
     return "token_truncate" if differs else "off"
 

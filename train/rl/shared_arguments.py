@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from train.config.settings import Settings
 from train.models.distributed import uses_deepspeed
+from train.models.model import trains_in_bf16
 
 
 def derive_shared_arguments(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -31,5 +32,5 @@ def derive_shared_arguments(settings: Settings, folder: Path) -> dict[str, Any]:
         "use_cpu": on_cpu and not uses_deepspeed(),
         "ddp_backend": "gloo" if on_cpu and PartialState().num_processes > 1 else None,
         "ddp_find_unused_parameters": False,
-        "bf16": settings.model.precision == "bf16" and not uses_deepspeed(),
+        "bf16": trains_in_bf16(settings) and not uses_deepspeed(),
     }

@@ -30,6 +30,7 @@ from train.models.model import (
     meta_base,
     random_tiny,
     run_tokenizer,
+    trains_in_bf16,
 )
 
 ASK = """
@@ -204,3 +205,16 @@ def test_a_model_with_nothing_to_train_is_refused(settings: Settings) -> None:
 def test_a_folder_without_adapter_is_refused(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no adapter there"):
         load_adapter(add_base(settings), tmp_path, trainable=True)
+
+
+def test_auto_is_bf16_where_the_machine_multiplies_it_and_never_where_bytes_must_agree(
+    tmp_path: Path,
+) -> None:
+    able = torch.cpu.get_capabilities()
+    if not torch.cuda.is_available():
+        has_bf16 = bool(able["avx512_bf16"] or able["amx_bf16"])
+        assert trains_in_bf16(settings_in(tmp_path, "--model.precision=auto")) == has_bf16
+    exact = ("--model.precision=auto", "--run.deterministic=true")
+    assert not trains_in_bf16(settings_in(tmp_path, *exact))
+    assert trains_in_bf16(settings_in(tmp_path, "--model.precision=bf16"))
+    assert not trains_in_bf16(settings_in(tmp_path))
