@@ -181,17 +181,15 @@ def run(
     settings: Settings, stage: StageDir, *, split: Split
 ) -> tuple[dict[str, Any], list[Episode]]:
     """Make tokenizer and demonstrations on tasks of a split; returns facts, and what was made."""
-    from train.rollouts.demonstrations import make_demonstrations
+    from train.rollouts.demonstrations import list_tight, make_demonstrations
     from train.rollouts.runner import open_runner
 
     make_tokenizer(settings, stage, now=datetime.now())
     total = settings.sft.num_demonstrations
-    with (
-        open_runner(settings) as runner,
-        Progress("demonstrations", total=total, unit="solved") as progress,
-    ):
-        progress.update(0)
-        result = make_demonstrations(runner, split=split, on_solved=progress.advance)
+    with open_runner(settings) as runner:
+        list_tight(runner, runner.store.split(split))  # has a progress line of its own
+        with Progress("demonstrations", total=total, unit="solved") as progress:
+            result = make_demonstrations(runner, split=split, on_solved=progress.advance)
     if result.num_unmet:
         say(
             f"{result.num_unmet:,} of them ask for a window that needs a rewrite, and no task has "

@@ -105,11 +105,11 @@ _TOOLS_TO_FIND: Mapping[Find, frozenset[str]] = {
 }
 _EVICT, _COMPACT, _NOTE = frozenset({"evict"}), frozenset({"compact"}), frozenset({"note"})
 
-# Weights are reasoned: in tight windows about half evict and half compact, as the gate asks of a
-# policy (`train/recipes/gate.py`); in roomy ones most do neither.
+# Weights are reasoned: in tight windows about half evict, if that is enough, and half compact; in
+# roomy ones most do neither.
 HABITS: tuple[Habit, ...] = (
-    Habit("surgical", "careful", ScriptOptions(), 4, 2, compacts=False),
-    Habit("outline_first", "careful", ScriptOptions(find="outline"), 2, 1, compacts=False),
+    Habit("surgical", "careful", ScriptOptions(), 4, 2),
+    Habit("outline_first", "careful", ScriptOptions(find="outline"), 2, 1),
     Habit("plan_first", "careful", ScriptOptions(plan=True), 1, 1, _NOTE, 2),
     Habit(
         "evict_after_use",

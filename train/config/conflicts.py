@@ -181,6 +181,9 @@ def _demonstration_conflicts(settings: Settings) -> Iterator[Conflict]:
     ):
         reason = f"{share:g} is too few to learn to rewrite; use {MIN_FORCED_SHARE:g}"
         yield Conflict(("sft.needs_rewrite_share", "tasks.source"), reason)
+    if share + settings.sft.wasteful_share > 1:
+        reason = "wasteful ones have no room where a rewrite is needed; use at most 1 together"
+        yield Conflict(("sft.needs_rewrite_share", "sft.wasteful_share"), reason)
 
 
 def _strategy_conflicts(settings: Settings) -> Iterator[Conflict]:

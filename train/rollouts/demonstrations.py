@@ -10,28 +10,30 @@ shown (`envs/unseen.py`) are drawn again. The same seed gives the same demonstra
 import math
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from envs.errors import InfrastructureError, UserError
 from envs.habits.options import HABITS, Habit, Kind, ScriptOptions, draw_habit, draw_options
-from envs.records import Episode, Split
+from envs.records import Episode, RepairTask, Split
 from envs.tools import list_tools
 from envs.unseen import find_unseen_edits
 from rewards.cost import billed_tokens, num_compactions, num_evictions
 from rewards.mistakes import find_mistakes
 from rewards.outcome import is_scorable, is_solved
 from rewards.reading import read_back
+from train.config.settings import Settings
 from train.rollouts.concurrency import run_bounded
 from train.rollouts.requests import EpisodeRequest, draw_seed
 from train.rollouts.runner import RolloutRunner
 
 _CONCURRENCY = 4
-_MAX_DRAWS = 400  # of task and window, per try: one in twenty tasks may need a rewrite
+_MAX_DRAWS = 400  # of task and window, per try: where windows are small few tasks need no rewrite
 _MAX_REPEATS = 3  # of an episode that the machine broke; it counts as no try
 _MAX_TRIES = 100  # per slot: wasteful scripts and `evict` rarely fit such a window, but some do
-_TRIES_OF_HABIT = 20  # then another is drawn: in wide windows little can be evicted, say
+_TRIES_OF_HABIT = 8  # then another is drawn: in wide windows little can be evicted, say
 _TRIES_WITH_MISTAKE = (
     20  # then none is asked for; in tiny's windows 8 lose a fifth of them, 20 none
 )
@@ -64,14 +66,14 @@ class Demonstrations:
 
 
 @dataclass
-class _Slot:
+class Slot:
     """One demonstration to be made; its habit is drawn anew where it does not come about.
 
     `errs`: its record is to show a mistake.
     """
 
     index: int
-    split: Split
+    tasks: Sequence[RepairTask]
     kind: Kind
     needs_rewrite: bool
     rng: random.Random
@@ -96,16 +98,23 @@ def make_demonstrations(
         UserError: No task is there, no draw meets a slot's demand, or waste costs too much.
         InfrastructureError: The machine broke an episode again and again.
     """
-    if not runner.store.split(split):
+    tasks = runner.store.split(split)
+    if not tasks:
         raise UserError(
             "there are no tasks to demonstrate",
             got=f"0 in the {split} split of {runner.store.folder}",
             remedy="build some (tasks.train); a test-only set can be evaluated only",
         )
-    made = Demonstrations()
+    made, tight = Demonstrations(), list_tight(runner, tasks)
 
     async def fill(index: int) -> Episode:
-        episode = await _fill_slot(runner, _draw_slot(runner, index, split), made)
+        slot = draw_slot(runner.settings, index, tasks)
+        if slot.needs_rewrite and not tight:
+            slot.needs_rewrite = False
+            made.num_unmet += 1
+        elif slot.needs_rewrite:
+            slot.tasks = tight
+        episode = await _fill_slot(runner, slot, made)
         on_solved()
         return episode
 
@@ -121,21 +130,34 @@ def make_demonstrations(
     return made
 
 
-def _draw_slot(runner: RolloutRunner, index: int, split: Split) -> _Slot:
+def list_tight(runner: RolloutRunner, tasks: Sequence[RepairTask]) -> list[RepairTask]:
+    """Return the tasks with windows that need a rewrite, if any of them is asked for."""
+    if not runner.settings.sft.needs_rewrite_share:
+        return []
+    runner.windows.measure([task.id for task in tasks])
+    rng = random.Random(0)  # a window is drawn or not, whatever it is
+    draw = partial(runner.windows.draw_kind, rng=rng, needs_rewrite=True)
+    return [task for task in tasks if draw(task.id) is not None]
+
+
+def draw_slot(settings: Settings, index: int, tasks: Sequence[RepairTask]) -> Slot:
     """Draw what a demonstration is to be.
 
-    Mistakes are made where the window leaves room for them: in those that need no rewrite.
+    Careful ones alone are made in windows that need a rewrite, so many more of them: who wastes has
+    no room there (measured on pairs of bugs: 0 to 4 % solve, where a careful one nearly always
+    does). Mistakes are made where there is room for them: in windows that need no rewrite.
     """
-    sft = runner.settings.sft
+    sft = settings.sft
     waste, tight, err = (_spread(index, root) for root in _ROOTS)
-    needs_rewrite = tight < sft.needs_rewrite_share
+    is_careful = waste >= sft.wasteful_share
+    needs_rewrite = is_careful and tight * (1 - sft.wasteful_share) < sft.needs_rewrite_share
     roomy_share = max(1 - sft.needs_rewrite_share, sft.mistake_share)
-    return _Slot(
+    return Slot(
         index,
-        split=split,
-        kind="wasteful" if waste < sft.wasteful_share else "careful",
+        tasks,
+        kind="careful" if is_careful else "wasteful",
         needs_rewrite=needs_rewrite,
-        rng=random.Random(draw_seed(runner.settings.run.seed, "demonstrations", index)),
+        rng=random.Random(draw_seed(settings.run.seed, "demonstrations", index)),
         errs=not needs_rewrite and err * roomy_share < sft.mistake_share,
     )
 
@@ -149,12 +171,9 @@ def _spread(index: int, root: float) -> float:
     return (index + 0.5) * root % 1
 
 
-async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -> Episode:
+async def _fill_slot(runner: RolloutRunner, slot: Slot, made: Demonstrations) -> Episode:
     """Draw and play until an episode is a demonstration."""
-    num_sites = max(task.difficulty.sites for task in runner.store.split(slot.split))
-    if slot.needs_rewrite and not _draw_request(runner, slot):
-        slot.needs_rewrite = False
-        made.num_unmet += 1
+    num_sites = max(task.difficulty.sites for task in slot.tasks)
     tries = number = 0
     while number < _MAX_TRIES:
         slot.errs = slot.errs and number < _TRIES_WITH_MISTAKE
@@ -182,7 +201,7 @@ async def _fill_slot(runner: RolloutRunner, slot: _Slot, made: Demonstrations) -
     )
 
 
-def _draw_habit(runner: RolloutRunner, slot: _Slot, *, num_sites: int) -> None:
+def _draw_habit(runner: RolloutRunner, slot: Slot, *, num_sites: int) -> None:
     context = runner.settings.context
     slot.habit = draw_habit(
         slot.kind,
@@ -193,17 +212,14 @@ def _draw_habit(runner: RolloutRunner, slot: _Slot, *, num_sites: int) -> None:
     )
 
 
-def _draw_request(
-    runner: RolloutRunner, slot: _Slot
-) -> tuple[EpisodeRequest, ScriptOptions] | None:
+def _draw_request(runner: RolloutRunner, slot: Slot) -> tuple[EpisodeRequest, ScriptOptions] | None:
     """Draw task, window and options until the demand is met; None if it is too seldom."""
-    tasks, needs_rewrite = runner.store.split(slot.split), slot.needs_rewrite
     options = draw_options(slot.habit, rng=slot.rng, errs=slot.errs)
     for _ in range(_MAX_DRAWS):
-        task = slot.rng.choice(tasks)
+        task = slot.rng.choice(slot.tasks)
         if task.difficulty.sites < slot.habit.num_sites:
             continue
-        window = runner.windows.draw_kind(task.id, slot.rng, needs_rewrite=needs_rewrite)
+        window = runner.windows.draw_kind(task.id, slot.rng, needs_rewrite=slot.needs_rewrite)
         if window is not None:
             group_id = f"demonstration/{slot.index}"
             return EpisodeRequest(task.id, group_id, 0, window, seed=slot.index), options
@@ -211,7 +227,7 @@ def _draw_request(
 
 
 async def _play(
-    runner: RolloutRunner, slot: _Slot, request: EpisodeRequest, options: ScriptOptions
+    runner: RolloutRunner, slot: Slot, request: EpisodeRequest, options: ScriptOptions
 ) -> Episode:
     """Play a request; what the machine broke is played again as it is, not drawn anew.
 

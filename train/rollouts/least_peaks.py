@@ -9,7 +9,7 @@ Tests: tests/train/rollouts/test_least_peaks.py.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,14 @@ class LeastPeaks:
                     append_row(self._path, {"task": name, **asdict(kept[name])})
             self._found[task_id] = kept[name]
         return self._found[task_id]
+
+    def knows(self, task_id: str) -> bool:
+        """Tell whether a task was measured before."""
+        return task_id in self._found or self._name(task_id) in self._read()
+
+    def take(self, task_ids: Sequence[str], found: Sequence[TaskWindows]) -> None:
+        """Take what other processes have measured."""
+        self._found.update(zip(task_ids, found, strict=True))
 
     @property
     def _path(self) -> Path:

@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from accelerate import PartialState
 
 from train.config.settings import OfLeastPeak, Settings
-from train.rollouts.least_peaks import LeastPeaks
+from train.models.distributed import share, take_share
+from train.rollouts.least_peaks import LeastPeaks, TaskWindows
+from train.stages.progress import Progress
 from train.stages.stage_log import say
 
 _LEAST_SAVED = 0.1  # of a window, by rewriting: less is luck, as of an evict (`environment.py`)
@@ -91,10 +93,30 @@ class Windows:
         tight = (max(low, task.floor), min(high, task.unaided - 1)) if saves else (1, 0)
         return tight, (max(low, task.least_peak), high)
 
+    def measure(self, task_ids: Sequence[str]) -> None:
+        """Measure tasks that are yet to be measured, each process a part; called in all of them."""
+        is_new = not all(map(self.peaks.knows, task_ids))
+        with Progress(
+            "least peaks",
+            total=len(take_share(task_ids)),
+            unit="tasks",
+            enabled=is_new and PartialState().is_main_process,
+        ) as progress:
+
+            def measure_each(mine: Sequence[str]) -> list[TaskWindows]:
+                found = []
+                for task_id in mine:
+                    found.append(self.peaks.of(task_id))
+                    progress.advance()
+                return found
+
+            self.peaks.take(task_ids, share(task_ids, measure_each))
+
     def mixture(self, task_id: str) -> Mixture:
         """Return how the windows of a task's split are mixed; measures all of its tasks."""
         names = self.list_split(task_id)
         if names[0] not in self._mixtures:
+            self.measure(names)
             kinds = [tuple(map(_holds, self.split(name))) for name in names]
             num_only, num_both = kinds.count((True, False)), kinds.count((True, True))
             wanted = (self.settings.context.needs_rewrite_share or 0.0) * len(names)

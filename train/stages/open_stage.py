@@ -34,7 +34,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "t
 
 _LORA = ("model.lora_rank", "model.lora_alpha", "model.lora_targets")
 BAKED: dict[Stage, tuple[str, ...]] = {
-    "demos": ("model.base", "model.chat_template", "prompt.template_args"),
+    "demos": ("model.base", "model.chat_template", "prompt.template_args", "context.strategy"),
     "sft": ("model.base", "model.tiny", *_LORA),
     "grpo": ("model.base", "model.tiny", *_LORA),
 }

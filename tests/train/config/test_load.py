@@ -176,6 +176,7 @@ def test_a_conflict_with_a_wrong_field_is_not_made_up(tmp_path: Path) -> None:
         (["--context.without=[plan]", "--context.strategy=mask"], "mask has no plan to take away"),
         (["--model.tiny=[48, 2]"], "multiple of 32"),
         (["--sft.needs_rewrite_share=0.1"], "0.1 is too few to learn to rewrite; use 0.3"),
+        (["--sft.needs_rewrite_share=0.7"], "wasteful ones have no room"),
         (["--sft.forced_share=0.4"], "unknown key; its name is 'sft.needs_rewrite_share' now"),
         (["--model.base=org/model"], "was not trained on our tools"),
         (["--grpo.trl={loss_type: cispo, epsilon_high: 0.28}"], "cispo cuts each token's weight"),

@@ -19,6 +19,7 @@ GOOD = {
     "dev_tasks": 48,
     "dev_pass_rate": 0.5,
     "dev_needs_rewrite": 40,
+    "rewrite_share": 0.45,
     "compact_share": 0.4,
     "evict_share": 0.1,
 }
@@ -35,13 +36,10 @@ def stage_with(folder: Path, facts: dict[str, float]) -> StageDir:
     [
         ({"dev_pass_rate": 0.1}, "dev pass rate 10%"),
         ({"dev_pass_rate": 0.9}, "dev pass rate 90%"),
-        (
-            {"compact_share": 0.0},
-            "0% of 40 episodes that need a rewrite compact",
-        ),
-        ({"evict_share": 0.04}, "4% of 40 episodes that need a rewrite evict"),
+        ({"rewrite_share": 0.0}, "0% of 40 episodes that need a rewrite do one"),
+        ({"rewrite_share": 0.09}, "9% of 40 episodes that need a rewrite do one"),
     ],
-    ids=["too weak", "nothing left to learn", "never compacts", "hardly evicts"],
+    ids=["too weak", "nothing left to learn", "never rewrites", "hardly rewrites"],
 )
 def test_the_gate_refuses_a_warm_start_without_signal(
     tmp_path: Path, change: dict[str, float], told: str, capsys: pytest.CaptureFixture[str]
@@ -57,10 +55,10 @@ def test_the_gate_refuses_a_warm_start_without_signal(
 def test_the_gate_warns_where_too_few_episodes_need_a_rewrite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = {"dev_needs_rewrite": 29, "evict_share": 0.0}
+    few = {"dev_needs_rewrite": 29, "rewrite_share": 0.0}
     check_gate(stage_with(tmp_path, {**GOOD, **few}), force=False)
     assert (
-        "0% of 29 episodes that need a rewrite evict (95 %: 0% to 12%)" in capsys.readouterr().err
+        "0% of 29 episodes that need a rewrite do one (95 %: 0% to 12%)" in capsys.readouterr().err
     )
     with pytest.raises(UserError):
         check_gate(stage_with(tmp_path, {**GOOD, **few, "dev_needs_rewrite": 30}), force=False)
@@ -93,7 +91,9 @@ def test_the_gate_lets_a_good_warm_start_pass_and_says_what_it_saw(
     for facts in (GOOD, {"dev_tasks": 48, "dev_pass_rate": 0.5, **old}):
         check_gate(stage_with(tmp_path, facts), force=True)
     said = capsys.readouterr().err
-    assert "gate: 40% of 40 episodes that need a rewrite compact (95 %: 26% to 55%)" in said
+    assert (
+        "gate: 45% of 40 episodes that need a rewrite do one (95 %: 31% to 60%); 10% evict" in said
+    )
     assert "40% of 20 episodes" in said and "--force" not in said, "there is nothing to force"
 
 

@@ -10,7 +10,7 @@ from envs.records import Episode
 from rewards.mistakes import find_mistakes
 from tests.envs.world import TASK
 from tests.train.rollouts.test_runner import REQUEST, SETTINGS, Flaky, runner_with
-from train.rollouts.demonstrations import find_fault, make_demonstrations
+from train.rollouts.demonstrations import draw_slot, find_fault, make_demonstrations
 from train.rollouts.habit_table import COLUMNS, format_cells, tabulate_habits
 from train.rollouts.runner import RolloutRunner
 
@@ -69,3 +69,12 @@ def test_a_set_has_its_shares_and_the_table_counts_what_it_holds(strategy: str) 
     assert whole["turns"] == sum(len(each.turns) for each in episodes) / 40
     assert whole["row_tokens"] == max(t.sample_end for each in episodes for t in each.turns)
     assert all(len(format_cells(row)) == len(COLUMNS) for row in rows.values())
+
+
+def test_who_wastes_is_asked_for_no_rewrite_and_the_share_of_all_stays() -> None:
+    shares = {"needs_rewrite_share": 0.3, "wasteful_share": 0.4}
+    settings = SETTINGS.model_copy(update={"sft": SETTINGS.sft.model_copy(update=shares)})
+    slots = [draw_slot(settings, index, [TASK]) for index in range(2000)]
+    assert abs(sum(slot.needs_rewrite for slot in slots) / 2000 - 0.3) < 0.04
+    assert abs(sum(slot.kind == "wasteful" for slot in slots) / 2000 - 0.4) < 0.04
+    assert not any(slot.needs_rewrite for slot in slots if slot.kind == "wasteful")

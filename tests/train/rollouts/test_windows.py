@@ -87,7 +87,9 @@ def test_the_share_that_needs_a_rewrite_is_reached_as_far_as_tasks_allow(
     tmp_path: Path, asked: float, chance: float, share: float
 ) -> None:
     windows = windows_of(with_turns(tmp_path, RELATIVE, f"--context.needs_rewrite_share={asked}"))
+    assert not windows.peaks.knows(TASK.id)
     found = windows.mixture(LONG.id)
+    assert windows.peaks.knows(TASK.id), "all of the split are measured, whoever asks"
     assert (found.chance, found.share, found.num_able, found.num_tasks) == (chance, share, 1, 2)
     draws = [windows.draw(LONG.id, random.Random(seed)) for seed in range(400)]
     needing = sum(windows.needs_rewrite(LONG.id, window) for window in draws) / len(draws)
