@@ -44,9 +44,9 @@ def main() -> int:
     for length in given.lengths:
         here = [row for row in rows if row["spec"]["length"] == length]
         lines += [f"## {length} modules", "", *write_table(here), ""]
-    if len(rows) < len(specs):
-        missing = "; ".join(map(describe, specs[len(rows) :]))
-        lines += [f"Missing, the same command goes on: {missing}.", ""]
+    played = [row["spec"] for row in rows]
+    if missing := [describe(spec) for spec in specs if spec not in played]:
+        lines += [f"Missing, the same command goes on: {'; '.join(missing)}.", ""]
     text = "\n".join(
         [
             "# Five behaviours, taken from scripts",

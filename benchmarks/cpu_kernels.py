@@ -129,32 +129,33 @@ WAYS: dict[str, Callable[[Tensor], Product]] = {
 }
 
 
-@torch.inference_mode()
 def measure(matrices: Sequence[Tensor], prepare: Callable[[Tensor], Product]) -> Result:
     """Time one way for all numbers of rows."""
-    products = [prepare(weight) for weight in matrices]
-    generator = torch.Generator().manual_seed(0)
-    found: dict[int, float] = {}
-    for num_rows in NUM_ROWS:
-        inputs = {
-            width: torch.randn(num_rows, width, generator=generator).bfloat16()
-            for width in {weight.shape[1] for weight in matrices}
-        }
-        pairs = [
-            (product, inputs[w.shape[1]]) for product, w in zip(products, matrices, strict=True)
+    with torch.inference_mode():
+        products = [prepare(weight) for weight in matrices]
+        generator = torch.Generator().manual_seed(0)
+        found: dict[int, float] = {}
+        for num_rows in NUM_ROWS:
+            inputs = {
+                width: torch.randn(num_rows, width, generator=generator).bfloat16()
+                for width in {weight.shape[1] for weight in matrices}
+            }
+            pairs = [
+                (product, inputs[w.shape[1]]) for product, w in zip(products, matrices, strict=True)
+            ]
+            seconds = []
+            for _ in range(1 + REPEATS if num_rows < 512 else 2):
+                began = time.perf_counter()
+                for product, rows in pairs:
+                    product(rows)
+                seconds.append(time.perf_counter() - began)
+            found[num_rows] = num_rows / statistics.median(seconds[1:])
+        errors = [
+            (product(rows).float() - (exact := rows.float() @ weight.float().t())).norm()
+            / exact.norm()
+            for (product, rows), weight in zip(pairs, matrices, strict=True)
+            if len(weight) < 20_000
         ]
-        seconds = []
-        for _ in range(1 + REPEATS if num_rows < 512 else 2):
-            began = time.perf_counter()
-            for product, rows in pairs:
-                product(rows)
-            seconds.append(time.perf_counter() - began)
-        found[num_rows] = num_rows / statistics.median(seconds[1:])
-    errors = [
-        (product(rows).float() - (exact := rows.float() @ weight.float().t())).norm() / exact.norm()
-        for (product, rows), weight in zip(pairs, matrices, strict=True)
-        if len(weight) < 20_000
-    ]
     return Result(found, statistics.fmean(float(error) for error in errors))
 
 

@@ -66,9 +66,9 @@ def main() -> int:
         said, held = check(here)
         lines += [said, ""]
         is_good &= held
-    if len(rows) < len(specs):
-        missing = "; ".join(map(describe, specs[len(rows) :]))
-        lines += [f"Missing, the same command goes on: {missing}.", ""]
+    played = [row["spec"] for row in rows]
+    if missing := [describe(spec) for spec in specs if spec not in played]:
+        lines += [f"Missing, the same command goes on: {'; '.join(missing)}.", ""]
     text = "\n".join(
         [
             "# Strategies and habits on long tasks",

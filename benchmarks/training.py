@@ -21,7 +21,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,13 @@ def measure(settings: Settings, spec: Spec) -> Row:
     """Measure one side in this process."""
     set_up_torch(settings)
     rows, tokenizer = find_rows(settings, spec)
-    make_trainer = {
+    makers: dict[str, Callable[..., Any]] = {
         "stock": make_stock,
         "padded": partial(make_ours, budget=spec["budget"], packs=False),
         "ours": partial(make_ours, budget=spec["budget"]),
-    }[spec["what"]]
+    }
     with tempfile.TemporaryDirectory() as folder, Stopwatch() as watch:
-        trainer = make_trainer(settings, rows, Path(folder), tokenizer=tokenizer)
+        trainer = makers[spec["what"]](settings, rows, Path(folder), tokenizer=tokenizer)
         watch.time(trainer, "compute_loss", "loss")
         watch.time(trainer.accelerator, "backward", "backward")
         trainer.add_callback(WarmUp(watch))

@@ -187,7 +187,7 @@ def test_every_habit_gets_by_without_a_tool_and_does_not_call_it(without: set[st
         assert without.isdisjoint(calls_of(episode))
         assert find_unseen_edits(episode, FILES) == ()
         assert is_repaired or window < 4000
-        assert "plan" not in without or not notes_before_reading(episode)
+        assert "plan" not in without or not read_back(episode).planned
 
 
 def test_where_the_rewrite_of_a_habit_is_missing_the_other_one_serves() -> None:

@@ -25,6 +25,7 @@ def test_a_prompt_and_a_token_take_what_torch_counts(
     """Eager attention computes what a mask hides; behind latents torch expands all of them anew."""
     config, shape = CONFIGS[name], measure_shape(CONFIGS[name])
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    model.set_experts_implementation("batched_mm")  # torch does not count grouped products
     ids, cache = torch.ones(1, TOKENS, dtype=torch.long), DynamicCache(config=config)
     with torch.no_grad():
         if num_before:
