@@ -148,10 +148,6 @@ class Prefix(Record):
     prefix_tokens: dict[PrefixKind, int] = Field(default_factory=dict)
 
 
-def _as_float32(values: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(array("f", values))
-
-
 def _shorten(values: tuple[float, ...]) -> list[float]:
     """Return numbers of the fewest of 8 or 9 digits that are the same in float32.
 
@@ -164,7 +160,7 @@ def _shorten(values: tuple[float, ...]) -> list[float]:
 
 Logps = Annotated[
     tuple[float, ...],
-    AfterValidator(_as_float32),
+    AfterValidator(lambda values: tuple(array("f", values))),
     PlainSerializer(_shorten, return_type=list[float], when_used="json"),
 ]
 """Log-probs (nats) in float32, as samplers compute them; written with no more digits than that."""

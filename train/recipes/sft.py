@@ -38,6 +38,7 @@ from train.models.model import (
     set_up_torch,
     trains_in_bf16,
 )
+from train.models.scored_head import add_scored_head
 from train.recipes.dry_run import show
 from train.recipes.gate import measure_gate
 from train.recipes.opening import open_training
@@ -49,7 +50,6 @@ from train.rl.checkpoints import (
     rewind_to_checkpoint,
 )
 from train.rl.metrics_callback import StepRecorder
-from train.rl.scored_head import add_scored_head
 from train.rl.segments import make_rows
 from train.rl.shared_arguments import derive_shared_arguments
 from train.rl.trackers import Report, open_tracker

@@ -6,7 +6,8 @@ calls `rollouts` for scored rows, `training_step` feeds them in micro-batches un
 The loss is TRL's own `_compute_loss`, divided by the sampled tokens of the whole update, so neither
 the cut into micro-batches nor into segments changes the gradient. In TRL's eyes one step is one
 micro-batch. Log-probs are computed in our way and handed over in TRL's form: what rows begin with
-alike once (`train/rl/packed_rows.py`), and the head where it counts only (`scored_head.py`).
+alike once (`train/rl/packed_rows.py`), and the head where it counts only
+(`train/models/scored_head.py`).
 
 A rollout is one step, of one update or several: each takes a minibatch of whole groups, and from
 the second on the loss compares with log-probs taken before the first, by a pass without gradient.
@@ -45,6 +46,7 @@ from envs.records import Segment
 from train.config.trl_arguments import EPSILON_HIGH
 from train.models.distributed import whole_weights
 from train.models.model import hold_adapter_in_float32
+from train.models.scored_head import add_scored_head
 from train.rl.checkpoints import WholeCheckpoints
 from train.rl.grpo_arguments import REQUIRED_ARGS
 from train.rl.importance import Form, describe_mismatch, no_mismatch, sum_mismatch, weigh
@@ -56,7 +58,6 @@ from train.rl.packed_rows import (
     lay_out_padded,
     let_attend,
 )
-from train.rl.scored_head import add_scored_head
 from train.rl.segments import make_filler, size_microbatches, size_packed
 from train.rollouts.backend import Acting
 

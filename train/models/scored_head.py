@@ -7,7 +7,7 @@ given those of the chosen positions only.
 
 Shapes: B rows, T tokens, N chosen positions, V vocabulary.
 
-Tests: tests/train/rl/test_scored_head.py, tests/train/rl/test_parity.py.
+Tests: tests/train/models/test_scored_head.py, tests/train/rl/test_parity.py.
 """
 
 import functools

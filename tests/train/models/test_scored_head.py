@@ -10,7 +10,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tests.train import tiny_policy
 from tests.train.tiny_policy import gradients, relative_difference
-from train.rl.scored_head import add_scored_head
+from train.models.scored_head import add_scored_head
 
 LABELS = torch.tensor([[-100, 4, -100, -100, 8, 9], [-100, -100, 5, 6, -100, -100]])
 IDS = LABELS.where(LABELS != -100, 3)
