@@ -89,7 +89,8 @@ class BranchPlayer:
         Raises:
             UserError: The saved episode is not what would be played today.
         """
-        tools = list_tools(self.runner.settings.context.strategy)
+        context = self.runner.settings.context
+        tools = list_tools(context.strategy, context.without)
         kinds = [kind for kind in KINDS if kind in tools]
         if branch.sample % 2:
             kinds.reverse()

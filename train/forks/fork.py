@@ -84,11 +84,11 @@ def find_policies(
         UserError: There are no such episodes, they cannot be forked, or who played them has
             changed.
     """
-    strategy = settings.context.strategy
-    if not {*REWRITES} & {*list_tools(strategy)}:
+    context = settings.context
+    if not {*REWRITES} & {*list_tools(context.strategy, context.without)}:
         raise UserError(
             "the policies of this run rewrite nothing themselves",
-            got=f"context.strategy {strategy}",
+            got=f"context.strategy {context.strategy}",
             remedy="fork a run under learned or learned_net",
         )
     there, played = evaluated.list_episodes(), evaluated.read_json("played.json")

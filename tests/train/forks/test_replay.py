@@ -11,7 +11,7 @@ from envs.environment import Environment, EpisodeMetadata, Limits
 from envs.errors import UserError
 from envs.policies import call
 from envs.records import Episode, Sampled, TestReport
-from tests.envs.context.test_laws import LONG, said, sample_of
+from tests.envs.context.any_episodes import LONG, said, sample_of
 from tests.envs.world import new_environment
 from tests.laws import CASES
 from train.forks.replay import has_rewritten, replay, split_turns
