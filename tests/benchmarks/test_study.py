@@ -12,7 +12,7 @@ from benchmarks.study_report import GOALS, WIDE, judge_goals, write_report
 from train.config.settings import OfLeastPeak
 
 TINY = ROOT / "configs" / "tiny.yaml"
-MULTIPLES = "--context.window_tokens={of_least_peak: [0.6, 1.2]}"
+MULTIPLES = "--context.window_tokens={of_least_peak: [0.6, 1.2], at_most: 640}"
 
 
 @pytest.mark.parametrize("is_small", [False, True], ids=["whole", "smoke"])

@@ -270,7 +270,9 @@ def batches(sizes: list[int]) -> Any:
 
 def served(case: Case) -> Any:
     """Return the bounds of the engine, and how many workers there are."""
-    engine = make_engine(torch.nn.Identity(), CHAT, case.settings)
+    model = torch.nn.Identity()
+    model.dtype = torch.float32  # as a base without an adapter
+    engine = make_engine(model, CHAT, case.settings)
     bounds = engine.prefill_tokens, engine.kept.max_bytes
     return *bounds, count_tool_workers(case.settings)
 

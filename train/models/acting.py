@@ -64,7 +64,7 @@ def copy_for_acting(model: Any) -> Any:
 
     The model itself is never merged nor changed.
     """
-    if model.device.type != "cpu" or any(hasattr(p, "ds_id") for p in model.parameters()):
+    if any(p.device.type != "cpu" or hasattr(p, "ds_id") for p in model.parameters()):
         return model  # weights that ZeRO-3 gathered belong to its engine
     if getattr(model, "is_loaded_in_4bit", False):
         return model  # folding the adapter into 4-bit weights would round it away

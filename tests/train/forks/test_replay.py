@@ -41,7 +41,11 @@ def go_on(environment: Environment, episode: Episode, *, start: int) -> Episode:
     for sampled, *_ in split_turns(episode)[start:]:
         assert isinstance(sampled, Sampled)
         sample = sample_of("", cut=True).model_copy(
-            update={"token_ids": sampled.token_ids, "sampling_logps": sampled.sampling_logps}
+            update={
+                "token_ids": sampled.token_ids,
+                "sampling_logps": sampled.sampling_logps,
+                "finish": sampled.finish,
+            }
         )
         environment.step(sample)
     return environment.record(METADATA, outcome=None)
