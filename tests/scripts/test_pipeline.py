@@ -36,8 +36,8 @@ except (KeyError, OSError):  # within the sandbox, whose processes reach nothing
     pass
 """
 OUR_LINES = re.compile(
-    r"(generating tasks|checking gold and no-op|demonstrations|warm start|dev tasks|GRPO|export"
-    r"|evaluate \w+): \d+/\d+ \w+ \(\d+ %\), (took )?[\dhms]+( so far| left)?( \| .*)?"
+    r"(generating tasks|checking gold and no-op|least peaks|demonstrations|warm start|dev tasks"
+    r"|GRPO|export|evaluate \w+): \d+/\d+ \w+ \(\d+ %\), (took )?[\dhms]+( so far| left)?( \| .*)?"
     r"|Warm start|GRPO|  (model|trained|data|tasks|steps|window|rollouts|training|files) +\S.*"
     r"|\d+ played, \d+ kept; .*|gate passed by --force: .*"
     r"|ALARM at step \d+: .*|dev tasks at step \d+: pass .*"

@@ -218,11 +218,12 @@ def test_windows_that_need_a_rewrite_are_among_them_as_often_as_asked(
     """Though they are solved less often; of two tasks one has such windows, so half is the most."""
     settings = settings_in(
         tmp_path,
-        "--context.window_tokens={of_least_peak: [0.8, 2]}",
+        "--context.window_tokens={of_least_peak: [0.8, 2], at_most: 2048}",
         "--context.max_turns=40",
         "--context.max_sampled_tokens=2000",
         "--sft.num_demonstrations=8",
         f"--sft.needs_rewrite_share={share}",
+        "--sft.wasteful_share=0",
     )
     store = TwoTasks()
     bench = InProcess(Workbench(store, Believing()))  # type: ignore[arg-type]
